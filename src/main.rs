@@ -1,0 +1,2 @@
+//! ganomede
+fn main() {}
