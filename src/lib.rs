@@ -1,1 +1,4 @@
-//! Ganomede.
+//! Ganomede: a GPU compute engine for adversarial anomaly detection.
+
+pub mod device;
+pub mod program;

@@ -1,0 +1,57 @@
+//! Fused element-wise expressions over strided, broadcast operands, with several outputs and in-place update.
+
+use crate::expr::{Expr, Reg};
+use crate::{Cost, GpuPlan, GpuTraits, KernelError};
+
+/// Which buffer an operand reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Input `i` of the launch.
+    Input(usize),
+    /// The value that output `i` holds before the launch (in-place update); its strides are those of the output.
+    Output(usize),
+}
+
+/// An operand of an expression over an iteration shape.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Operand {
+    /// The buffer.
+    pub source: Source,
+    /// Elements of that buffer.
+    pub len: usize,
+    /// Stride of each iteration dimension in elements; 0 broadcasts.
+    pub strides: Vec<usize>,
+}
+
+/// `outputs[j][i] = register outputs_regs[j] at element i` over `shape`. Outputs are contiguous in `shape`.
+/// `shape` has its neighbouring dimensions merged where every operand allows it, at most [`Pointwise::MAX_RANK`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pointwise {
+    /// Iteration shape.
+    pub shape: Vec<usize>,
+    /// Operands; the distinct inputs are numbered from 0 without gaps.
+    pub operands: Vec<Operand>,
+    /// Instructions.
+    pub expr: Expr,
+    /// Register stored to each output.
+    pub outputs: Vec<Reg>,
+}
+
+impl Pointwise {
+    /// Largest rank after merging.
+    pub const MAX_RANK: usize = 6;
+    /// Largest number of inputs and outputs together: WebGPU's storage bindings.
+    pub const MAX_BINDINGS: usize = 8;
+}
+
+impl Pointwise {
+    pub(crate) fn name(&self) -> &'static str { "pointwise" }
+    pub(crate) fn check(&self) -> Result<(), KernelError> { unimplemented!() }
+    pub(crate) fn input_lens(&self) -> Vec<usize> { unimplemented!() }
+    pub(crate) fn output_lens(&self) -> Vec<usize> { unimplemented!() }
+    pub(crate) fn cost(&self) -> Cost { unimplemented!() }
+    pub(crate) fn variants(&self) -> Vec<&'static str> { unimplemented!() }
+    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> { unimplemented!() }
+    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize { unimplemented!() }
+    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) { unimplemented!() }
+}

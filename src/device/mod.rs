@@ -1,0 +1,1 @@
+//! Devices replay programs. `Gpu` runs them on wgpu, `Cpu` through the kernels' native twins; one contract for both.

@@ -1,0 +1,70 @@
+//! Programs: flat lists of kernel launches over planned buffers. A device replays one with nothing left to decide.
+
+use ganomede_kernels::{Cost, Kernel};
+
+/// Identifies a state tensor (parameter, optimiser moment, running statistic) within one [`crate::tape::States`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StateId(pub usize);
+
+/// What a buffer of a program is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Holds intermediate values, several over time.
+    Temporary,
+    /// Written by the host before a replay.
+    Input(String),
+    /// Kept for the host to read after a replay.
+    Output(String),
+    /// Shared with other programs through the device's store; survives replays.
+    State(StateId),
+}
+
+/// A buffer of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// Size in f32 elements.
+    pub len: usize,
+    /// Purpose.
+    pub role: Role,
+}
+
+/// One kernel launch. No buffer is both an input and an output of one launch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Buffers read, in the kernel's order (indices into [`Program::buffers`]).
+    pub inputs: Vec<usize>,
+    /// Buffers written, in the kernel's order.
+    pub outputs: Vec<usize>,
+    /// Where in the model it comes from: `generator.conv1`, with `∇` before launches of a gradient.
+    pub scope: String,
+}
+
+/// A compiled program.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Program {
+    /// Buffers; a buffer may be longer than what a launch uses of it.
+    pub buffers: Vec<Buffer>,
+    /// Launches in order; each sees all writes before it.
+    pub launches: Vec<Launch>,
+}
+
+impl Program {
+    /// Sum of all launches' arithmetic and traffic.
+    pub fn cost(&self) -> Cost {
+        let mut total = Cost::default();
+        for launch in &self.launches {
+            let cost = launch.kernel.cost();
+            total.flops += cost.flops;
+            total.bytes_read += cost.bytes_read;
+            total.bytes_written += cost.bytes_written;
+        }
+        total
+    }
+
+    /// Bytes of all buffers together, states included: the memory a device needs beside kernel scratch.
+    pub fn peak_bytes(&self) -> u64 {
+        self.buffers.iter().map(|b| 4 * b.len as u64).sum()
+    }
+}
