@@ -20,6 +20,7 @@ pub mod copy;
 pub mod expr;
 pub mod gemm;
 pub mod launch;
+mod layout;
 pub mod moments;
 pub mod oracle;
 pub mod pointwise;
