@@ -119,8 +119,20 @@ impl Unary {
             Unary::Sign => f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)),
             Unary::Square => x * x,
             Unary::Relu => x.max(0.0),
-            Unary::LeakyRelu(s) => if x > 0.0 { x } else { f64::from(s.0) * x },
-            Unary::LeakyMask(s) => if x > 0.0 { 1.0 } else { f64::from(s.0) },
+            Unary::LeakyRelu(s) => {
+                if x > 0.0 {
+                    x
+                } else {
+                    f64::from(s.0) * x
+                }
+            }
+            Unary::LeakyMask(s) => {
+                if x > 0.0 {
+                    1.0
+                } else {
+                    f64::from(s.0)
+                }
+            }
             Unary::Tanh => x.tanh(),
             Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Unary::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
