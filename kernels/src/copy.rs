@@ -38,7 +38,6 @@ impl Copy {
     pub(crate) fn name(&self) -> &'static str {
         "copy"
     }
-<<<<<<< HEAD
 
     pub(crate) fn check(&self) -> Result<(), KernelError> {
         let fail = |what: String| Err(layout::shape_error(self.name(), what));
@@ -104,20 +103,6 @@ impl Copy {
         Cost { flops: 0, bytes_read: 4 * moved as u64, bytes_written: 4 * self.len as u64 }
     }
 
-=======
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
-    }
->>>>>>> gpu
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -125,17 +110,10 @@ impl Copy {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-<<<<<<< HEAD
         0
     }
     pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
         let values = crate::oracle::copy(self, inputs, outputs[0]);
         outputs[0].copy_from_slice(&values);
-=======
-        unimplemented!()
-    }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
->>>>>>> gpu
     }
 }

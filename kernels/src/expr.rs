@@ -118,11 +118,7 @@ impl Unary {
             Unary::Abs => x.abs(),
             Unary::Sign => f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)),
             Unary::Square => x * x,
-<<<<<<< HEAD
             Unary::Relu => Binary::Max.eval(x, 0.0),
-=======
-            Unary::Relu => x.max(0.0),
->>>>>>> gpu
             Unary::LeakyRelu(s) => {
                 if x > 0.0 {
                     x

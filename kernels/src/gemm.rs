@@ -29,31 +29,13 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    pub(crate) fn name(&self) -> &'static str {
-        "gemm"
-    }
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
-    }
-    pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
-    }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        unimplemented!()
-    }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
-    }
+    pub(crate) fn name(&self) -> &'static str { "gemm" }
+    pub(crate) fn check(&self) -> Result<(), KernelError> { unimplemented!() }
+    pub(crate) fn input_lens(&self) -> Vec<usize> { unimplemented!() }
+    pub(crate) fn output_lens(&self) -> Vec<usize> { unimplemented!() }
+    pub(crate) fn cost(&self) -> Cost { unimplemented!() }
+    pub(crate) fn variants(&self) -> Vec<&'static str> { unimplemented!() }
+    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> { unimplemented!() }
+    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize { unimplemented!() }
+    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) { unimplemented!() }
 }

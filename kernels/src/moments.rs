@@ -19,7 +19,6 @@ impl Moments {
     pub(crate) fn name(&self) -> &'static str {
         "moments"
     }
-<<<<<<< HEAD
 
     pub(crate) fn check(&self) -> Result<(), KernelError> {
         layout::checked_numel(self.name(), &[self.outer, self.channels, self.inner]).map(|_| ())
@@ -41,20 +40,6 @@ impl Moments {
         }
     }
 
-=======
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
-    }
->>>>>>> gpu
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -62,18 +47,11 @@ impl Moments {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-<<<<<<< HEAD
         0
     }
     pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
         for (out, values) in outputs.iter_mut().zip(crate::oracle::moments(self, inputs[0])) {
             out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
         }
-=======
-        unimplemented!()
-    }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
->>>>>>> gpu
     }
 }

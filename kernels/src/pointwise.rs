@@ -49,7 +49,6 @@ impl Pointwise {
     pub(crate) fn name(&self) -> &'static str {
         "pointwise"
     }
-<<<<<<< HEAD
 
     pub(crate) fn check(&self) -> Result<(), KernelError> {
         layout::check_space(self.name(), &self.shape, &self.operands, &self.expr, self.outputs.len())?;
@@ -81,20 +80,6 @@ impl Pointwise {
         }
     }
 
-=======
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
-    }
->>>>>>> gpu
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -102,7 +87,6 @@ impl Pointwise {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-<<<<<<< HEAD
         0
     }
     pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
@@ -111,11 +95,5 @@ impl Pointwise {
         for (out, values) in outputs.iter_mut().zip(values) {
             out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
         }
-=======
-        unimplemented!()
-    }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
->>>>>>> gpu
     }
 }

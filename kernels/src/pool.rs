@@ -35,7 +35,6 @@ pub struct MaxPool {
 
 impl MaxPool {
     pub(crate) fn name(&self) -> &'static str {
-<<<<<<< HEAD
         match self.face {
             Face::Indices => "max_pool_indices",
             Face::Gather => "max_pool_gather",
@@ -94,22 +93,6 @@ impl MaxPool {
         }
     }
 
-=======
-        "pool"
-    }
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
-    }
->>>>>>> gpu
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -117,17 +100,10 @@ impl MaxPool {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-<<<<<<< HEAD
         0
     }
     pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
         let values = crate::oracle::max_pool(self, inputs);
         outputs[0].iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
-=======
-        unimplemented!()
-    }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
->>>>>>> gpu
     }
 }

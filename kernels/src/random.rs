@@ -24,7 +24,6 @@ pub struct Random {
     pub stream: u32,
 }
 
-<<<<<<< HEAD
 /// One block of Philox 4×32-10: ten rounds of two 32×32→64 multiplications over a bumped key.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
@@ -70,24 +69,6 @@ impl Random {
         Cost { flops: 0, bytes_read: 12, bytes_written: layout::bytes(&self.output_lens()) }
     }
 
-=======
-impl Random {
-    pub(crate) fn name(&self) -> &'static str {
-        "random"
-    }
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
-    }
-    pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
-    }
->>>>>>> gpu
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -95,17 +76,10 @@ impl Random {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-<<<<<<< HEAD
         0
     }
     pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
         let values = crate::oracle::random(self, inputs[0], inputs[1][0]);
         outputs[0].iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
-=======
-        unimplemented!()
-    }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
->>>>>>> gpu
     }
 }

@@ -25,9 +25,16 @@ impl CpuStore {
         self.lock()[id.0].clone()
     }
 
-    /// Replaces a state. The length has been checked by the caller.
-    pub(super) fn write(&self, id: StateId, values: &[f32]) {
-        self.lock()[id.0].copy_from_slice(values);
+    /// Replaces a state.
+    pub(super) fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
+        let mut states = self.lock();
+        let state = &mut states[id.0];
+        if state.len() != values.len() {
+            let name = format!("state {}", id.0);
+            return Err(DeviceError::WrongLength { name, expected: state.len(), got: values.len() });
+        }
+        state.copy_from_slice(values);
+        Ok(())
     }
 }
 

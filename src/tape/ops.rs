@@ -342,6 +342,11 @@ impl<'t> Tensor<'t> {
         if parts.len() == 1 {
             return first;
         }
+        // One launch binds at most seven parts beside its output.
+        if parts.len() > 7 {
+            let joined: Vec<_> = parts.chunks(7).map(|chunk| Tensor::concat(chunk, axis)).collect();
+            return Tensor::concat(&joined, axis);
+        }
         for part in &parts[1..] {
             let other = part.shape();
             let agrees = other.len() == shape.len()
