@@ -2,3 +2,4 @@
 
 pub mod device;
 pub mod program;
+pub mod tape;

@@ -73,9 +73,9 @@ pub enum Binary {
     Mul,
     /// a / b
     Div,
-    /// max(a, b)
+    /// max(a, b), NaN where either is
     Max,
-    /// min(a, b)
+    /// min(a, b), NaN where either is
     Min,
     /// 1 where a > b, else 0
     Greater,
@@ -118,7 +118,7 @@ impl Unary {
             Unary::Abs => x.abs(),
             Unary::Sign => f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)),
             Unary::Square => x * x,
-            Unary::Relu => x.max(0.0),
+            Unary::Relu => Binary::Max.eval(x, 0.0),
             Unary::LeakyRelu(s) => {
                 if x > 0.0 {
                     x
@@ -135,9 +135,9 @@ impl Unary {
             }
             Unary::Tanh => x.tanh(),
             Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Unary::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Unary::Softplus => Binary::Max.eval(x, 0.0) + (-x.abs()).exp().ln_1p(),
             Unary::Affine(a, b) => x * f64::from(a.0) + f64::from(b.0),
-            Unary::Clamp(lo, hi) => x.max(f64::from(lo.0)).min(f64::from(hi.0)),
+            Unary::Clamp(lo, hi) => Binary::Min.eval(Binary::Max.eval(x, f64::from(lo.0)), f64::from(hi.0)),
             Unary::ClampMask(lo, hi) => f64::from(u8::from(x >= f64::from(lo.0) && x <= f64::from(hi.0))),
             Unary::Step => f64::from(u8::from(x > 0.0)),
         }
@@ -152,6 +152,8 @@ impl Binary {
             Binary::Sub => a - b,
             Binary::Mul => a * b,
             Binary::Div => a / b,
+            Binary::Max if a.is_nan() || b.is_nan() => f64::NAN,
+            Binary::Min if a.is_nan() || b.is_nan() => f64::NAN,
             Binary::Max => a.max(b),
             Binary::Min => a.min(b),
             Binary::Greater => f64::from(u8::from(a > b)),
@@ -170,6 +172,27 @@ impl Expr {
     /// Number of arithmetic instructions: floating-point operations per element.
     pub fn flops(&self) -> u64 {
         self.code.iter().filter(|i| matches!(i, Instr::Unary(..) | Instr::Binary(..))).count() as u64
+    }
+
+    /// Checks that every instruction reads earlier registers and one of `operands` operands.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self, operands: usize) -> Result<(), String> {
+        for (i, instr) in self.code.iter().enumerate() {
+            let ok = match *instr {
+                Instr::Operand(o) => o < operands,
+                Instr::Const(_) => true,
+                Instr::Unary(_, a) => a < i,
+                Instr::Binary(_, a, b) => a < i && b < i,
+            };
+            if !ok {
+                return Err(format!(
+                    "instruction {i} ({instr:?}) reads what is not before it; {operands} operands"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Every register in f64, operand `i` being `operand(i)`.

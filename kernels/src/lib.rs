@@ -20,6 +20,7 @@ pub mod copy;
 pub mod expr;
 pub mod gemm;
 pub mod launch;
+mod layout;
 pub mod moments;
 pub mod oracle;
 pub mod pointwise;
@@ -51,9 +52,7 @@ pub enum KernelError {
         known: String,
     },
     /// A buffer or grid beyond what the adapter can bind or dispatch.
-    #[error(
-        "{kernel}: needs {needed} {unit}, the adapter allows {limit}; use a smaller batch, size or width"
-    )]
+    #[error("{kernel}: needs {needed} {unit}, the adapter allows {limit}; use a smaller batch, size or width")]
     Limit {
         /// Family name.
         kernel: &'static str,

@@ -1,5 +1,6 @@
 //! Mean and biased variance in one pass by Welford's method; never E[x²] − E[x]².
 
+use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// x viewed as `[outer, channels, inner]` → outputs mean `[channels]` and variance `[channels]` over outer × inner.
@@ -18,18 +19,27 @@ impl Moments {
     pub(crate) fn name(&self) -> &'static str {
         "moments"
     }
+
     pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
+        layout::checked_numel(self.name(), &[self.outer, self.channels, self.inner]).map(|_| ())
     }
+
     pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        vec![self.outer * self.channels * self.inner]
     }
+
     pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        vec![self.channels; 2]
     }
+
     pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
+        Cost {
+            flops: 4 * self.input_lens()[0] as u64, // shift, sum, square and add
+            bytes_read: layout::bytes(&self.input_lens()),
+            bytes_written: layout::bytes(&self.output_lens()),
+        }
     }
+
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -37,9 +47,11 @@ impl Moments {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        unimplemented!()
+        0
     }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
+        for (out, values) in outputs.iter_mut().zip(crate::oracle::moments(self, inputs[0])) {
+            out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
+        }
     }
 }

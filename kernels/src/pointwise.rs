@@ -1,6 +1,7 @@
 //! Fused element-wise expressions over strided, broadcast operands, with several outputs and in-place update.
 
 use crate::expr::{Expr, Reg};
+use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// Which buffer an operand reads.
@@ -48,18 +49,37 @@ impl Pointwise {
     pub(crate) fn name(&self) -> &'static str {
         "pointwise"
     }
+
     pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
+        layout::check_space(self.name(), &self.shape, &self.operands, &self.expr, self.outputs.len())?;
+        match self.outputs.iter().find(|&&reg| reg >= self.expr.code.len()) {
+            Some(reg) => {
+                Err(layout::shape_error(self.name(), format!("output register {reg} does not exist")))
+            }
+            None => Ok(()),
+        }
     }
+
     pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        layout::input_lens(&self.operands)
     }
+
     pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        vec![layout::numel(&self.shape); self.outputs.len()]
     }
+
     pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
+        let n = layout::numel(&self.shape);
+        let updated = (0..self.outputs.len())
+            .filter(|&o| self.operands.iter().any(|operand| operand.source == Source::Output(o)))
+            .count();
+        Cost {
+            flops: self.expr.flops() * n as u64,
+            bytes_read: layout::bytes(&self.input_lens()) + 4 * (updated * n) as u64,
+            bytes_written: layout::bytes(&self.output_lens()),
+        }
     }
+
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -67,9 +87,13 @@ impl Pointwise {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        unimplemented!()
+        0
     }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
+        let before: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
+        let values = crate::oracle::pointwise(self, inputs, &before);
+        for (out, values) in outputs.iter_mut().zip(values) {
+            out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
+        }
     }
 }

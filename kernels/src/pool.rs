@@ -1,5 +1,6 @@
 //! Max pooling as three closed operations: the index of each window's maximum, and the gather and scatter by it.
 
+use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// Which of the three.
@@ -34,20 +35,64 @@ pub struct MaxPool {
 
 impl MaxPool {
     pub(crate) fn name(&self) -> &'static str {
-        "pool"
+        match self.face {
+            Face::Indices => "max_pool_indices",
+            Face::Gather => "max_pool_gather",
+            Face::Scatter => "max_pool_scatter",
+        }
     }
+
     pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
+        let fail = |what: String| Err(layout::shape_error(self.name(), what));
+        layout::checked_numel(self.name(), &[self.planes, self.x[0], self.x[1]])?;
+        layout::checked_numel(self.name(), &[self.planes, self.y[0], self.y[1]])?;
+        layout::checked_numel(self.name(), &[self.kernel[0], self.kernel[1]])?;
+        if self.x[0] * self.x[1] > 1 << 24 {
+            return fail(format!(
+                "a plane of {:?} has more than 2^24 elements, which f32 indices cannot number",
+                self.x
+            ));
+        }
+        for d in 0..2 {
+            let (s, k, p) = (self.stride[d], self.kernel[d], self.pad_low[d]);
+            let last = (self.y[d] - 1).checked_mul(s);
+            if s == 0 || p >= k || last.is_none_or(|start| start >= self.x[d] + p) {
+                return fail(format!(
+                    "input {:?}, output {:?}, window {:?}, stride {:?}, padding {:?}: every window must hold an element",
+                    self.x, self.y, self.kernel, self.stride, self.pad_low
+                ));
+            }
+        }
+        Ok(())
     }
+
     pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        let (x, y) = (self.planes * self.x[0] * self.x[1], self.planes * self.y[0] * self.y[1]);
+        match self.face {
+            Face::Indices => vec![x],
+            Face::Gather => vec![x, y],
+            Face::Scatter => vec![y, y],
+        }
     }
+
     pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        let size = if self.face == Face::Scatter { self.x } else { self.y };
+        vec![self.planes * size[0] * size[1]]
     }
+
     pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
+        let windows = (self.planes * self.y[0] * self.y[1]) as u64;
+        Cost {
+            flops: match self.face {
+                Face::Indices => windows * (self.kernel[0] * self.kernel[1]) as u64,
+                Face::Gather => 0,
+                Face::Scatter => windows,
+            },
+            bytes_read: layout::bytes(&self.input_lens()),
+            bytes_written: layout::bytes(&self.output_lens()),
+        }
     }
+
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -55,9 +100,10 @@ impl MaxPool {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        unimplemented!()
+        0
     }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
+        let values = crate::oracle::max_pool(self, inputs);
+        outputs[0].iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
     }
 }

@@ -1,5 +1,6 @@
 //! Counter-based random numbers: Philox 4×32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 
+use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// Distribution.
@@ -23,22 +24,51 @@ pub struct Random {
     pub stream: u32,
 }
 
+/// One block of Philox 4×32-10: ten rounds of two 32×32→64 multiplications over a bumped key.
+pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..10 {
+        let a = 0xD251_1F53 * u64::from(counter[0]);
+        let b = 0xCD9E_8D57 * u64::from(counter[2]);
+        counter = [
+            (b >> 32) as u32 ^ counter[1] ^ key[0],
+            b as u32,
+            (a >> 32) as u32 ^ counter[3] ^ key[1],
+            a as u32,
+        ];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    counter
+}
+
 impl Random {
     pub(crate) fn name(&self) -> &'static str {
-        "random"
+        match self.distribution {
+            Distribution::Uniform => "random_uniform",
+            Distribution::Normal => "random_normal",
+        }
     }
+
     pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
+        layout::checked_numel(self.name(), &[self.len])?;
+        // The block number is one 32-bit counter word.
+        match u32::try_from(self.len / 4) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(layout::shape_error(self.name(), format!("{} elements exceed 2^34", self.len))),
+        }
     }
+
     pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        vec![2, 1]
     }
+
     pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        vec![self.len]
     }
+
     pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
+        Cost { flops: 0, bytes_read: 12, bytes_written: layout::bytes(&self.output_lens()) }
     }
+
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -46,9 +76,10 @@ impl Random {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        unimplemented!()
+        0
     }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
+        let values = crate::oracle::random(self, inputs[0], inputs[1][0]);
+        outputs[0].iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
     }
 }

@@ -1,7 +1,8 @@
 //! Sums and maxima of a fused expression over any axes, several at once.
 
 use crate::expr::{Expr, Reg};
-use crate::pointwise::Operand;
+use crate::layout;
+use crate::pointwise::{Operand, Source};
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// How values are combined.
@@ -44,18 +45,44 @@ impl Reduce {
     pub(crate) fn name(&self) -> &'static str {
         "reduce"
     }
+
     pub(crate) fn check(&self) -> Result<(), KernelError> {
-        unimplemented!()
+        let fail = |what: String| Err(layout::shape_error(self.name(), what));
+        layout::check_space(self.name(), &self.shape, &self.operands, &self.expr, self.outputs.len())?;
+        if self.reduced.len() != self.shape.len() {
+            return fail(format!("{} reduction marks for shape {:?}", self.reduced.len(), self.shape));
+        }
+        if self.operands.iter().any(|o| matches!(o.source, Source::Output(_))) {
+            return fail("a reduction has no in-place operands".to_owned());
+        }
+        match self.outputs.iter().find(|o| o.reg >= self.expr.code.len()) {
+            Some(o) => fail(format!("output register {} does not exist", o.reg)),
+            None => Ok(()),
+        }
     }
+
+    /// Elements of each output: the product of the kept dimensions.
+    pub fn kept(&self) -> usize {
+        self.shape.iter().zip(&self.reduced).filter(|(_, r)| !**r).map(|(d, _)| d).product()
+    }
+
     pub(crate) fn input_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        layout::input_lens(&self.operands)
     }
+
     pub(crate) fn output_lens(&self) -> Vec<usize> {
-        unimplemented!()
+        vec![self.kept(); self.outputs.len()]
     }
+
     pub(crate) fn cost(&self) -> Cost {
-        unimplemented!()
+        let n = layout::numel(&self.shape) as u64;
+        Cost {
+            flops: (self.expr.flops() + self.outputs.len() as u64) * n,
+            bytes_read: layout::bytes(&self.input_lens()),
+            bytes_written: layout::bytes(&self.output_lens()),
+        }
     }
+
     pub(crate) fn variants(&self) -> Vec<&'static str> {
         unimplemented!()
     }
@@ -63,9 +90,11 @@ impl Reduce {
         unimplemented!()
     }
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        unimplemented!()
+        0
     }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        unimplemented!()
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
+        for (out, values) in outputs.iter_mut().zip(crate::oracle::reduce(self, inputs)) {
+            out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
+        }
     }
 }

@@ -134,6 +134,9 @@ pub enum DeviceError {
         /// Elements given.
         got: usize,
     },
+    /// A replay ended early because its observer had seen enough.
+    #[error("the replay was stopped by its observer")]
+    Stopped,
     /// A buffer or state that does not exist.
     #[error("'{name}' does not exist; known: {known}")]
     UnknownName {
