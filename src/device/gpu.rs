@@ -6,6 +6,7 @@
 //! closed off by error scopes.
 
 mod adapters;
+mod arena;
 mod executable;
 mod pace;
 mod pipelines;
@@ -13,6 +14,7 @@ mod plan;
 mod profile;
 mod shared;
 mod store;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ganomede_kernels::Dispatch;
 
 use super::super::DeviceError;
+use super::arena::Arena;
 use super::pace::MAX_DISPATCHES;
 use super::plan::PlannedLaunch;
 use super::shared::{Reservation, Shared, binding_bytes};
@@ -58,7 +59,7 @@ impl GpuExecutable {
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
         let scratch_len = launches.iter().map(|launch| launch.plan.scratch_len).max().unwrap_or(0);
-        let mut bytes = shared.buffer_bytes(scratch_len, || "scratch".to_owned())? + arena.bytes.len() as u64;
+        let mut bytes = shared.buffer_bytes(scratch_len, || "scratch".to_owned())? + arena.len();
         for (i, buffer) in buffers.iter().enumerate() {
             if !matches!(buffer.role, Role::State(_)) {
                 bytes = bytes.saturating_add(shared.buffer_bytes(buffer.len, || buffer_name(i, buffer))?);
@@ -131,9 +132,10 @@ impl GpuExecutable {
         })
     }
 
-    /// Device bytes of this program's own buffers, states not included.
+    /// Device bytes of this program: its buffers, scratch and parameters, and the states that it shares.
     pub fn bytes(&self) -> u64 {
-        self.reservation.bytes()
+        let states = self.roles.iter().filter(|buffer| matches!(buffer.role, Role::State(_)));
+        self.reservation.bytes() + states.map(|buffer| binding_bytes(buffer.len)).sum::<u64>()
     }
 
     fn buffer(&self, buffer: usize) -> Result<(&wgpu::Buffer, usize, String), DeviceError> {
@@ -325,43 +327,4 @@ fn check_states(shared: &Arc<Shared>, buffers: &[Buffer], store: &GpuStore) -> R
         }
     }
     Ok(())
-}
-
-/// The parameter words of all dispatches in one uniform buffer, each at an offset that the adapter can bind.
-struct Arena {
-    bytes: Vec<u8>,
-    offsets: Vec<u64>,
-}
-
-impl Arena {
-    fn new(dispatches: &[&Dispatch], alignment: u32) -> Self {
-        let mut arena = Self { bytes: Vec::new(), offsets: Vec::with_capacity(dispatches.len()) };
-        for dispatch in dispatches {
-            arena.offsets.push(arena.bytes.len() as u64);
-            arena.bytes.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
-            arena.bytes.resize(arena.bytes.len().next_multiple_of(alignment.max(16) as usize), 0);
-        }
-        arena
-    }
-
-    fn upload(&self, shared: &Shared) -> Result<Option<wgpu::Buffer>, DeviceError> {
-        if self.bytes.is_empty() {
-            return Ok(None);
-        }
-        let buffer = shared.scoped(
-            || "kernel parameters".to_owned(),
-            self.bytes.len() as u64,
-            || {
-                let buffer = shared.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("kernel parameters"),
-                    size: self.bytes.len() as u64,
-                    usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
-                shared.queue.write_buffer(&buffer, 0, &self.bytes);
-                buffer
-            },
-        )?;
-        Ok(Some(buffer))
-    }
 }
