@@ -1,1 +1,3 @@
 //! Ganomede.
+
+pub mod eval;
