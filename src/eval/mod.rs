@@ -14,6 +14,7 @@ mod quantiles;
 mod ranking;
 
 pub use bootstrap::auroc_ci95;
+pub(crate) use bootstrap::quantile_of_sorted;
 pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
 pub use pixel::{PixelMap, PixelMetrics, aupro, pixel_auroc, pixel_metrics};
 pub use quantiles::{Quantiles, Threshold, min_max};
