@@ -1,3 +1,4 @@
 //! Ganomede.
 
 pub mod eval;
+pub mod report;

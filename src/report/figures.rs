@@ -55,7 +55,8 @@ impl Histogram {
         };
         for image in images {
             let bin = (((image.score - span.start) / width) as usize).min(bins - 1);
-            let counts = if image.anomalous == Some(true) { &mut histogram.anomalous } else { &mut histogram.normal };
+            let counts =
+                if image.anomalous == Some(true) { &mut histogram.anomalous } else { &mut histogram.normal };
             counts[bin] += 1;
         }
         histogram
@@ -138,6 +139,7 @@ pub(super) fn histogram(data: &Histogram, threshold: Option<f64>) -> Result<Stri
     let top = classes.iter().flat_map(|c| &c.0).copied().fold(0.0, f64::max) * 1.08;
     let frame = Frame {
         size: SQUARE,
+        title: "",
         alt: "Histogram of the scores of normal and anomalous images",
         x: ("score", range(data.edges.iter().copied())),
         y: ("share of class", 0.0..top),
@@ -164,12 +166,18 @@ pub(super) fn histogram(data: &Histogram, threshold: Option<f64>) -> Result<Stri
 /// A horizontal box per class, with the threshold.
 pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<String, ReportError> {
     let scores = boxes.iter().flat_map(|b| {
-        b.outliers.first().into_iter().chain(b.outliers.last()).copied().chain([b.whisker_low, b.whisker_high])
+        b.outliers
+            .first()
+            .into_iter()
+            .chain(b.outliers.last())
+            .copied()
+            .chain([b.whisker_low, b.whisker_high])
     });
     let span = range(scores.chain(threshold));
     let margin = 0.02 * (span.end - span.start);
     let frame = Frame {
         size: (SQUARE.0, SQUARE.1.max(120 + 110 * boxes.len() as u32)),
+        title: "",
         alt: "Box plot of the scores of each class",
         x: ("score", span.start - margin..span.end + margin),
         y: ("", 0.0..boxes.len() as f64),
@@ -182,13 +190,17 @@ pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<Str
             let colour = if b.anomalous == Some(true) { ANOMALOUS } else { NORMAL };
             let line = colour.stroke_width(4);
             let (low, high) = (y - 0.26, y + 0.26);
-            chart.draw_series([(b.whisker_low, b.q1), (b.q3, b.whisker_high)].map(|(from, to)| {
-                PathElement::new([(from, y), (to, y)], line)
-            }))?;
+            chart.draw_series(
+                [(b.whisker_low, b.q1), (b.q3, b.whisker_high)]
+                    .map(|(from, to)| PathElement::new([(from, y), (to, y)], line)),
+            )?;
             chart.draw_series([Rectangle::new([(b.q1, low), (b.q3, high)], colour.mix(0.28).filled())])?;
             let corners = [(b.q1, low), (b.q1, high), (b.q3, high), (b.q3, low), (b.q1, low)];
             chart.draw_series([PathElement::new(corners, line)])?;
-            chart.draw_series([PathElement::new([(b.median, low), (b.median, high)], colour.stroke_width(9))])?;
+            chart.draw_series([PathElement::new(
+                [(b.median, low), (b.median, high)],
+                colour.stroke_width(9),
+            )])?;
             chart.draw_series(farthest(b).map(|s| Circle::new((s, y), 6, colour.mix(0.6).filled())))?;
             let (_, row) = chart.backend_coord(&(span.start, y));
             let text = ("sans-serif", 34).into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
@@ -209,11 +221,12 @@ pub(super) fn loss(curve: &LossCurve) -> Result<String, ReportError> {
     let values = range(line.iter().map(|p| p.1));
     let margin = 0.05 * (values.end - values.start);
     let frame = Frame {
-        size: (1000, 560),
+        size: (800, 470),
+        title: "",
         alt: &format!("Training loss {}", curve.name),
         x: ("step", range(line.iter().map(|p| p.0))),
         y: ("", values.start - margin..values.end + margin),
-        left: 130,
+        left: 115,
         y_ticks: true,
     };
     frame.draw(|chart, _| {
@@ -223,7 +236,7 @@ pub(super) fn loss(curve: &LossCurve) -> Result<String, ReportError> {
 }
 
 fn unit_frame<'a>(alt: &'a str, x: &'a str, y: &'a str) -> Frame<'a> {
-    Frame { size: SQUARE, alt, x: (x, 0.0..1.0), y: (y, 0.0..1.0), left: 130, y_ticks: true }
+    Frame { size: SQUARE, title: "", alt, x: (x, 0.0..1.0), y: (y, 0.0..1.0), left: 130, y_ticks: true }
 }
 
 /// The deployed threshold's operating point: a ringed dot.

@@ -4,7 +4,7 @@ mod cards;
 mod panels;
 
 use super::figures::{self, BoxPlot};
-use super::plot::number;
+use super::plot::{number, significant};
 use super::{Numbers, ReportError, ReportInput, ScoredImage};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
@@ -60,7 +60,9 @@ pub(super) fn page(input: &ReportInput, numbers: &Numbers) -> Result<String, Rep
 fn curves(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError> {
     let e = &input.evaluation;
     let (Some(roc), Some(pr)) = (&numbers.roc, &numbers.precision_recall) else {
-        return Ok("<h2>Curves</h2><p class=note>Curves need both normal and anomalous labelled images.</p>".into());
+        return Ok(
+            "<h2>Curves</h2><p class=note>Curves need both normal and anomalous labelled images.</p>".into()
+        );
     };
     let deployed = if e.threshold.is_some() {
         key("dot", "anomalous-mark", "calibrated threshold")
@@ -72,7 +74,11 @@ fn curves(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError>
         ("Precision and recall", figures::precision_recall(pr, e)?, "no skill: the prevalence"),
     ]
     .map(|(name, svg, reference)| {
-        plot(name, &svg, &[key("", "curve", &e.system), key("dash", "reference", reference), deployed.clone()].concat())
+        plot(
+            name,
+            &svg,
+            &[key("", "curve", &e.system), key("dash", "reference", reference), deployed.clone()].concat(),
+        )
     });
     Ok(format!("<h2>Curves</h2><div class=plots>{}</div>", figures.concat()))
 }
@@ -103,10 +109,11 @@ fn class_table(input: &ReportInput) -> String {
     if boxes.len() < 2 {
         return String::new();
     }
-    let auroc = |class: &str| input.evaluation.classes.iter().find(|c| c.class == class).and_then(|c| c.auroc);
+    let auroc =
+        |class: &str| input.evaluation.classes.iter().find(|c| c.class == class).and_then(|c| c.auroc);
     let row = |b: &BoxPlot| {
         let numbers: String =
-            [b.q1, b.median, b.q3].iter().map(|v| format!("<td class=n>{}</td>", number(*v))).collect();
+            [b.q1, b.median, b.q3].iter().map(|v| format!("<td class=n>{}</td>", significant(*v))).collect();
         format!(
             "<tr><td class=id>{}</td><td>{}</td><td class=n>{}</td><td class=n>{}</td>{numbers}</tr>",
             escape(&b.class),
@@ -170,7 +177,7 @@ fn score_table(images: &[ScoredImage]) -> String {
             escape(&i.class),
             truth(i.anomalous),
             i.score,
-            number(i.score),
+            significant(i.score),
             rate(i.probability),
             outcome(i.anomalous, i.verdict),
         )

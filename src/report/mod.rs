@@ -225,7 +225,8 @@ fn check(input: &ReportInput) -> Result<(), ReportError> {
 
 /// Class names and their truth: normal classes first, then anomalous, then unlabelled, each by name.
 fn classes(images: &[ScoredImage]) -> Vec<(&str, Option<bool>)> {
-    let order = |&(class, anomalous): &(&str, Option<bool>)| (anomalous.map_or(2, u8::from), class.to_owned());
+    let order =
+        |&(class, anomalous): &(&str, Option<bool>)| (anomalous.map_or(2, u8::from), class.to_owned());
     let mut classes: Vec<(&str, Option<bool>)> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for image in images {

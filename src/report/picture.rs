@@ -23,7 +23,11 @@ pub fn picture(image: &[f32], channels: usize, h: usize, w: usize) -> Result<Rgb
     let rows = if channels == 3 { h } else { channels * h };
     Ok(RgbImage::from_fn(w as u32, rows as u32, |x, y| {
         let at = y as usize * w + x as usize;
-        if channels == 3 { Rgb([0, 1, 2].map(|c| byte(image[c * plane + at]))) } else { Rgb([byte(image[at]); 3]) }
+        if channels == 3 {
+            Rgb([0, 1, 2].map(|c| byte(image[c * plane + at])))
+        } else {
+            Rgb([byte(image[at]); 3])
+        }
     }))
 }
 
@@ -54,7 +58,11 @@ pub fn filmstrip(frames: &[RgbImage]) -> Result<RgbImage, ReportError> {
 fn tile(tiles: &[RgbImage], columns: usize) -> Result<RgbImage, ReportError> {
     let columns = columns.min(tiles.len());
     if columns == 0 {
-        return Err(ReportError::Shape { what: "image grid".into(), got: 0, shape: vec![tiles.len(), columns] });
+        return Err(ReportError::Shape {
+            what: "image grid".into(),
+            got: 0,
+            shape: vec![tiles.len(), columns],
+        });
     }
     let cell_w = tiles.iter().map(RgbImage::width).max().unwrap_or(0) + GAP;
     let cell_h = tiles.iter().map(RgbImage::height).max().unwrap_or(0) + GAP;

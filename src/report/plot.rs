@@ -80,6 +80,8 @@ pub struct Series {
 /// The frame of a plot: size, axes, accessible name.
 pub(super) struct Frame<'a> {
     pub size: (u32, u32),
+    /// Drawn above the plot; empty on the page, whose headings say it.
+    pub title: &'a str,
     /// What a screen reader says.
     pub alt: &'a str,
     pub x: (&'a str, Range<f64>),
@@ -91,11 +93,18 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     /// Draws axes and grid, then whatever `content` adds.
-    pub(super) fn draw(&self, content: impl for<'a, 'b> FnOnce(&mut Chart<'a, 'b>, &'a Canvas<'b>) -> DrawResult) -> Result<String, ReportError> {
+    pub(super) fn draw(
+        &self,
+        content: impl for<'a, 'b> FnOnce(&mut Chart<'a, 'b>, &'a Canvas<'b>) -> DrawResult,
+    ) -> Result<String, ReportError> {
         let mut svg = String::new();
         let canvas = SVGBackend::with_string(&mut svg, self.size).into_drawing_area();
         let draw = || {
-            let mut chart = ChartBuilder::on(&canvas)
+            let mut builder = ChartBuilder::on(&canvas);
+            if !self.title.is_empty() {
+                builder.caption(self.title, ("sans-serif", FONT + 6).into_font().color(&INK));
+            }
+            let mut chart = builder
                 .margin(12)
                 .margin_right(36)
                 .x_label_area_size(92)
@@ -128,10 +137,16 @@ impl Frame<'_> {
 ///
 /// Returns a stand-alone SVG document. Points that are not finite are left out, and long lines thinned to
 /// what a screen resolves.
-pub fn line_plot_svg(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> Result<String, ReportError> {
+pub fn line_plot_svg(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    series: &[Series],
+) -> Result<String, ReportError> {
     let lines: Vec<Vec<(f64, f64)>> = series.iter().map(|s| thinned(&s.points)).collect();
     let frame = Frame {
         size: (1200, 720),
+        title,
         alt: title,
         x: (x_label, range(lines.iter().flatten().map(|p| p.0))),
         y: (y_label, range(lines.iter().flatten().map(|p| p.1))),
@@ -203,16 +218,22 @@ fn ticks(range: &Range<f64>) -> Vec<f64> {
 
 /// A number for people: four significant digits, no trailing zeros; `–` if not finite.
 pub(super) fn number(value: f64) -> String {
+    let text = significant(value);
+    if text.contains('e') || !text.contains('.') {
+        return text;
+    }
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Four significant digits, trailing zeros kept so that columns line up; `–` if not finite.
+pub(super) fn significant(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         return "–".to_owned();
     }
     if size != 0.0 && !(1e-3..1e6).contains(&size) {
-        let text = format!("{value:.2e}");
-        return text.replacen(".00e", "e", 1);
+        return format!("{value:.2e}");
     }
     let digits = if size >= 1.0 { 3 - size.log10().floor() as i32 } else { 4 }.max(0) as usize;
-    let text = format!("{value:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    format!("{value:.digits$}")
 }

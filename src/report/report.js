@@ -10,7 +10,9 @@ for (const head of document.querySelectorAll("table.sortable th")) {
     head.ariaSort = sign < 0 ? "descending" : "ascending";
     const key = row => row.cells[column].dataset.v ?? row.cells[column].textContent;
     const numeric = head.classList.contains("n");
-    const compare = (a, b) => numeric ? key(a) - key(b) : key(a).localeCompare(key(b), undefined, { numeric: true });
+    const value = row => Number.isNaN(+key(row)) ? -Infinity : +key(row); // a missing number sorts lowest
+    const compare = (a, b) => numeric ? value(a) - value(b) || 0
+      : key(a).localeCompare(key(b), undefined, { numeric: true });
     body.append(...[...body.rows].sort((a, b) => sign * compare(a, b)));
   });
 }

@@ -20,8 +20,9 @@ pub(super) fn summary(e: &Evaluation) -> String {
     if let Some(t) = &e.threshold {
         let parts = [
             t.recall.map(|r| format!("finds <strong>{}</strong> of the anomalies", percent(r))),
-            t.false_alarm_rate
-                .map(|f| format!("raises a false alarm on <strong>{}</strong> of the normal images", percent(f))),
+            t.false_alarm_rate.map(|f| {
+                format!("raises a false alarm on <strong>{}</strong> of the normal images", percent(f))
+            }),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         if !parts.is_empty() {
@@ -33,10 +34,12 @@ pub(super) fn summary(e: &Evaluation) -> String {
 
 /// The cards.
 pub(super) fn cards(e: &Evaluation) -> String {
-    let interval =
-        e.auroc_ci95.map_or_else(|| "needs both classes".into(), |[lo, hi]| format!("95 % interval {lo:.3} to {hi:.3}"));
-    let prevalence =
-        e.aupr_baseline.map_or_else(|| "needs both classes".into(), |p| format!("no skill: {p:.3}, the prevalence"));
+    let interval = e
+        .auroc_ci95
+        .map_or_else(|| "needs both classes".into(), |[lo, hi]| format!("95 % interval {lo:.3} to {hi:.3}"));
+    let prevalence = e
+        .aupr_baseline
+        .map_or_else(|| "needs both classes".into(), |p| format!("no skill: {p:.3}, the prevalence"));
     let mut cards = vec![
         card("AUROC", "", &rate(e.auroc), &gauge(e.auroc, e.auroc_ci95, Some(0.5)), &interval),
         card("AUPR", "", &rate(e.aupr), &gauge(e.aupr, None, e.aupr_baseline), &prevalence),
@@ -45,24 +48,32 @@ pub(super) fn cards(e: &Evaluation) -> String {
         Some(t) => threshold(t),
         None => card("Threshold", "", "–", "", "the model is not calibrated on held-out normal images"),
     });
-    let best = format!("at threshold {}; equal error rate {}", e.f1_max_threshold.map_or("–".into(), number), rate(e.eer));
+    let best = format!(
+        "at threshold {}; equal error rate {}",
+        e.f1_max_threshold.map_or("–".into(), number),
+        rate(e.eer)
+    );
     cards.push(card("F1 max", "<span class=tag>oracle</span>", &rate(e.f1_max), "", &best));
     if let Some(p) = e.pixel {
-        let note = format!("per-region overlap (AUPRO, FPR up to 0.3): {:.3}", p.aupro);
-        cards.push(card("Pixel AUROC", "", &rate(Some(p.auroc)), &gauge(Some(p.auroc), None, Some(0.5)), &note));
+        let row = [cell(Some(p.auroc), "pixel AUROC"), cell(Some(p.aupro), "AUPRO")];
+        cards.push(wide_card(
+            "Localisation",
+            &row,
+            "AUPRO: overlap with each defect, averaged up to an FPR of 0.3",
+        ));
     }
     let seconds = e.seconds_per_image;
     let (value, unit) = if seconds < 1.0 { (1000.0 * seconds, "ms") } else { (seconds, "s") };
-    let per_second = if seconds > 0.0 { format!("{} images per second", number(1.0 / seconds)) } else { String::new() };
+    let per_second =
+        if seconds > 0.0 { format!("{} images per second", number(1.0 / seconds)) } else { String::new() };
     let short = format!("{} {unit}", brief(value));
     cards.push(card("Time per image", "", &short, "", &per_second));
     format!("<div class=cards>{}</div>", cards.concat())
 }
 
 fn threshold(t: &ThresholdMetrics) -> String {
-    let cell = |value, name| format!("<div><strong>{}</strong><span>{name}</span></div>", rate(value));
     let c = &t.confusion;
-    let triple = [cell(t.precision, "precision"), cell(t.recall, "recall"), cell(t.f1, "F1")].concat();
+    let row = [cell(t.precision, "precision"), cell(t.recall, "recall"), cell(t.f1, "F1")];
     let note = format!(
         "score ≥ {}, from {}. Found {}, missed {}, false alarms {}, passed {}.",
         number(t.value),
@@ -72,7 +83,15 @@ fn threshold(t: &ThresholdMetrics) -> String {
         c.false_positives,
         c.true_negatives
     );
-    format!("<div class=card><h3>At the threshold</h3><div class=triple>{triple}</div><p>{note}</p></div>")
+    wide_card("At the threshold", &row, &note)
+}
+
+fn cell(value: Option<f64>, name: &str) -> String {
+    format!("<div><strong>{}</strong><span>{name}</span></div>", rate(value))
+}
+
+fn wide_card(name: &str, row: &[String], note: &str) -> String {
+    format!("<div class=card><h3>{name}</h3><div class=row>{}</div><p>{note}</p></div>", row.concat())
 }
 
 fn card(name: &str, tag: &str, value: &str, gauge: &str, note: &str) -> String {
@@ -95,6 +114,12 @@ fn gauge(value: Option<f64>, interval: Option<[f64; 2]>, no_skill: Option<f64>) 
 
 /// Three significant digits.
 fn brief(value: f64) -> String {
-    let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{value:.digits$}")
 }

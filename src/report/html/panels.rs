@@ -2,7 +2,7 @@
 
 use super::{escape, outcome, truth};
 use crate::report::picture::{heat_colour, heat_map, overlay, picture, png, truth_overlay};
-use crate::report::plot::number;
+use crate::report::plot::{number, significant};
 use crate::report::{Panel, ReportError, ReportInput, classes};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::{RgbImage, imageops};
@@ -38,18 +38,17 @@ pub(super) fn section(input: &ReportInput) -> Result<String, ReportError> {
         of.sort_by(|a, b| b.score.total_cmp(&a.score));
         let (highest, lowest) = of.split_at(of.len().div_ceil(2));
         let name = if class.is_empty() { "unnamed class" } else { class };
+        html += &format!(
+            "<div class=group><h3>{}</h3>{}</div><div class=columns>",
+            escape(name),
+            truth(anomalous)
+        );
         for (which, panels) in [("highest scores", highest), ("lowest scores", lowest)] {
             let drawn: Result<String, ReportError> =
                 panels.iter().map(|p| card(p, anomalous, input, scale)).collect();
-            if !panels.is_empty() {
-                html += &format!(
-                    "<div class=group><h3>{}</h3>{}<span class=note>{which}</span></div><div class=panels>{}</div>",
-                    escape(name),
-                    truth(anomalous),
-                    drawn?
-                );
-            }
+            html += &format!("<div class=panels><p class=note>{which}</p>{}</div>", drawn?);
         }
+        html += "</div>";
     }
     Ok(html)
 }
@@ -62,7 +61,7 @@ fn card(p: &Panel, anomalous: Option<bool>, input: &ReportInput, scale: f32) -> 
     }
     tiles.push(("anomaly map", heat_map(&p.map, h, w, scale)?));
     tiles.push(("overlay", overlay(&p.query, c, &p.map, h, w, scale)?));
-    if let Some(mask) = &p.mask {
+    if let Some(mask) = p.mask.as_ref().filter(|m| m.contains(&true)) {
         tiles.push(("ground truth", truth_overlay(&p.query, c, mask, h, w)?));
     }
     let tile = |(name, image): &(&str, RgbImage)| {
@@ -75,7 +74,7 @@ fn card(p: &Panel, anomalous: Option<bool>, input: &ReportInput, scale: f32) -> 
         "<article class=panel><header><span class=id>{}</span><span><span class=score>{}</span> {}</span></header>\
          <div class=tiles>{}</div></article>",
         escape(&p.id),
-        number(p.score),
+        significant(p.score),
         outcome(anomalous, verdict),
         tiles?
     ))
