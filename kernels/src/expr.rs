@@ -3,6 +3,12 @@
 //! An [`Expr`] is straight-line SSA: register `i` is the value of instruction `i`. The CPU evaluates it a block of
 //! lanes at a time; the GPU gets the same instructions as WGSL, one hand-written function per operation.
 
+mod cpu;
+mod math;
+pub mod wgsl;
+
+pub use cpu::{Evaluator, Kind, LANES, Value};
+
 use std::hash::{Hash, Hasher};
 
 /// An `f32` constant compared and hashed by its bits, so that equal expressions are equal keys.

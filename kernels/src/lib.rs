@@ -52,7 +52,9 @@ pub enum KernelError {
         known: String,
     },
     /// A buffer or grid beyond what the adapter can bind or dispatch.
-    #[error("{kernel}: needs {needed} {unit}, the adapter allows {limit}; use a smaller batch, size or width")]
+    #[error(
+        "{kernel}: needs {needed} {unit}, the adapter allows {limit}; use a smaller batch, size or width"
+    )]
     Limit {
         /// Family name.
         kernel: &'static str,

@@ -111,7 +111,9 @@ impl CpuExecutable {
             {
                 let empty: &[f32] = &[];
                 let mut inputs = [empty; 8];
-                for ((slot, &buffer), &len) in inputs.iter_mut().zip(&launch.inputs).zip(&self.input_lens[index]) {
+                for ((slot, &buffer), &len) in
+                    inputs.iter_mut().zip(&launch.inputs).zip(&self.input_lens[index])
+                {
                     *slot = &self.buffers[buffer][..len];
                 }
                 let inputs = &inputs[..launch.inputs.len()];

@@ -6,12 +6,15 @@
 //! closed off by error scopes.
 
 mod adapters;
+mod arena;
 mod executable;
 mod pace;
 mod pipelines;
 mod plan;
+mod profile;
 mod shared;
 mod store;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,7 @@ use ganomede_kernels::{Cost, GpuPlan, GpuTraits, Kernel};
 pub use adapters::AdapterReport;
 pub use executable::GpuExecutable;
 pub use plan::PlannedLaunch;
+pub use profile::TimestampReport;
 pub use store::GpuStore;
 
 use super::DeviceError;
@@ -267,5 +271,23 @@ impl Gpu {
         executable.poison_scratch()?;
         executable.run(1)?;
         (inputs.len()..buffers.len()).map(|i| executable.read(i)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_an_error_from_then_on() {
+        let gpu = Gpu::open(GpuChoice::Any, GpuOptions::default()).expect("an adapter");
+        let store = gpu.store(&[4]).unwrap();
+        gpu.shared.device.destroy();
+        let id = crate::program::StateId(0);
+        for _ in 0..2 {
+            let error = store.write(id, &[0.0; 4]).and_then(|()| store.read(id)).unwrap_err();
+            assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+            assert!(error.is_machine_fault());
+        }
     }
 }

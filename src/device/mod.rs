@@ -32,7 +32,8 @@ impl std::str::FromStr for Selector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("device '{text}' is unknown; use auto, cpu, gpu or gpu:N (see `ganomede devices`)");
+        let unknown =
+            || format!("device '{text}' is unknown; use auto, cpu, gpu or gpu:N (see `ganomede devices`)");
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
@@ -252,7 +253,8 @@ impl Executable {
                 let mut elsewhere = |index: usize, inputs: &[&[f32]], outputs: &mut [&mut [f32]]| {
                     range.contains(&index).then(|| {
                         let old: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
-                        let new = gpu.run_kernel(&program.launches[index].kernel, None, inputs, Some(&old))?;
+                        let new =
+                            gpu.run_kernel(&program.launches[index].kernel, None, inputs, Some(&old))?;
                         for (output, values) in outputs.iter_mut().zip(&new) {
                             output.copy_from_slice(values);
                         }

@@ -205,7 +205,13 @@ impl<'g> Fused<'g> {
         for id in 0..count {
             let own = match self.node(id).op {
                 Op::Unary(
-                    Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid | Unary::Softplus | Unary::Sqrt | Unary::Recip,
+                    Unary::Exp
+                    | Unary::Log
+                    | Unary::Tanh
+                    | Unary::Sigmoid
+                    | Unary::Softplus
+                    | Unary::Sqrt
+                    | Unary::Recip,
                 )
                 | Op::Binary(Binary::Div) => 8,
                 Op::Unary(_) | Op::Binary(_) => 1,
@@ -254,7 +260,9 @@ impl<'g> Fused<'g> {
                     break;
                 }
                 let heaviest = self.inputs[id].iter().copied().filter(|&i| {
-                    self.is_pointwise(i) && !self.stored[i] && !matches!(self.node(i).op, Op::Const(_) | Op::Broadcast)
+                    self.is_pointwise(i)
+                        && !self.stored[i]
+                        && !matches!(self.node(i).op, Op::Const(_) | Op::Broadcast)
                 });
                 match heaviest.max_by_key(|&i| (leaves[i].len(), weight[i])) {
                     Some(input) => self.stored[input] = true,
@@ -283,13 +291,15 @@ impl<'g> Fused<'g> {
             }
             let kind = match &self.node(id).op {
                 Op::Input(_) | Op::State(_) => continue,
-                Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_) => match self.product_of(id, &uses) {
-                    Some(product) => {
-                        absorbed[product] = true;
-                        StepKind::Product(product)
+                Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_) => {
+                    match self.product_of(id, &uses) {
+                        Some(product) => {
+                            absorbed[product] = true;
+                            StepKind::Product(product)
+                        }
+                        None => StepKind::Pointwise,
                     }
-                    None => StepKind::Pointwise,
-                },
+                }
                 Op::Sum { .. } if self.variance_beside(id).is_some_and(|v| live[v]) => continue,
                 Op::Sum { .. } | Op::Max { .. } => StepKind::Reduce,
                 Op::Variance { .. } => {
@@ -415,8 +425,13 @@ impl<'g> Fused<'g> {
         }
         let (ra, rb) = (self.node(a.roots[0]), self.node(b.roots[0]));
         let same_domain = match (&ra.op, &rb.op) {
-            (Op::Sum { axes: p, .. } | Op::Max { axes: p }, Op::Sum { axes: q, .. } | Op::Max { axes: q }) => {
-                p == q && self.node(self.inputs[a.roots[0]][0]).shape == self.node(self.inputs[b.roots[0]][0]).shape
+            (
+                Op::Sum { axes: p, .. } | Op::Max { axes: p },
+                Op::Sum { axes: q, .. } | Op::Max { axes: q },
+            ) => {
+                p == q
+                    && self.node(self.inputs[a.roots[0]][0]).shape
+                        == self.node(self.inputs[b.roots[0]][0]).shape
             }
             _ => a.kind == StepKind::Pointwise && ra.shape == rb.shape,
         };

@@ -54,7 +54,10 @@ impl Fused<'_> {
             StepKind::Product(product) => self.lower_product(step.roots[0], *product),
             StepKind::Single => self.lower_single(step.roots[0]),
         };
-        lowered.kernel.check().map_err(|source| CompileError::Kernel { scope: step.scope.to_string(), source })?;
+        lowered
+            .kernel
+            .check()
+            .map_err(|source| CompileError::Kernel { scope: step.scope.to_string(), source })?;
         Ok(lowered)
     }
 
@@ -104,8 +107,11 @@ impl Fused<'_> {
         let first = (0..shape.len()).find(|&d| is_kept(d)).unwrap_or(shape.len());
         let last = (0..shape.len()).rfind(|&d| is_kept(d)).map_or(first, |d| d + 1);
         let product = |range: std::ops::Range<usize>| shape[range].iter().product::<usize>();
-        let moments =
-            Moments { outer: product(0..first), channels: product(first..last), inner: product(last..shape.len()) };
+        let moments = Moments {
+            outer: product(0..first),
+            channels: product(first..last),
+            inner: product(last..shape.len()),
+        };
         Lowered {
             kernel: Kernel::Moments(moments),
             inputs: vec![self.storage(x)],
@@ -126,8 +132,11 @@ impl Fused<'_> {
             let Builder { expr, operands, inputs: extra, .. } = builder;
             inputs.extend(extra);
             let full: usize = shape.iter().product();
-            let full_strides: Vec<_> =
-                contiguous(&shape).into_iter().zip(&shape).map(|(s, &n)| if n == 1 { 0 } else { s }).collect();
+            let full_strides: Vec<_> = contiguous(&shape)
+                .into_iter()
+                .zip(&shape)
+                .map(|(s, &n)| if n == 1 { 0 } else { s })
+                .collect();
             let operands = operands
                 .iter()
                 .map(|o| match o.len {
@@ -157,7 +166,17 @@ impl Fused<'_> {
         if ra == 3 && rb == 2 && !trans_a {
             // One shared right operand: the batch is just more rows.
             let m = batch * m;
-            return Gemm { batch: 1, m, n, k, trans_a, trans_b, batched_a: false, batched_b: false, epilogue };
+            return Gemm {
+                batch: 1,
+                m,
+                n,
+                k,
+                trans_a,
+                trans_b,
+                batched_a: false,
+                batched_b: false,
+                epilogue,
+            };
         }
         Gemm { batch, m, n, k, trans_a, trans_b, batched_a: ra == 3, batched_b: rb == 3, epilogue }
     }
@@ -293,7 +312,8 @@ impl<'f> Builder<'f> {
         if let Some(&reg) = self.known.get(&id) {
             return reg;
         }
-        let inner = matches!(self.fused.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_));
+        let inner =
+            matches!(self.fused.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_));
         if inner && (!self.fused.stored[id] || self.roots.contains(&id)) {
             self.compute(id)
         } else {
@@ -336,7 +356,8 @@ impl<'f> Builder<'f> {
     fn operand(&mut self, id: NodeId, strides: Vec<usize>) -> Reg {
         let storage = self.fused.storage(id);
         // Dimensions of size 1 have no stride worth telling apart.
-        let strides: Vec<_> = strides.iter().zip(&self.shape).map(|(&s, &n)| if n == 1 { 0 } else { s }).collect();
+        let strides: Vec<_> =
+            strides.iter().zip(&self.shape).map(|(&s, &n)| if n == 1 { 0 } else { s }).collect();
         if let Some(&reg) = self.known_operands.get(&(storage, strides.clone())) {
             return reg;
         }

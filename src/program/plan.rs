@@ -24,7 +24,9 @@ pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
     let program = planner.program;
     for launch in &program.launches {
         let bindings = launch.inputs.len() + launch.outputs.len();
-        if matches!(launch.kernel, Kernel::Pointwise(_) | Kernel::Reduce(_)) && bindings > Pointwise::MAX_BINDINGS {
+        if matches!(launch.kernel, Kernel::Pointwise(_) | Kernel::Reduce(_))
+            && bindings > Pointwise::MAX_BINDINGS
+        {
             return Err(CompileError::Bindings { scope: launch.scope.clone(), bindings });
         }
     }
@@ -138,7 +140,8 @@ impl<'f> Planner<'f> {
             Some(step) => step.roots.last().copied().unwrap_or(0),
             None => 0,
         };
-        let mut ready: BinaryHeap<_> = (0..count).filter(|&i| waiting[i] == 0).map(|i| Reverse((key(i), i))).collect();
+        let mut ready: BinaryHeap<_> =
+            (0..count).filter(|&i| waiting[i] == 0).map(|i| Reverse((key(i), i))).collect();
         let mut order = Vec::with_capacity(count);
         while let Some(Reverse((_, i))) = ready.pop() {
             order.push(i);
@@ -313,7 +316,11 @@ impl<'f> Planner<'f> {
             named = 1;
         }
         let buffer = home.unwrap_or_else(|| {
-            let dying = if states.is_empty() { self.dying_input(kernel, inputs, in_place, len, position) } else { None };
+            let dying = if states.is_empty() {
+                self.dying_input(kernel, inputs, in_place, len, position)
+            } else {
+                None
+            };
             match dying {
                 Some(i) => {
                     in_place[j] = Some(i);
@@ -357,7 +364,8 @@ impl<'f> Planner<'f> {
     }
 
     fn push_copy(&mut self, from: usize, to: usize, len: usize) {
-        let launch = Launch { kernel: identity(len), inputs: vec![from], outputs: vec![to], scope: "copy".into() };
+        let launch =
+            Launch { kernel: identity(len), inputs: vec![from], outputs: vec![to], scope: "copy".into() };
         self.program.launches.push(launch);
     }
 
@@ -392,7 +400,10 @@ fn can_update(kernel: &Kernel, i: usize) -> bool {
     let own = contiguous(&p.shape);
     let flat: Vec<_> = own.iter().zip(&p.shape).map(|(&s, &n)| if n == 1 { 0 } else { s }).collect();
     let len: usize = p.shape.iter().product();
-    p.operands.iter().filter(|o| o.source == Source::Input(i)).all(|o| (o.strides == own || o.strides == flat) && o.len == len)
+    p.operands
+        .iter()
+        .filter(|o| o.source == Source::Input(i))
+        .all(|o| (o.strides == own || o.strides == flat) && o.len == len)
 }
 
 /// Redirects the operands of in-place inputs to the outputs and renumbers the inputs that remain.

@@ -131,7 +131,9 @@ impl Tape {
                 let centred = x - x.mean(axes);
                 vec![Some(centred * g.affine(2.0 / count as f32, 0.0))]
             }
-            Op::Conv(face, geometry) => self.conv_vjp(*face, *geometry, input(0), input(1), g, [wanted(0), wanted(1)]),
+            Op::Conv(face, geometry) => {
+                self.conv_vjp(*face, *geometry, input(0), input(1), g, [wanted(0), wanted(1)])
+            }
             Op::MatMul { trans_a, trans_b } => {
                 let (a, b) = (input(0), input(1));
                 let da = wanted(0).then(|| {
@@ -169,20 +171,17 @@ impl Tape {
         let conv = |face, p, q| Some(self.conv(face, geometry, p, q));
         let (da, db) = match face {
             // a = x, b = w, g = dy
-            Face::Conv => (
-                wanted[0].then(|| conv(Face::Transpose, g, b)),
-                wanted[1].then(|| conv(Face::Weight, a, g)),
-            ),
+            Face::Conv => {
+                (wanted[0].then(|| conv(Face::Transpose, g, b)), wanted[1].then(|| conv(Face::Weight, a, g)))
+            }
             // a = y, b = w, g = dx
-            Face::Transpose => (
-                wanted[0].then(|| conv(Face::Conv, g, b)),
-                wanted[1].then(|| conv(Face::Weight, g, a)),
-            ),
+            Face::Transpose => {
+                (wanted[0].then(|| conv(Face::Conv, g, b)), wanted[1].then(|| conv(Face::Weight, g, a)))
+            }
             // a = x, b = y, g = dw
-            Face::Weight => (
-                wanted[0].then(|| conv(Face::Transpose, b, g)),
-                wanted[1].then(|| conv(Face::Conv, a, g)),
-            ),
+            Face::Weight => {
+                (wanted[0].then(|| conv(Face::Transpose, b, g)), wanted[1].then(|| conv(Face::Conv, a, g)))
+            }
         };
         vec![da.flatten(), db.flatten()]
     }

@@ -70,31 +70,47 @@ pub enum Op {
     /// Reorders dimensions: output dimension i is input dimension `0[i]`.
     Permute(Vec<usize>),
     /// Every `step`-th element from `start` along each dimension.
-    Slice { /// First index of each dimension.
-        start: Vec<usize>, /// Step of each dimension.
-        step: Vec<usize> },
+    Slice {
+        /// First index of each dimension.
+        start: Vec<usize>,
+        /// Step of each dimension.
+        step: Vec<usize>,
+    },
     /// Adjoint of `Slice`: places the elements in a zero tensor.
-    Embed { /// First index of each dimension.
-        start: Vec<usize>, /// Step of each dimension.
-        step: Vec<usize> },
+    Embed {
+        /// First index of each dimension.
+        start: Vec<usize>,
+        /// Step of each dimension.
+        step: Vec<usize>,
+    },
     /// Joins tensors along an axis.
     Concat(usize),
     /// `scale · Σ` over axes, which stay as size 1.
-    Sum { /// Axes, ascending.
-        axes: Vec<usize>, /// Factor, 1/n for a mean.
-        scale: Num },
+    Sum {
+        /// Axes, ascending.
+        axes: Vec<usize>,
+        /// Factor, 1/n for a mean.
+        scale: Num,
+    },
     /// Maximum over axes, which stay as size 1.
-    Max { /// Axes, ascending.
-        axes: Vec<usize> },
+    Max {
+        /// Axes, ascending.
+        axes: Vec<usize>,
+    },
     /// Biased variance over axes, which stay as size 1.
-    Variance { /// Axes, ascending.
-        axes: Vec<usize> },
+    Variance {
+        /// Axes, ascending.
+        axes: Vec<usize>,
+    },
     /// One face of a convolution.
     Conv(Face, Geometry),
     /// Matrix product of the last two dimensions, `[batch, m, k] · [batch, k, n]`, batch optional for each operand.
-    MatMul { /// First operand is stored `[k, m]`.
-        trans_a: bool, /// Second operand is stored `[n, k]`.
-        trans_b: bool },
+    MatMul {
+        /// First operand is stored `[k, m]`.
+        trans_a: bool,
+        /// Second operand is stored `[n, k]`.
+        trans_b: bool,
+    },
     /// Max pooling face.
     MaxPool(MaxPool),
     /// Random numbers; inputs are the key and step states.

@@ -271,7 +271,11 @@ impl<'t> Tensor<'t> {
     pub fn transpose(self) -> Tensor<'t> {
         let rank = self.rank();
         if rank < 2 {
-            return self.tape.poison("transpose", format!("rank {rank} has no two dimensions to swap"), &[1, 1]);
+            return self.tape.poison(
+                "transpose",
+                format!("rank {rank} has no two dimensions to swap"),
+                &[1, 1],
+            );
         }
         let mut order: Vec<_> = (0..rank).collect();
         order.swap(rank - 1, rank - 2);
@@ -321,7 +325,11 @@ impl<'t> Tensor<'t> {
             let what = format!("{from:?} from {start:?} by {step:?} does not fit {shape:?}");
             return self.tape.poison("embed", what, shape);
         }
-        self.tape.node(Op::Embed { start: start.to_vec(), step: step.to_vec() }, vec![self.id], shape.to_vec())
+        self.tape.node(
+            Op::Embed { start: start.to_vec(), step: step.to_vec() },
+            vec![self.id],
+            shape.to_vec(),
+        )
     }
 
     /// Zeros before and after each dimension.
@@ -451,7 +459,8 @@ impl<'t> Tensor<'t> {
                 if kept.windows(2).all(|w| (w[0] + 1..w[1]).all(|d| full[d] == 1)) {
                     return self.tape.node(Op::Variance { axes }, vec![self.id], shape);
                 }
-                let order: Vec<_> = (0..full.len()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
+                let order: Vec<_> =
+                    (0..full.len()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
                 let last: Vec<_> = (full.len() - axes.len()..full.len()).collect();
                 self.permute(&order).variance(&last).reshape(&shape)
             }
@@ -517,7 +526,11 @@ impl<'t> Tensor<'t> {
             windows(x[2 + d], pads, w[2 + d], options.dilation[d], options.stride[d])
         };
         let (Some(oh), Some(ow)) = (size(0), size(1)) else {
-            return self.tape.poison("conv2d", describe("the kernel is larger than the padded input"), &poison);
+            return self.tape.poison(
+                "conv2d",
+                describe("the kernel is larger than the padded input"),
+                &poison,
+            );
         };
         if options.stride.contains(&0) || options.dilation.contains(&0) {
             return self.tape.poison("conv2d", describe("stride and dilation must be at least 1"), &poison);
@@ -590,7 +603,13 @@ impl<'t> Tensor<'t> {
     }
 
     /// Transposed 1-D convolution: self `[n, in, l]`, weight `[in, out, k]`.
-    pub fn conv_transpose1d(self, weight: Tensor<'t>, stride: usize, padding: usize, dilation: usize) -> Tensor<'t> {
+    pub fn conv_transpose1d(
+        self,
+        weight: Tensor<'t>,
+        stride: usize,
+        padding: usize,
+        dilation: usize,
+    ) -> Tensor<'t> {
         self.one_dimensional("conv_transpose1d", weight, stride, padding, dilation, Tensor::conv_transpose2d)
     }
 
@@ -605,7 +624,11 @@ impl<'t> Tensor<'t> {
     ) -> Tensor<'t> {
         let (x, w) = (self.shape(), weight.shape());
         if x.len() != 3 || w.len() != 3 {
-            return self.tape.poison(name, format!("input {x:?}, weight {w:?}: both need rank 3"), &[1, 1, 1]);
+            return self.tape.poison(
+                name,
+                format!("input {x:?}, weight {w:?}: both need rank 3"),
+                &[1, 1, 1],
+            );
         }
         let options = ConvOptions {
             stride: [1, stride],
@@ -624,7 +647,11 @@ impl<'t> Tensor<'t> {
     pub fn upsample_nearest(self, factor: usize) -> Tensor<'t> {
         let s = self.shape();
         if s.len() != 4 || factor == 0 {
-            return self.tape.poison("upsample_nearest", format!("{s:?} by {factor}: needs rank 4 and a factor"), &s);
+            return self.tape.poison(
+                "upsample_nearest",
+                format!("{s:?} by {factor}: needs rank 4 and a factor"),
+                &s,
+            );
         }
         self.reshape(&[s[0], s[1], s[2], 1, s[3], 1])
             .broadcast_to(&[s[0], s[1], s[2], factor, s[3], factor])
@@ -638,7 +665,11 @@ impl<'t> Tensor<'t> {
         if s.len() != 4 {
             return self.tape.poison("avg_pool2d", format!("{s:?} needs rank 4"), &s);
         }
-        if padding == [0; 2] && kernel == stride && s[2] % kernel[0].max(1) == 0 && s[3] % kernel[1].max(1) == 0 {
+        if padding == [0; 2]
+            && kernel == stride
+            && s[2] % kernel[0].max(1) == 0
+            && s[3] % kernel[1].max(1) == 0
+        {
             let (h, w) = (s[2] / kernel[0], s[3] / kernel[1]);
             let blocks = self.reshape(&[s[0], s[1], h, kernel[0], w, kernel[1]]);
             return blocks.mean(&[3, 5]).reshape(&[s[0], s[1], h, w]);

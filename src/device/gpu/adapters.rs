@@ -67,7 +67,8 @@ fn same_adapter(earlier: &wgpu::AdapterInfo, later: &wgpu::AdapterInfo) -> bool 
     }
     let (a, b) = (earlier.name.to_lowercase(), later.name.to_lowercase());
     let same_ids = earlier.vendor == later.vendor && earlier.device == later.device && later.device != 0;
-    same_ids || a.contains(&b) || b.contains(&a) || (is_software(later) && later.backend == wgpu::Backend::Gl)
+    let same_name = !a.is_empty() && !b.is_empty() && (a.contains(&b) || b.contains(&a));
+    same_ids || same_name || (is_software(later) && later.backend == wgpu::Backend::Gl)
 }
 
 /// Every adapter once, through its best backend; adapters without compute shaders come last. OpenGL is asked only where
@@ -180,4 +181,40 @@ pub(super) fn select(choice: GpuChoice, name_filter: Option<&str>) -> Result<wgp
         .into_iter()
         .find(fits)
         .ok_or_else(|| DeviceError::NoAdapter { wanted, found: format!("adapters present: {known}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::{AdapterInfo, Backend, DeviceType};
+
+    fn info(name: &str, kind: DeviceType, backend: Backend, device: u32) -> AdapterInfo {
+        AdapterInfo { name: name.to_owned(), vendor: 0x10de, device, ..AdapterInfo::new(kind, backend) }
+    }
+
+    #[test]
+    fn one_adapter_seen_twice_is_one_and_two_equal_cards_are_two() {
+        let vulkan = info("NVIDIA GeForce RTX 4090", DeviceType::DiscreteGpu, Backend::Vulkan, 0x2684);
+        let dx12 = info("NVIDIA GeForce RTX 4090", DeviceType::DiscreteGpu, Backend::Dx12, 0x2684);
+        let gl = info("NVIDIA GeForce RTX 4090/PCIe/SSE2", DeviceType::Other, Backend::Gl, 0);
+        let software = info("llvmpipe (LLVM 15.0.6, 256 bits)", DeviceType::Cpu, Backend::Vulkan, 0);
+        assert!(same_adapter(&vulkan, &dx12) && same_adapter(&vulkan, &gl));
+        assert!(!same_adapter(&vulkan, &vulkan) && !same_adapter(&vulkan, &software));
+        let mut all = [software, gl, dx12, vulkan];
+        all.sort_by_cached_key(rank);
+        assert_eq!(all.map(|i| i.backend), [Backend::Vulkan, Backend::Dx12, Backend::Gl, Backend::Vulkan]);
+    }
+
+    #[test]
+    fn naming_an_adapter_is_asking_for_it() {
+        let name = enumerate().last().expect("an adapter").get_info().name;
+        let part = name.split(' ').next().expect("a word").to_uppercase();
+        let chosen = select(GpuChoice::Auto, Some(&part)).unwrap().get_info().name;
+        assert!(chosen.to_uppercase().contains(&part), "{chosen}");
+        let error = select(GpuChoice::Any, Some("no such adapter")).unwrap_err();
+        assert!(
+            error.to_string().contains("no such adapter") && error.to_string().contains(&name),
+            "{error}"
+        );
+    }
 }

@@ -1,11 +1,13 @@
 //! A loaded program: buffers, parameters, pipelines and bind groups, all made once; replaying only encodes.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use ganomede_kernels::Dispatch;
 
 use super::super::DeviceError;
+use super::arena::Arena;
 use super::pace::MAX_DISPATCHES;
 use super::plan::PlannedLaunch;
 use super::shared::{Reservation, Shared, binding_bytes};
@@ -57,10 +59,13 @@ impl GpuExecutable {
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
         let scratch_len = launches.iter().map(|launch| launch.plan.scratch_len).max().unwrap_or(0);
-        let own = buffers.iter().filter(|buffer| !matches!(buffer.role, Role::State(_)));
-        let own_bytes: u64 = own.map(|buffer| binding_bytes(buffer.len)).sum();
-        let reservation =
-            shared.reserve(own_bytes + binding_bytes(scratch_len) + arena.bytes.len() as u64)?;
+        let mut bytes = shared.buffer_bytes(scratch_len, || "scratch".to_owned())? + arena.len();
+        for (i, buffer) in buffers.iter().enumerate() {
+            if !matches!(buffer.role, Role::State(_)) {
+                bytes = bytes.saturating_add(shared.buffer_bytes(buffer.len, || buffer_name(i, buffer))?);
+            }
+        }
+        let reservation = shared.reserve(bytes)?;
 
         let pipelines = shared.pipelines.prepare(shared, &dispatches, trusted)?;
         let device_buffers = buffers
@@ -127,9 +132,10 @@ impl GpuExecutable {
         })
     }
 
-    /// Device bytes of this program's own buffers, states not included.
+    /// Device bytes of this program: its buffers, scratch and parameters, and the states that it shares.
     pub fn bytes(&self) -> u64 {
-        self.reservation.bytes()
+        let states = self.roles.iter().filter(|buffer| matches!(buffer.role, Role::State(_)));
+        self.reservation.bytes() + states.map(|buffer| binding_bytes(buffer.len)).sum::<u64>()
     }
 
     fn buffer(&self, buffer: usize) -> Result<(&wgpu::Buffer, usize, String), DeviceError> {
@@ -178,28 +184,35 @@ impl GpuExecutable {
     /// # Errors
     /// As for [`GpuExecutable::run`].
     pub fn submit(&mut self, times: usize) -> Result<(), DeviceError> {
-        let count = self.launches.len();
-        let total = times.saturating_mul(count);
+        let total = times.saturating_mul(self.launches.len());
         let mut start = 0;
         while start < total {
-            let allowance = self.shared.allowance();
-            let (mut end, mut seconds, mut dispatches) = (start, 0.0, 0);
-            while end < total {
-                let launch = &self.launches[end % count];
-                if end > start
-                    && (seconds + launch.seconds > allowance
-                        || dispatches + launch.steps.len() > MAX_DISPATCHES)
-                {
-                    break;
-                }
-                seconds += launch.seconds;
-                dispatches += launch.steps.len();
-                end += 1;
-            }
-            self.submit_range(start..end, seconds)?;
+            let end = self.cut(start, total);
+            self.submit_range(start..end)?;
             start = end;
         }
         Ok(())
+    }
+
+    /// End of the submission that begins with launch `start`, at most `total`; launches are numbered through all
+    /// replays, `i` being launch `i % launches`.
+    pub(super) fn cut(&self, start: usize, total: usize) -> usize {
+        let allowance = self.shared.allowance();
+        let (mut seconds, mut dispatches) = (0.0, 0);
+        for i in start..total {
+            let launch = &self.launches[i % self.launches.len()];
+            seconds += launch.seconds;
+            dispatches += launch.steps.len();
+            if i > start && (seconds > allowance || dispatches > MAX_DISPATCHES) {
+                return i;
+            }
+        }
+        total
+    }
+
+    /// Uncorrected estimate of a range of launches.
+    pub(super) fn seconds(&self, range: Range<usize>) -> f64 {
+        range.map(|i| self.launches[i % self.launches.len()].seconds).sum()
     }
 
     /// Waits for everything submitted to the device.
@@ -216,7 +229,7 @@ impl GpuExecutable {
     /// # Errors
     /// As for [`GpuExecutable::run`].
     pub fn run_checked(&mut self) -> Result<Option<usize>, DeviceError> {
-        let finite = |values: Vec<f32>| values.iter().all(|v| v.is_finite());
+        let finite = |values: Vec<f32>| values.iter().all(|value| value.is_finite());
         let mut state = Vec::with_capacity(self.buffers.len());
         for (i, buffer) in self.roles.iter().enumerate() {
             let given = matches!(buffer.role, Role::Input(_) | Role::State(_));
@@ -224,7 +237,7 @@ impl GpuExecutable {
         }
         let mut culprit = None;
         for i in 0..self.launches.len() {
-            self.submit_range(i..i + 1, self.launches[i].seconds)?;
+            self.submit_range(i..i + 1)?;
             let launch = &self.launches[i];
             let read_finite = launch.inputs.iter().all(|&(buffer, _)| state[buffer]);
             let mut wrote_finite = true;
@@ -244,8 +257,27 @@ impl GpuExecutable {
         self.shared.upload(&self.scratch, &vec![f32::NAN; self.scratch_len], "scratch")
     }
 
-    /// Submits launches numbered through all replays: launch `i` is `i % launches`.
-    fn submit_range(&self, range: Range<usize>, seconds: f64) -> Result<(), DeviceError> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Number of launches in one replay.
+    pub fn launches(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// Records launch `i` into a pass.
+    pub(super) fn encode(&self, i: usize, pass: &mut wgpu::ComputePass<'_>) {
+        for step in &self.launches[i].steps {
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            let [x, y, z] = step.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// Submits a range of launches, numbered as in [`GpuExecutable::cut`].
+    pub(super) fn submit_range(&self, range: Range<usize>) -> Result<(), DeviceError> {
         let count = self.launches.len();
         let names = || {
             let first = &self.launches[range.start % count].label;
@@ -255,14 +287,9 @@ impl GpuExecutable {
                 n => format!("{n} launches, from {first} to {last}"),
             }
         };
-        self.shared.submit(names, seconds, |encoder| {
+        self.shared.submit(names, self.seconds(range.clone()), |encoder| {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for step in range.clone().flat_map(|i| &self.launches[i % count].steps) {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                let [x, y, z] = step.workgroups;
-                pass.dispatch_workgroups(x, y, z);
-            }
+            range.clone().for_each(|i| self.encode(i % count, &mut pass));
         })
     }
 }
@@ -277,13 +304,21 @@ fn buffer_name(index: usize, buffer: &Buffer) -> String {
     }
 }
 
-/// States must exist in the store, on this device, with the program's length.
+/// States must exist in the store, on this device, with the program's length, and have one buffer each: two would hide
+/// from the checks of a launch that it reads what it writes.
 fn check_states(shared: &Arc<Shared>, buffers: &[Buffer], store: &GpuStore) -> Result<(), DeviceError> {
+    let mut seen = HashSet::new();
     for (i, buffer) in buffers.iter().enumerate() {
         if let Role::State(id) = buffer.role {
             let name = buffer_name(i, buffer);
             if !store.is_on(shared) {
                 return Err(DeviceError::UnknownName { name, known: "a store on another device".to_owned() });
+            }
+            if !seen.insert(id) {
+                return Err(DeviceError::Launch {
+                    launch: name,
+                    what: "two buffers hold this state".to_owned(),
+                });
             }
             let (_, len) = store.buffer(id)?;
             if *len < buffer.len {
@@ -292,43 +327,4 @@ fn check_states(shared: &Arc<Shared>, buffers: &[Buffer], store: &GpuStore) -> R
         }
     }
     Ok(())
-}
-
-/// The parameter words of all dispatches in one uniform buffer, each at an offset that the adapter can bind.
-struct Arena {
-    bytes: Vec<u8>,
-    offsets: Vec<u64>,
-}
-
-impl Arena {
-    fn new(dispatches: &[&Dispatch], alignment: u32) -> Self {
-        let mut arena = Self { bytes: Vec::new(), offsets: Vec::with_capacity(dispatches.len()) };
-        for dispatch in dispatches {
-            arena.offsets.push(arena.bytes.len() as u64);
-            arena.bytes.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
-            arena.bytes.resize(arena.bytes.len().next_multiple_of(alignment.max(16) as usize), 0);
-        }
-        arena
-    }
-
-    fn upload(&self, shared: &Shared) -> Result<Option<wgpu::Buffer>, DeviceError> {
-        if self.bytes.is_empty() {
-            return Ok(None);
-        }
-        let buffer = shared.scoped(
-            || "kernel parameters".to_owned(),
-            self.bytes.len() as u64,
-            || {
-                let buffer = shared.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("kernel parameters"),
-                    size: self.bytes.len() as u64,
-                    usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
-                shared.queue.write_buffer(&buffer, 0, &self.bytes);
-                buffer
-            },
-        )?;
-        Ok(Some(buffer))
-    }
 }

@@ -1,4 +1,5 @@
-//! The state that everything on one device shares: handles, faults, submissions in flight, memory accounting.
+//! The state that everything on one device shares: handles, faults, submissions in flight, memory
+//! accounting.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,17 +53,16 @@ pub(super) struct Shared {
     pub(super) traits: GpuTraits,
     pub(super) options: GpuOptions,
     pub(super) pipelines: Pipelines,
+    /// Staging buffer kept for read-backs.
     pub(super) readback: Mutex<Option<wgpu::Buffer>>,
     faults: Arc<Faults>,
     flight: Mutex<Flight>,
     dead: Mutex<Option<DeviceError>>,
     memory_limit: u64,
     allocated: AtomicU64,
-    unflushed: AtomicU64,
+    /// Bytes uploaded since the last submission.
+    pub(super) unflushed: AtomicU64,
 }
-
-/// Uploads held in wgpu's staging memory before they are flushed.
-const MAX_UNFLUSHED: u64 = 64 << 20;
 
 impl Shared {
     pub(super) fn new(
@@ -113,8 +113,14 @@ impl Shared {
         let value = work();
         // Native scopes are resolved when popped; block_on never waits here.
         let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
+        let error = errors.into_iter().flatten().next();
+        if error.is_some() {
+            // What fails on a lost device fails validation, and only polling tells that the device is lost. The result
+            // is of no interest, and wgpu panics in poll where the driver reports the loss.
+            drop(catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::Poll))));
+        }
         self.alive(&what)?;
-        match errors.into_iter().flatten().next() {
+        match error {
             None => Ok(value),
             Some(wgpu::Error::OutOfMemory { .. }) => Err(DeviceError::OutOfMemory { what: what(), bytes }),
             Some(wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. }) => {
@@ -228,15 +234,14 @@ impl Shared {
 
     /// Counts `bytes` about to be allocated against the memory limit.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, DeviceError> {
-        let before = self.allocated.fetch_add(bytes, Ordering::Relaxed);
-        let reservation = Reservation { shared: Arc::clone(self), bytes };
-        if before.saturating_add(bytes) > self.memory_limit {
-            return Err(DeviceError::Memory {
-                needed: bytes,
-                available: self.memory_limit.saturating_sub(before),
-            });
+        let fits = |before: u64| before.checked_add(bytes).filter(|&after| after <= self.memory_limit);
+        match self.allocated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Ok(Reservation { shared: Arc::clone(self), bytes }),
+            Err(before) => {
+                let available = self.memory_limit.saturating_sub(before);
+                Err(DeviceError::Memory { needed: bytes, available })
+            }
         }
-        Ok(reservation)
     }
 
     /// Bytes of all stores and executables now alive on this device.
@@ -244,18 +249,18 @@ impl Shared {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Creates a storage buffer of at least `len` elements; `name` is for errors. Contents start at zero.
-    pub(super) fn storage(&self, len: usize, name: &str) -> Result<wgpu::Buffer, DeviceError> {
-        let size = binding_bytes(len);
-        let limit = self.limits.max_buffer_size;
-        if size > limit {
-            return Err(DeviceError::BufferTooLarge {
-                launch: name.to_owned(),
-                bytes: size,
-                limit,
-                what: "one buffer",
-            });
+    /// Bytes of a buffer of `len` elements, refused where the adapter has no buffer that large.
+    pub(super) fn buffer_bytes(&self, len: usize, name: impl Fn() -> String) -> Result<u64, DeviceError> {
+        let (bytes, limit) = (binding_bytes(len), self.limits.max_buffer_size);
+        if bytes > limit {
+            return Err(DeviceError::BufferTooLarge { launch: name(), bytes, limit, what: "one buffer" });
         }
+        Ok(bytes)
+    }
+
+    /// Creates a storage buffer of `len` elements, all zero; `name` is for errors.
+    pub(super) fn storage(&self, len: usize, name: &str) -> Result<wgpu::Buffer, DeviceError> {
+        let size = self.buffer_bytes(len, || name.to_owned())?;
         use wgpu::BufferUsages as Usage;
         self.scoped(
             || name.to_owned(),
@@ -265,86 +270,6 @@ impl Shared {
                     label: Some(name),
                     size,
                     usage: Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST,
-                    mapped_at_creation: false,
-                })
-            },
-        )
-    }
-
-    /// Uploads `data` to the start of `buffer`, before whatever is submitted next.
-    pub(super) fn upload(&self, buffer: &wgpu::Buffer, data: &[f32], name: &str) -> Result<(), DeviceError> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        let what = || format!("upload of {name}");
-        self.scoped(what, bytes.len() as u64, || self.queue.write_buffer(buffer, 0, bytes))?;
-        let pending = bytes.len() as u64 + self.unflushed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if pending > MAX_UNFLUSHED {
-            self.submit(what, 0.0, |_| ())?;
-            self.wait()?;
-        }
-        Ok(())
-    }
-
-    /// Reads the first `len` elements of `buffer`, after everything submitted, through one buffer kept for all reads.
-    pub(super) fn download(
-        &self,
-        buffer: &wgpu::Buffer,
-        len: usize,
-        name: &str,
-    ) -> Result<Vec<f32>, DeviceError> {
-        const CHUNK: u64 = 32 << 20;
-        self.wait()?;
-        let mut values = Vec::with_capacity(len);
-        let mut readback = lock(&self.readback);
-        let total = 4 * len as u64;
-        while (values.len() as u64) < len as u64 {
-            let offset = 4 * values.len() as u64;
-            let bytes = (total - offset).min(CHUNK);
-            let staging = match readback.take() {
-                Some(kept) if kept.size() >= bytes => kept,
-                _ => self.staging(bytes.next_power_of_two())?,
-            };
-            let what = || format!("read-back of {name}");
-            let (sender, receiver) = std::sync::mpsc::channel();
-            let copy = |encoder: &mut wgpu::CommandEncoder| {
-                encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-                // A failed send means that the wait below failed first, with its own error.
-                encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, ..bytes, move |mapped| {
-                    drop(sender.send(mapped));
-                });
-            };
-            self.submit(what, 0.0, copy)?;
-            self.wait()?;
-            let failed = |message: String| DeviceError::Validation { launch: what(), message };
-            // Another thread's wait may be the one that runs the callback.
-            match receiver.recv_timeout(self.options.timeout) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(failed(error.to_string())),
-                Err(_) => {
-                    return Err(failed("the buffer was not mapped when its copy had finished".to_owned()));
-                }
-            }
-            let view =
-                staging.slice(..bytes).get_mapped_range().map_err(|error| failed(error.to_string()))?;
-            values.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&view));
-            drop(view);
-            staging.unmap();
-            *readback = Some(staging);
-        }
-        Ok(values)
-    }
-
-    fn staging(&self, size: u64) -> Result<wgpu::Buffer, DeviceError> {
-        self.scoped(
-            || "read-back staging".to_owned(),
-            size,
-            || {
-                self.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("read-back"),
-                    size,
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                     mapped_at_creation: false,
                 })
             },
@@ -373,7 +298,7 @@ impl Drop for Reservation {
 
 /// Bytes of a binding of `len` elements: whole `vec4f`s, so that `array<vec4f>` sees the last elements, and never none.
 pub(super) fn binding_bytes(len: usize) -> u64 {
-    (4 * len as u64).max(1).next_multiple_of(16)
+    (len as u64).saturating_mul(4).max(1).checked_next_multiple_of(16).unwrap_or(u64::MAX)
 }
 
 /// A software adapter allocates from the machine's memory, lazily, and would be killed rather than refused; a driver of

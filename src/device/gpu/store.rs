@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::DeviceError;
-use super::shared::{Reservation, Shared, binding_bytes};
+use super::shared::{Reservation, Shared};
 use crate::program::StateId;
 
 /// One device buffer per state. Clones share the buffers.
@@ -22,7 +22,11 @@ struct Inner {
 impl GpuStore {
     /// Allocates states of `lens` elements, all zero; state `i` is `StateId(i)`.
     pub(super) fn new(shared: &Arc<Shared>, lens: &[usize]) -> Result<Self, DeviceError> {
-        let reservation = shared.reserve(lens.iter().map(|&len| binding_bytes(len)).sum())?;
+        let mut bytes = 0_u64;
+        for (i, &len) in lens.iter().enumerate() {
+            bytes = bytes.saturating_add(shared.buffer_bytes(len, || format!("state {i}"))?);
+        }
+        let reservation = shared.reserve(bytes)?;
         let buffers = lens
             .iter()
             .enumerate()

@@ -1,0 +1,85 @@
+//! Expressions as WGSL: straight lines that call the functions of `expr.wgsl`.
+
+use super::{Binary, Expr, Instr, Num, Unary};
+use std::fmt::Write;
+
+/// The functions that generated code calls; put before the kernel's own text.
+pub const LIBRARY: &str = include_str!("../../../shaders/expr.wgsl");
+
+/// A WGSL expression with exactly this value.
+pub fn literal(value: f32) -> String {
+    if value.is_finite() { format!("{value:e}f") } else { format!("op_bits({}u)", value.to_bits()) }
+}
+
+/// Replaces what stands between the lines `//#marker` and `//#end` of `source` by `text`. The source is returned as
+/// it is where it has no such lines.
+pub fn splice(source: &str, marker: &str, text: &str) -> String {
+    let open = format!("//#{marker}\n");
+    let Some((before, rest)) = source.split_once(&open) else { return source.to_owned() };
+    let Some((_, after)) = rest.split_once("//#end\n") else { return source.to_owned() };
+    format!("{before}{text}{after}")
+}
+
+impl Expr {
+    /// One `let r<i> = …;` line per instruction; operand `o` is the WGSL expression `operand(o)`.
+    pub fn wgsl(&self, operand: impl Fn(usize) -> String) -> String {
+        let mut text = String::new();
+        for (i, instr) in self.code.iter().enumerate() {
+            let value = match *instr {
+                Instr::Operand(o) => operand(o),
+                Instr::Const(c) => literal(c.0),
+                Instr::Unary(op, a) => {
+                    let (name, args) = op.wgsl();
+                    let args: String = args.iter().map(|c| format!(", {}", literal(c.0))).collect();
+                    format!("{name}(r{a}{args})")
+                }
+                Instr::Binary(op, a, b) => format!("{}(r{a}, r{b})", op.wgsl()),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "    let r{i} = {value};");
+        }
+        text
+    }
+}
+
+impl Unary {
+    /// Function name and constant arguments.
+    fn wgsl(self) -> (&'static str, Vec<Num>) {
+        match self {
+            Unary::Neg => ("op_neg", vec![]),
+            Unary::Recip => ("op_recip", vec![]),
+            Unary::Exp => ("op_exp", vec![]),
+            Unary::Log => ("op_log", vec![]),
+            Unary::Sqrt => ("op_sqrt", vec![]),
+            Unary::Abs => ("op_abs", vec![]),
+            Unary::Sign => ("op_sign", vec![]),
+            Unary::Square => ("op_square", vec![]),
+            Unary::Relu => ("op_relu", vec![]),
+            Unary::LeakyRelu(slope) => ("op_leaky_relu", vec![slope]),
+            Unary::LeakyMask(slope) => ("op_leaky_mask", vec![slope]),
+            Unary::Tanh => ("op_tanh", vec![]),
+            Unary::Sigmoid => ("op_sigmoid", vec![]),
+            Unary::Softplus => ("op_softplus", vec![]),
+            Unary::Affine(scale, shift) => ("op_affine", vec![scale, shift]),
+            Unary::Clamp(low, high) => ("op_clamp", vec![low, high]),
+            Unary::ClampMask(low, high) => ("op_clamp_mask", vec![low, high]),
+            Unary::Step => ("op_step", vec![]),
+        }
+    }
+}
+
+impl Binary {
+    /// Function name.
+    fn wgsl(self) -> &'static str {
+        match self {
+            Binary::Add => "op_add",
+            Binary::Sub => "op_sub",
+            Binary::Mul => "op_mul",
+            Binary::Div => "op_div",
+            Binary::Max => "op_max",
+            Binary::Min => "op_min",
+            Binary::Greater => "op_greater",
+            Binary::Equal => "op_equal",
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Expressions on the CPU: every operation against f64 over the whole range of floats, and the placement of registers.
+
+use ganomede_kernels::expr::{Binary, Evaluator, Expr, Instr, Kind, LANES, Num, Unary, Value, wgsl};
+use proptest::prelude::*;
+
+fn unary(op: Unary) -> Expr {
+    Expr { code: vec![Instr::Operand(0), Instr::Unary(op, 0)] }
+}
+
+fn evaluate(expr: &Expr, operands: &[&[f32]]) -> Vec<f32> {
+    let n = operands[0].len();
+    let ev = Evaluator::new(expr, &vec![Kind::Lanes; operands.len()], &[expr.code.len() - 1], true);
+    let mut scratch = vec![f32::NAN; ev.scratch_len()];
+    let mut out = vec![0.0; n];
+    for (b, out) in out.chunks_mut(LANES).enumerate() {
+        let n = out.len();
+        let blocks: Vec<Value<'_>> = operands.iter().map(|o| Value::Lanes(&o[b * LANES..][..n])).collect();
+        ev.run(n, &blocks, &mut [out], &mut scratch);
+    }
+    out
+}
+
+/// One float in 1009 of all 2³², and the special ones.
+fn floats() -> Vec<f32> {
+    let special =
+        [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE, f32::MAX, f32::MIN, 1.0, -1.0];
+    special.into_iter().chain((0..=u32::MAX / 1009).map(|i| f32::from_bits(i * 1009))).collect()
+}
+
+/// Largest relative error over `floats()` where the true value is normal; below, the largest in denormal steps.
+fn errors(op: Unary) -> (f64, f64) {
+    let x = floats();
+    let y = evaluate(&unary(op), &[&x]);
+    let (mut relative, mut steps) = (0.0f64, 0.0f64);
+    for (&x, &y) in x.iter().zip(&y) {
+        let want = op.eval(f64::from(x));
+        if want.is_nan() {
+            assert!(y.is_nan(), "{op:?}({x}) = {y}, want NaN");
+        } else if want as f32 == y {
+            continue;
+        } else if want.abs() < f64::from(f32::MIN_POSITIVE) {
+            steps = steps.max((f64::from(y) - want).abs() / f64::from(f32::from_bits(1)));
+        } else {
+            let e = (f64::from(y) - want).abs() / want.abs();
+            assert!(e < 1e-5, "{op:?}({x}) = {y}, want {want}");
+            relative = relative.max(e);
+        }
+    }
+    (relative, steps)
+}
+
+#[test]
+fn elementary_functions_are_within_their_bounds() {
+    for (op, bound) in [
+        (Unary::Exp, 1.1e-7),
+        (Unary::Log, 1.0e-7),
+        (Unary::Tanh, 1.6e-7),
+        (Unary::Sigmoid, 2.0e-7),
+        (Unary::Softplus, 2.0e-7),
+        (Unary::Sqrt, 6e-8),
+        (Unary::Recip, 6e-8),
+    ] {
+        let (relative, steps) = errors(op);
+        println!("{op:?}: relative {relative:.3e}, denormal steps {steps:.2}");
+        assert!(relative <= bound, "{op:?}: relative error {relative:e} above {bound:e}");
+        assert!(steps <= 1.5, "{op:?}: {steps} denormal steps");
+    }
+}
+
+fn simple_unaries() -> Vec<Unary> {
+    let n = Num;
+    vec![
+        Unary::Neg,
+        Unary::Abs,
+        Unary::Sign,
+        Unary::Square,
+        Unary::Relu,
+        Unary::LeakyRelu(n(0.2)),
+        Unary::LeakyMask(n(0.2)),
+        Unary::Affine(n(2.0), n(-3.0)),
+        Unary::Clamp(n(-1.5), n(2.5)),
+        Unary::ClampMask(n(-1.5), n(2.5)),
+        Unary::Step,
+    ]
+}
+
+const BINARIES: [Binary; 8] = [
+    Binary::Add,
+    Binary::Sub,
+    Binary::Mul,
+    Binary::Div,
+    Binary::Max,
+    Binary::Min,
+    Binary::Greater,
+    Binary::Equal,
+];
+
+#[test]
+fn exact_operations_round_once() {
+    let x = floats();
+    let mut y = x.clone();
+    y.rotate_left(7919);
+    let same = |op: &dyn std::fmt::Debug, got: f32, want: f64, x: f32| {
+        let want = want as f32;
+        assert!(got == want || (got.is_nan() && want.is_nan()), "{op:?} at {x}: {got}, want {want}");
+    };
+    for op in simple_unaries() {
+        for (&x, &got) in x.iter().zip(&evaluate(&unary(op), &[&x])) {
+            same(&op, got, op.eval(f64::from(x)), x);
+        }
+    }
+    for op in BINARIES {
+        let expr = Expr { code: vec![Instr::Operand(0), Instr::Operand(1), Instr::Binary(op, 0, 1)] };
+        for ((&a, &b), &got) in x.iter().zip(&y).zip(&evaluate(&expr, &[&x, &y])) {
+            same(&op, got, op.eval(f64::from(a), f64::from(b)), a);
+        }
+    }
+}
+
+/// Straight-line code of well-behaved operations over `operands` operands.
+pub fn code(operands: usize, len: usize) -> impl Strategy<Value = Expr> {
+    prop::collection::vec((0..8usize, any::<prop::sample::Index>(), any::<prop::sample::Index>()), len)
+        .prop_map(move |picks| {
+            let mut expr = Expr { code: (0..operands).map(Instr::Operand).collect() };
+            expr.push(Instr::Const(Num(0.75)));
+            for (op, a, b) in picks {
+                let (a, b) = (a.index(expr.code.len()), b.index(expr.code.len()));
+                expr.push(match op {
+                    0 => Instr::Unary(Unary::Tanh, a),
+                    1 => Instr::Unary(Unary::Affine(Num(0.5), Num(-0.25)), a),
+                    2 => Instr::Unary(Unary::LeakyRelu(Num(0.2)), a),
+                    3 => Instr::Unary(Unary::Neg, a),
+                    4 => Instr::Unary(Unary::Sigmoid, a),
+                    5 => Instr::Binary(Binary::Add, a, b),
+                    6 => Instr::Binary(Binary::Max, a, b),
+                    _ => Instr::Binary(Binary::Sub, a, b),
+                });
+            }
+            expr
+        })
+}
+
+proptest! {
+    /// Any mixture of uniform, per-lane and in-place operands, and any registers as outputs, gives what f64 gives.
+    #[test]
+    fn placement_never_changes_values(
+        expr in code(4, 12),
+        outputs in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+        kinds in prop::collection::vec(0..5usize, 4),
+        n in 1..40usize,
+    ) {
+        let outputs: Vec<usize> = outputs.iter().map(|i| i.index(expr.code.len())).collect();
+        let kinds: Vec<Kind> = kinds
+            .iter()
+            .map(|&k| match k {
+                0 => Kind::Uniform,
+                1 | 2 => Kind::Lanes,
+                _ => Kind::Output(k % outputs.len()),
+            })
+            .collect();
+        let data = |o: usize, i: usize| ((o * 37 + i * 11) % 23) as f32 / 7.0 - 1.5;
+        let buffers: Vec<Vec<f32>> = (0..4).map(|o| (0..n).map(|i| data(o, i)).collect()).collect();
+        let mut stored: Vec<Vec<f32>> = (0..outputs.len()).map(|o| (0..n).map(|i| data(o + 9, i)).collect()).collect();
+        let before = stored.clone();
+        let operands: Vec<Value<'_>> = kinds
+            .iter()
+            .zip(&buffers)
+            .map(|(k, b)| if *k == Kind::Lanes { Value::Lanes(b) } else { Value::Uniform(b[0]) })
+            .collect();
+        let ev = Evaluator::new(&expr, &kinds, &outputs, true);
+        let mut scratch = vec![f32::NAN; ev.scratch_len()];
+        let mut views: Vec<&mut [f32]> = stored.iter_mut().map(|s| s.as_mut_slice()).collect();
+        ev.run(n, &operands, &mut views, &mut scratch);
+        for i in 0..n {
+            let regs = expr.eval(|o| f64::from(match kinds[o] {
+                Kind::Uniform => buffers[o][0],
+                Kind::Lanes => buffers[o][i],
+                Kind::Output(out) => before[out][i],
+            }));
+            for (s, &reg) in stored.iter().zip(&outputs) {
+                prop_assert!((f64::from(s[i]) - regs[reg]).abs() <= 1e-4 * (1.0 + regs[reg].abs()));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_operation_is_valid_wgsl() {
+    let mut expr = Expr { code: vec![Instr::Operand(0), Instr::Operand(1)] };
+    let functions =
+        [Unary::Recip, Unary::Exp, Unary::Log, Unary::Sqrt, Unary::Tanh, Unary::Sigmoid, Unary::Softplus];
+    for op in simple_unaries().into_iter().chain(functions) {
+        expr.push(Instr::Unary(op, 0));
+    }
+    for op in BINARIES {
+        expr.push(Instr::Binary(op, 0, 1));
+    }
+    for c in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-45, f32::MAX, -0.0, 3.0] {
+        expr.push(Instr::Const(Num(c)));
+    }
+    let body = expr.wgsl(|o| format!("x{o}"));
+    let text = format!("{}fn f(x0: f32, x1: f32) -> f32 {{\n{body}    return r3;\n}}\n", wgsl::LIBRARY);
+    let module =
+        naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+    let mut validator =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+    validator.validate(&module).unwrap_or_else(|e| panic!("{e:?}"));
+}
+
+#[test]
+fn splice_replaces_between_its_markers_only() {
+    let source = "a\n//#body\nold\n//#end\nb\n//#tail\nkept\n//#end\n";
+    assert_eq!(wgsl::splice(source, "body", "new\n"), "a\nnew\nb\n//#tail\nkept\n//#end\n");
+    assert_eq!(wgsl::splice(source, "none", "new\n"), source);
+}
