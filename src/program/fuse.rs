@@ -51,8 +51,8 @@ pub(super) struct Fused<'g> {
 
 /// Bindings of one launch; WebGPU's default limit.
 const MAX_BINDINGS: usize = 8;
-/// Distinct tensors an expression may read before its parts are stored: room for outputs beside them.
-const MAX_LEAVES: usize = 6;
+/// Distinct tensors an expression may read before its parts are stored: one binding stays for the output.
+const MAX_LEAVES: usize = 7;
 /// Instructions of one expression.
 const MAX_WEIGHT: u32 = 96;
 

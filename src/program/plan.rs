@@ -14,7 +14,7 @@ use crate::tape::{NodeId, Op};
 
 /// Orders, places and names everything.
 pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
-    let mut planner = Planner::new(fused)?;
+    let mut planner = Planner::new(fused);
     let order = planner.order();
     planner.positions(&order);
     for (position, &step) in order.iter().enumerate() {
@@ -29,6 +29,8 @@ pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
         {
             return Err(CompileError::Bindings { scope: launch.scope.clone(), bindings });
         }
+        let refused = |source| CompileError::Kernel { scope: launch.scope.clone(), source };
+        launch.kernel.check().map_err(refused)?;
     }
     Ok(program)
 }
@@ -58,8 +60,8 @@ struct Planner<'f> {
 }
 
 impl<'f> Planner<'f> {
-    fn new(fused: &'f Fused<'f>) -> Result<Self, CompileError> {
-        let lowered = fused.steps.iter().map(|s| fused.lower(s)).collect::<Result<Vec<_>, _>>()?;
+    fn new(fused: &'f Fused<'f>) -> Self {
+        let lowered = fused.steps.iter().map(|s| fused.lower(s)).collect();
         let mut planner = Planner {
             fused,
             lowered,
@@ -90,7 +92,7 @@ impl<'f> Planner<'f> {
                 _ => planner.becomes.entry(storage).or_default().push(state),
             }
         }
-        Ok(planner)
+        planner
     }
 
     /// A state's current value read by a step or an early copy.
