@@ -191,4 +191,13 @@ impl<'a, T> Shared<'a, T> {
         // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+    /// Writes element `at`.
+    ///
+    /// # Safety
+    /// No other task reads or writes that element at the same time.
+    pub(crate) unsafe fn write(&self, at: usize, value: T) {
+        assert!(at < self.len, "element {at} of {}", self.len);
+        // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
+        unsafe { self.start.add(at).write(value) }
+    }
 }

@@ -20,6 +20,7 @@ pub mod conv;
 pub mod copy;
 pub mod expr;
 pub mod gemm;
+mod lanes;
 pub mod launch;
 mod layout;
 pub mod moments;

@@ -7,10 +7,10 @@
 
 use super::{Combine, Reduce};
 use crate::blocks::{Access, Shared, Space, TASK, for_each_task, merge};
-use crate::expr::{Evaluator, Kind, LANES, Value, math};
+use crate::expr::{Evaluator, Kind, LANES, Value};
+use crate::lanes::{self, as_f64};
 use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
-use multiversion::multiversion;
 
 /// Outputs below which the reduced space is cut into segments, so that every core has work.
 const FEW: usize = 16;
@@ -137,11 +137,6 @@ fn join(combine: Combine, a: f64, b: f64) -> f64 {
     }
 }
 
-/// The f64 numbers that fit into `floats` at their alignment.
-fn as_f64(floats: &mut [f32]) -> &mut [f64] {
-    bytemuck::pod_align_to_mut::<f32, f64>(floats).1
-}
-
 pub(super) fn scratch_len(k: &Reduce, threads: usize) -> usize {
     let plan = Plan::new(k);
     plan.partials_len(k.outputs.len()) + threads * plan.slot_len(k.outputs.len())
@@ -264,42 +259,20 @@ impl Plan {
     }
 }
 
-/// One block to one number: 64 f32 lanes, then f64.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
+/// One block to one number.
 fn fold(combine: Combine, value: Value<'_>, n: usize) -> f64 {
-    const WIDTH: usize = 64;
-    let values = match (value, combine) {
-        (Value::Uniform(v), Combine::Sum) => return f64::from(v) * n as f64,
-        (Value::Uniform(v), Combine::Max) => return f64::from(v),
-        (Value::Lanes(v), _) => &v[..n],
-    };
-    let mut lanes = [start(combine) as f32; WIDTH];
-    let mut steps = values.chunks_exact(WIDTH);
-    for step in &mut steps {
-        match combine {
-            Combine::Sum => (0..WIDTH).for_each(|l| lanes[l] += step[l]),
-            Combine::Max => (0..WIDTH).for_each(|l| lanes[l] = math::max(lanes[l], step[l])),
-        }
+    match (value, combine) {
+        (Value::Uniform(v), Combine::Sum) => f64::from(v) * n as f64,
+        (Value::Uniform(v), Combine::Max) => f64::from(v),
+        (Value::Lanes(v), Combine::Sum) => f64::from(lanes::sum(&v[..n])),
+        (Value::Lanes(v), Combine::Max) => f64::from(lanes::max(&v[..n])),
     }
-    let rest = lanes.iter().chain(steps.remainder());
-    rest.fold(start(combine), |a, &b| join(combine, a, f64::from(b)))
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
 fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>) {
     match (value, combine) {
         (Value::Uniform(v), _) => acc.iter_mut().for_each(|a| *a = join(combine, *a, f64::from(v))),
-        (Value::Lanes(v), Combine::Sum) => acc.iter_mut().zip(v).for_each(|(a, &v)| *a += f64::from(v)),
-        (Value::Lanes(v), Combine::Max) => {
-            acc.iter_mut().zip(v).for_each(|(a, &v)| *a = join(Combine::Max, *a, f64::from(v)));
-        }
+        (Value::Lanes(v), Combine::Sum) => lanes::add(acc, v),
+        (Value::Lanes(v), Combine::Max) => lanes::raise(acc, v),
     }
 }

@@ -40,7 +40,9 @@ pub(crate) fn strides(shape: &[usize], broadcast: u8, turn: usize, gap: usize) -
 }
 
 /// An operand's draw: dense, broadcast in some dimensions, or turned and spaced.
-pub(crate) fn draws(n: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<(u8, usize, usize)>> {
+pub(crate) fn draws(
+    n: impl Into<prop::collection::SizeRange>,
+) -> impl Strategy<Value = Vec<(u8, usize, usize)>> {
     let one = prop_oneof![
         3 => Just((0u8, 0usize, 1usize)),
         3 => any::<u8>().prop_map(|b| (b, 0, 1)),
