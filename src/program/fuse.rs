@@ -117,6 +117,10 @@ impl<'g> Fused<'g> {
         }
     }
 
+    fn is_max(&self, id: NodeId) -> bool {
+        matches!(self.node(id).op, Op::Max { .. })
+    }
+
     /// Whether `consumer` can evaluate `id` as part of its own expression.
     fn fuses(&self, id: NodeId, consumer: NodeId) -> bool {
         match self.node(consumer).op {
@@ -167,7 +171,9 @@ impl<'g> Fused<'g> {
         // The stored steps that would evaluate each node, if it were not stored itself.
         let mut sinks: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new(); count];
         for id in (0..count).rev().filter(|&id| live[id]) {
-            let foldable = !demanded[id] && consumers[id].iter().all(|&c| self.fuses(id, c));
+            // A gradient looks for the elements that equal their maximum: all must read the same bits, stored ones.
+            let compared = consumers[id].len() > 1 && consumers[id].iter().any(|&c| self.is_max(c));
+            let foldable = !demanded[id] && !compared && consumers[id].iter().all(|&c| self.fuses(id, c));
             if foldable {
                 for &c in &consumers[id] {
                     if self.stored[c] || !self.is_pointwise(c) {
@@ -370,7 +376,17 @@ impl<'g> Fused<'g> {
             let readers = inside.iter().flat_map(|&i| self.inputs[i].iter());
             readers.filter(|&&i| i == product).count() as u32
         };
-        let product = candidates.into_iter().rev().find(|&p| uses[p] == inner_uses(p))?;
+        // Whatever reads the product on the way to the root must be evaluated here alone: nobody else finds it stored.
+        let alone = |product: NodeId| {
+            let mut reading = BTreeSet::from([product]);
+            for &id in &inside {
+                if self.inputs[id].iter().any(|i| reading.contains(i)) {
+                    reading.insert(id);
+                }
+            }
+            reading.iter().all(|&id| id == root || uses[id] == inner_uses(id))
+        };
+        let product = candidates.into_iter().rev().find(|&p| alone(p))?;
         (leaves.len() - 1 <= ganomede_kernels::conv::Epilogue::MAX_OPERANDS).then_some(product)
     }
 
