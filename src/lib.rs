@@ -11,3 +11,4 @@ pub mod nn;
 pub mod program;
 pub mod report;
 pub mod tape;
+pub mod train;

@@ -4,7 +4,7 @@
 //! lanes at a time; the GPU gets the same instructions as WGSL, one hand-written function per operation.
 
 mod cpu;
-mod math;
+pub(crate) mod math;
 pub mod wgsl;
 
 pub use cpu::{Evaluator, Kind, LANES, Value};

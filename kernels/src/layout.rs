@@ -63,6 +63,9 @@ pub(crate) fn check_space(
     if shape.len() > Pointwise::MAX_RANK {
         return fail(format!("rank {} is above {}", shape.len(), Pointwise::MAX_RANK));
     }
+    if operands.len() > Pointwise::MAX_OPERANDS {
+        return fail(format!("{} operands are above {}", operands.len(), Pointwise::MAX_OPERANDS));
+    }
     let dense = contiguous(shape);
     for (i, operand) in operands.iter().enumerate() {
         if operand.strides.len() != shape.len() {

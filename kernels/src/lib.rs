@@ -15,10 +15,12 @@
 //! | [`MaxPool`](pool::MaxPool) | `pool.rs` | `pool.wgsl` | max-pool indices, their gather and scatter |
 //! | [`Random`](random::Random) | `random.rs` | `random.wgsl` | Philox 4×32-10 uniform and normal numbers |
 
+mod blocks;
 pub mod conv;
 pub mod copy;
 pub mod expr;
 pub mod gemm;
+mod lanes;
 pub mod launch;
 mod layout;
 pub mod moments;

@@ -1,5 +1,7 @@
 //! Mean and biased variance in one pass by Welford's method; never E[x²] − E[x]².
 
+mod cpu;
+
 use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
@@ -46,12 +48,12 @@ impl Moments {
     pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
         unimplemented!()
     }
-    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        0
+    pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
+        cpu::scratch_len(self, threads)
     }
-    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        for (out, values) in outputs.iter_mut().zip(crate::oracle::moments(self, inputs[0])) {
-            out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
-        }
+
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        let [mean, var] = outputs else { return };
+        cpu::run(self, inputs[0], mean, var, scratch);
     }
 }

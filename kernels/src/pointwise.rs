@@ -1,5 +1,7 @@
 //! Fused element-wise expressions over strided, broadcast operands, with several outputs and in-place update.
 
+mod cpu;
+
 use crate::expr::{Expr, Reg};
 use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
@@ -43,6 +45,8 @@ impl Pointwise {
     pub const MAX_RANK: usize = 6;
     /// Largest number of inputs and outputs together: WebGPU's storage bindings.
     pub const MAX_BINDINGS: usize = 8;
+    /// Largest number of operands: a buffer may be read under several strides.
+    pub const MAX_OPERANDS: usize = 16;
 }
 
 impl Pointwise {
@@ -86,14 +90,11 @@ impl Pointwise {
     pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
         unimplemented!()
     }
-    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        0
+    pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
+        threads * cpu::slot_len(self)
     }
-    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        let before: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
-        let values = crate::oracle::pointwise(self, inputs, &before);
-        for (out, values) in outputs.iter_mut().zip(values) {
-            out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
-        }
+
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        cpu::run(self, inputs, outputs, scratch);
     }
 }

@@ -1,5 +1,7 @@
 //! Sums and maxima of a fused expression over any axes, several at once.
 
+mod cpu;
+
 use crate::expr::{Expr, Reg};
 use crate::layout;
 use crate::pointwise::{Operand, Source};
@@ -89,12 +91,11 @@ impl Reduce {
     pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
         unimplemented!()
     }
-    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
-        0
+    pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
+        cpu::scratch_len(self, threads)
     }
-    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-        for (out, values) in outputs.iter_mut().zip(crate::oracle::reduce(self, inputs)) {
-            out.iter_mut().zip(values).for_each(|(o, v)| *o = v as f32);
-        }
+
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        cpu::run(self, inputs, outputs, scratch);
     }
 }

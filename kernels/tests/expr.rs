@@ -1,7 +1,10 @@
 //! Expressions on the CPU: every operation against f64 over the whole range of floats, and the placement of registers.
 
+mod spaces;
+
 use ganomede_kernels::expr::{Binary, Evaluator, Expr, Instr, Kind, LANES, Num, Unary, Value, wgsl};
 use proptest::prelude::*;
+use spaces::code;
 
 fn unary(op: Unary) -> Expr {
     Expr { code: vec![Instr::Operand(0), Instr::Unary(op, 0)] }
@@ -115,29 +118,6 @@ fn exact_operations_round_once() {
             same(&op, got, op.eval(f64::from(a), f64::from(b)), a);
         }
     }
-}
-
-/// Straight-line code of well-behaved operations over `operands` operands.
-pub fn code(operands: usize, len: usize) -> impl Strategy<Value = Expr> {
-    prop::collection::vec((0..8usize, any::<prop::sample::Index>(), any::<prop::sample::Index>()), len)
-        .prop_map(move |picks| {
-            let mut expr = Expr { code: (0..operands).map(Instr::Operand).collect() };
-            expr.push(Instr::Const(Num(0.75)));
-            for (op, a, b) in picks {
-                let (a, b) = (a.index(expr.code.len()), b.index(expr.code.len()));
-                expr.push(match op {
-                    0 => Instr::Unary(Unary::Tanh, a),
-                    1 => Instr::Unary(Unary::Affine(Num(0.5), Num(-0.25)), a),
-                    2 => Instr::Unary(Unary::LeakyRelu(Num(0.2)), a),
-                    3 => Instr::Unary(Unary::Neg, a),
-                    4 => Instr::Unary(Unary::Sigmoid, a),
-                    5 => Instr::Binary(Binary::Add, a, b),
-                    6 => Instr::Binary(Binary::Max, a, b),
-                    _ => Instr::Binary(Binary::Sub, a, b),
-                });
-            }
-            expr
-        })
 }
 
 proptest! {

@@ -45,7 +45,7 @@ pub struct AnoGan {
 }
 
 impl AnoGan {
-    /// Names of the outputs of [`AnoGan::train_step`].
+    /// Names of what [`AnoGan::train_step`] returns.
     pub const LOSSES: [&'static str; 4] = ["loss_d", "loss_g", "d_real", "d_fake"];
 
     /// Registers the parameters as `generator.*` and `discriminator.*`.
@@ -63,7 +63,13 @@ impl AnoGan {
 
     /// One step of adversarial training on real images `x` with latents `z`: first D, then G through the D just
     /// updated. Non-saturating losses, batch means: L_D = BCE(D(x), 1) + BCE(D(G(z)), 0), L_G = BCE(D(G(z)), 1).
-    pub fn train_step<'t>(&self, tape: &'t Tape, x: Tensor<'t>, z: Tensor<'t>, optimisers: &Optimisers) {
+    pub fn train_step<'t>(
+        &self,
+        tape: &'t Tape,
+        x: Tensor<'t>,
+        z: Tensor<'t>,
+        optimisers: &Optimisers,
+    ) -> Vec<(&'static str, Tensor<'t>)> {
         let (g, d) = (&self.generator, &self.discriminator);
         let fake = g.forward(tape, z, Mode::Train);
 
@@ -77,9 +83,7 @@ impl AnoGan {
 
         let posterior = |logits: Tensor<'t>| logits.sigmoid().mean_all();
         let values = [loss_d, loss_g, posterior(real_logits), posterior(fake_logits)];
-        for (name, value) in Self::LOSSES.into_iter().zip(values) {
-            tape.output(name, value);
-        }
+        Self::LOSSES.into_iter().zip(values).collect()
     }
 
     /// Images of given latents, batch norm in eval mode.

@@ -2,6 +2,8 @@
 
 pub mod anogan;
 pub mod dcgan;
+pub mod file;
+pub mod scorer;
 
 /// A configuration value outside its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,89 @@
+//! Sums and maxima over slices, in an order fixed by the length: 64 lanes, then a tree.
+
+use crate::expr::math;
+use multiversion::multiversion;
+
+const WIDTH: usize = 64;
+
+/// Folds `values` into `WIDTH` lanes by `f` and the lanes pairwise.
+#[inline(always)]
+fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; WIDTH];
+    let mut steps = values.chunks_exact(WIDTH);
+    for step in &mut steps {
+        for l in 0..WIDTH {
+            lanes[l] = f(lanes[l], step[l]);
+        }
+    }
+    for (lane, &v) in lanes.iter_mut().zip(steps.remainder()) {
+        *lane = f(*lane, v);
+    }
+    let mut width = WIDTH;
+    while width > 1 {
+        width /= 2;
+        for l in 0..width {
+            lanes[l] = join(lanes[l], lanes[l + width]);
+        }
+    }
+    lanes[0]
+}
+
+/// Σ v. A block of 1024 adds at most 22 roundings to any element.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    fold(values, 0.0, |a, v| a + v, |a, b| a + b)
+}
+
+/// max v, NaN where any is.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    fold(values, f32::NEG_INFINITY, math::max, math::max)
+}
+
+/// (Σ (v − shift), Σ (v − shift)²)
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn deviations(values: &[f32], shift: f32) -> (f32, f32) {
+    let first = fold(values, 0.0, |a, v| a + (v - shift), |a, b| a + b);
+    let second = fold(values, 0.0, |a, v| (v - shift).mul_add(v - shift, a), |a, b| a + b);
+    (first, second)
+}
+
+/// acc += v
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn add(acc: &mut [f64], values: &[f32]) {
+    acc.iter_mut().zip(values).for_each(|(a, &v)| *a += f64::from(v));
+}
+
+/// acc = max(acc, v), NaN where either is.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn raise(acc: &mut [f64], values: &[f32]) {
+    acc.iter_mut().zip(values).for_each(|(a, &v)| {
+        let v = f64::from(v);
+        *a = if *a > v || a.is_nan() { *a } else { v };
+    });
+}
+
+/// The f64 numbers that fit into `floats` at their alignment; at most one is lost.
+pub(crate) fn as_f64(floats: &mut [f32]) -> &mut [f64] {
+    bytemuck::pod_align_to_mut::<f32, f64>(floats).1
+}

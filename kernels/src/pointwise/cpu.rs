@@ -1,0 +1,57 @@
+//! CPU twin of `pointwise.wgsl`: blocks of lanes, tasks of a fixed number of elements.
+
+use super::{Pointwise, Source};
+use crate::blocks::{Access, Shared, Space, TASK, for_each_task};
+use crate::expr::{Evaluator, Kind, Value};
+use crate::layout::numel;
+
+fn prepare(k: &Pointwise) -> (Space, Evaluator) {
+    let strides: Vec<&[usize]> = k.operands.iter().map(|o| o.strides.as_slice()).collect();
+    let mut space = Space::new(&k.shape, &strides, 1);
+    let mut kinds = Vec::with_capacity(k.operands.len());
+    for (operand, access) in k.operands.iter().zip(&mut space.access) {
+        kinds.push(match operand.source {
+            Source::Output(o) => {
+                *access = Access::InPlace;
+                Kind::Output(o)
+            }
+            Source::Input(_) if *access == Access::Uniform => Kind::Uniform,
+            Source::Input(_) => Kind::Lanes,
+        });
+    }
+    let evaluator = Evaluator::new(&k.expr, &kinds, &k.outputs, true);
+    (space, evaluator)
+}
+
+pub(super) fn slot_len(k: &Pointwise) -> usize {
+    let (space, evaluator) = prepare(k);
+    space.scratch_len() + evaluator.scratch_len()
+}
+
+pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+    let (space, evaluator) = prepare(k);
+    let gathered_len = space.scratch_len();
+    let slot_len = gathered_len + evaluator.scratch_len();
+    let n = numel(&k.shape);
+    let task_len = if space.row < TASK { TASK / space.row * space.row } else { TASK };
+    let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
+    for (buffer, operand) in buffers.iter_mut().zip(&k.operands) {
+        if let Source::Input(i) = operand.source {
+            *buffer = inputs[i];
+        }
+    }
+    let shared: Vec<Shared<'_, f32>> = outputs.iter_mut().map(|o| Shared::new(o)).collect();
+    for_each_task(n.div_ceil(task_len), slot_len, scratch, |task, slot| {
+        let (gathered, registers) = slot.split_at_mut(gathered_len);
+        for block in space.blocks(task * task_len..n.min((task + 1) * task_len)) {
+            let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
+            space.load(&buffers[..k.operands.len()], &block, &mut values, gathered);
+            let mut outs: [&mut [f32]; Pointwise::MAX_BINDINGS] = Default::default();
+            for (out, shared) in outs.iter_mut().zip(&shared) {
+                // SAFETY: tasks cover disjoint ranges, and a task holds the part of one block at a time.
+                *out = unsafe { shared.part(block.clone()) };
+            }
+            evaluator.run(block.len(), &values, &mut outs[..shared.len()], registers);
+        }
+    });
+}

@@ -1,0 +1,51 @@
+//! CPU twin of `pool.wgsl`, planes in parallel.
+
+use super::{Face, MaxPool};
+use crate::blocks::TASK;
+use rayon::prelude::*;
+
+pub(super) fn run(k: &MaxPool, inputs: &[&[f32]], out: &mut [f32]) {
+    let (nx, ny) = (k.x[0] * k.x[1], k.y[0] * k.y[1]);
+    let (n_in, n_out) = if k.face == Face::Scatter { (ny, nx) } else { (nx, ny) };
+    let group = (TASK / n_in.max(n_out)).max(1);
+    out.par_chunks_mut(group * n_out).enumerate().for_each(|(task, chunk)| {
+        for (i, out) in chunk.chunks_mut(n_out).enumerate() {
+            let p = task * group + i;
+            let from = &inputs[0][p * n_in..(p + 1) * n_in];
+            // An index that is no element of the plane is taken as the last one.
+            let index = |o: usize| (inputs[1][p * ny + o] as usize).min(nx - 1);
+            match k.face {
+                Face::Indices => indices(k, from, out),
+                Face::Gather => out.iter_mut().enumerate().for_each(|(o, v)| *v = from[index(o)]),
+                Face::Scatter => {
+                    out.fill(0.0);
+                    from.iter().enumerate().for_each(|(o, v)| out[index(o)] += v);
+                }
+            }
+        }
+    });
+}
+
+/// First maximum of every window of one plane; a NaN counts as larger than any number.
+fn indices(k: &MaxPool, plane: &[f32], out: &mut [f32]) {
+    let span = |d: usize, o: usize| {
+        let start = o * k.stride[d];
+        start.saturating_sub(k.pad_low[d])..(start + k.kernel[d]).saturating_sub(k.pad_low[d]).min(k.x[d])
+    };
+    for (oy, row) in out.chunks_mut(k.y[1]).enumerate() {
+        for (ox, out) in row.iter_mut().enumerate() {
+            let columns = span(1, ox);
+            let mut index = span(0, oy).start * k.x[1] + columns.start;
+            let mut best = plane[index];
+            for y in span(0, oy) {
+                for x in columns.clone() {
+                    let v = plane[y * k.x[1] + x];
+                    if v > best || (v.is_nan() && !best.is_nan()) {
+                        (best, index) = (v, y * k.x[1] + x);
+                    }
+                }
+            }
+            *out = index as f32;
+        }
+    }
+}

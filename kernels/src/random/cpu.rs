@@ -1,0 +1,63 @@
+//! CPU twin of `random.wgsl`: 16 Philox blocks side by side.
+
+use super::{Distribution, Random};
+use crate::blocks::TASK;
+use crate::expr::math;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// Philox blocks computed together; four elements each.
+const SIDE: usize = 16;
+/// 2⁻²⁴
+const STEP: f32 = 1.0 / 16_777_216.0;
+
+pub(super) fn run(k: &Random, key: [u32; 2], step: u32, out: &mut [f32]) {
+    out.par_chunks_mut(TASK).enumerate().for_each(|(task, chunk)| {
+        for (i, part) in chunk.chunks_mut(4 * SIDE).enumerate() {
+            let first = (task * TASK / 4 + i * SIDE) as u32;
+            let mut block = [0.0; 4 * SIDE];
+            fill(k.distribution, first, [k.stream, step], key, &mut block);
+            part.copy_from_slice(&block[..part.len()]);
+        }
+    });
+}
+
+/// Elements of the blocks `first..first + SIDE` with the counter's other words `rest`.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn fill(distribution: Distribution, first: u32, rest: [u32; 2], key: [u32; 2], out: &mut [f32; 4 * SIDE]) {
+    let mut words = [[0u32; SIDE]; 4];
+    for l in 0..SIDE {
+        let block = super::philox([first.wrapping_add(l as u32), rest[0], rest[1], 0], key);
+        for (words, word) in words.iter_mut().zip(block) {
+            words[l] = word;
+        }
+    }
+    let mut values = [[0.0f32; SIDE]; 4];
+    let unit = |word: u32| (word >> 8) as i32 as f32 * STEP;
+    match distribution {
+        Distribution::Uniform => {
+            for (values, words) in values.iter_mut().zip(&words) {
+                values.iter_mut().zip(words).for_each(|(v, &w)| *v = unit(w));
+            }
+        }
+        Distribution::Normal => {
+            // Box–Muller: one word of a pair gives the radius, from (0, 1], the other the angle in turns.
+            for pair in [0, 2] {
+                for l in 0..SIDE {
+                    let radius = (-2.0 * math::log(unit(words[pair][l]) + STEP)).sqrt();
+                    let (sin, cos) = math::sin_cos_turns(unit(words[pair + 1][l]));
+                    (values[pair][l], values[pair + 1][l]) = (radius * cos, radius * sin);
+                }
+            }
+        }
+    }
+    for l in 0..SIDE {
+        for w in 0..4 {
+            out[4 * l + w] = values[w][l];
+        }
+    }
+}
