@@ -1,25 +1,54 @@
 //! Which entries of a split take part, in constant memory.
 
+use std::sync::Arc;
+
 use crate::DataError;
 use crate::rng::Permutation;
 
 /// Domain of the hold-out permutation, so that no other use of the seed repeats it.
 const HOLDOUT: u64 = 0x686f_6c64;
 
-/// An ordered choice of entries: all of them, or one side of a hold-out.
+/// Domain of the sub-sampling permutation.
+const SHUFFLED: u64 = 0x7375_6273;
+
+/// An ordered choice of entries: all of them, one side of a hold-out, or a list.
 #[derive(Clone, Debug)]
 pub struct Indices {
-    /// Images chosen: positions `start..start + images`, through the permutation if there is one.
-    permutation: Option<Permutation>,
+    /// Images chosen: positions `start..start + images`, through the permutation or list if there is one.
+    order: Order,
     start: usize,
     images: usize,
     per_image: usize,
 }
 
+#[derive(Clone, Debug)]
+enum Order {
+    Natural,
+    Permuted(Permutation),
+    Listed(Arc<[usize]>),
+}
+
 impl Indices {
     /// Entries 0..n.
     pub fn all(n: usize) -> Self {
-        Indices { permutation: None, start: 0, images: n, per_image: 1 }
+        Indices { order: Order::Natural, start: 0, images: n, per_image: 1 }
+    }
+
+    /// The entries given, in their order; those beyond the end of the set fail when loaded.
+    pub fn list(entries: Vec<usize>) -> Self {
+        let images = entries.len();
+        Indices { order: Order::Listed(entries.into()), start: 0, images, per_image: 1 }
+    }
+
+    /// Entries 0..n in a random order.
+    pub fn shuffled(n: usize, seed: u64) -> Self {
+        let order = Order::Permuted(Permutation::new(n as u64, &[seed, SHUFFLED]));
+        Indices { order, start: 0, images: n, per_image: 1 }
+    }
+
+    /// The first `n` of these, or all if there are fewer.
+    pub fn take(&self, n: usize) -> Self {
+        if n >= self.len() { self.clone() } else { Indices::list((0..n).filter_map(|i| self.get(i)).collect()) }
     }
 
     pub(crate) fn holdout(
@@ -44,10 +73,9 @@ impl Indices {
             }
             _ => ((images as f64 * fraction).round() as usize).clamp(1, images - 1),
         };
-        let permutation = Some(Permutation::new(images as u64, &[seed, HOLDOUT]));
-        let train =
-            Indices { permutation: permutation.clone(), start: held, images: images - held, per_image };
-        Ok((train, Indices { permutation, start: 0, images: held, per_image }))
+        let order = Order::Permuted(Permutation::new(images as u64, &[seed, HOLDOUT]));
+        let train = Indices { order: order.clone(), start: held, images: images - held, per_image };
+        Ok((train, Indices { order, start: 0, images: held, per_image }))
     }
 
     /// Number of entries chosen.
@@ -65,8 +93,12 @@ impl Indices {
         if position >= self.len() {
             return None;
         }
-        let image = (self.start + position / self.per_image) as u64;
-        let image = self.permutation.as_ref().map_or(image, |p| p.get(image)) as usize;
+        let place = self.start + position / self.per_image;
+        let image = match &self.order {
+            Order::Natural => place,
+            Order::Permuted(permutation) => permutation.get(place as u64) as usize,
+            Order::Listed(entries) => entries[place],
+        };
         Some(image * self.per_image + position % self.per_image)
     }
 
