@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Fixture, assert_close, load, numbers, program, write};
+use common::{Fixture, load, numbers, program, write};
 use ganomede::device::Device;
 use ganomede::tape::{ConvOptions, Graph, Initial, Op, PoolOptions, RandomState, States, Tape, Tensor};
 use ganomede_kernels::conv::Face;
@@ -66,6 +66,16 @@ const CONVOLUTIONS: &[Case] = &[
             pad_high: [1, 0],
             dilation: [2, 1],
             output_padding: [1, 0],
+        };
+        x[0].conv_transpose2d(x[1], options)
+    }),
+    ("conv_transpose2d_output_padding_above_stride", |x| {
+        let options = ConvOptions {
+            pad_low: [1, 0],
+            pad_high: [1, 0],
+            dilation: [3, 3],
+            output_padding: [2, 2],
+            ..ConvOptions::default()
         };
         x[0].conv_transpose2d(x[1], options)
     }),

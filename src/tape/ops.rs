@@ -567,7 +567,7 @@ impl<'t> Tensor<'t> {
         if options.stride.contains(&0) || options.dilation.contains(&0) {
             return self.tape.poison(name, describe("stride and dilation must be at least 1"), &poison);
         }
-        let mut x = [0; 2];
+        let (mut x, mut pad_high, mut zeros) = ([0; 2], options.pad_high, [0; 4]);
         for d in 0..2 {
             if options.output_padding[d] >= options.stride[d].max(options.dilation[d]) {
                 let what = describe("output_padding must be less than stride or dilation");
@@ -581,6 +581,12 @@ impl<'t> Tensor<'t> {
                 Some(size) if size > 0 => x[d] = size,
                 _ => return self.tape.poison(name, describe("the padding leaves no output"), &poison),
             }
+            // A geometry leaves fewer than `stride` rows over. More of them first undo the crop, then are zeros.
+            let above = (options.output_padding[d] + 1).saturating_sub(options.stride[d]);
+            let uncropped = above.min(pad_high[d]);
+            pad_high[d] -= uncropped;
+            zeros[2 + d] = above - uncropped;
+            x[d] -= zeros[2 + d];
         }
         let geometry = Geometry {
             batch: y[0],
@@ -591,10 +597,10 @@ impl<'t> Tensor<'t> {
             kernel: [w[2], w[3]],
             stride: options.stride,
             pad_low: options.pad_low,
-            pad_high: options.pad_high,
+            pad_high,
             dilation: options.dilation,
         };
-        self.tape.conv(Face::Transpose, geometry, self, weight)
+        self.tape.conv(Face::Transpose, geometry, self, weight).pad(&[0; 4], &zeros)
     }
 
     /// 1-D convolution: self `[n, ci, l]`, weight `[co, ci, k]` → `[n, co, ol]`.

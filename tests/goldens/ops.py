@@ -79,6 +79,12 @@ case(
     (2, 2, 4, 3),
     (2, 3, 3, 2),
 )
+case(
+    "conv_transpose2d_output_padding_above_stride",
+    lambda x, w: convt(x, w, padding=(1, 0), dilation=3, output_padding=2),
+    (1, 2, 3, 4),
+    (2, 2, 2, 3),
+)
 case("conv_transpose2d_stride_above_kernel", lambda x, w: convt(x, w, stride=3, output_padding=2), (1, 2, 3, 2), (2, 2, 2, 1))
 case("conv_transpose2d_pads_differ", lambda x, w: convt(x, w, stride=2)[:, :, 1:-2, :-1], (2, 2, 4, 3), (2, 3, 4, 3))
 case(
