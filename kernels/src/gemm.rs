@@ -1,7 +1,7 @@
 //! Batched matrix product with transposed forms and a fused tail.
 
 mod cpu;
-mod gpu;
+pub(crate) mod gpu;
 
 use crate::conv::{Epilogue, checked_len, shape_error};
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};

@@ -1,13 +1,17 @@
 //! Applying a trained model: batches of latent searches, scores and residual maps.
 
+use std::path::Path;
+
 use ganomede_kernels::{Kernel, random};
+use image::RgbImage;
 
 use super::ConfigError;
 use super::anogan::{AnoGan, Score, Search, SearchConfig};
-use super::dcgan::Prior;
+use super::dcgan::{self, Prior};
 use super::file::{FileError, ModelFile};
 use crate::device::{Device, DeviceError, Executable, Store};
 use crate::program::{CompileError, Program, compile};
+use crate::report::image_grid;
 use crate::tape::{States, Tape};
 
 /// Why a model cannot be applied.
@@ -25,6 +29,9 @@ pub enum ScoreError {
     /// A fault of the device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A picture that cannot be drawn.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
     /// An image whose search gave no number.
     #[error("the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again")]
     NotANumber {
@@ -54,7 +61,7 @@ pub struct Found {
 ///
 /// # Errors
 /// [`FileError::Tensor`] for a tensor that is missing or has another shape.
-pub fn load_weights(file: &ModelFile, path: &std::path::Path, states: &States, store: &Store, all: bool) -> Result<(), ScoreError> {
+pub fn load_weights(file: &ModelFile, path: &Path, states: &States, store: &Store, all: bool) -> Result<(), ScoreError> {
     for tensor in &file.tensors {
         let fault = |what: String| FileError::Tensor { path: path.to_owned(), tensor: tensor.name.clone(), what };
         let Some(state) = states.find(&tensor.name) else {
@@ -90,6 +97,72 @@ pub fn compiled(record: impl FnOnce(&Tape)) -> Result<Program, CompileError> {
     compile(&tape.finish()?)
 }
 
+/// A generator with fixed latents: the same sample grid all through a training.
+pub struct Sampler {
+    generate: Executable,
+    latents: Vec<f32>,
+    config: dcgan::Config,
+}
+
+impl Sampler {
+    /// Images in a grid.
+    pub const COUNT: usize = 64;
+
+    /// Draws from a model whose weights are in `store`; the latents are a function of the seed.
+    ///
+    /// # Errors
+    /// [`ScoreError`] where the device refuses.
+    pub fn new(device: &Device, model: &AnoGan, store: &Store, seed: u64) -> Result<Self, ScoreError> {
+        let config = model.config.clone();
+        let program = compiled(|tape| {
+            let z = tape.input("z", &[Self::COUNT, config.latent]);
+            tape.output("images", model.generate(tape, z));
+        })?;
+        let latents = draw_latents(&config, seed, 0, Self::COUNT * config.latent);
+        Ok(Self { generate: device.load(&program, store)?, latents, config })
+    }
+
+    /// Draws from a model file.
+    ///
+    /// # Errors
+    /// [`ScoreError`] for a file that does not fit, or a device at fault.
+    pub fn of_file(device: &Device, file: &ModelFile, path: &Path) -> Result<Self, ScoreError> {
+        let mut states = States::new();
+        let model = AnoGan::new(&mut states, &file.header.config)?;
+        let store = device.store(&states, 0)?;
+        load_weights(file, path, &states, &store, false)?;
+        Self::new(device, &model, &store, file.header.seed)
+    }
+
+    /// A grid of eight columns.
+    ///
+    /// # Errors
+    /// [`ScoreError`] where the device fails.
+    pub fn grid(&mut self) -> Result<RgbImage, ScoreError> {
+        self.generate.write("z", &self.latents)?;
+        self.generate.run(1)?;
+        let images = self.generate.read("images")?;
+        Ok(image_grid(&images, Self::COUNT, self.config.channels, self.config.size, 8)?)
+    }
+}
+
+/// Latents from the prior, a function of seed and stream.
+fn draw_latents(config: &dcgan::Config, seed: u64, stream: u32, len: usize) -> Vec<f32> {
+    let distribution = match config.prior {
+        Prior::Uniform => random::Distribution::Uniform,
+        Prior::Normal => random::Distribution::Normal,
+    };
+    let kernel = Kernel::Random(random::Random { distribution, len, stream });
+    let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
+    let mut z = vec![0.0; len];
+    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
+    kernel.cpu(&[&key, &[0.0]], &mut [&mut z], &mut scratch);
+    if config.prior == Prior::Uniform {
+        z.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0);
+    }
+    z
+}
+
 /// A model on a device, ready to search batches of queries.
 pub struct Scorer {
     model: AnoGan,
@@ -111,7 +184,7 @@ impl Scorer {
     pub fn new(
         device: &Device,
         file: &ModelFile,
-        path: &std::path::Path,
+        path: &Path,
         config: &SearchConfig,
         queries: usize,
     ) -> Result<Self, ScoreError> {
@@ -167,20 +240,7 @@ impl Scorer {
     fn start(&self, image: &[f32], restart: usize) -> Vec<f32> {
         let words = image.iter().map(|v| v.to_bits()).chain([restart as u32]);
         let stream = words.fold(0x811c_9dc5_u32, |h, w| (h ^ w).wrapping_mul(0x0100_0193));
-        let config = &self.model.config;
-        let distribution = match config.prior {
-            Prior::Uniform => random::Distribution::Uniform,
-            Prior::Normal => random::Distribution::Normal,
-        };
-        let kernel = Kernel::Random(random::Random { distribution, len: config.latent, stream });
-        let key = [f32::from_bits(self.seed as u32), f32::from_bits((self.seed >> 32) as u32)];
-        let mut z = vec![0.0; config.latent];
-        let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
-        kernel.cpu(&[&key, &[0.0]], &mut [&mut z], &mut scratch);
-        if config.prior == Prior::Uniform {
-            z.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0);
-        }
-        z
+        draw_latents(&self.model.config, self.seed, stream, self.model.config.latent)
     }
 
     /// Searches up to a batch of images (`n · image_len` values in [−1, 1]); `watch` sees each recorded stage of the

@@ -8,14 +8,10 @@ use super::{TrainError, record};
 use crate::device::{Device, DeviceError, Executable, Store};
 use crate::models::anogan::{AnoGan, Optimisers};
 use crate::models::file::{Header, ModelFile, NamedTensor, Progress};
-use crate::models::scorer::{compiled, is_weight, load_weights};
+use crate::models::scorer::{Sampler, compiled, is_weight, load_weights};
 use crate::nn;
 use crate::program::{Program, StateId};
-use crate::report::image_grid;
 use crate::tape::{States, Tensor};
-
-/// Images in a sample grid.
-const SAMPLES: usize = 64;
 
 /// States, programs and progress of a training.
 pub struct Trainer {
@@ -23,8 +19,7 @@ pub struct Trainer {
     states: States,
     store: Store,
     step: Executable,
-    generate: Executable,
-    latents: Vec<f32>,
+    sampler: Sampler,
 }
 
 impl Trainer {
@@ -46,19 +41,8 @@ impl Trainer {
             load_weights(file, path, &states, &store, true)?;
         }
         let step = Self::step_program(&model, &optimisers, batch)?;
-        let generate = compiled(|tape| {
-            let z = tape.input("z", &[SAMPLES, config.latent]);
-            tape.output("images", model.generate(tape, z));
-        })?;
-        let latents = sample_latents(&header);
-        Ok(Self {
-            step: device.load(&step, &store)?,
-            generate: device.load(&generate, &store)?,
-            states,
-            store,
-            latents,
-            header,
-        })
+        let sampler = Sampler::new(device, &model, &store, header.seed)?;
+        Ok(Self { step: device.load(&step, &store)?, sampler, states, store, header })
     }
 
     /// The program of one training step on a batch; its input is `x`, its output `losses`.
@@ -156,25 +140,8 @@ impl Trainer {
     /// # Errors
     /// [`TrainError`] where the device fails.
     pub fn samples(&mut self) -> Result<RgbImage, TrainError> {
-        self.generate.write("z", &self.latents)?;
-        self.generate.run(1)?;
-        let images = self.generate.read("images")?;
-        let config = &self.header.config;
-        Ok(image_grid(&images, SAMPLES, config.channels, config.size, 8)?)
+        Ok(self.sampler.grid()?)
     }
-}
-
-fn sample_latents(header: &Header) -> Vec<f32> {
-    use crate::models::dcgan::Prior;
-    use crate::tape::Initial;
-    let config = &header.config;
-    let initial = match config.prior {
-        Prior::Uniform => Initial::Uniform { bound: 1.0 },
-        Prior::Normal => Initial::Normal { mean: 0.0, std: 1.0 },
-    };
-    let mut states = States::new();
-    let latents = states.add("samples", &[SAMPLES, config.latent], initial);
-    states.initial_values(latents.id, header.seed)
 }
 
 /// Checks that a checkpoint continues what the command asks for.
