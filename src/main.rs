@@ -1,2 +1,7 @@
-//! ganomede
-fn main() {}
+//! The `ganomede` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ganomede::cli::main()
+}

@@ -1,1 +1,40 @@
-//! Datasets.
+//! Data sets of Ganomede: folders, labelled sets and built-in generators behind one type, decoded on demand and
+//! delivered in reproducible batches. Plain images; no tensors.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ganomede_datasets::{BatchOptions, Batches, Dataset, OpenOptions, Split};
+//!
+//! let data = Arc::new(Dataset::open("builtin:retina:train=100,test=20", &OpenOptions::default())?);
+//! let (train, validation) = data.holdout(0.1, 0)?;
+//! assert_eq!((train.len(), validation.len()), (90, 10));
+//! let options = BatchOptions { batch: 32, shuffle: true, ..BatchOptions::default() };
+//! for batch in Batches::new(data, Split::Train, train, options)? {
+//!     let batch = batch?;
+//!     assert_eq!(batch.images.len(), batch.len() * 64 * 64);
+//! }
+//! # Ok::<(), ganomede_datasets::DataError>(())
+//! ```
+
+mod augment;
+mod batches;
+mod dataset;
+mod decode;
+mod error;
+mod indices;
+mod patches;
+mod pixels;
+mod preprocess;
+mod rng;
+mod source;
+mod synth;
+
+pub use augment::Augment;
+pub use batches::{Batch, BatchOptions, Batches};
+pub use dataset::{Dataset, OpenOptions, Sample};
+pub use error::DataError;
+pub use indices::Indices;
+pub use patches::PatchOptions;
+pub use pixels::{Image, Mask};
+pub use preprocess::{Channels, Crop, Preprocess};
+pub use source::{Entry, Rejected, Split, Truth};

@@ -4,6 +4,10 @@
 //! (PyTorch weight layout `[in, out, kh, kw]`, in = co, out = ci) reads y and w and gives x; the weight gradient of
 //! both reads x and y and gives w. 1-D convolution is h = 1.
 
+mod cpu;
+mod epilogue;
+mod gpu;
+
 use crate::expr::Expr;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
@@ -44,6 +48,55 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Size of y that follows from the rest along `axis` (0 = height, 1 = width), `None` where the dilated kernel
+    /// is larger than the padded image.
+    pub fn y_size(&self, axis: usize) -> Option<usize> {
+        let span = self.dilation[axis].checked_mul(self.kernel[axis].checked_sub(1)?)?.checked_add(1)?;
+        let padded = self.x[axis].checked_add(self.pad_low[axis])?.checked_add(self.pad_high[axis])?;
+        Some(padded.checked_sub(span)?.checked_div(self.stride[axis])? + 1)
+    }
+
+    fn check(&self, kernel: &'static str) -> Result<(), KernelError> {
+        let sizes = [
+            ("batch", [self.batch, 1]),
+            ("input channels", [self.ci, 1]),
+            ("output channels", [self.co, 1]),
+            ("x", self.x),
+            ("y", self.y),
+            ("kernel", self.kernel),
+            ("stride", self.stride),
+            ("dilation", self.dilation),
+        ];
+        for (what, size) in sizes {
+            if size.contains(&0) {
+                return Err(shape_error(kernel, format!("{what} must be at least 1, got {size:?}")));
+            }
+        }
+        for axis in 0..2 {
+            if self.y_size(axis) != Some(self.y[axis]) {
+                return Err(shape_error(
+                    kernel,
+                    format!(
+                        "along {} x = {}, kernel {}, stride {}, padding {} + {}, dilation {} give y = {}, not {}",
+                        ["height", "width"][axis],
+                        self.x[axis],
+                        self.kernel[axis],
+                        self.stride[axis],
+                        self.pad_low[axis],
+                        self.pad_high[axis],
+                        self.dilation[axis],
+                        self.y_size(axis).map_or_else(|| "nothing".into(), |y| y.to_string()),
+                        self.y[axis],
+                    ),
+                ));
+            }
+        }
+        checked_len(kernel, "x", &[self.batch, self.ci, self.x[0], self.x[1]])?;
+        checked_len(kernel, "y", &[self.batch, self.co, self.y[0], self.y[1]])?;
+        checked_len(kernel, "w", &[self.co, self.ci, self.kernel[0], self.kernel[1]])?;
+        Ok(())
+    }
+
     /// Elements of x.
     pub fn x_len(&self) -> usize {
         self.batch * self.ci * self.x[0] * self.x[1]
@@ -97,13 +150,90 @@ pub struct Conv {
 }
 
 impl Conv {
-    pub(crate) fn name(&self) -> &'static str { "conv" }
-    pub(crate) fn check(&self) -> Result<(), KernelError> { unimplemented!() }
-    pub(crate) fn input_lens(&self) -> Vec<usize> { unimplemented!() }
-    pub(crate) fn output_lens(&self) -> Vec<usize> { unimplemented!() }
-    pub(crate) fn cost(&self) -> Cost { unimplemented!() }
-    pub(crate) fn variants(&self) -> Vec<&'static str> { unimplemented!() }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> { unimplemented!() }
-    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize { unimplemented!() }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) { unimplemented!() }
+    pub(crate) fn name(&self) -> &'static str {
+        match self.face {
+            Face::Conv => "conv",
+            Face::Transpose => "conv_transpose",
+            Face::Weight => "conv_weight",
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), KernelError> {
+        let kernel = self.name();
+        self.geometry.check(kernel)?;
+        if self.face == Face::Weight && self.epilogue != Epilogue::default() {
+            return Err(shape_error(kernel, "the weight gradient takes no epilogue".into()));
+        }
+        self.epilogue.check(kernel)
+    }
+
+    pub(crate) fn input_lens(&self) -> Vec<usize> {
+        let g = &self.geometry;
+        let (first, second, channels) = match self.face {
+            Face::Conv => (g.x_len(), g.w_len(), g.co),
+            Face::Transpose => (g.y_len(), g.w_len(), g.ci),
+            Face::Weight => (g.x_len(), g.y_len(), g.ci),
+        };
+        let tail = self.epilogue.operand_lens(self.out_len(), channels);
+        [first, second].into_iter().chain(tail).collect()
+    }
+
+    pub(crate) fn output_lens(&self) -> Vec<usize> {
+        vec![self.out_len()]
+    }
+
+    fn out_len(&self) -> usize {
+        match self.face {
+            Face::Conv => self.geometry.y_len(),
+            Face::Transpose => self.geometry.x_len(),
+            Face::Weight => self.geometry.w_len(),
+        }
+    }
+
+    /// Multiply-adds are counted over the whole window, padding included, as the field does: the three faces of
+    /// one geometry cost the same.
+    pub(crate) fn cost(&self) -> Cost {
+        let g = &self.geometry;
+        let products = g.y_len() as u64 * (g.ci * g.kernel[0] * g.kernel[1]) as u64;
+        let out = self.out_len() as u64;
+        Cost {
+            flops: 2 * products + self.epilogue.expr.flops() * out,
+            bytes_read: 4 * self.input_lens().iter().map(|&len| len as u64).sum::<u64>(),
+            bytes_written: 4 * out,
+        }
+    }
+
+    pub(crate) fn variants(&self) -> Vec<&'static str> {
+        gpu::variants(self)
+    }
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        gpu::plan(self, traits, variant)
+    }
+
+    pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
+        cpu::scratch_len(self, threads)
+    }
+
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        cpu::run(self, inputs, outputs, scratch);
+    }
+}
+
+pub(crate) fn shape_error(kernel: &'static str, what: String) -> KernelError {
+    KernelError::Shape { kernel, what }
+}
+
+/// Product of sizes, or an error where it leaves the range of 32-bit indices.
+pub(crate) fn checked_len(kernel: &'static str, tensor: &str, sizes: &[usize]) -> Result<usize, KernelError> {
+    sizes
+        .iter()
+        .try_fold(1usize, |len, &size| len.checked_mul(size))
+        .filter(|&len| u32::try_from(len).is_ok())
+        .ok_or_else(|| {
+            shape_error(
+                kernel,
+                format!("{tensor} {sizes:?} has 2^32 elements or more; use a smaller batch or size"),
+            )
+        })
 }

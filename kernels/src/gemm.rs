@@ -1,6 +1,9 @@
 //! Batched matrix product with transposed forms and a fused tail.
 
-use crate::conv::Epilogue;
+mod cpu;
+pub(crate) mod gpu;
+
+use crate::conv::{Epilogue, checked_len, shape_error};
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// `out[b] = op(A[b]) · op(B[b])`, out `[batch, m, n]` row-major, then the epilogue (its channel is the column).
@@ -29,13 +32,60 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    pub(crate) fn name(&self) -> &'static str { "gemm" }
-    pub(crate) fn check(&self) -> Result<(), KernelError> { unimplemented!() }
-    pub(crate) fn input_lens(&self) -> Vec<usize> { unimplemented!() }
-    pub(crate) fn output_lens(&self) -> Vec<usize> { unimplemented!() }
-    pub(crate) fn cost(&self) -> Cost { unimplemented!() }
-    pub(crate) fn variants(&self) -> Vec<&'static str> { unimplemented!() }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> { unimplemented!() }
-    pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize { unimplemented!() }
-    pub(crate) fn cpu(&self, _inputs: &[&[f32]], _outputs: &mut [&mut [f32]], _scratch: &mut [f32]) { unimplemented!() }
+    pub(crate) fn name(&self) -> &'static str {
+        "gemm"
+    }
+
+    pub(crate) fn check(&self) -> Result<(), KernelError> {
+        let sizes = [("batch", self.batch), ("m", self.m), ("n", self.n), ("k", self.k)];
+        for (what, size) in sizes {
+            if size == 0 {
+                return Err(shape_error("gemm", format!("{what} must be at least 1, got 0")));
+            }
+        }
+        checked_len("gemm", "A", &[self.batch, self.m, self.k])?;
+        checked_len("gemm", "B", &[self.batch, self.k, self.n])?;
+        checked_len("gemm", "the output", &[self.batch, self.m, self.n])?;
+        self.epilogue.check("gemm")
+    }
+
+    pub(crate) fn input_lens(&self) -> Vec<usize> {
+        let a = self.m * self.k * if self.batched_a { self.batch } else { 1 };
+        let b = self.k * self.n * if self.batched_b { self.batch } else { 1 };
+        let tail = self.epilogue.operand_lens(self.out_len(), self.n);
+        [a, b].into_iter().chain(tail).collect()
+    }
+
+    pub(crate) fn output_lens(&self) -> Vec<usize> {
+        vec![self.out_len()]
+    }
+
+    fn out_len(&self) -> usize {
+        self.batch * self.m * self.n
+    }
+
+    pub(crate) fn cost(&self) -> Cost {
+        let out = self.out_len() as u64;
+        Cost {
+            flops: out * (2 * self.k as u64 + self.epilogue.expr.flops()),
+            bytes_read: 4 * self.input_lens().iter().map(|&len| len as u64).sum::<u64>(),
+            bytes_written: 4 * out,
+        }
+    }
+
+    pub(crate) fn variants(&self) -> Vec<&'static str> {
+        gpu::variants(self)
+    }
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        gpu::plan(self, traits, variant)
+    }
+
+    pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
+        cpu::scratch_len(self, threads)
+    }
+
+    pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        cpu::run(self, inputs, outputs, scratch);
+    }
 }

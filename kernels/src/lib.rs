@@ -29,6 +29,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+mod tile;
 
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
 

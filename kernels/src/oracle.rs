@@ -1,5 +1,7 @@
 //! Every kernel in plain f64 loops: the definition that all twins and variants are tested against.
 
+mod product;
+
 use crate::copy::Copy;
 use crate::layout::{numel, offset};
 use crate::moments::Moments;
@@ -7,6 +9,8 @@ use crate::pointwise::{Pointwise, Source};
 use crate::pool::{Face, MaxPool};
 use crate::random::{Distribution, Random, philox};
 use crate::reduce::{Combine, Reduce};
+
+pub use product::{conv, gemm};
 
 // ---- pointwise, reduce, moments, copy, pool, random ----
 

@@ -1,1 +1,298 @@
-//! Devices replay programs. `Gpu` runs them on wgpu, `Cpu` through the kernels' native twins; one contract for both.
+//! Devices replay programs. `Gpu` runs them on wgpu, `Cpu` through the kernels' native twins; one contract for both:
+//! the same program on the same device with the same seed gives the same bits.
+
+mod cpu;
+pub mod error;
+pub mod gpu;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use cpu::{CpuExecutable, CpuStore};
+pub use error::DeviceError;
+use gpu::{Gpu, GpuChoice, GpuExecutable, GpuOptions, GpuStore};
+
+use crate::program::{Program, Role, StateId};
+use crate::tape::States;
+
+/// What `--device` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selector {
+    /// Hardware GPUs first, then the CPU; never a software adapter.
+    Auto,
+    /// The native CPU device.
+    Cpu,
+    /// The first adapter, software ones included.
+    Gpu,
+    /// The adapter of this number in `ganomede devices`.
+    GpuIndex(usize),
+}
+
+impl std::str::FromStr for Selector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown =
+            || format!("device '{text}' is unknown; use auto, cpu, gpu or gpu:N (see `ganomede devices`)");
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            _ => match text.strip_prefix("gpu:").map(str::parse) {
+                Some(Ok(index)) => Ok(Self::GpuIndex(index)),
+                _ => Err(unknown()),
+            },
+        }
+    }
+}
+
+/// A place where programs run. Cheap to clone.
+#[derive(Clone)]
+pub enum Device {
+    /// Native code on the current rayon pool.
+    Cpu,
+    /// wgpu.
+    Gpu(Gpu),
+    /// The CPU, but the launches in the range run on the GPU: a wrong result is bisected by moving the range.
+    Mixed(Gpu, Range<usize>),
+}
+
+impl Device {
+    /// Opens the device that the selector names.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where it names none, or the driver refuses.
+    pub fn open(selector: Selector, options: GpuOptions) -> Result<Self, DeviceError> {
+        match selector {
+            Selector::Cpu => Ok(Self::Cpu),
+            Selector::Auto => match Gpu::open(GpuChoice::Auto, options) {
+                Ok(gpu) => Ok(Self::Gpu(gpu)),
+                Err(DeviceError::NoAdapter { .. }) => Ok(Self::Cpu),
+                Err(other) => Err(other),
+            },
+            Selector::Gpu => Gpu::open(GpuChoice::Any, options).map(Self::Gpu),
+            Selector::GpuIndex(index) => Gpu::open(GpuChoice::Index(index), options).map(Self::Gpu),
+        }
+    }
+
+    /// `cpu`, or `gpu` with the adapter's name.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Self::Gpu(gpu) => format!("gpu: {}", gpu.describe()),
+            Self::Mixed(gpu, range) => format!("cpu, launches {range:?} on gpu: {}", gpu.describe()),
+        }
+    }
+
+    /// Puts all states on the device with their start values for `seed`.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where memory is short.
+    pub fn store(&self, states: &States, seed: u64) -> Result<Store, DeviceError> {
+        let lens = states.lens();
+        let store = match self {
+            Self::Cpu | Self::Mixed(..) => Store::Cpu(CpuStore::new(&lens)),
+            Self::Gpu(gpu) => Store::Gpu(gpu.store(&lens)?),
+        };
+        for id in (0..lens.len()).map(StateId) {
+            store.write(id, &states.initial_values(id, seed))?;
+        }
+        Ok(store)
+    }
+
+    /// Prepares a program: buffers, and on a GPU pipelines and bind groups.
+    ///
+    /// # Errors
+    /// [`DeviceError`] naming the launch that does not fit the device.
+    pub fn load(&self, program: &Program, store: &Store) -> Result<Executable, DeviceError> {
+        let body = match (self, store) {
+            (Self::Cpu, Store::Cpu(store)) => Body::Cpu(CpuExecutable::new(Arc::new(program.clone()), store)),
+            (Self::Mixed(gpu, range), Store::Cpu(store)) => {
+                let executable = CpuExecutable::new(Arc::new(program.clone()), store);
+                Body::Mixed(executable, gpu.clone(), range.clone())
+            }
+            (Self::Gpu(gpu), Store::Gpu(store)) => Body::Gpu(gpu.load(program, store)?),
+            _ => {
+                let what = "a store of another device was given".to_owned();
+                return Err(DeviceError::Launch { launch: "load".to_owned(), what });
+            }
+        };
+        Ok(Executable { program: Arc::new(program.clone()), body })
+    }
+}
+
+/// State tensors on a device, shared by the programs that read and write them.
+#[derive(Clone)]
+pub enum Store {
+    /// In host memory.
+    Cpu(CpuStore),
+    /// In GPU buffers.
+    Gpu(GpuStore),
+}
+
+impl Store {
+    /// Copies a state to the host.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the device fails.
+    pub fn read(&self, id: StateId) -> Result<Vec<f32>, DeviceError> {
+        match self {
+            Self::Cpu(store) => Ok(store.read(id)),
+            Self::Gpu(store) => store.read(id),
+        }
+    }
+
+    /// Replaces a state.
+    ///
+    /// # Errors
+    /// [`DeviceError::WrongLength`], or where the device fails.
+    pub fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
+        match self {
+            Self::Cpu(store) => store.write(id, values),
+            Self::Gpu(store) => store.write(id, values),
+        }
+    }
+}
+
+enum Body {
+    Cpu(CpuExecutable),
+    Mixed(CpuExecutable, Gpu, Range<usize>),
+    Gpu(GpuExecutable),
+}
+
+/// A launch whose output has a value that is not finite although its inputs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NonFinite {
+    /// Index of the launch.
+    pub launch: usize,
+    /// Its layer.
+    pub scope: String,
+    /// Its kernel.
+    pub kernel: &'static str,
+}
+
+/// A program ready to replay.
+pub struct Executable {
+    program: Arc<Program>,
+    body: Body,
+}
+
+impl Executable {
+    /// The program behind it.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Bytes held for it: program buffers (states included) and kernel scratch.
+    pub fn bytes(&self) -> u64 {
+        match &self.body {
+            Body::Cpu(cpu) | Body::Mixed(cpu, ..) => self.program.peak_bytes() + cpu.scratch_bytes(),
+            Body::Gpu(gpu) => gpu.bytes(),
+        }
+    }
+
+    fn find(&self, name: &str, input: bool) -> Result<usize, DeviceError> {
+        let found = if input { self.program.input(name) } else { self.program.output(name) };
+        found.ok_or_else(|| {
+            let known = self.program.buffers.iter().filter_map(|b| match &b.role {
+                Role::Input(n) if input => Some(n.as_str()),
+                Role::Output(n) if !input => Some(n.as_str()),
+                _ => None,
+            });
+            DeviceError::UnknownName { name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+        })
+    }
+
+    /// Writes a named input; it keeps its value over replays. An input that the program never reads is accepted.
+    ///
+    /// # Errors
+    /// [`DeviceError::WrongLength`], or where the device fails.
+    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError> {
+        let buffer = self.find(name, true)?;
+        let expected = self.program.buffers[buffer].len;
+        if values.len() != expected {
+            return Err(DeviceError::WrongLength { name: name.to_owned(), expected, got: values.len() });
+        }
+        match &mut self.body {
+            Body::Cpu(cpu) | Body::Mixed(cpu, ..) => cpu.write(buffer, values),
+            Body::Gpu(gpu) => gpu.write(buffer, values)?,
+        }
+        Ok(())
+    }
+
+    /// Reads a named output of the last replay.
+    ///
+    /// # Errors
+    /// [`DeviceError::UnknownName`], or where the device fails.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
+        let buffer = self.find(name, false)?;
+        match &self.body {
+            Body::Cpu(cpu) | Body::Mixed(cpu, ..) => Ok(cpu.read(buffer).to_vec()),
+            Body::Gpu(gpu) => gpu.read(buffer),
+        }
+    }
+
+    /// Reads a named output of one element.
+    ///
+    /// # Errors
+    /// As [`Executable::read`].
+    pub fn scalar(&self, name: &str) -> Result<f32, DeviceError> {
+        Ok(self.read(name)?.first().copied().unwrap_or(f32::NAN))
+    }
+
+    /// Replays the program `times` times and waits.
+    ///
+    /// # Errors
+    /// [`DeviceError`] naming the launch or submission at fault.
+    pub fn run(&mut self, times: usize) -> Result<(), DeviceError> {
+        match &mut self.body {
+            Body::Cpu(cpu) => (0..times).try_for_each(|_| cpu.replay(None, None)),
+            Body::Gpu(gpu) => gpu.run(times),
+            Body::Mixed(cpu, gpu, range) => {
+                let program = self.program.clone();
+                let mut elsewhere = |index: usize, inputs: &[&[f32]], outputs: &mut [&mut [f32]]| {
+                    range.contains(&index).then(|| {
+                        let old: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
+                        let new =
+                            gpu.run_kernel(&program.launches[index].kernel, None, inputs, Some(&old))?;
+                        for (output, values) in outputs.iter_mut().zip(&new) {
+                            output.copy_from_slice(values);
+                        }
+                        Ok(())
+                    })
+                };
+                (0..times).try_for_each(|_| cpu.replay(Some(&mut elsewhere), None))
+            }
+        }
+    }
+
+    /// Replays once, launch by launch, and reports the first launch that makes a value that is not finite out of
+    /// finite ones. Slow; for diagnosis. The states change as in any replay up to that launch.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the device fails.
+    pub fn find_non_finite(&mut self) -> Result<Option<NonFinite>, DeviceError> {
+        let found = match &mut self.body {
+            Body::Gpu(gpu) => gpu.run_checked()?,
+            Body::Cpu(cpu) | Body::Mixed(cpu, ..) => {
+                let finite = |tensors: &[&[f32]]| tensors.iter().all(|t| t.iter().all(|v| v.is_finite()));
+                let mut found = None;
+                let mut check = |index: usize, _inputs: &[&[f32]], outputs: &[&[f32]]| {
+                    // Random words travel as f32 bit patterns through inputs, so only outputs are judged.
+                    if !finite(outputs) {
+                        found = Some(index);
+                    }
+                    found.is_none()
+                };
+                match cpu.replay(None, Some(&mut check)) {
+                    Ok(()) | Err(DeviceError::Stopped) => found,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        Ok(found.map(|launch| {
+            let at = &self.program.launches[launch];
+            NonFinite { launch, scope: at.scope.clone(), kernel: at.kernel.name() }
+        }))
+    }
+}

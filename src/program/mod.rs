@@ -1,6 +1,48 @@
 //! Programs: flat lists of kernel launches over planned buffers. A device replays one with nothing left to decide.
 
-use ganomede_kernels::{Cost, Kernel};
+mod fuse;
+mod lower;
+mod plan;
+
+use ganomede_kernels::{Cost, Kernel, KernelError};
+
+use crate::tape::Graph;
+
+/// Why a graph cannot become a program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// A shape rule was broken while recording.
+    #[error(transparent)]
+    Tape(#[from] crate::tape::TapeError),
+    /// A kernel refuses its parameters.
+    #[error("layer '{scope}': {source}")]
+    Kernel {
+        /// Layer.
+        scope: String,
+        /// Reason.
+        source: KernelError,
+    },
+    /// An expression that reads and writes more tensors than one launch can bind.
+    #[error("layer '{scope}': one launch would bind {bindings} tensors, eight is the portable limit")]
+    Bindings {
+        /// Layer.
+        scope: String,
+        /// Number of tensors.
+        bindings: usize,
+    },
+}
+
+/// Compiles a graph: dead code, fusion, kernel parameters, launch order and memory plan.
+///
+/// # Errors
+/// [`CompileError`] naming the layer at fault.
+pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
+    match plan::plan(&fuse::Fused::new(graph, true)) {
+        // Joined steps count on updating states in place; where one could not, they stay apart.
+        Err(CompileError::Bindings { .. }) => plan::plan(&fuse::Fused::new(graph, false)),
+        planned => planned,
+    }
+}
 
 /// Identifies a state tensor (parameter, optimiser moment, running statistic) within one [`crate::tape::States`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +93,16 @@ pub struct Program {
 }
 
 impl Program {
+    /// Index of the input buffer with this name.
+    pub fn input(&self, name: &str) -> Option<usize> {
+        self.buffers.iter().position(|b| matches!(&b.role, Role::Input(n) if n == name))
+    }
+
+    /// Index of the output buffer with this name.
+    pub fn output(&self, name: &str) -> Option<usize> {
+        self.buffers.iter().position(|b| matches!(&b.role, Role::Output(n) if n == name))
+    }
+
     /// Sum of all launches' arithmetic and traffic.
     pub fn cost(&self) -> Cost {
         let mut total = Cost::default();

@@ -1,0 +1,230 @@
+//! One view of every kind of data: lists entries, decodes one at a time, remembers what it could not use.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Mutex;
+
+use sha2::{Digest, Sha256};
+
+use crate::DataError;
+use crate::indices::Indices;
+use crate::patches::PatchOptions;
+use crate::pixels::{Image, Mask};
+use crate::preprocess::{Preprocess, Window};
+use crate::source::{self, Entry, Generated, RawMask, RawSample, Rejected, Source, Split, Truth};
+
+/// How a data set is opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpenOptions {
+    /// Size, colour and framing of the loaded images.
+    pub preprocess: Preprocess,
+    /// Labelled sets: names or numbers of the normal classes; alone, all others are anomalous.
+    pub normal_classes: Vec<String>,
+    /// Labelled sets: names or numbers of the anomalous classes; alone, all others are normal.
+    pub anomalous_classes: Vec<String>,
+    /// Make a file that cannot be used an error instead of skipping it.
+    pub strict: bool,
+    /// Seed of the patch positions. Built-in sets have their own (`seed=` in the specification), so that runs
+    /// with different seeds see the same data.
+    pub seed: u64,
+    /// Cut random patches instead of scaling whole images.
+    pub patch: Option<PatchOptions>,
+    /// Make it an error if there is nothing to train on, or if a labelled set is opened without classes.
+    pub for_training: bool,
+}
+
+/// One loaded image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// As [`Entry::id`].
+    pub id: String,
+    /// The preprocessed image.
+    pub image: Image,
+    /// Truth of this image or patch.
+    pub truth: Truth,
+    /// As [`Entry::class`].
+    pub class: String,
+    /// Anomalous pixels, aligned with the image; None where they are not known.
+    pub mask: Option<Mask>,
+}
+
+/// A data set; decodes on demand and is shared between threads behind an `Arc`.
+pub struct Dataset {
+    spec: String,
+    source: Box<dyn Source>,
+    options: OpenOptions,
+    rejected: Mutex<BTreeSet<Rejected>>,
+}
+
+impl Dataset {
+    /// Opens a path or `builtin:NAME[:N | :train=N,test=N,seed=N]`; the layout is told from the contents.
+    ///
+    /// Errors: nothing usable there, classes that do not fit, a damaged labelled set, or with `strict` the first
+    /// file that cannot be used.
+    pub fn open(spec: &str, options: &OpenOptions) -> Result<Self, DataError> {
+        options.preprocess.check()?;
+        if let Some(patch) = &options.patch {
+            patch.check()?;
+        }
+        let mut rejected = Vec::new();
+        let source: Box<dyn Source> = match spec.strip_prefix("builtin:") {
+            Some(name) => Box::new(Generated::open(name, options)?),
+            None => source::open(Path::new(spec), options, &mut rejected)?,
+        };
+        let rejected = Mutex::new(rejected.into_iter().collect());
+        let dataset = Dataset { spec: spec.to_string(), source, options: options.clone(), rejected };
+        for split in [Split::Train, Split::Test] {
+            if u32::try_from(dataset.len(split)).is_err() {
+                let reason = format!(
+                    "{} {} entries; at most 4294967295 are possible",
+                    dataset.len(split),
+                    split.name()
+                );
+                return Err(DataError::spec(spec, reason));
+            }
+        }
+        Ok(dataset)
+    }
+
+    /// The specification it was opened with.
+    pub fn spec(&self) -> &str {
+        &self.spec
+    }
+
+    /// `mvtec`, `folder`, `file`, `idx`, `cifar10` or `builtin`.
+    pub fn layout(&self) -> &'static str {
+        self.source.layout()
+    }
+
+    /// The options it was opened with.
+    pub fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    /// Whether anomalous pixels are known, so that pixel metrics make sense.
+    pub fn has_masks(&self) -> bool {
+        self.source.has_masks()
+    }
+
+    /// Number of entries; with patches, images × patches of each.
+    pub fn len(&self, split: Split) -> usize {
+        self.source.len(split).saturating_mul(self.per_image())
+    }
+
+    /// Whether a split has no entry.
+    pub fn is_empty(&self, split: Split) -> bool {
+        self.len(split) == 0
+    }
+
+    /// What is known of entry `i` without decoding it; None beyond the end. The truth of a patch of an anomalous
+    /// image is unknown until its mask is loaded.
+    pub fn entry(&self, split: Split, i: usize) -> Option<Entry> {
+        let per_image = self.per_image();
+        let mut entry = (i < self.len(split)).then(|| self.source.entry(split, i / per_image))?;
+        if self.options.patch.is_some() {
+            entry.id = format!("{}#{}", entry.id, i % per_image);
+            if entry.truth == Truth::Anomalous {
+                entry.truth = Truth::Unknown;
+            }
+        }
+        Some(entry)
+    }
+
+    /// Decodes and preprocesses entry `i`.
+    ///
+    /// Errors: the file cannot be decoded (it is then also in [`Dataset::rejected`]), or `i` is beyond the end.
+    pub fn load(&self, split: Split, i: usize) -> Result<Sample, DataError> {
+        let Some(entry) = self.entry(split, i) else {
+            let reason = format!("the {} split has {} entries; count from 0", split.name(), self.len(split));
+            return Err(DataError::option("entry", i, reason));
+        };
+        let loaded = self.load_raw(split, i / self.per_image()).and_then(|raw| {
+            let window = self.window(split, i, &raw, &entry)?;
+            Ok((raw, window))
+        });
+        let (raw, window) = loaded.inspect_err(|error| self.reject(error))?;
+        let preprocess = &self.options.preprocess;
+        let image = preprocess.image(&raw.image, window);
+        let (mask, truth) = match raw.mask {
+            RawMask::Unknown => (None, entry.truth),
+            RawMask::Empty => (Some(Mask::none(preprocess.size, preprocess.size)), entry.truth),
+            RawMask::Drawn(drawn) => {
+                let mask = preprocess.mask(&drawn, window);
+                let truth = match (self.options.patch, mask.any()) {
+                    (None, _) => entry.truth,
+                    (Some(_), true) => Truth::Anomalous,
+                    (Some(_), false) => Truth::Normal,
+                };
+                (Some(mask), truth)
+            }
+        };
+        Ok(Sample { id: entry.id, image, truth, class: entry.class, mask })
+    }
+
+    /// The undistorted image behind entry `i` of the source, patches not counted.
+    pub(crate) fn load_raw(&self, split: Split, i: usize) -> Result<RawSample, DataError> {
+        self.source.load(split, i, &self.options.preprocess)
+    }
+
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    fn window(&self, split: Split, i: usize, raw: &RawSample, entry: &Entry) -> Result<Window, DataError> {
+        let (width, height) = (raw.image.width, raw.image.height);
+        match &self.options.patch {
+            None => Ok(self.options.preprocess.window(width, height)),
+            Some(patch) => patch
+                .window(&[self.options.seed, split.slot() as u64, i as u64], width, height)
+                .ok_or_else(|| patch.too_large(Path::new(&entry.id), width, height)),
+        }
+    }
+
+    fn per_image(&self) -> usize {
+        self.options.patch.map_or(1, |patch| patch.per_image)
+    }
+
+    /// Remembers a file that could not be used; machine faults are not the file's.
+    pub(crate) fn reject(&self, error: &DataError) {
+        if let DataError::File { path, reason } = error {
+            let path = path.to_string_lossy().into_owned();
+            self.rejected_set().insert(Rejected { path, reason: reason.clone() });
+        }
+    }
+
+    /// Files that could not be used so far, in order of their paths: unreadable headers when opened, undecodable
+    /// pixels when loaded.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        self.rejected_set().iter().cloned().collect()
+    }
+
+    fn rejected_set(&self) -> std::sync::MutexGuard<'_, BTreeSet<Rejected>> {
+        // The set is valid after any panic: insertion is its only change.
+        self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Every entry of a split.
+    pub fn all(&self, split: Split) -> Indices {
+        Indices::all(self.len(split))
+    }
+
+    /// Splits the training entries into (training, validation) at random; patches of one image stay together.
+    ///
+    /// `fraction` in [0, 1) of the images is held out, at least one if `fraction` > 0, and at least one is kept.
+    /// Errors: a fraction outside the range, or too few images.
+    pub fn holdout(&self, fraction: f64, seed: u64) -> Result<(Indices, Indices), DataError> {
+        Indices::holdout(self.source.len(Split::Train), self.per_image(), fraction, seed)
+    }
+
+    /// SHA-256 over what identifies a split (names and sizes of files, bytes of labelled sets, recipe of built-in
+    /// ones) and the patches, as 64 hexadecimal digits. Nothing is decoded; the set's place does not matter.
+    pub fn digest(&self, split: Split) -> Result<String, DataError> {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{} {}\n", self.layout(), split.name()));
+        if let Some(patch) = &self.options.patch {
+            hasher.update(format!("{} × {} seed {}\n", patch.size, patch.per_image, self.options.seed));
+        }
+        self.source.digest(split, &mut hasher)?;
+        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}

@@ -1,0 +1,88 @@
+//! The crate's one error type.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong with a data set: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The operating system failed while doing `action`; the only variant that is nobody's input.
+    #[error("cannot {action} {}: {source}; check the disk, the permissions and the free space, then run again", path.display())]
+    Io {
+        /// What was being done, as a verb: "read", "create".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A data specification that names nothing this crate can open.
+    #[error("data `{spec}`: {reason}")]
+    Spec {
+        /// The specification as given.
+        spec: String,
+        /// Why it cannot be opened, and what to give instead.
+        reason: String,
+    },
+    /// One file that cannot be used; in a folder of many it is skipped unless `strict`.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// An option outside its range.
+    #[error("{name} `{value}`: {reason}")]
+    Option {
+        /// The option's name.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        reason: String,
+    },
+    /// A class selection that does not fit the labelled set, or is missing.
+    #[error("{set}: {reason}; its classes are {classes}")]
+    Classes {
+        /// The labelled set.
+        set: String,
+        /// Why the selection does not fit, and what to give instead.
+        reason: String,
+        /// `number name` of every class.
+        classes: String,
+    },
+    /// An output that would overwrite something.
+    #[error("output {}: {reason}", path.display())]
+    Output {
+        /// The output folder.
+        path: PathBuf,
+        /// Why it was refused, and what to do.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// True where the machine failed (disk, permissions) and false where the input or an option is at fault.
+    pub fn is_machine_fault(&self) -> bool {
+        matches!(self, DataError::Io { .. })
+    }
+
+    /// `map_err` adapter for an operation on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
+        let path = path.to_path_buf();
+        move |source| DataError::Io { action, path, source }
+    }
+
+    pub(crate) fn file(path: &Path, reason: impl Into<String>) -> DataError {
+        DataError::File { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    pub(crate) fn spec(spec: impl Into<String>, reason: impl Into<String>) -> DataError {
+        DataError::Spec { spec: spec.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn option(name: &'static str, value: impl ToString, reason: impl Into<String>) -> DataError {
+        DataError::Option { name, value: value.to_string(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,236 @@
+//! From a decoded image of any size and colour type to the square CHW floats a network takes.
+
+use crate::DataError;
+use crate::pixels::{Image, Mask, Raw, Samples};
+
+/// Colour channels of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channels {
+    /// One channel: Rec. 601 luma of colour images.
+    Gray,
+    /// Three channels: gray images are repeated.
+    Rgb,
+}
+
+impl Channels {
+    /// 1 or 3.
+    pub fn count(self) -> usize {
+        match self {
+            Channels::Gray => 1,
+            Channels::Rgb => 3,
+        }
+    }
+}
+
+/// How a rectangle becomes a square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Crop {
+    /// Scale width and height independently: nothing is lost, proportions change.
+    Resize,
+    /// Scale the short side and cut the centre of the long one: proportions stay.
+    CentreCrop,
+}
+
+/// Size, colour and framing of every image of a data set. Alpha is dropped, not blended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Preprocess {
+    /// Height and width of the output in pixels, 1..=4096.
+    pub size: usize,
+    /// Gray or colour.
+    pub channels: Channels,
+    /// How a rectangle becomes a square.
+    pub crop: Crop,
+}
+
+impl Default for Preprocess {
+    fn default() -> Self {
+        Preprocess { size: 64, channels: Channels::Gray, crop: Crop::Resize }
+    }
+}
+
+/// A rectangle of the source image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) x: usize,
+    pub(crate) y: usize,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+}
+
+impl Preprocess {
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        if !(1..=4096).contains(&self.size) {
+            return Err(DataError::option("size", self.size, "use 1 to 4096 pixels"));
+        }
+        Ok(())
+    }
+
+    /// The part of a `width`×`height` image that is kept.
+    pub(crate) fn window(&self, width: usize, height: usize) -> Window {
+        match self.crop {
+            Crop::Resize => Window { x: 0, y: 0, width, height },
+            Crop::CentreCrop => {
+                let side = width.min(height);
+                Window { x: (width - side) / 2, y: (height - side) / 2, width: side, height: side }
+            }
+        }
+    }
+
+    pub(crate) fn image(&self, raw: &Raw, window: Window) -> Image {
+        let (size, count) = (self.size, self.channels.count());
+        let (hwc, max) = match &raw.samples {
+            Samples::U8(s) => (resample(s, raw, window, size), 255.0),
+            Samples::U16(s) => (resample(s, raw, window, size), 65535.0),
+        };
+        let area = size * size;
+        let mut pixels = vec![0.0; count * area];
+        let scaled = |u: f32| (2.0 * u / max - 1.0).clamp(-1.0, 1.0);
+        for (i, px) in hwc.chunks_exact(raw.channels).enumerate() {
+            match (raw.channels, self.channels) {
+                (1 | 2, _) => (0..count).for_each(|c| pixels[c * area + i] = scaled(px[0])),
+                (_, Channels::Rgb) => (0..3).for_each(|c| pixels[c * area + i] = scaled(px[c])),
+                (_, Channels::Gray) => pixels[i] = scaled(0.299 * px[0] + 0.587 * px[1] + 0.114 * px[2]),
+            }
+        }
+        Image { channels: count, height: size, width: size, pixels }
+    }
+
+    /// Any non-zero sample is anomalous. After scaling, a pixel covered at least by half is; a defect too thin
+    /// for that keeps its best-covered pixel, so that an anomalous image never loses its whole mask.
+    pub(crate) fn mask(&self, raw: &Raw, window: Window) -> Mask {
+        let binary: Vec<u8> = match &raw.samples {
+            Samples::U8(s) => s.chunks_exact(raw.channels).map(|px| u8::from(px[0] != 0)).collect(),
+            Samples::U16(s) => s.chunks_exact(raw.channels).map(|px| u8::from(px[0] != 0)).collect(),
+        };
+        let flat = Raw::gray8(raw.width, raw.height, Vec::new());
+        let cover = resample(&binary, &flat, window, self.size);
+        let most = cover.iter().copied().fold(0.0, f32::max);
+        let cut = if most > 0.0 { most.min(0.5) } else { 1.0 };
+        // The tap weights sum to 1 only within rounding.
+        let pixels = cover.iter().map(|&c| c >= cut - 1e-5).collect();
+        Mask { height: self.size, width: self.size, pixels }
+    }
+}
+
+/// Taps of one output sample: `weights[k]` multiplies source sample `first + k`.
+struct Taps {
+    first: usize,
+    weights: Vec<f32>,
+}
+
+/// Triangle filter with antialias: output sample i sits at source position (i + ½)·scale and has support
+/// max(1, scale), the definition of "bilinear with antialias" in the common imaging libraries.
+fn taps(start: usize, length: usize, size: usize) -> Vec<Taps> {
+    let scale = length as f64 / size as f64;
+    let support = scale.max(1.0);
+    let tap = |i: usize| {
+        let centre = (i as f64 + 0.5) * scale;
+        let first = (centre - support + 0.5).floor().max(0.0) as usize;
+        let last = ((centre + support + 0.5).floor() as usize).min(length);
+        let weight = |s: usize| (1.0 - ((s as f64 + 0.5 - centre) / support).abs()).max(0.0);
+        let total: f64 = (first..last).map(weight).sum();
+        Taps { first: start + first, weights: (first..last).map(|s| (weight(s) / total) as f32).collect() }
+    };
+    (0..size).map(tap).collect()
+}
+
+/// `window` of an interleaved image scaled to `size`×`size`, same channels. Vertical first: whole rows are
+/// accumulated contiguously, and memory beside source and output is one row.
+fn resample<T: Copy + Into<f32>>(samples: &[T], raw: &Raw, window: Window, size: usize) -> Vec<f32> {
+    let (channels, stride) = (raw.channels, raw.width * raw.channels);
+    let (left, length) = (window.x * channels, window.width * channels);
+    let (rows, columns) = (taps(window.y, window.height, size), taps(0, window.width, size));
+    let mut output = Vec::with_capacity(size * size * channels);
+    let mut row = vec![0.0f32; length];
+    for vertical in &rows {
+        row.fill(0.0);
+        for (k, &weight) in vertical.weights.iter().enumerate() {
+            let from = (vertical.first + k) * stride + left;
+            for (sum, &sample) in row.iter_mut().zip(&samples[from..from + length]) {
+                *sum += weight * sample.into();
+            }
+        }
+        for horizontal in &columns {
+            for c in 0..channels {
+                let source = row[horizontal.first * channels + c..].iter().step_by(channels);
+                output.push(horizontal.weights.iter().zip(source).map(|(w, s)| w * s).sum());
+            }
+        }
+    }
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preprocess(size: usize, channels: Channels, crop: Crop) -> Preprocess {
+        Preprocess { size, channels, crop }
+    }
+
+    fn whole(p: &Preprocess, raw: &Raw) -> Image {
+        p.image(raw, p.window(raw.width, raw.height))
+    }
+
+    #[test]
+    fn same_size_is_exact_and_spans_minus_one_to_one() {
+        let raw = Raw::gray8(2, 2, vec![0, 51, 204, 255]);
+        let image = whole(&preprocess(2, Channels::Gray, Crop::Resize), &raw);
+        assert_eq!(image.pixels, [-1.0, 2.0 * 51.0 / 255.0 - 1.0, 2.0 * 204.0 / 255.0 - 1.0, 1.0]);
+        let deep = Raw { samples: Samples::U16(vec![0, 65535, 13107, 65535]), ..raw };
+        let image = whole(&preprocess(2, Channels::Rgb, Crop::Resize), &deep);
+        assert_eq!(image.pixels[..4], [-1.0, 1.0, 2.0 * 13107.0 / 65535.0 - 1.0, 1.0]);
+        assert_eq!(image.pixels[..4], image.pixels[8..]);
+    }
+
+    #[test]
+    fn triangle_weights_match_the_published_definition() {
+        // Halving 0..8: taps of output 1 sit at centre 4·½·… = 3.0 with support 2: weights 1,3,3,1 over 8.
+        let rows = taps(0, 8, 4);
+        assert_eq!(rows[1].first, 1);
+        assert_eq!(rows[1].weights, [0.125, 0.375, 0.375, 0.125]);
+        // Enlarging is plain bilinear with a replicated border.
+        let rows = taps(0, 2, 4);
+        assert_eq!(rows[0].weights, [1.0]);
+        assert_eq!(rows[1].weights, [0.75, 0.25]);
+    }
+
+    #[test]
+    fn a_constant_image_stays_constant_at_any_scale() {
+        for (w, h, size) in [(227, 113, 64), (7, 9, 64), (1, 1, 3), (1000, 3, 5)] {
+            let raw = Raw { width: w, height: h, channels: 4, samples: Samples::U8(vec![100; w * h * 4]) };
+            for crop in [Crop::Resize, Crop::CentreCrop] {
+                let image = whole(&preprocess(size, Channels::Gray, crop), &raw);
+                assert!(image.pixels.iter().all(|p| (p - (200.0 / 255.0 - 1.0)).abs() < 1e-5));
+            }
+        }
+    }
+
+    #[test]
+    fn centre_crop_takes_the_centre() {
+        let raw = Raw::gray8(6, 2, vec![0, 0, 255, 255, 0, 0, 0, 0, 255, 255, 0, 0]);
+        let image = whole(&preprocess(2, Channels::Gray, Crop::CentreCrop), &raw);
+        assert_eq!(image.pixels, [1.0; 4]);
+    }
+
+    #[test]
+    fn masks_threshold_at_half_and_never_vanish() {
+        let p = preprocess(4, Channels::Gray, Crop::Resize);
+        let mut samples = vec![0; 64 * 64];
+        for y in 0..32 {
+            samples[y * 64..y * 64 + 32].fill(1);
+        }
+        let mask = p.mask(&Raw::gray8(64, 64, samples), p.window(64, 64));
+        let corner = [true, true, false, false];
+        assert_eq!(mask.pixels[..4], corner);
+        assert_eq!(mask.pixels[4..8], corner);
+        assert!(!mask.pixels[8..].contains(&true));
+
+        let mut thin = vec![0; 64 * 64];
+        thin[20 * 64 + 40] = 255;
+        let mask = p.mask(&Raw::gray8(64, 64, thin), p.window(64, 64));
+        assert_eq!(mask.pixels.iter().filter(|&&m| m).count(), 1);
+        assert!(mask.pixels[4 + 2]);
+        assert!(!p.mask(&Raw::gray8(64, 64, vec![0; 4096]), p.window(64, 64)).any());
+    }
+}

@@ -1,0 +1,116 @@
+//! A built-in generator as a data set: counts, ids and truths; the drawing is the generator's.
+
+use sha2::{Digest, Sha256};
+
+use super::{Entry, RawMask, RawSample, Source, Split, Truth};
+use crate::DataError;
+use crate::dataset::OpenOptions;
+use crate::pixels::Raw;
+use crate::preprocess::Preprocess;
+use crate::synth::{self, Generator};
+
+const DEFAULT_COUNTS: [usize; 2] = [4096, 512];
+
+/// `NAME[:TRAIN]` or `NAME[:train=N,test=N,seed=N]`, drawn on demand.
+pub(crate) struct Generated {
+    generator: &'static dyn Generator,
+    seed: u64,
+    counts: [usize; 2],
+}
+
+impl Generated {
+    /// `spec` without its `builtin:` prefix.
+    pub(crate) fn open(spec: &str, options: &OpenOptions) -> Result<Self, DataError> {
+        let fail = |reason: String| DataError::spec(format!("builtin:{spec}"), reason);
+        let (name, items) = spec.split_once(':').unwrap_or((spec, ""));
+        let Some(generator) = synth::GENERATORS.iter().find(|g| g.name() == name) else {
+            let names = synth::GENERATORS.map(|g| g.name()).join(", ");
+            return Err(fail(format!("there is no such generator; the built-in ones are: {names}")));
+        };
+        let mut set = Generated { generator: *generator, seed: 0, counts: DEFAULT_COUNTS };
+        for item in items.split(',').filter(|item| !item.is_empty()) {
+            let (key, value) = item.split_once('=').unwrap_or(("train", item));
+            let number: u64 = value.trim().parse().map_err(|_| {
+                fail(format!(
+                    "`{item}` is not understood; write `:train=N,test=N,seed=N` or `:N` training images"
+                ))
+            })?;
+            let count = || {
+                usize::try_from(number)
+                    .ok()
+                    .filter(|&n| n < u32::MAX as usize)
+                    .ok_or_else(|| fail(format!("`{item}` is too many images; 0 to 4294967294 are possible")))
+            };
+            match key.trim() {
+                "train" => set.counts[Split::Train.slot()] = count()?,
+                "test" => set.counts[Split::Test.slot()] = count()?,
+                "seed" => set.seed = number,
+                _ => return Err(fail(format!("there is no `{key}`; the items are train, test and seed"))),
+            }
+        }
+        let (sizes, size) = (generator.sizes(), options.preprocess.size);
+        if !sizes.contains(&size) {
+            return Err(fail(format!(
+                "cannot be drawn at size {size}; use {} to {}",
+                sizes.start(),
+                sizes.end()
+            )));
+        }
+        if !options.normal_classes.is_empty() || !options.anomalous_classes.is_empty() {
+            return Err(fail("generators state which images are normal; give no classes".into()));
+        }
+        if options.patch.is_some() {
+            return Err(fail("generators already draw patches; give no patch size".into()));
+        }
+        if options.for_training && set.counts[Split::Train.slot()] == 0 {
+            return Err(fail("there is no training image; give `train=N` with N above 0".into()));
+        }
+        Ok(set)
+    }
+
+    /// Anomaly kind of an entry: the training split is normal; in the test split every other image is anomalous,
+    /// the kinds in turn, so that any even prefix is balanced.
+    fn kind(&self, split: Split, i: usize) -> Option<usize> {
+        (split == Split::Test && i % 2 == 1).then(|| i / 2 % self.generator.kinds().len())
+    }
+}
+
+impl Source for Generated {
+    fn layout(&self) -> &'static str {
+        "builtin"
+    }
+
+    fn len(&self, split: Split) -> usize {
+        self.counts[split.slot()]
+    }
+
+    fn has_masks(&self) -> bool {
+        true
+    }
+
+    fn entry(&self, split: Split, i: usize) -> Entry {
+        let id = format!("{}:{}:{i}", self.generator.name(), split.name());
+        match self.kind(split, i) {
+            Some(kind) => Entry { id, class: self.generator.kinds()[kind].into(), truth: Truth::Anomalous },
+            None => Entry { id, class: "good".into(), truth: Truth::Normal },
+        }
+    }
+
+    fn load(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<RawSample, DataError> {
+        let size = preprocess.size;
+        let key = [self.seed, split.slot() as u64, i as u64];
+        let kind = self.kind(split, i);
+        let drawing = self.generator.draw(&key, size, kind);
+        let mask = match kind {
+            Some(_) => RawMask::Drawn(Raw::gray8(size, size, drawing.mask)),
+            None => RawMask::Empty,
+        };
+        Ok(RawSample { image: Raw::gray8(size, size, drawing.gray), mask })
+    }
+
+    fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
+        let (name, version) = (self.generator.name(), self.generator.version());
+        hasher.update(format!("{name} v{version} seed {} × {}", self.seed, self.len(split)));
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Labelled sets of small images (IDX, CIFAR-10): raw bytes in memory, and which classes count as normal.
+
+use sha2::{Digest, Sha256};
+
+use super::{Entry, RawMask, RawSample, Source, Split, Truth};
+use crate::DataError;
+use crate::dataset::OpenOptions;
+use crate::pixels::{Raw, Samples};
+use crate::preprocess::Preprocess;
+
+/// One file's worth of equal-sized images, or several files joined.
+#[derive(Default)]
+pub(crate) struct Part {
+    /// Prefix of the ids: `train`, `t10k`, `data_batch`.
+    pub(crate) name: String,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    /// Planar (CHW), `count × channels × height × width`.
+    pub(crate) pixels: Vec<u8>,
+    pub(crate) channels: usize,
+    /// One label an image; empty where the set has none.
+    pub(crate) labels: Vec<u8>,
+    /// Entries of the split, as positions in `pixels`.
+    pub(crate) entries: Vec<u32>,
+}
+
+impl Part {
+    fn area(&self) -> usize {
+        self.channels * self.width * self.height
+    }
+
+    fn count(&self) -> usize {
+        self.pixels.len().checked_div(self.area()).unwrap_or(0)
+    }
+}
+
+/// Training and test part with a class selection.
+pub(crate) struct Labelled {
+    layout: &'static str,
+    parts: [Part; 2],
+    classes: Vec<String>,
+    truths: Vec<Truth>,
+}
+
+impl Labelled {
+    /// `set` names the data in messages; `classes` has a name for every label.
+    pub(crate) fn new(
+        layout: &'static str,
+        set: &str,
+        mut parts: [Part; 2],
+        classes: Vec<String>,
+        options: &OpenOptions,
+    ) -> Result<Self, DataError> {
+        let truths = select(set, &classes, options)?;
+        for (part, split) in parts.iter_mut().zip([Split::Train, Split::Test]) {
+            // Unlabelled images count as normal for training, like those of a flat folder.
+            let wanted = |i: usize| match part.labels.get(i).map(|&label| (truths[usize::from(label)], split))
+            {
+                None => true,
+                Some((truth, Split::Train)) => truth == Truth::Normal || !has_selection(options),
+                Some((truth, Split::Test)) => truth != Truth::Unknown || !has_selection(options),
+            };
+            let entries = (0..part.count()).filter(|&i| wanted(i)).map(|i| i as u32).collect();
+            part.entries = entries;
+        }
+        let train = &parts[Split::Train.slot()];
+        if options.for_training && !train.labels.is_empty() && !has_selection(options) {
+            return Err(classes_error(
+                set,
+                &classes,
+                "which classes are normal is not stated; give normal classes (one against the rest) \
+                 or anomalous classes (leave one out)"
+                    .into(),
+            ));
+        }
+        if options.for_training && train.entries.is_empty() {
+            let reason = "there is no training image of the normal classes; check the files and the classes";
+            return Err(DataError::spec(set, reason));
+        }
+        Ok(Labelled { layout, parts, classes, truths })
+    }
+
+    fn part(&self, split: Split) -> &Part {
+        &self.parts[split.slot()]
+    }
+}
+
+impl Source for Labelled {
+    fn layout(&self) -> &'static str {
+        self.layout
+    }
+
+    fn len(&self, split: Split) -> usize {
+        self.part(split).entries.len()
+    }
+
+    fn entry(&self, split: Split, i: usize) -> Entry {
+        let part = self.part(split);
+        let at = part.entries[i];
+        let id = format!("{}:{at}", part.name);
+        match part.labels.get(at as usize).map(|&label| usize::from(label)) {
+            Some(label) => Entry { id, class: self.classes[label].clone(), truth: self.truths[label] },
+            None if split == Split::Train => Entry { id, class: String::new(), truth: Truth::Normal },
+            None => Entry { id, class: String::new(), truth: Truth::Unknown },
+        }
+    }
+
+    fn load(&self, split: Split, i: usize, _: &Preprocess) -> Result<RawSample, DataError> {
+        let part = self.part(split);
+        let (area, plane) = (part.area(), part.width * part.height);
+        let start = part.entries[i] as usize * area;
+        let planar = &part.pixels[start..start + area];
+        let samples = match part.channels {
+            1 => planar.to_vec(),
+            n => (0..area).map(|k| planar[k % n * plane + k / n]).collect(),
+        };
+        let (width, height, channels) = (part.width, part.height, part.channels);
+        let image = Raw { width, height, channels, samples: Samples::U8(samples) };
+        Ok(RawSample { image, mask: RawMask::Unknown })
+    }
+
+    fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
+        let part = self.part(split);
+        hasher.update(format!("{}×{}×{}\n", part.channels, part.height, part.width));
+        for &at in &part.entries {
+            hasher.update(at.to_le_bytes());
+        }
+        hasher.update(&part.pixels);
+        hasher.update(&part.labels);
+        Ok(())
+    }
+}
+
+fn has_selection(options: &OpenOptions) -> bool {
+    !options.normal_classes.is_empty() || !options.anomalous_classes.is_empty()
+}
+
+/// Truth of each class. With one list given the other is its complement; with both, classes in neither are unknown.
+fn select(set: &str, classes: &[String], options: &OpenOptions) -> Result<Vec<Truth>, DataError> {
+    let (normal, anomalous) = (&options.normal_classes, &options.anomalous_classes);
+    let rest = match (normal.is_empty(), anomalous.is_empty()) {
+        (false, true) => Truth::Anomalous,
+        (true, false) => Truth::Normal,
+        _ => Truth::Unknown,
+    };
+    let mut truths = vec![rest; classes.len()];
+    for (list, truth) in [(normal, Truth::Normal), (anomalous, Truth::Anomalous)] {
+        for wanted in list {
+            let by_name = classes.iter().position(|c| c.eq_ignore_ascii_case(wanted));
+            let number = by_name.or_else(|| wanted.parse().ok().filter(|&n: &usize| n < classes.len()));
+            let Some(number) = number else {
+                return Err(classes_error(
+                    set,
+                    classes,
+                    format!("there is no class `{wanted}`; give a number or name"),
+                ));
+            };
+            if truth == Truth::Anomalous
+                && normal.iter().any(|n| *n == classes[number] || *n == number.to_string())
+            {
+                let reason = format!("class `{wanted}` is given as normal and as anomalous; choose one");
+                return Err(classes_error(set, classes, reason));
+            }
+            truths[number] = truth;
+        }
+    }
+    if has_selection(options) && !truths.contains(&Truth::Normal) {
+        return Err(classes_error(
+            set,
+            classes,
+            "every class is anomalous; leave at least one normal".into(),
+        ));
+    }
+    Ok(truths)
+}
+
+fn classes_error(set: &str, classes: &[String], reason: String) -> DataError {
+    let names = classes.iter().enumerate().map(|(number, name)| {
+        if *name == number.to_string() { name.clone() } else { format!("{number} {name}") }
+    });
+    DataError::Classes { set: set.into(), reason, classes: names.collect::<Vec<_>>().join(", ") }
+}

@@ -1,0 +1,165 @@
+//! Where images come from. Each source lists its entries without decoding and decodes one at a time.
+
+mod cifar;
+mod folder;
+mod generated;
+mod idx;
+mod labelled;
+mod names;
+
+use std::path::{Path, PathBuf};
+
+use sha2::Sha256;
+
+use crate::DataError;
+use crate::dataset::OpenOptions;
+use crate::pixels::Raw;
+use crate::preprocess::Preprocess;
+
+pub(crate) use generated::Generated;
+
+/// Training or test part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Normal images only.
+    Train,
+    /// Images to be scored.
+    Test,
+}
+
+impl Split {
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Test => "test",
+        }
+    }
+
+    /// Index into per-split arrays.
+    pub(crate) fn slot(self) -> usize {
+        self as usize
+    }
+}
+
+/// What is known about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Truth {
+    /// Known to be normal.
+    Normal,
+    /// Known to hold an anomaly.
+    Anomalous,
+    /// Unlabelled.
+    Unknown,
+}
+
+/// One image of a split, before it is decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Path of the file, or `t10k:123`, or `retina:test:123`; patches append `#k`.
+    pub id: String,
+    /// Folder, label or anomaly kind the image belongs to; empty where unlabelled.
+    pub class: String,
+    /// Normal, anomalous or unknown.
+    pub truth: Truth,
+}
+
+/// A file that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rejected {
+    /// The file.
+    pub path: String,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// An undistorted image with its mask, as stored.
+pub(crate) struct RawSample {
+    pub(crate) image: Raw,
+    pub(crate) mask: RawMask,
+}
+
+/// What a source knows about the anomalous pixels of one image.
+pub(crate) enum RawMask {
+    /// Nothing is known.
+    Unknown,
+    /// Known to have no anomalous pixel.
+    Empty,
+    /// As drawn, of the image's size; non-zero is anomalous.
+    Drawn(Raw),
+}
+
+/// Implementations hold no decoded image (folders, generators) or the raw bytes once (labelled sets).
+pub(crate) trait Source: Send + Sync {
+    /// `folder`, `mvtec`, `idx`, `cifar10` or `builtin`.
+    fn layout(&self) -> &'static str;
+
+    fn len(&self, split: Split) -> usize;
+
+    /// Whether anomalous pixels are known, for pixel metrics.
+    fn has_masks(&self) -> bool {
+        false
+    }
+
+    /// `i` < `len(split)`.
+    fn entry(&self, split: Split, i: usize) -> Entry;
+
+    /// `i` < `len(split)`. Generators draw at the size `preprocess` asks for; others ignore it.
+    fn load(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<RawSample, DataError>;
+
+    /// Feeds what identifies the split to `hasher`, without decoding.
+    fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError>;
+}
+
+/// Opens a path, telling the layout from its contents. Rejected files go to `rejected`.
+pub(crate) fn open(
+    path: &Path,
+    options: &OpenOptions,
+    rejected: &mut Vec<Rejected>,
+) -> Result<Box<dyn Source>, DataError> {
+    let spec = path.to_string_lossy();
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DataError::spec(
+                spec,
+                "no such file or folder; give an existing path or `builtin:retina`",
+            ));
+        }
+        Err(e) => return Err(DataError::io("read", path)(e)),
+    };
+    if metadata.is_dir() {
+        // Layout by directories comes first: it is stated on purpose, while a stray file is not.
+        let by_directories = path.join("train").is_dir() || path.join("test").is_dir();
+        if by_directories {
+            return Ok(Box::new(folder::Folder::open(path, options, rejected)?));
+        }
+        if let Some(set) = idx::open_folder(path, options)? {
+            return Ok(Box::new(set));
+        }
+        if let Some(set) = cifar::open_folder(path, options)? {
+            return Ok(Box::new(set));
+        }
+        return Ok(Box::new(folder::Folder::open(path, options, rejected)?));
+    }
+    if idx::is_image_file(path) {
+        return Ok(Box::new(idx::open_file(path, options)?));
+    }
+    if cifar::is_batch_file(path) {
+        return Ok(Box::new(cifar::open_file(path, options)?));
+    }
+    Ok(Box::new(folder::Folder::open_file(path, options)?))
+}
+
+/// Paths of the entries of `folder` whose name passes, sorted; hidden and non-UTF-8 names never pass.
+pub(crate) fn list(folder: &Path, mut passes: impl FnMut(&str) -> bool) -> Result<Vec<PathBuf>, DataError> {
+    let mut paths = Vec::new();
+    for item in std::fs::read_dir(folder).map_err(DataError::io("list", folder))? {
+        let item = item.map_err(DataError::io("list", folder))?;
+        if item.file_name().to_str().is_some_and(|name| !name.starts_with('.') && passes(name)) {
+            paths.push(item.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,119 @@
+//! CPU twin of the convolution faces.
+//!
+//! Inside, everything is channels-last: images are transposed to `[pixel, channel]`, rows of patches (or of their
+//! Winograd transforms) are multiplied by packed weights with output channels in vector lanes, and the result is
+//! transposed back while it is in cache, where the epilogue is applied. Work is cut by the shape alone, and workers
+//! take pieces from a queue, so bits do not depend on the number of threads.
+
+mod images;
+mod weight;
+mod winograd;
+
+use super::{Conv, Face, Geometry};
+use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
+
+pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
+    match conv.face {
+        Face::Weight => weight::Plan::new(&conv.geometry).scratch_len(threads),
+        _ => images::Plan::new(conv).scratch_len(threads),
+    }
+}
+
+pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+    match conv.face {
+        Face::Weight => weight::Plan::new(&conv.geometry).run(inputs, outputs[0], scratch),
+        _ => images::Plan::new(conv).run(conv, inputs, outputs[0], scratch),
+    }
+}
+
+/// Runs `work` on every piece of `pieces`, each worker with its own `len` elements of `scratch`.
+fn share<T: Send>(
+    pieces: impl Iterator<Item = T> + Send,
+    scratch: &mut [f32],
+    len: usize,
+    work: impl Fn(T, &mut [f32]) + Sync,
+) {
+    let queue = Mutex::new(pieces);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    scratch.par_chunks_exact_mut(len).for_each(|scratch| {
+        while let Some(piece) = next() {
+            work(piece, scratch);
+        }
+    });
+}
+
+/// The taps that reach a grid of positions along one axis: tap `tap + m·tap_step` of position `g` reads the source
+/// at `g·step + offset + m·offset_step`, for m < taps; position g is destination `g·out_step + out`.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    grid: usize,
+    taps: usize,
+    tap: usize,
+    tap_step: usize,
+    step: isize,
+    offset: isize,
+    offset_step: isize,
+    out: usize,
+    out_step: usize,
+}
+
+impl Axis {
+    /// Convolution: `y[o] = Σ_k x[o·stride + k·dilation − pad] w[k]`.
+    fn conv(g: &Geometry, axis: usize) -> Self {
+        Self {
+            grid: g.y[axis],
+            taps: g.kernel[axis],
+            tap: 0,
+            tap_step: 1,
+            step: g.stride[axis] as isize,
+            offset: -(g.pad_low[axis] as isize),
+            offset_step: g.dilation[axis] as isize,
+            out: 0,
+            out_step: 1,
+        }
+    }
+
+    /// Its adjoint at the positions `h = g·stride + phase`: tap k reaches y at o = (h + pad − k·dilation) / stride
+    /// where that is whole. With c = gcd(stride, dilation) such k are stride/c apart, and o falls by dilation/c.
+    fn transpose(g: &Geometry, axis: usize, phase: usize) -> Self {
+        let (stride, dilation) = (g.stride[axis], g.dilation[axis]);
+        let common = gcd(stride, dilation);
+        let origin = (phase + g.pad_low[axis]) as isize;
+        let offset = |k: usize| origin - (k * dilation) as isize;
+        let tap_step = stride / common;
+        let tap = (0..tap_step.min(g.kernel[axis])).find(|&k| offset(k) % stride as isize == 0);
+        Self {
+            grid: g.x[axis].saturating_sub(phase).div_ceil(stride),
+            taps: tap.map_or(0, |tap| (g.kernel[axis] - tap).div_ceil(tap_step)),
+            tap: tap.unwrap_or(0),
+            tap_step,
+            step: 1,
+            offset: offset(tap.unwrap_or(0)).div_euclid(stride as isize),
+            offset_step: -((dilation / common) as isize),
+            out: phase,
+            out_step: stride,
+        }
+    }
+
+    fn source(&self, g: usize, m: usize) -> isize {
+        g as isize * self.step + self.offset + m as isize * self.offset_step
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Index of pixel (h, w) in a plane of `size`, or `outside` where it is in the padding.
+fn pixel(h: isize, w: isize, size: [usize; 2], outside: usize) -> usize {
+    match (usize::try_from(h), usize::try_from(w)) {
+        (Ok(h), Ok(w)) if h < size[0] && w < size[1] => h * size[1] + w,
+        _ => outside,
+    }
+}
+
+/// Where the Winograd form applies: 4 × 4 taps at stride 2, channels enough to fill vectors.
+fn has_phases(g: &Geometry) -> bool {
+    g.kernel == [4, 4] && g.stride == [2, 2] && g.dilation == [1, 1] && g.ci >= 16 && g.co >= 16
+}

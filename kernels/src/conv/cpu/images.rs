@@ -1,0 +1,439 @@
+//! The faces that make images: convolution and its transpose.
+//!
+//! A piece of work is a few whole images, or a block of channels of one. Its positions (pixels of the output, or
+//! 2 × 2 tiles of them) are taken [`BLOCK`] at a time: their source patches become rows of at most [`DEPTH`]
+//! numbers, and rows × packed weights gives the outputs of all channels.
+
+use super::super::{Conv, Face, Geometry};
+use super::winograd::{self, PRODUCTS};
+use super::{Axis, has_phases, pixel, share};
+use crate::tile::{self, LANES, ROWS, WIDTH};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// Positions whose rows are in flight together.
+const BLOCK: usize = 64;
+/// Inner indices multiplied in one go: a panel of weights of this depth fills the first-level cache.
+const DEPTH: usize = 256;
+/// Distance of rows, not a power of two, so that the rows of a tile fall into different cache sets.
+const PITCH: usize = DEPTH + WIDTH;
+/// Pieces wanted at least: enough for a few threads to end together.
+const PIECES: usize = 4;
+
+pub(super) struct Plan {
+    face: Face,
+    g: Geometry,
+    winograd: bool,
+    /// Channels and spatial size of the tensor read and of the tensor made.
+    from: (usize, [usize; 2]),
+    to: (usize, [usize; 2]),
+    /// Channels of the tensor read, padded to whole vectors where transforms need them.
+    pitch: usize,
+    /// Images and output channels of a piece.
+    images: usize,
+    channels: usize,
+}
+
+/// Where a piece lies.
+#[derive(Clone, Copy)]
+struct Piece {
+    image: usize,
+    channel: usize,
+}
+
+/// Positions `first..first + count` of a grid of `grid` positions in each image.
+#[derive(Clone, Copy)]
+struct Run {
+    first: usize,
+    count: usize,
+    grid: [usize; 2],
+}
+
+impl Run {
+    /// (index in the run, image, row, column).
+    #[inline(always)]
+    fn positions(self) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+        let [height, width] = self.grid;
+        (0..self.count).map(move |t| {
+            let at = self.first + t;
+            (t, at / (height * width), at / width % height, at % width)
+        })
+    }
+}
+
+impl Plan {
+    pub(super) fn new(conv: &Conv) -> Self {
+        let g = conv.geometry;
+        let (from, to) = match conv.face {
+            Face::Transpose => ((g.co, g.y), (g.ci, g.x)),
+            _ => ((g.ci, g.x), (g.co, g.y)),
+        };
+        let winograd = has_phases(&g) && g.batch * g.y[0] * g.y[1] >= 64;
+        let mut plan = Self {
+            face: conv.face,
+            g,
+            winograd,
+            from,
+            to,
+            pitch: if winograd { from.0.next_multiple_of(WIDTH) } else { from.0 },
+            images: 1,
+            channels: to.0,
+        };
+        let grid = plan.grid(0);
+        let fill = BLOCK.div_ceil((grid[0] * grid[1]).max(1));
+        plan.images = fill.min(g.batch / PIECES).max(1);
+        if g.batch < PIECES {
+            let panels = to.0.div_ceil(LANES);
+            plan.channels = (panels.div_ceil(PIECES.div_ceil(g.batch)) * LANES).min(to.0);
+        }
+        plan
+    }
+
+    /// Passes over the positions: one for a convolution, one for each output phase of a transpose.
+    fn passes(&self) -> usize {
+        if self.face == Face::Transpose { self.g.stride[0] * self.g.stride[1] } else { 1 }
+    }
+
+    fn products(&self) -> usize {
+        if self.winograd { PRODUCTS } else { 1 }
+    }
+
+    fn axes(&self, pass: usize) -> [Axis; 2] {
+        if self.face == Face::Transpose {
+            let [i, j] = [pass / self.g.stride[1], pass % self.g.stride[1]];
+            [Axis::transpose(&self.g, 0, i), Axis::transpose(&self.g, 1, j)]
+        } else {
+            [Axis::conv(&self.g, 0), Axis::conv(&self.g, 1)]
+        }
+    }
+
+    /// Positions of a pass in each image: outputs, or tiles of 2 × 2 of them.
+    fn grid(&self, pass: usize) -> [usize; 2] {
+        self.axes(pass).map(|axis| if self.winograd { axis.grid.div_ceil(2) } else { axis.grid })
+    }
+
+    /// Segments of a row of a pass: taps, or the phases that add to one output.
+    fn segments(&self, pass: usize) -> usize {
+        match (self.winograd, self.face) {
+            (true, Face::Transpose) => 1,
+            (true, _) => 4,
+            (false, _) => self.axes(pass).iter().map(|axis| axis.taps).product(),
+        }
+    }
+
+    fn depth(&self, pass: usize) -> usize {
+        self.segments(pass) * self.pitch
+    }
+
+    /// Packed weights of one panel of [`LANES`] output channels: `[pass][product][depth][LANES]`.
+    fn panel_len(&self) -> usize {
+        (0..self.passes()).map(|pass| self.products() * self.depth(pass) * LANES).sum()
+    }
+
+    fn packed_len(&self) -> usize {
+        self.panel_len() * self.to.0.div_ceil(LANES)
+    }
+
+    /// Source images and a pixel of zeros, rows, sums, and images made; all channels-last.
+    fn worker_lens(&self) -> [usize; 4] {
+        let lanes = self.channels.next_multiple_of(LANES);
+        let block = self.products() * BLOCK;
+        [
+            (self.images * self.from.1[0] * self.from.1[1] + 1) * self.pitch,
+            block * PITCH,
+            block * lanes,
+            self.images * self.to.1[0] * self.to.1[1] * lanes,
+        ]
+    }
+
+    pub(super) fn scratch_len(&self, threads: usize) -> usize {
+        self.packed_len() + threads * self.worker_lens().iter().sum::<usize>()
+    }
+
+    pub(super) fn run(&self, conv: &Conv, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
+        let (packed, scratch) = scratch.split_at_mut(self.packed_len());
+        let panel_len = self.panel_len();
+        packed.par_chunks_exact_mut(panel_len.max(1)).enumerate().for_each(|(panel, packed)| {
+            if self.winograd {
+                self.pack_phases(inputs[1], panel, packed);
+            } else {
+                self.pack_taps(inputs[1], panel, packed);
+            }
+        });
+        let plane = self.to.1[0] * self.to.1[1];
+        let pieces = out.chunks_mut(self.images * self.to.0 * plane).enumerate().flat_map(|(group, out)| {
+            let len = if self.channels < self.to.0 { self.channels * plane } else { out.len() };
+            out.chunks_mut(len).enumerate().map(move |(block, out)| {
+                (Piece { image: group * self.images, channel: block * self.channels }, out)
+            })
+        });
+        let worker_len = self.worker_lens().iter().sum();
+        share(pieces, scratch, worker_len, |(piece, out), scratch| {
+            self.piece(conv, inputs, packed, piece, out, scratch);
+        });
+    }
+
+    /// Element of w for (channel made, channel read, tap 0), and its distance between channels made.
+    fn weight_at(&self, made: usize, read: usize) -> (usize, usize) {
+        let taps = self.g.kernel[0] * self.g.kernel[1];
+        match self.face {
+            Face::Transpose => ((read * self.g.ci + made) * taps, taps),
+            _ => ((made * self.g.ci + read) * taps, self.g.ci * taps),
+        }
+    }
+
+    fn pack_taps(&self, w: &[f32], panel: usize, mut packed: &mut [f32]) {
+        let lanes = (self.to.0 - panel * LANES).min(LANES);
+        for pass in 0..self.passes() {
+            let axes = self.axes(pass);
+            let (here, rest) = packed.split_at_mut(self.depth(pass) * LANES);
+            for read in 0..self.from.0 {
+                let (at, step) = self.weight_at(panel * LANES, read);
+                for segment in 0..self.segments(pass) {
+                    let [h, v] = [segment / axes[1].taps, segment % axes[1].taps];
+                    let tap = (axes[0].tap + h * axes[0].tap_step) * self.g.kernel[1]
+                        + axes[1].tap
+                        + v * axes[1].tap_step;
+                    let row = &mut here[(segment * self.pitch + read) * LANES..][..LANES];
+                    for (lane, value) in row[..lanes].iter_mut().enumerate() {
+                        *value = w[at + tap + lane * step];
+                    }
+                    row[lanes..].fill(0.0);
+                }
+            }
+            packed = rest;
+        }
+    }
+
+    fn pack_phases(&self, w: &[f32], panel: usize, packed: &mut [f32]) {
+        let lanes = (self.to.0 - panel * LANES).min(LANES);
+        let depth = self.depth(0);
+        let segments = self.segments(0);
+        let mut taps = [0.0; 16 * LANES];
+        for read in 0..self.pitch {
+            if read < self.from.0 {
+                let (at, step) = self.weight_at(panel * LANES, read);
+                tile::transpose(lanes, 16, &w[at..], step, &mut taps, LANES);
+            } else {
+                taps.fill(0.0);
+            }
+            for phase in 0..4 {
+                let [h, v] = winograd::phases(self.face, &self.g, phase);
+                let (pass, segment) = (phase / segments, phase % segments);
+                pack_phase(
+                    &taps,
+                    std::array::from_fn(|i| std::array::from_fn(|j| (h.taps[i] * 4 + v.taps[j]) * LANES)),
+                    &mut packed[(pass * PRODUCTS * depth + segment * self.pitch + read) * LANES..],
+                    depth * LANES,
+                );
+            }
+        }
+    }
+
+    fn piece(
+        &self,
+        conv: &Conv,
+        inputs: &[&[f32]],
+        packed: &[f32],
+        piece: Piece,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let plane = self.to.1[0] * self.to.1[1];
+        let source_plane = self.from.1[0] * self.from.1[1];
+        let channels = self.channels.min(self.to.0 - piece.channel);
+        let images = out.len() / (plane * channels);
+        let lanes = self.channels.next_multiple_of(LANES);
+        let [source_len, rows_len, sums_len, made_len] = self.worker_lens();
+        let (source, scratch) = scratch.split_at_mut(source_len);
+        let (rows, scratch) = scratch.split_at_mut(rows_len);
+        let (sums, scratch) = scratch.split_at_mut(sums_len);
+        let made = &mut scratch[..made_len];
+
+        for (n, source) in source.chunks_exact_mut(source_plane * self.pitch).take(images).enumerate() {
+            let image = &inputs[0][(piece.image + n) * self.from.0 * source_plane..];
+            tile::transpose(self.from.0, source_plane, image, source_plane, source, self.pitch);
+            if self.pitch > self.from.0 {
+                source.chunks_exact_mut(self.pitch).for_each(|pixel| pixel[self.from.0..].fill(0.0));
+            }
+        }
+        source[source_len - self.pitch..].fill(0.0);
+
+        let mut weights_at = 0;
+        for pass in 0..self.passes() {
+            let (depth, grid) = (self.depth(pass), self.grid(pass));
+            let positions = images * grid[0] * grid[1];
+            for first in (0..positions).step_by(BLOCK) {
+                let run = Run { first, count: BLOCK.min(positions - first), grid };
+                if depth == 0 {
+                    sums.fill(0.0);
+                }
+                for k in (0..depth).step_by(DEPTH) {
+                    let inner = k..depth.min(k + DEPTH);
+                    if self.winograd {
+                        self.phase_rows(source, run, pass, inner.clone(), rows);
+                    } else {
+                        self.tap_rows(source, run, pass, inner.clone(), rows);
+                    }
+                    for product in 0..self.products() {
+                        for panel in 0..channels.div_ceil(LANES) {
+                            let weights =
+                                &packed[(piece.channel / LANES + panel) * self.panel_len() + weights_at..];
+                            tile::product(
+                                run.count.next_multiple_of(ROWS),
+                                inner.len(),
+                                &rows[product * BLOCK * PITCH..],
+                                PITCH,
+                                1,
+                                &weights[(product * depth + k) * LANES..],
+                                &mut sums[product * BLOCK * lanes + panel * LANES..],
+                                lanes,
+                                k > 0,
+                            );
+                        }
+                    }
+                }
+                let axes = self.axes(pass);
+                if self.winograd {
+                    untile(sums, lanes, run, axes, self.to.1, made);
+                } else {
+                    for (t, n, i, j) in run.positions() {
+                        let at = (i * axes[0].out_step + axes[0].out) * self.to.1[1]
+                            + j * axes[1].out_step
+                            + axes[1].out;
+                        made[(n * plane + at) * lanes..][..lanes]
+                            .copy_from_slice(&sums[t * lanes..][..lanes]);
+                    }
+                }
+            }
+            weights_at += self.products() * depth * LANES;
+        }
+
+        for (n, out) in out.chunks_exact_mut(channels * plane).enumerate() {
+            tile::transpose(plane, channels, &made[n * plane * lanes..], lanes, out, plane);
+            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
+                let channel = piece.channel + c;
+                let start = ((piece.image + n) * self.to.0 + channel) * plane;
+                conv.epilogue.apply_channel(out, &inputs[2..], start, channel);
+            }
+        }
+    }
+
+    /// Rows of patches: segment by segment the channels of the pixel that a tap reads.
+    fn tap_rows(
+        &self,
+        source: &[f32],
+        run: Run,
+        pass: usize,
+        inner: std::ops::Range<usize>,
+        rows: &mut [f32],
+    ) {
+        let axes = self.axes(pass);
+        let source_plane = self.from.1[0] * self.from.1[1];
+        let zeros = source.len() / self.pitch - 1;
+        for (t, n, i, j) in run.positions() {
+            let mut row = &mut rows[t * PITCH..][..inner.len()];
+            let mut k = inner.start;
+            while k < inner.end {
+                let (segment, channel) = (k / self.pitch, k % self.pitch);
+                let h = axes[0].source(i, segment / axes[1].taps);
+                let v = axes[1].source(j, segment % axes[1].taps);
+                let len = (self.pitch - channel).min(inner.end - k);
+                let pixel = pixel(h, v, self.from.1, usize::MAX);
+                let pixel = if pixel == usize::MAX { zeros } else { n * source_plane + pixel };
+                let (here, rest) = row.split_at_mut(len);
+                here.copy_from_slice(&source[pixel * self.pitch + channel..][..len]);
+                row = rest;
+                k += len;
+            }
+        }
+    }
+
+    /// Rows of transformed 3 × 3 patches: segment by segment the channels of a phase, for each of nine products.
+    fn phase_rows(
+        &self,
+        source: &[f32],
+        run: Run,
+        pass: usize,
+        inner: std::ops::Range<usize>,
+        rows: &mut [f32],
+    ) {
+        let source_plane = self.from.1[0] * self.from.1[1];
+        let zeros = source.len() / self.pitch - 1;
+        let segments = self.segments(pass);
+        let mut k = inner.start;
+        while k < inner.end {
+            let (segment, channel) = (k / self.pitch, k % self.pitch);
+            let len = (self.pitch - channel).min(inner.end - k);
+            let [h, v] = winograd::phases(self.face, &self.g, pass * segments + segment);
+            for (t, n, i, j) in run.positions() {
+                let pixels = std::array::from_fn(|r| {
+                    std::array::from_fn(|c| {
+                        let pixel = pixel(h.source(2 * i, r), v.source(2 * j, c), self.from.1, usize::MAX);
+                        let pixel = if pixel == usize::MAX { zeros } else { n * source_plane + pixel };
+                        pixel * self.pitch + channel
+                    })
+                });
+                tile_row(source, pixels, len, &mut rows[t * PITCH + k - inner.start..]);
+            }
+            k += len;
+        }
+    }
+}
+
+/// `len` channels of one tile, transformed into nine rows.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn tile_row(source: &[f32], pixels: [[usize; 3]; 3], len: usize, rows: &mut [f32]) {
+    for c in (0..len).step_by(WIDTH) {
+        let tile = winograd::data(pixels.map(|row| row.map(|at| tile::vector(&source[at + c..]))));
+        for (product, vector) in tile.as_flattened().iter().enumerate() {
+            rows[product * BLOCK * PITCH + c..][..WIDTH].copy_from_slice(vector);
+        }
+    }
+}
+
+/// One input channel of one phase: taps `[16][LANES]` to nine transformed vectors of lanes.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn pack_phase(taps: &[f32; 16 * LANES], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
+    let filter = winograd::filter::<LANES>(at.map(|row| row.map(|at| tile::vector(&taps[at..]))));
+    for (product, vector) in filter.as_flattened().iter().enumerate() {
+        packed[product * product_len..][..LANES].copy_from_slice(vector);
+    }
+}
+
+/// Sums of nine products to 2 × 2 outputs a tile, those of them that are inside the image.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn untile(sums: &[f32], lanes: usize, run: Run, axes: [Axis; 2], size: [usize; 2], made: &mut [f32]) {
+    for (t, n, i, j) in run.positions() {
+        let place = |axis: &Axis, g: usize| (g < axis.grid).then_some(g * axis.out_step + axis.out);
+        let at: [[Option<usize>; 2]; 2] = std::array::from_fn(|r| {
+            std::array::from_fn(|c| {
+                let (h, v) = (place(&axes[0], 2 * i + r)?, place(&axes[1], 2 * j + c)?);
+                Some(((n * size[0] + h) * size[1] + v) * lanes)
+            })
+        });
+        for lane in (0..lanes).step_by(WIDTH) {
+            let products = std::array::from_fn(|r| {
+                std::array::from_fn(|c| tile::vector(&sums[((r * 3 + c) * BLOCK + t) * lanes + lane..]))
+            });
+            let outputs = winograd::output(products);
+            for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
+                if let Some(at) = at {
+                    made[at + lane..][..WIDTH].copy_from_slice(vector);
+                }
+            }
+        }
+    }
+}

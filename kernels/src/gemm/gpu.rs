@@ -1,0 +1,100 @@
+//! GPU plans of the family.
+//!
+//! | variant | what | when chosen |
+//! |---|---|---|
+//! | `naive` | one thread per output | matrix times vector with many outputs or a short sum |
+//! | `dot` | one workgroup per output | matrix times vector with few outputs and a long sum |
+//! | `tile64`, `tile32` | shared-memory tiles, split-K | hardware |
+//! | `registers` | register tiles on packed A, split-K | software adapters; at most four rows |
+
+pub(crate) mod product;
+
+use super::Gemm;
+use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+use product::{Product, Stages, bindings, check_bindings, choose, fold, read, with_epilogue, write};
+
+const NAIVE: &str = include_str!("../../../shaders/gemm_naive.wgsl");
+const DOT: &str = include_str!("../../../shaders/gemm_dot.wgsl");
+const VARIANTS: [&str; 5] =
+    ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2]];
+
+pub(super) fn variants(_gemm: &Gemm) -> Vec<&'static str> {
+    VARIANTS.to_vec()
+}
+
+pub(super) fn plan(gemm: &Gemm, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+    gemm.check()?;
+    let asked = variant.unwrap_or_else(|| chosen(gemm, traits));
+    let Some(&variant) = VARIANTS.iter().find(|&&name| name == asked) else {
+        return Err(KernelError::Variant {
+            kernel: gemm.name(),
+            variant: asked.to_owned(),
+            known: VARIANTS.join(", "),
+        });
+    };
+    let stages = stages(gemm, variant, [Slot::Input(0), Slot::Input(1)], 1, traits)?;
+    check_bindings(gemm.name(), gemm.input_lens(), traits)?;
+    check_bindings(gemm.name(), gemm.output_lens().into_iter().chain([stages.scratch_len]), traits)?;
+    Ok(GpuPlan { variant, dispatches: stages.dispatches, scratch_len: stages.scratch_len })
+}
+
+/// The variant for an adapter.
+pub(crate) fn chosen(gemm: &Gemm, traits: &GpuTraits) -> &'static str {
+    match gemm.m.min(gemm.n) {
+        1 if gemm.k >= 256 && gemm.out_len() <= 4096 => "dot",
+        1 => "naive",
+        _ => choose(gemm.m, gemm.n, gemm.k, gemm.batch, traits),
+    }
+}
+
+/// Dispatches of a variant with A and B from `slots`; the epilogue's channel is `column / channel_width`.
+pub(crate) fn stages(
+    gemm: &Gemm,
+    variant: &str,
+    slots: [Slot; 2],
+    channel_width: usize,
+    traits: &GpuTraits,
+) -> Result<Stages, KernelError> {
+    let &Gemm { batch, m, n, k, .. } = gemm;
+    let strides = [
+        if gemm.batched_a { m * k } else { 0 },
+        if gemm.trans_a { 1 } else { k },
+        if gemm.trans_a { m } else { 1 },
+        if gemm.batched_b { k * n } else { 0 },
+        if gemm.trans_b { 1 } else { n },
+        if gemm.trans_b { k } else { 1 },
+        channel_width,
+    ];
+    let params: Vec<u32> = strides.iter().map(|&stride| stride as u32).collect();
+    let (shader, text, groups) = match variant {
+        "naive" => ("gemm_naive.wgsl", NAIVE, (batch * m * n).div_ceil(64)),
+        "dot" => ("gemm_dot.wgsl", DOT, batch * m * n),
+        _ => {
+            let product = Product {
+                kernel: "gemm",
+                shader: if variant == "registers" { "gemm_registers.wgsl" } else { "gemm_tile.wgsl" },
+                operands: None,
+                rows: m,
+                cols: n,
+                inner: k,
+                slices: batch,
+                params,
+                a: slots[0],
+                b: slots[1],
+                epilogue: &gemm.epilogue,
+            };
+            return product.stages(variant, traits);
+        }
+    };
+    let sizes = [m, n, k, batch, 1].map(|size| size as u32);
+    let dispatch = Dispatch {
+        shader,
+        source: with_epilogue(text, &gemm.epilogue, 4),
+        entry: "main",
+        constants: Vec::new(),
+        workgroups: fold("gemm", groups, traits)?,
+        bindings: bindings(vec![read(slots[0]), read(slots[1]), write(Slot::Output(0))], &gemm.epilogue),
+        params: sizes.into_iter().chain(params).collect(),
+    };
+    Ok(Stages { dispatches: vec![dispatch], scratch_len: 0 })
+}

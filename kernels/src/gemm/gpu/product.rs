@@ -1,0 +1,276 @@
+//! The matrix-product shaders with their operands found by strides or, for convolutions, by the maps of `conv.wgsl`.
+
+use crate::conv::{Epilogue, Spread};
+use crate::expr::wgsl::{LIBRARY, splice};
+use crate::{Access, Bind, Dispatch, GpuTraits, KernelError, Slot};
+use std::borrow::Cow;
+
+const TILE: &str = include_str!("../../../../shaders/gemm_tile.wgsl");
+const REGISTERS: &str = include_str!("../../../../shaders/gemm_registers.wgsl");
+const REDUCE: &str = include_str!("../../../../shaders/gemm_reduce.wgsl");
+
+/// Most of either side of the tile variants' inner index that is summed before a split pays, in multiply-adds.
+const SHORTEST_CHUNK: usize = 128;
+/// Workgroups that keep a hardware adapter busy: about two for each compute unit of a large one.
+const BUSY_WORKGROUPS: usize = 128;
+/// Threads that spread evenly over the cores of a software adapter, eight lanes to each vector.
+const BUSY_SOFTWARE_THREADS: usize = 512;
+
+/// One or several matrix products `[rows, inner] · [inner, cols]` of one launch.
+pub(crate) struct Product<'a> {
+    /// Family, for errors.
+    pub(crate) kernel: &'static str,
+    /// Shader that defines the operand functions, for messages.
+    pub(crate) shader: &'static str,
+    /// Text for the shaders' `//#operands` section, `None` for plain strides.
+    pub(crate) operands: Option<&'a str>,
+    /// Rows of the output.
+    pub(crate) rows: usize,
+    /// Columns of the output; the most of any slice.
+    pub(crate) cols: usize,
+    /// Inner size; the most of any slice.
+    pub(crate) inner: usize,
+    /// Number of products.
+    pub(crate) slices: usize,
+    /// The words of `Params` after rows, cols, inner, slices and splits.
+    pub(crate) params: Vec<u32>,
+    /// Left operand.
+    pub(crate) a: Slot,
+    /// Right operand.
+    pub(crate) b: Slot,
+    /// Fused tail.
+    pub(crate) epilogue: &'a Epilogue,
+}
+
+/// Dispatches with the scratch elements they need.
+pub(crate) struct Stages {
+    /// Dispatches in order.
+    pub(crate) dispatches: Vec<Dispatch>,
+    /// Elements of scratch.
+    pub(crate) scratch_len: usize,
+}
+
+/// Variants that every product has.
+pub(crate) const VARIANTS: [&str; 3] = ["tile64", "tile32", "registers"];
+
+/// The variant for a product on an adapter.
+///
+/// Software adapters and products of at most four rows take register tiles. On hardware 64 × 64 tiles reuse each
+/// loaded value most, but 32 × 32 tiles waste less where a side is short and give four times the workgroups where,
+/// split-K included, the grid would leave the adapter idle.
+pub(crate) fn choose(
+    rows: usize,
+    cols: usize,
+    inner: usize,
+    slices: usize,
+    traits: &GpuTraits,
+) -> &'static str {
+    let groups = rows.div_ceil(64) * cols.div_ceil(64) * slices;
+    if traits.software || rows <= 4 {
+        "registers"
+    } else if rows <= 32 || cols <= 32 || groups * (inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2 {
+        "tile32"
+    } else {
+        "tile64"
+    }
+}
+
+impl Product<'_> {
+    /// The dispatches of one of [`VARIANTS`].
+    pub(crate) fn stages(&self, variant: &str, traits: &GpuTraits) -> Result<Stages, KernelError> {
+        match variant {
+            "tile64" => self.tile(8, traits),
+            "tile32" => self.tile(4, traits),
+            _ => self.registers(traits),
+        }
+    }
+
+    /// Shared-memory tiles of `8 r` by `8 r`.
+    fn tile(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
+        let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
+        let splits = self.splits(groups, BUSY_WORKGROUPS, traits);
+        let target = if splits > 1 { Slot::Scratch } else { Slot::Output(0) };
+        let mut dispatches = vec![Dispatch {
+            shader: self.shader,
+            source: self.source(TILE, 4),
+            entry: "main",
+            constants: vec![("R", r as f64)],
+            workgroups: fold(self.kernel, groups * splits, traits)?,
+            bindings: self.bindings(vec![read(self.a), read(self.b), write(target)]),
+            params: self.words(splits),
+        }];
+        dispatches.extend(self.reduce(splits, 0, traits)?);
+        Ok(Stages { dispatches, scratch_len: self.partial_len(splits) })
+    }
+
+    /// Register tiles of `4 u` rows by `c` columns, with A packed first.
+    fn registers(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
+        let (u, c, lanes, busy) = if traits.software {
+            (quads_per_thread(self.rows, 4), cols_per_thread(self.cols, 8), 8, BUSY_SOFTWARE_THREADS)
+        } else {
+            (quads_per_thread(self.rows, 2), cols_per_thread(self.cols, 4), 64, BUSY_WORKGROUPS * 64)
+        };
+        let row_tiles = self.rows.div_ceil(4 * u);
+        let packed = self.slices * self.inner * row_tiles * u;
+        let threads = row_tiles * self.cols.div_ceil(c) * self.slices;
+        let splits = self.splits(threads, busy, traits);
+        let source = self.source(REGISTERS, 5);
+        let params = self.words(splits);
+        let constants = vec![("U", u as f64), ("C", c as f64), ("LANES", lanes as f64)];
+        let pack = Dispatch {
+            shader: self.shader,
+            source: source.clone(),
+            entry: "pack",
+            constants: constants.clone(),
+            workgroups: fold(self.kernel, packed.div_ceil(64).max(1), traits)?,
+            bindings: vec![read(self.a), write(Slot::Scratch)],
+            params: params.clone(),
+        };
+        let main = Dispatch {
+            shader: self.shader,
+            source,
+            entry: "main",
+            constants,
+            workgroups: fold(self.kernel, (threads * splits).div_ceil(lanes), traits)?,
+            bindings: self.bindings(vec![
+                read(self.a),
+                write(Slot::Scratch),
+                read(self.b),
+                write(Slot::Output(0)),
+            ]),
+            params,
+        };
+        let mut dispatches = vec![pack, main];
+        dispatches.extend(self.reduce(splits, 4 * packed, traits)?);
+        Ok(Stages { dispatches, scratch_len: 4 * packed + self.partial_len(splits) })
+    }
+
+    /// The second stage of split-K, where there is one; the partial sums begin at element `start` of scratch.
+    fn reduce(
+        &self,
+        splits: usize,
+        start: usize,
+        traits: &GpuTraits,
+    ) -> Result<Option<Dispatch>, KernelError> {
+        if splits == 1 {
+            return Ok(None);
+        }
+        let outputs = self.slices * self.rows * self.cols;
+        Ok(Some(Dispatch {
+            shader: "gemm_reduce.wgsl",
+            source: self.source(REDUCE, 3),
+            entry: "main",
+            constants: vec![("START", start as f64)],
+            workgroups: fold(self.kernel, outputs.div_ceil(64), traits)?,
+            bindings: self.bindings(vec![read(Slot::Scratch), write(Slot::Output(0))]),
+            params: self.words(splits),
+        }))
+    }
+
+    /// Elements of scratch for the partial sums.
+    fn partial_len(&self, splits: usize) -> usize {
+        if splits == 1 { 0 } else { splits * self.slices * self.rows.div_ceil(4) * 4 * self.cols }
+    }
+
+    /// Chunks of the inner index: as many as bring `units` of parallel work up to `busy`, while each keeps
+    /// [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
+    fn splits(&self, units: usize, busy: usize, traits: &GpuTraits) -> usize {
+        let one = 4 * self.slices * self.rows.div_ceil(4) * 4 * self.cols;
+        let fitting = traits.max_binding_bytes as usize / 2 / one.max(1);
+        (busy / units.max(1)).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
+    }
+
+    fn words(&self, splits: usize) -> Vec<u32> {
+        let sizes = [self.rows, self.cols, self.inner, self.slices, splits];
+        let mut words: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
+        words.extend(&self.params);
+        words.resize(words.len().next_multiple_of(4), 0);
+        words
+    }
+
+    fn bindings(&self, main: Vec<Bind>) -> Vec<Bind> {
+        bindings(main, self.epilogue)
+    }
+
+    fn source(&self, skeleton: &'static str, first_operand: usize) -> Cow<'static, str> {
+        let text = with_epilogue(skeleton, self.epilogue, first_operand);
+        match self.operands {
+            Some(operands) => splice(&text, "operands", operands).into(),
+            None => text,
+        }
+    }
+}
+
+fn quads_per_thread(rows: usize, most: usize) -> usize {
+    rows.div_ceil(4).next_power_of_two().min(most)
+}
+
+fn cols_per_thread(cols: usize, most: usize) -> usize {
+    cols.next_power_of_two().min(most)
+}
+
+pub(crate) fn read(slot: Slot) -> Bind {
+    Bind { slot, access: Access::Read }
+}
+
+pub(crate) fn write(slot: Slot) -> Bind {
+    Bind { slot, access: Access::ReadWrite }
+}
+
+/// `main`, then the epilogue's operands.
+pub(crate) fn bindings(mut main: Vec<Bind>, epilogue: &Epilogue) -> Vec<Bind> {
+    main.extend((0..epilogue.operands.len()).map(|i| read(Slot::Input(i + 2))));
+    main
+}
+
+/// The shader with its `//#epilogue` section replaced by the expression; operand `i` at binding `first + i`.
+pub(crate) fn with_epilogue(shader: &'static str, epilogue: &Epilogue, first: usize) -> Cow<'static, str> {
+    if epilogue.expr.code.is_empty() {
+        return shader.into();
+    }
+    let mut text = String::new();
+    for i in 0..epilogue.operands.len() {
+        text += &format!("@group(0) @binding({}) var<storage, read> operand{i}: array<f32>;\n", first + i);
+    }
+    let body = epilogue.expr.wgsl(|operand| match operand.checked_sub(1) {
+        None => "acc".to_owned(),
+        Some(i) => match epilogue.operands[i] {
+            Spread::Full => format!("operand{i}[index]"),
+            Spread::Channel => format!("operand{i}[channel]"),
+            Spread::Scalar => format!("operand{i}[0]"),
+        },
+    });
+    let last = epilogue.expr.code.len() - 1;
+    text += &format!(
+        "fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {{\n{body}    return r{last};\n}}\n"
+    );
+    format!("{LIBRARY}\n{}", splice(shader, "epilogue", &text)).into()
+}
+
+/// `count` workgroups in one dimension, or folded into two where one does not hold them; the shaders number
+/// workgroups by `x + y · size of x` and leave where that is beyond their work.
+pub(crate) fn fold(kernel: &'static str, count: usize, traits: &GpuTraits) -> Result<[u32; 3], KernelError> {
+    let limit = u64::from(traits.max_workgroups);
+    let count = count as u64;
+    let y = count.div_ceil(limit);
+    if y > limit || count.saturating_mul(64) > u64::from(u32::MAX) {
+        return Err(KernelError::Limit { kernel, needed: count, limit: limit * limit, unit: "workgroups" });
+    }
+    Ok([count.div_ceil(y) as u32, y as u32, 1])
+}
+
+/// Checks that every buffer fits one binding.
+pub(crate) fn check_bindings(
+    kernel: &'static str,
+    lens: impl IntoIterator<Item = usize>,
+    traits: &GpuTraits,
+) -> Result<(), KernelError> {
+    for len in lens {
+        let needed = 4 * len as u64;
+        if needed > traits.max_binding_bytes {
+            let limit = traits.max_binding_bytes;
+            return Err(KernelError::Limit { kernel, needed, limit, unit: "bytes in one binding" });
+        }
+    }
+    Ok(())
+}

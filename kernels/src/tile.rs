@@ -1,0 +1,191 @@
+//! Register tiles and transposes: the vector code under convolution and matrix product on the CPU.
+//!
+//! A product is cut into tiles of [`ROWS`] × [`LANES`] outputs whose sums stay in registers while the inner index
+//! runs. Each step multiplies `LANES` consecutive numbers of one operand by `ROWS` broadcast numbers of the other.
+
+use multiversion::{multiversion, target::match_target};
+
+/// Outputs of a tile along the broadcast operand.
+pub(crate) const ROWS: usize = 8;
+/// Outputs of a tile along the vector operand: two 512-bit registers.
+pub(crate) const LANES: usize = 32;
+/// Width of the vectors that transforms and copies work in.
+pub(crate) const WIDTH: usize = 16;
+
+/// `c[r][j] (+)= Σ_k a[r·row_step + k·depth_step] · b[k][j]` for r < rows, a multiple of [`ROWS`], and j < [`LANES`];
+/// `b` is `[depth, LANES]`, `c` is `[rows, ldc]`. With `add` the product is added to `c`.
+///
+/// Both steps are run-time numbers on purpose: seeing that eight broadcasts are neighbours, LLVM would load them as
+/// one vector and vectorise the tile along the wrong side.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn product(
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    row_step: usize,
+    depth_step: usize,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+) {
+    match_target! {
+        "x86_64+avx512f+fma" => product_in::<8, 16, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
+        "x86_64+avx2+fma" => product_in::<4, 8, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
+        "aarch64+neon" => product_in::<8, 4, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
+        _ => product_in::<4, 4, 2, false>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
+    }
+}
+
+/// Tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has registers for.
+#[inline(always)]
+fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    row_step: usize,
+    depth_step: usize,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+) {
+    let b = &b[..depth * LANES];
+    for row in (0..rows).step_by(R) {
+        let a = &a[row * row_step..];
+        for lane in (0..LANES).step_by(L * N) {
+            let mut acc = [[[0.0; L]; N]; R];
+            for (k, b) in b.chunks_exact(LANES).enumerate() {
+                let a = &a[k * depth_step..][..(R - 1) * row_step + 1];
+                let b: [[f32; L]; N] = std::array::from_fn(|v| vector(&b[lane + v * L..]));
+                for i in 0..R {
+                    for v in 0..N {
+                        acc[i][v] = multiply_add::<L, FMA>(a[i * row_step], b[v], acc[i][v]);
+                    }
+                }
+            }
+            for (i, acc) in acc.iter().enumerate() {
+                for (v, acc) in acc.iter().enumerate() {
+                    let c = &mut c[(row + i) * ldc + lane + v * L..][..L];
+                    if add {
+                        c.iter_mut().zip(acc).for_each(|(c, acc)| *c += acc);
+                    } else {
+                        c.copy_from_slice(acc);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first `L` values.
+#[inline(always)]
+pub(crate) fn vector<const L: usize>(values: &[f32]) -> [f32; L] {
+    let mut vector = [0.0; L];
+    vector.copy_from_slice(&values[..L]);
+    vector
+}
+
+/// Where there is no fused instruction, `mul_add` would be a library call.
+#[inline(always)]
+fn multiply_add<const L: usize, const FMA: bool>(a: f32, b: [f32; L], mut c: [f32; L]) -> [f32; L] {
+    for (b, c) in b.iter().zip(&mut c) {
+        *c = if FMA { a.mul_add(*b, *c) } else { a * b + *c };
+    }
+    c
+}
+
+/// `dst[c][r] = src[r][c]`: `src` is `[rows, src_pitch]` of which `columns` are read, `dst` is `[columns, dst_pitch]`.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn transpose(
+    rows: usize,
+    columns: usize,
+    src: &[f32],
+    src_pitch: usize,
+    dst: &mut [f32],
+    dst_pitch: usize,
+) {
+    const B: usize = 8;
+    for r in (0..rows).step_by(B) {
+        for c in (0..columns).step_by(B) {
+            if r + B <= rows && c + B <= columns {
+                let block =
+                    std::array::from_fn(|i| std::array::from_fn(|j| src[(r + i) * src_pitch..][c + j]));
+                for (j, column) in transposed(block).iter().enumerate() {
+                    dst[(c + j) * dst_pitch + r..][..B].copy_from_slice(column);
+                }
+            } else {
+                for i in r..rows.min(r + B) {
+                    for j in c..columns.min(c + B) {
+                        dst[j * dst_pitch + i] = src[i * src_pitch + j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Three rounds that swap off-diagonal blocks of 4, 2 and 1: each is a shuffle of two registers.
+#[inline(always)]
+fn transposed(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    swapped::<1>(swapped::<2>(swapped::<4>(block)))
+}
+
+#[inline(always)]
+fn swapped<const S: usize>(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    let mut out = block;
+    for i in (0..8).filter(|i| i & S == 0) {
+        for j in (0..8).filter(|j| j & S == 0) {
+            out[i][j + S] = block[i + S][j];
+            out[i + S][j] = block[i][j + S];
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes_of_any_size() {
+        for (rows, columns) in [(1, 1), (8, 8), (16, 24), (7, 19), (33, 9), (40, 1)] {
+            let pitch = columns + 3;
+            let src: Vec<f32> = (0..rows * pitch).map(|i| i as f32).collect();
+            let mut dst = vec![-1.0; columns * (rows + 2)];
+            transpose(rows, columns, &src, pitch, &mut dst, rows + 2);
+            for r in 0..rows {
+                for c in 0..columns {
+                    assert_eq!(dst[c * (rows + 2) + r], src[r * pitch + c]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_match_plain_sums() {
+        let (rows, depth, ldc) = (16, 37, 48);
+        let a: Vec<f32> = (0..rows * depth).map(|i| (i % 13) as f32 - 6.0).collect();
+        let b: Vec<f32> = (0..depth * LANES).map(|i| (i % 11) as f32 - 5.0).collect();
+        for (row_step, depth_step) in [(depth, 1), (1, rows)] {
+            let mut c = vec![1.0; rows * ldc];
+            product(rows, depth, &a, row_step, depth_step, &b, &mut c, ldc, false);
+            product(rows, depth, &a, row_step, depth_step, &b, &mut c, ldc, true);
+            for r in 0..rows {
+                for j in 0..ldc {
+                    let sum: f32 =
+                        (0..depth).map(|k| a[r * row_step + k * depth_step] * b[k * LANES + j % LANES]).sum();
+                    assert_eq!(c[r * ldc + j], if j < LANES { 2.0 * sum } else { 1.0 });
+                }
+            }
+        }
+    }
+}

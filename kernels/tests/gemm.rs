@@ -1,0 +1,130 @@
+//! The matrix product on the CPU against plain f64 loops.
+
+use ganomede_kernels::conv::{Epilogue, Spread};
+use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
+use ganomede_kernels::gemm::Gemm;
+use ganomede_kernels::{Kernel, KernelError, oracle};
+use proptest::prelude::*;
+
+fn noise(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / 2_147_483_648.0 - 1.0
+        })
+        .collect()
+}
+
+fn plain(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
+    Gemm {
+        batch,
+        m,
+        n,
+        k,
+        trans_a: false,
+        trans_b: false,
+        batched_a: true,
+        batched_b: true,
+        epilogue: Epilogue::default(),
+    }
+}
+
+fn run(gemm: &Gemm, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
+    let kernel = Kernel::Gemm(gemm.clone());
+    kernel.check().unwrap();
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut out = vec![f32::NAN; kernel.output_lens()[0]];
+    let mut scratch = vec![f32::NAN; kernel.cpu_scratch_len(threads)];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| kernel.cpu(&inputs, &mut [&mut out], &mut scratch));
+    out
+}
+
+fn inputs(gemm: &Gemm, seed: u32) -> Vec<Vec<f32>> {
+    let lens = Kernel::Gemm(gemm.clone()).input_lens();
+    lens.into_iter().enumerate().map(|(i, len)| noise(seed + i as u32, len)).collect()
+}
+
+fn assert_matches_oracle(gemm: &Gemm, seed: u32) {
+    let data = inputs(gemm, seed);
+    let got = run(gemm, &data, 2);
+    let slices: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
+    let bound = 1e-6 * (gemm.k as f64).sqrt() * 8.0 + 1e-6;
+    for (i, (&g, w)) in got.iter().zip(oracle::gemm(gemm, &slices)).enumerate() {
+        assert!((f64::from(g) - w).abs() <= bound * w.abs().max(1.0), "{gemm:?} at {i}: {g} is not {w}");
+    }
+}
+
+fn any_gemm() -> impl Strategy<Value = Gemm> {
+    (1usize..=3, [1usize..=70, 1usize..=70, 1usize..=70], any::<[bool; 4]>()).prop_map(
+        |(batch, [m, n, k], [trans_a, trans_b, batched_a, batched_b])| Gemm {
+            trans_a,
+            trans_b,
+            batched_a,
+            batched_b,
+            ..plain(batch, m, n, k)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn products_match_the_oracle(gemm in any_gemm(), seed in 0u32..1000) {
+        assert_matches_oracle(&gemm, seed);
+    }
+}
+
+/// A GAN's linear layers: latent to image features, features to one logit, and the gradients of both.
+#[test]
+fn linear_layers_match_the_oracle() {
+    for (m, n, k) in
+        [(64, 1031, 100), (64, 1, 1031), (64, 100, 1031), (100, 1031, 64), (1, 1031, 100), (1, 1, 2049)]
+    {
+        for flip in 0..4 {
+            let gemm = Gemm { trans_a: flip & 1 == 1, trans_b: flip & 2 == 2, ..plain(1, m, n, k) };
+            assert_matches_oracle(&gemm, 5);
+        }
+    }
+}
+
+#[test]
+fn epilogue_channels_are_columns() {
+    let code = vec![
+        Instr::Operand(0),
+        Instr::Operand(1),
+        Instr::Binary(Binary::Add, 0, 1),
+        Instr::Operand(2),
+        Instr::Binary(Binary::Mul, 2, 3),
+        Instr::Unary(Unary::LeakyRelu(Num(0.1)), 4),
+    ];
+    let epilogue = Epilogue { operands: vec![Spread::Channel, Spread::Full], expr: Expr { code } };
+    for (batch, m, n, k) in [(2, 7, 13, 5), (1, 65, 33, 9), (3, 1, 40, 4), (1, 40, 1, 300)] {
+        assert_matches_oracle(&Gemm { epilogue: epilogue.clone(), ..plain(batch, m, n, k) }, 9);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_or_repetition() {
+    for (batch, m, n, k) in [(1, 64, 300, 100), (1, 64, 1, 2000), (3, 50, 20, 70), (1, 3, 5, 5000)] {
+        let gemm = plain(batch, m, n, k);
+        let data = inputs(&gemm, 3);
+        let one: Vec<u32> = run(&gemm, &data, 1).into_iter().map(f32::to_bits).collect();
+        for threads in [1, 2, 3] {
+            let again: Vec<u32> = run(&gemm, &data, threads).into_iter().map(f32::to_bits).collect();
+            assert_eq!(one, again, "{gemm:?} on {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let empty = Kernel::Gemm(plain(1, 0, 2, 3)).check();
+    assert!(matches!(empty, Err(KernelError::Shape { what, .. }) if what.contains("m must be")));
+    let huge = Kernel::Gemm(plain(1 << 20, 1 << 20, 1 << 20, 1 << 20)).check();
+    assert!(matches!(huge, Err(KernelError::Shape { what, .. }) if what.contains("2^32")));
+}

@@ -1,0 +1,261 @@
+//! GPU plans of convolutions and matrix products without a device: the shaders validate as files and as emitted, what
+//! they declare is what the plan binds, and the choice of variant is what the documentation says.
+
+use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
+use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
+use ganomede_kernels::gemm::Gemm;
+use ganomede_kernels::{Access, Dispatch, GpuTraits, Kernel, KernelError, Slot};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
+
+fn software() -> GpuTraits {
+    GpuTraits { software: true, ..GpuTraits::default() }
+}
+
+/// Leaky ReLU of scale[channel] · acc + shift[channel] + residual · gain.
+fn epilogue() -> Epilogue {
+    let code = vec![
+        Instr::Operand(0),
+        Instr::Operand(1),
+        Instr::Binary(Binary::Mul, 0, 1),
+        Instr::Operand(2),
+        Instr::Binary(Binary::Add, 2, 3),
+        Instr::Operand(3),
+        Instr::Operand(4),
+        Instr::Binary(Binary::Mul, 5, 6),
+        Instr::Binary(Binary::Add, 4, 7),
+        Instr::Unary(Unary::LeakyRelu(Num(0.2)), 8),
+    ];
+    Epilogue {
+        operands: vec![Spread::Channel, Spread::Channel, Spread::Full, Spread::Scalar],
+        expr: Expr { code },
+    }
+}
+
+fn conv(
+    face: Face,
+    batch: usize,
+    channels: [usize; 2],
+    x: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+) -> Conv {
+    let mut geometry = Geometry {
+        batch,
+        ci: channels[0],
+        co: channels[1],
+        x: [x; 2],
+        y: [1; 2],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        pad_low: [pad; 2],
+        pad_high: [pad; 2],
+        dilation: [1; 2],
+    };
+    geometry.y = [geometry.y_size(0).unwrap(), geometry.y_size(1).unwrap()];
+    let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
+    Conv { face, geometry, epilogue }
+}
+
+fn gemm(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
+    let epilogue = epilogue();
+    Gemm { batch, m, n, k, trans_a: false, trans_b: false, batched_a: true, batched_b: true, epilogue }
+}
+
+fn validate(name: &str, source: &str) -> (naga::Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(source)
+        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
+    (module, info)
+}
+
+/// The emitted text validates, and its entry point uses only what the plan binds, as the plan binds it.
+fn assert_consistent(dispatch: &Dispatch) {
+    let (module, info) = validate(dispatch.shader, &dispatch.source);
+    let entry = module.entry_points.iter().position(|e| e.name == dispatch.entry);
+    let uses = info
+        .get_entry_point(entry.unwrap_or_else(|| panic!("{} has no {}", dispatch.shader, dispatch.entry)));
+    for (name, _) in &dispatch.constants {
+        let known = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
+        assert!(known, "{} has no constant {name}", dispatch.shader);
+    }
+    assert!(dispatch.bindings.len() <= 8 && dispatch.params.len() % 4 == 0);
+    for (handle, global) in module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty()) {
+        let Some(binding) = &global.binding else { continue };
+        match global.space {
+            naga::AddressSpace::Uniform => {
+                let mut layouter = naga::proc::Layouter::default();
+                layouter.update(module.to_ctx()).unwrap();
+                assert_eq!(
+                    layouter[global.ty].size as usize,
+                    4 * dispatch.params.len(),
+                    "{}",
+                    dispatch.shader
+                );
+            }
+            naga::AddressSpace::Storage { access } => {
+                let bound = dispatch.bindings[binding.binding as usize - 1];
+                let stores = access.contains(naga::StorageAccess::STORE);
+                assert_eq!(
+                    stores,
+                    bound.access == Access::ReadWrite,
+                    "{} {:?}",
+                    dispatch.shader,
+                    global.name
+                );
+            }
+            _ => panic!("{}: {:?}", dispatch.shader, global.name),
+        }
+        let _ = handle;
+    }
+    for (i, bind) in dispatch.bindings.iter().enumerate() {
+        let others = &dispatch.bindings[..i];
+        assert!(
+            others.iter().all(|o| o.slot != bind.slot || o.access == bind.access),
+            "{:?}",
+            dispatch.bindings
+        );
+    }
+}
+
+fn assert_all_variants_consistent(kernel: &Kernel) {
+    for variant in kernel.variants() {
+        for traits in [GpuTraits::default(), software()] {
+            let plan = kernel.gpu(&traits, Some(variant)).unwrap();
+            assert_eq!(plan.variant, variant);
+            assert!(!plan.dispatches.is_empty());
+            plan.dispatches.iter().for_each(assert_consistent);
+            let uses_scratch =
+                plan.dispatches.iter().flat_map(|d| &d.bindings).any(|bind| bind.slot == Slot::Scratch);
+            assert_eq!(uses_scratch, plan.scratch_len > 0);
+        }
+    }
+}
+
+fn chosen(kernel: &Kernel, traits: &GpuTraits) -> &'static str {
+    kernel.gpu(traits, None).unwrap().variant
+}
+
+#[test]
+fn every_file_validates_as_it_stands() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../shaders");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("conv") || name.starts_with("gemm") {
+            validate(name, &std::fs::read_to_string(&path).unwrap());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7);
+}
+
+#[test]
+fn shaders_declare_what_convolutions_bind() {
+    for face in FACES {
+        for plain in [false, true] {
+            for mut conv in [
+                conv(face, 2, [3, 5], 9, 4, 2, 1),
+                conv(face, 2, [3, 5], 9, 3, 3, 0),
+                conv(face, 3, [300, 2], 4, 4, 1, 0),
+                conv(face, 64, [128, 64], 8, 4, 2, 1),
+            ] {
+                if plain {
+                    conv.epilogue = Epilogue::default();
+                }
+                assert_all_variants_consistent(&Kernel::Conv(conv));
+            }
+        }
+    }
+}
+
+#[test]
+fn shaders_declare_what_matrix_products_bind() {
+    for gemm in [gemm(1, 1, 1, 1), gemm(2, 70, 33, 17), gemm(1, 64, 10, 4096)] {
+        assert_all_variants_consistent(&Kernel::Gemm(gemm));
+    }
+}
+
+#[test]
+fn stride_phases_cover_every_output_once() {
+    // k5 s3 with pad 2: phases of 2, 2 and 1 taps along each axis, nine in three dispatches.
+    let kernel = Kernel::Conv(conv(Face::Transpose, 1, [8, 8], 10, 5, 3, 2));
+    let plan = kernel.gpu(&GpuTraits::default(), Some("tile32")).unwrap();
+    let slices: Vec<u32> = plan.dispatches.iter().map(|d| d.params[3]).collect();
+    assert_eq!(slices, [4, 4, 1]);
+    let outputs: u32 = plan
+        .dispatches
+        .iter()
+        .flat_map(|d| (0..d.params[3] as usize).map(|i| d.params[24 + 8 * i + 2] * d.params[24 + 8 * i + 3]))
+        .sum();
+    assert_eq!(outputs, 100);
+}
+
+#[test]
+fn choice_follows_adapter_and_shape() {
+    let hardware = GpuTraits::default();
+    let middle = |face| Kernel::Conv(conv(face, 64, [64, 128], 32, 4, 2, 1));
+    for face in FACES {
+        assert_eq!(chosen(&middle(face), &hardware), "tile64");
+        assert_eq!(chosen(&middle(face), &software()), "registers");
+        assert_eq!(chosen(&Kernel::Conv(conv(face, 64, [512, 1], 4, 4, 1, 0)), &hardware), "matmul");
+    }
+    // Three output channels waste 61 of 64 rows of a tile.
+    assert_eq!(
+        chosen(&Kernel::Conv(conv(Face::Transpose, 64, [3, 64], 64, 4, 2, 1)), &hardware),
+        "registers"
+    );
+    // One image of the last layers: too few 64 × 64 tiles.
+    assert_eq!(chosen(&Kernel::Conv(conv(Face::Conv, 1, [64, 128], 16, 4, 2, 1)), &hardware), "tile32");
+    assert_eq!(chosen(&Kernel::Conv(conv(Face::Transpose, 1, [2, 2], 64, 64, 64, 0)), &hardware), "matmul");
+    assert_eq!(chosen(&Kernel::Conv(conv(Face::Transpose, 1, [2, 2], 64, 32, 32, 0)), &hardware), "naive");
+
+    for (gemm, name) in [
+        (gemm(1, 64, 1, 8192), "dot"),
+        (gemm(1, 1, 8192, 100), "naive"),
+        (gemm(1, 1024, 1024, 1024), "tile64"),
+        (gemm(1, 64, 100, 64), "tile32"),
+        (gemm(1, 3, 4096, 64), "registers"),
+    ] {
+        assert_eq!(chosen(&Kernel::Gemm(gemm), &hardware), name);
+    }
+    assert_eq!(chosen(&Kernel::Gemm(gemm(1, 64, 100, 64)), &software()), "registers");
+}
+
+#[test]
+fn few_tiles_split_the_inner_index() {
+    let kernel = Kernel::Conv(conv(Face::Weight, 64, [3, 64], 64, 4, 2, 1));
+    let plan = kernel.gpu(&GpuTraits::default(), Some("tile64")).unwrap();
+    assert_eq!(plan.dispatches.len(), 2);
+    assert_eq!(plan.dispatches[0].params[4], 128);
+    assert_eq!(plan.scratch_len, 128 * 64 * 48);
+    let wide = Kernel::Gemm(gemm(1, 1024, 1024, 1024));
+    assert_eq!(wide.gpu(&GpuTraits::default(), Some("tile64")).unwrap().scratch_len, 0);
+}
+
+#[test]
+fn grids_beyond_one_dimension_fold() {
+    let traits = GpuTraits { max_workgroups: 100, ..GpuTraits::default() };
+    let plan = Kernel::Gemm(gemm(1, 300, 300, 4)).gpu(&traits, Some("naive")).unwrap();
+    let [x, y, z] = plan.dispatches[0].workgroups;
+    assert!(x <= 100 && y <= 100 && z == 1 && x * y >= 90_000_u32.div_ceil(64));
+}
+
+#[test]
+fn unknown_variants_and_large_buffers_are_refused() {
+    let kernel = Kernel::Gemm(gemm(1, 8, 8, 8));
+    let error = kernel.gpu(&GpuTraits::default(), Some("magic")).unwrap_err();
+    assert!(error.to_string().contains("naive, dot, tile64"), "{error}");
+    let error = Kernel::Conv(conv(Face::Conv, 1, [1, 1], 5, 3, 1, 0))
+        .gpu(&GpuTraits::default(), Some("matmul"))
+        .unwrap_err();
+    assert!(matches!(error, KernelError::Variant { kernel: "conv", .. }));
+    let small = GpuTraits { max_binding_bytes: 1 << 20, ..GpuTraits::default() };
+    let error = Kernel::Gemm(gemm(1, 1024, 1024, 8)).gpu(&small, None).unwrap_err();
+    assert!(matches!(error, KernelError::Limit { needed: 4_194_304, .. }), "{error}");
+}

@@ -1,0 +1,63 @@
+// gemm_reduce.wgsl: second stage of split-K for gemm_tile.wgsl and gemm_registers.wgsl.
+//
+//   out[slice, i, j] = epilogue(sum over splits, in order, of scratch[start + split, slice, i/4, j, i%4])
+//
+// One thread per output element adds its partial sums in the order of the splits: no atomics, so the bits repeat.
+// Where an element goes is found through the functions between //#operands and //#end, as in the first stage.
+//
+// Dispatch: ceil(slices · rows · cols / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
+// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. START is where the partial sums begin in scratch.
+
+//#operands
+struct Params {
+    rows: u32, cols: u32, inner: u32, slices: u32,
+    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
+    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+
+struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
+struct Col { b: u32, out: u32 } // one column
+
+fn slice_at(i: u32) -> Slice {
+    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
+}
+fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
+fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
+fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
+//#end
+
+@group(0) @binding(1) var<storage, read> scratch: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+
+//#epilogue
+fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
+    return acc;
+}
+//#end
+
+override START: u32 = 0u;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let j = id % params.cols;
+    let row = id / params.cols % params.rows;
+    let slice = id / params.cols / params.rows;
+    if slice >= params.slices { return; }
+    let s = slice_at(slice);
+    if j >= s.cols { return; }
+    let row_quads = (params.rows + 3u) / 4u;
+    var acc = 0.0;
+    for (var split = 0u; split < params.splits; split++) {
+        let part = (split * params.slices + slice) * row_quads + row / 4u;
+        acc += scratch[START + (part * params.cols + j) * 4u + row % 4u];
+    }
+    let col = col_at(s, j);
+    let index = out_offset(s, row, col);
+    out[index] = epilogue(acc, channel(row, col), index);
+}

@@ -1,0 +1,148 @@
+// gemm_registers.wgsl: matrix product with register tiles and no shared memory: for adapters that run on a CPU, where
+// every lane loads by itself and a barrier is a switch of coroutines, and for products with few rows, which waste
+// most of a square tile. Its operands are found through the functions between //#operands and //#end: plain strides
+// here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col buffer).
+//
+//   out[slice, i, j] = epilogue(sum over k of A[i, k] · B[k, j])
+//
+// Entry pack copies A into scratch as vec4 of four rows, [slice, k, row/4], rows and inner index padded with zeros,
+// so that entry main reads four rows with one load, whatever A's strides are. In main a thread owns 4·U rows and C
+// columns; the columns are as far apart as there are column tiles, so that neighbouring threads read neighbours.
+//
+// Split-K: with splits > 1 a thread sums one chunk of the inner index and stores it to scratch behind the packed A,
+// as vec4 [split, slice, row/4, col]; gemm_reduce.wgsl adds the chunks in order.
+//
+// Dispatch: pack ceil(slices · inner · row_tiles·U / 64) workgroups of 64; main ceil(slices · splits · row_tiles ·
+// col_tiles / LANES) of LANES; both folded into two dimensions. Shared memory: none.
+// Bindings: 0 params; pack: 1 a, 2 scratch; main: 2 scratch, 3 b, 4 out, 5.. epilogue operands.
+
+//#operands
+struct Params {
+    rows: u32, cols: u32, inner: u32, slices: u32,
+    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
+    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+
+struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
+struct Inner { a: u32, b: u32 } // one value of the inner index
+struct Col { b: u32, out: u32 } // one column
+
+const ABSENT: u32 = 0xffffffffu; // what b_offset returns for a zero that is in no buffer: never, for plain matrices
+
+fn slice_at(i: u32) -> Slice {
+    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
+}
+fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
+fn inner_next(s: Slice, k: Inner) -> Inner { return Inner(k.a + params.a_inner, k.b + params.b_inner); }
+fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
+fn a_offset(s: Slice, row: u32, k: Inner) -> u32 { return s.a + row * params.a_row + k.a; }
+fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
+fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
+fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
+//#end
+
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read_write> scratch: array<vec4f>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+
+//#epilogue
+fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
+    return acc;
+}
+//#end
+
+override U: u32 = 4u; // quads of rows per thread, at most 4
+override C: u32 = 8u; // columns per thread, at most 8
+override LANES: u32 = 64u;
+
+/// Quads of rows in the packed A.
+fn packed_quads() -> u32 {
+    return (params.rows + 4u * U - 1u) / (4u * U) * U;
+}
+
+@compute @workgroup_size(64)
+fn pack(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (group.x + group.y * groups.x) * 64u + lane;
+    let quads = packed_quads();
+    let k = index % params.inner;
+    let quad = index / params.inner % quads;
+    let slice = index / params.inner / quads;
+    if slice >= params.slices { return; }
+    let s = slice_at(slice);
+    var value = vec4f();
+    if k < s.inner {
+        let inner = inner_at(s, k);
+        for (var i = 0u; i < 4u; i++) {
+            let row = min(4u * quad + i, params.rows - 1u);
+            value[i] = select(0.0, a[a_offset(s, row, inner)], 4u * quad + i < params.rows);
+        }
+    }
+    scratch[(slice * params.inner + k) * quads + quad] = value;
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let id = (group.x + group.y * groups.x) * LANES + lane;
+    let quads = packed_quads();
+    let col_tiles = (params.cols + C - 1u) / C;
+    let row_tiles = quads / U;
+    let col0 = id % col_tiles;
+    let quad0 = id / col_tiles % row_tiles * U;
+    let split = id / col_tiles / row_tiles % params.splits;
+    let slice = id / col_tiles / row_tiles / params.splits;
+    if slice >= params.slices { return; }
+    let s = slice_at(slice);
+    if col0 >= s.cols { return; }
+    let chunk = (s.inner + params.splits - 1u) / params.splits;
+    let first = min(split * chunk, s.inner);
+    let last = min(first + chunk, s.inner);
+
+    var cols: array<Col, 8>;
+    for (var j = 0u; j < C; j++) { cols[j] = col_at(s, min(col0 + j * col_tiles, s.cols - 1u)); }
+    var acc: array<vec4f, 32>; // [quad of rows][column]
+    var packed = (slice * params.inner + first) * quads + quad0;
+    var inner = inner_at(s, first);
+    for (var k = first; k < last; k++) {
+        var b_values: array<f32, 8>;
+        for (var j = 0u; j < C; j++) {
+            let at = b_offset(s, inner, cols[j]);
+            let absent = at == ABSENT;
+            b_values[j] = select(b[select(at, 0u, absent)], 0.0, absent);
+        }
+        for (var u = 0u; u < U; u++) {
+            let a_quad = scratch[packed + u];
+            for (var j = 0u; j < C; j++) { acc[u * 8u + j] = fma(a_quad, vec4f(b_values[j]), acc[u * 8u + j]); }
+        }
+        packed += quads;
+        inner = inner_next(s, inner);
+    }
+
+    for (var j = 0u; j < C; j++) {
+        let j_col = col0 + j * col_tiles;
+        if j_col >= s.cols { continue; }
+        for (var u = 0u; u < U; u++) {
+            let row = 4u * (quad0 + u);
+            if row >= params.rows { continue; }
+            if params.splits > 1u {
+                let row_quads = (params.rows + 3u) / 4u;
+                let part = (split * params.slices + slice) * row_quads + quad0 + u;
+                scratch[params.slices * params.inner * quads + part * params.cols + j_col] = acc[u * 8u + j];
+            } else {
+                for (var i = 0u; i < min(4u, params.rows - row); i++) {
+                    let index = out_offset(s, row + i, cols[j]);
+                    out[index] = epilogue(acc[u * 8u + j][i], channel(row + i, cols[j]), index);
+                }
+            }
+        }
+    }
+}

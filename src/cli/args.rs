@@ -1,0 +1,219 @@
+//! Arguments that several commands share.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Preprocess};
+
+use super::CliError;
+use crate::device::gpu::GpuOptions;
+use crate::device::{Device, Selector};
+use crate::models::anogan::{Score, SearchConfig};
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where to compute: auto (a hardware GPU, else cpu), cpu, gpu (software adapters included), gpu:N.
+    #[arg(long, global = true, default_value = "auto", env = "GANOMEDE_DEVICE", value_parser = parse_device)]
+    pub device: Selector,
+    /// Seed of everything random.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON document on stdout instead of text; logs go to stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Debugging: run launches FROM..TO of every program on the GPU and the others on the CPU.
+    #[arg(long, global = true, value_name = "FROM..TO", value_parser = parse_range, hide_short_help = true)]
+    pub gpu_launches: Option<Range<usize>>,
+    /// Validate every shader access (slower); otherwise shaders run trusted.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub checked_shaders: bool,
+}
+
+fn parse_device(text: &str) -> Result<Selector, String> {
+    text.parse()
+}
+
+fn parse_range(text: &str) -> Result<Range<usize>, String> {
+    let parts = text.split_once("..").ok_or("write FROM..TO, for example 40..80")?;
+    let number = |part: &str, default| if part.is_empty() { Ok(default) } else { part.parse().map_err(|e| format!("{e}")) };
+    Ok(number(parts.0, 0)?..number(parts.1, usize::MAX)?)
+}
+
+impl Global {
+    /// Opens the device.
+    pub(crate) fn open(&self) -> Result<Device, CliError> {
+        let options = GpuOptions { checked: self.checked_shaders, ..GpuOptions::default() };
+        let device = Device::open(self.device, options)?;
+        match (&self.gpu_launches, device) {
+            (Some(range), Device::Gpu(gpu)) => Ok(Device::Mixed(gpu, range.clone())),
+            (Some(_), _) => Err(CliError::input("--gpu-launches needs a GPU beside the CPU; add --device gpu")),
+            (None, device) => Ok(device),
+        }
+    }
+}
+
+/// Gray or colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ChannelsArg {
+    /// One channel.
+    Gray,
+    /// Three channels.
+    Rgb,
+}
+
+impl From<ChannelsArg> for Channels {
+    fn from(value: ChannelsArg) -> Self {
+        match value {
+            ChannelsArg::Gray => Channels::Gray,
+            ChannelsArg::Rgb => Channels::Rgb,
+        }
+    }
+}
+
+/// Which score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScoreArg {
+    /// A(x) with feature matching.
+    Anogan,
+    /// Â(x) with the reference discrimination loss (GAN_R).
+    Reference,
+    /// 1 − D(x), no search (P_D).
+    Pd,
+}
+
+impl From<ScoreArg> for Score {
+    fn from(value: ScoreArg) -> Self {
+        match value {
+            ScoreArg::Anogan => Score::AnoGan,
+            ScoreArg::Reference => Score::Reference,
+            ScoreArg::Pd => Score::Pd,
+        }
+    }
+}
+
+/// Which part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// Training images.
+    Train,
+    /// Test images.
+    Test,
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, Args)]
+pub struct DataArgs {
+    /// Data: a folder (MVTec layout, or flat), an IDX or CIFAR-10 set, or builtin:retina.
+    #[arg(long, value_name = "D")]
+    pub data: String,
+    /// Labelled sets: normal classes, the others are anomalous (one against the rest).
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    pub normal_class: Vec<String>,
+    /// Labelled sets: anomalous classes, the others are normal (leave one out).
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    pub anomalous_class: Vec<String>,
+    /// Make a file that cannot be read an error instead of skipping it.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How images become squares, for training; models remember it.
+#[derive(Debug, Clone, Args)]
+pub struct PreprocessArgs {
+    /// Side of the square images: a power of two from 16 to 256.
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+    /// Gray or colour.
+    #[arg(long, value_enum, default_value = "gray")]
+    pub channels: ChannelsArg,
+    /// Crop the centre instead of squeezing the whole image into the square.
+    #[arg(long)]
+    pub centre_crop: bool,
+    /// Train on random patches of this many pixels, cut from large images.
+    #[arg(long, value_name = "PIXELS")]
+    pub patch: Option<usize>,
+    /// Patches of each image and epoch.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "patch")]
+    pub patches_per_image: usize,
+    /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2; none by default.
+    #[arg(long, value_name = "LIST", default_value = "")]
+    pub augment: String,
+}
+
+impl PreprocessArgs {
+    pub(crate) fn augment(&self) -> Result<Augment, CliError> {
+        Ok(self.augment.parse()?)
+    }
+}
+
+impl DataArgs {
+    pub(crate) fn open_options(&self, size: usize, channels: Channels, centre_crop: bool) -> OpenOptions {
+        let crop = if centre_crop { Crop::CentreCrop } else { Crop::Resize };
+        OpenOptions {
+            preprocess: Preprocess { size, channels, crop },
+            normal_classes: self.normal_class.clone(),
+            anomalous_classes: self.anomalous_class.clone(),
+            strict: self.strict,
+            seed: 0,
+            patch: None,
+            for_training: false,
+        }
+    }
+}
+
+/// Patches with a fixed seed of their own, so that runs with different seeds see the same data.
+pub(crate) fn patches(args: &PreprocessArgs) -> Option<PatchOptions> {
+    args.patch.map(|size| PatchOptions { size, per_image: args.patches_per_image })
+}
+
+/// How the latent of a query is searched.
+#[derive(Debug, Clone, Args)]
+pub struct SearchArgs {
+    /// Gradient steps on z for each query, Γ [default: what the model was calibrated with, else 500].
+    #[arg(long, value_name = "N")]
+    pub search_steps: Option<usize>,
+    /// Starts for each query; the one with the least loss counts [default: the model's, else 1].
+    #[arg(long, value_name = "R")]
+    pub restarts: Option<usize>,
+    /// Weight of the discrimination loss, λ [default: the model's, else 0.1].
+    #[arg(long, value_name = "L")]
+    pub lambda: Option<f32>,
+    /// First step size of the search [default: the model's, else 0.05].
+    #[arg(long, value_name = "LR")]
+    pub search_lr: Option<f32>,
+    /// Stop a query whose loss has not fallen by this fraction for 25 steps; 0 never stops [default: 0].
+    #[arg(long, value_name = "T")]
+    pub search_tolerance: Option<f32>,
+    /// Keep z within [−1, 1], the support of the uniform prior.
+    #[arg(long)]
+    pub clip_z: bool,
+    /// Which of the published scores [default: the model's, else anogan].
+    #[arg(long, value_enum)]
+    pub score: Option<ScoreArg>,
+}
+
+impl SearchArgs {
+    /// The settings given, on top of those that a model was calibrated with.
+    pub(crate) fn config(&self, model: Option<&SearchConfig>) -> SearchConfig {
+        let base = model.cloned().unwrap_or_default();
+        SearchConfig {
+            score: self.score.map_or(base.score, Score::from),
+            steps: self.search_steps.unwrap_or(base.steps),
+            restarts: self.restarts.unwrap_or(base.restarts),
+            lambda: self.lambda.unwrap_or(base.lambda),
+            lr: self.search_lr.unwrap_or(base.lr),
+            tolerance: self.search_tolerance.unwrap_or(base.tolerance),
+            clip_z: self.clip_z || base.clip_z,
+        }
+    }
+}
+
+/// Where a model's weights lie.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArg {
+    /// Model file written by `train`.
+    #[arg(value_name = "M")]
+    pub model: PathBuf,
+}

@@ -1,0 +1,93 @@
+//! `demo`: the main job end to end on built-in data.
+
+use std::path::PathBuf;
+
+use super::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
+use super::train::{PriorArg, System};
+use super::{CliError, Interrupt, eval, say, say_json, train};
+
+/// Train on built-in retina scans, search and score test scans, write report/report.html.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  ganomede demo --report report")]
+pub(crate) struct Args {
+    /// Folder for the model, the samples and report.html.
+    #[arg(long, value_name = "DIR", default_value = "report")]
+    report: PathBuf,
+    /// Training steps.
+    #[arg(long, default_value_t = 900)]
+    steps: u64,
+    /// Gradient steps of each search.
+    #[arg(long, default_value_t = 200)]
+    search_steps: usize,
+    /// Test images, half of them anomalous.
+    #[arg(long, default_value_t = 128)]
+    test_images: usize,
+}
+
+pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    let device = global.open()?;
+    eprintln!("demo on {}", device.describe());
+    let data = DataArgs {
+        data: format!("builtin:retina:train=2000,test={}", args.test_images),
+        normal_class: vec![],
+        anomalous_class: vec![],
+        strict: false,
+    };
+    let search = SearchArgs {
+        search_steps: Some(args.search_steps),
+        restarts: None,
+        lambda: None,
+        search_lr: None,
+        search_tolerance: None,
+        clip_z: false,
+        score: None,
+    };
+    let model = args.report.join("retina.safetensors");
+    let training = train::Args {
+        system: System::Anogan,
+        data: data.clone(),
+        preprocess: PreprocessArgs {
+            size: 64,
+            channels: ChannelsArg::Gray,
+            centre_crop: false,
+            patch: None,
+            patches_per_image: 1,
+            augment: String::new(),
+        },
+        out: model.clone(),
+        width: 32,
+        latent: 100,
+        prior: PriorArg::Uniform,
+        kernel: 4,
+        batch: 64,
+        epochs: None,
+        steps: Some(args.steps),
+        minutes: None,
+        lr: 2e-4,
+        val_fraction: 0.05,
+        checkpoint_every: 0,
+        resume: false,
+        samples: Some(args.report.join("samples")),
+        search: search.clone(),
+    };
+    train::train_model(&training, global, &device, interrupt)?;
+    let evaluation = eval::Args {
+        model: ModelArg { model },
+        data,
+        report: Some(args.report.clone()),
+        batch: 64,
+        limit_test: None,
+        false_alarm_rate: super::session::FALSE_ALARM_RATE,
+        panels: 3,
+        search,
+    };
+    let (evaluation, files) = eval::evaluate(&evaluation, global, &device, interrupt)?;
+    if global.json {
+        return say_json(&evaluation);
+    }
+    say(&eval::summary(&evaluation));
+    if let Some([page, _]) = files {
+        say(&format!("report: {}", page.display()));
+    }
+    Ok(())
+}

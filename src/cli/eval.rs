@@ -1,0 +1,324 @@
+//! `eval`: how well a model separates good from bad, as a report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ganomede_datasets::{Batch, Dataset, Indices, Split, Truth};
+
+use super::args::{DataArgs, Global, ModelArg, SearchArgs};
+use super::score::channels;
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate, score_all};
+use super::train::{held_out, report_rejected, search_config};
+use super::{CliError, Interrupt, say, say_json};
+use crate::device::Device;
+use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use crate::models::anogan::{Score, SearchConfig};
+use crate::models::file::{Calibration, ModelFile};
+use crate::models::scorer::{Found, Sampler, Scorer};
+use crate::report::{LossCurve, Panel, ReportInput, ScoredImage, write_report};
+
+/// Evaluate a model on labelled test images: metrics, plots, report.html.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  ganomede eval parts.safetensors --data parts/ --report report/")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Folder for report.html and metrics.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// Images searched side by side.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) batch: usize,
+    /// Score at most N test images, as many normal as anomalous where possible, chosen by the seed.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_test: Option<usize>,
+    /// Share of false alarms among normal images that the threshold aims at.
+    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
+    pub(crate) false_alarm_rate: f64,
+    /// Panels for the highest and the lowest scores of each class.
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub(crate) panels: usize,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+}
+
+pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    let device = global.open()?;
+    let (evaluation, files) = evaluate(args, global, &device, interrupt)?;
+    if global.json {
+        return say_json(&evaluation);
+    }
+    say(&summary(&evaluation));
+    if let Some([page, _]) = files {
+        say(&format!("report: {}", page.display()));
+    }
+    Ok(())
+}
+
+/// The lines that people read.
+pub(crate) fn summary(e: &Evaluation) -> String {
+    let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |v| format!("{v:.4}"));
+    let interval = e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
+    let mut lines = vec![
+        format!("images: {} normal, {} anomalous", e.n_normal, e.n_anomalous),
+        format!("AUROC {}{interval}", number(e.auroc)),
+        format!("AUPR  {} (no skill: {})", number(e.aupr), number(e.aupr_baseline)),
+    ];
+    if let Some(t) = &e.threshold {
+        lines.push(format!(
+            "at threshold {:.4} ({}): precision {}, recall {}, F1 {}",
+            t.value,
+            t.source,
+            number(t.precision),
+            number(t.recall),
+            number(t.f1)
+        ));
+    }
+    if let Some(pixel) = &e.pixel {
+        lines.push(format!("pixel AUROC {:.4}, AUPRO {:.4}", pixel.auroc, pixel.aupro));
+    }
+    lines.push(format!("{:.4} s per image on {}", e.seconds_per_image, e.device));
+    lines.join("\n")
+}
+
+/// One image with its pictures, kept while it is among the extremes of its class.
+struct Kept {
+    score: f64,
+    panel: Panel,
+}
+
+/// The `k` highest and lowest of each class, in bounded memory.
+struct Extremes {
+    k: usize,
+    classes: BTreeMap<String, (Vec<Kept>, Vec<Kept>)>,
+}
+
+impl Extremes {
+    fn offer(&mut self, class: &str, score: f64, panel: impl Fn() -> Panel) {
+        let (high, low) = self.classes.entry(class.to_owned()).or_default();
+        for (list, sign) in [(high, 1.0), (low, -1.0)] {
+            let enters = list.len() < self.k || list.iter().any(|kept| sign * score > sign * kept.score);
+            if self.k > 0 && enters {
+                list.push(Kept { score, panel: panel() });
+                list.sort_by(|a, b| (sign * b.score).total_cmp(&(sign * a.score)));
+                list.truncate(self.k);
+            }
+        }
+    }
+
+    fn panels(self) -> Vec<Panel> {
+        let mut panels: Vec<Panel> = vec![];
+        for (_, (high, low)) in self.classes {
+            for kept in high.into_iter().chain(low.into_iter().rev()) {
+                if !panels.iter().any(|p| p.id == kept.panel.id) {
+                    panels.push(kept.panel);
+                }
+            }
+        }
+        panels
+    }
+}
+
+/// Scores the test images of a set, computes the metrics and writes the report if asked for.
+pub(crate) fn evaluate(
+    args: &Args,
+    global: &Global,
+    device: &Device,
+    interrupt: &Interrupt,
+) -> Result<(Evaluation, Option<[PathBuf; 2]>), CliError> {
+    let path = &args.model.model;
+    let model = ModelFile::load(path)?;
+    let search = search_config(&args.search, &model);
+    search.check()?;
+    if args.batch == 0 {
+        return Err(CliError::input("--batch is 0; it must be at least 1"));
+    }
+    let dataset = Arc::new(open(&args.data, &model)?);
+    let (indices, sub_sample) = choose(&dataset, args.limit_test, global.seed)?;
+    let calibration = calibration(args, device, &model, path, &search, &dataset, interrupt)?;
+    let threshold = match &calibration {
+        Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
+        None => None,
+    };
+    let batch = args.batch.min(indices.len());
+    let mut scorer = Scorer::new(device, &model, path, &search, batch)?;
+    let selection = Selection { data: dataset.clone(), split: Split::Test, indices };
+
+    let (mut scores, mut truths, mut images) = (vec![], vec![], vec![]);
+    let mut maps: Vec<(Vec<f32>, Vec<bool>)> = vec![];
+    let mut extremes = Extremes { k: args.panels, classes: BTreeMap::new() };
+    let config = &model.header.config;
+    let (len, size) = (scorer.image_len(), config.size);
+    let localises = search.score != Score::Pd;
+    let mut each = |batch: &Batch, found: Vec<Found>| {
+        for (i, found) in found.into_iter().enumerate() {
+            let anomalous = match batch.truths[i] {
+                Truth::Normal => false,
+                Truth::Anomalous => true,
+                Truth::Unknown => continue,
+            };
+            let mask = batch.masks[i].as_ref().map(|m| m.pixels.clone());
+            images.push(ScoredImage {
+                id: batch.ids[i].clone(),
+                class: batch.classes[i].clone(),
+                anomalous: Some(anomalous),
+                score: found.score,
+                probability: calibration.as_ref().map(|c| c.quantiles.probability(found.score)),
+                verdict: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
+            });
+            scores.push(found.score);
+            truths.push(anomalous);
+            let panel_class = if anomalous { &batch.classes[i] } else { "normal" };
+            extremes.offer(panel_class, found.score, || Panel {
+                id: batch.ids[i].clone(),
+                class: batch.classes[i].clone(),
+                score: found.score,
+                channels: config.channels,
+                height: size,
+                width: size,
+                query: batch.images[i * len..][..len].to_vec(),
+                reconstruction: localises.then(|| found.reconstruction.clone()),
+                map: found.map.clone(),
+                mask: mask.clone(),
+            });
+            if let (Some(mask), true) = (mask, localises) {
+                maps.push((found.map, mask));
+            }
+        }
+        Ok(())
+    };
+    let (count, seconds) = score_all(&mut scorer, &selection, "scoring", interrupt, &mut each)?;
+    report_rejected(&dataset);
+
+    let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
+    let pixels: Vec<_> =
+        maps.iter().map(|(map, mask)| PixelMap { height: size, width: size, map, mask }).collect();
+    let description = device.describe();
+    let evaluation = Evaluation::new(&EvaluationInput {
+        system: &model.header.system,
+        device: &description,
+        scores: &scores,
+        truths: &truths,
+        classes: &classes,
+        pixels: &pixels,
+        threshold,
+        seconds_per_image: seconds / count.max(1) as f64,
+        sub_sample,
+        seed: global.seed,
+    })?;
+    let files = match &args.report {
+        Some(folder) => {
+            let input = ReportInput {
+                title: format!("{} on {}", model.header.system, args.data.data),
+                data: args.data.data.clone(),
+                configuration: configuration(&model, path, &search, args),
+                evaluation: evaluation.clone(),
+                images,
+                panels: extremes.panels(),
+                losses: losses(&model),
+                samples: Some(Sampler::of_file(device, &model, path)?.grid()?),
+            };
+            Some(write_report(folder, &input)?)
+        }
+        None => None,
+    };
+    Ok((evaluation, files))
+}
+
+fn open(data: &DataArgs, model: &ModelFile) -> Result<Dataset, CliError> {
+    let info = &model.header.data;
+    let mut data = data.clone();
+    if data.normal_class.is_empty() && data.anomalous_class.is_empty() {
+        data.normal_class.clone_from(&info.normal_classes);
+        data.anomalous_class.clone_from(&info.anomalous_classes);
+    }
+    let options = data.open_options(model.header.config.size, channels(model), info.centre_crop);
+    let dataset = Dataset::open(&data.data, &options)?;
+    if dataset.is_empty(Split::Test) {
+        return Err(CliError::input(format!(
+            "'{}' has no labelled test images; eval needs test/good and test/<defect> folders, or a labelled set \
+             with --normal-class; `ganomede score` works without labels",
+            data.data
+        )));
+    }
+    Ok(dataset)
+}
+
+/// All test entries, or a balanced sub-sample of them with a sentence about it.
+fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices, Option<String>), CliError> {
+    let total = dataset.len(Split::Test);
+    let Some(limit) = limit.filter(|&l| l < total) else { return Ok((dataset.all(Split::Test), None)) };
+    if limit < 2 {
+        return Err(CliError::input(format!("--limit-test is {limit}; it must be at least 2")));
+    }
+    let order = Indices::shuffled(total, seed);
+    let (mut normal, mut anomalous) = (vec![], vec![]);
+    for i in order.iter() {
+        match dataset.entry(Split::Test, i).map(|e| e.truth) {
+            Some(Truth::Normal) => normal.push(i),
+            Some(Truth::Anomalous) => anomalous.push(i),
+            _ => {}
+        }
+    }
+    let half = limit / 2;
+    let take_normal = normal.len().min((limit - half).max(limit - anomalous.len().min(limit)));
+    let take_anomalous = anomalous.len().min(limit - take_normal);
+    let mut chosen: Vec<_> = normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
+    chosen.sort_unstable();
+    let note = format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
+    Ok((Indices::list(chosen), Some(note)))
+}
+
+/// The model's own calibration, or a new one from its held-out normal images where the search settings differ.
+fn calibration(
+    args: &Args,
+    device: &Device,
+    model: &ModelFile,
+    path: &Path,
+    search: &SearchConfig,
+    dataset: &Arc<Dataset>,
+    interrupt: &Interrupt,
+) -> Result<Option<Calibration>, CliError> {
+    if let Some(own) = model.header.calibration.as_ref().filter(|c| &c.search == search) {
+        return Ok(Some(own.clone()));
+    }
+    let Some(indices) = held_out(model, dataset)? else {
+        eprintln!("no threshold: these search settings differ from the calibrated ones and the training data are not here");
+        return Ok(None);
+    };
+    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices };
+    calibrate(device, model, path, search, args.batch, &held_out, args.false_alarm_rate, interrupt)
+}
+
+fn configuration(model: &ModelFile, path: &Path, search: &SearchConfig, args: &Args) -> Vec<(String, String)> {
+    let header = &model.header;
+    let config = &header.config;
+    let colour = if config.channels == 1 { "gray" } else { "rgb" };
+    [
+        ("model", path.display().to_string()),
+        ("trained on", format!("{} ({} images, {} held out)", header.data.spec, header.data.training_images, header.data.held_out)),
+        ("images", format!("{0}×{0} {colour}", config.size)),
+        ("networks", format!("width {}, latent {}, kernel {}", config.width, config.latent, config.kernel)),
+        ("training", format!("{} steps of {}, lr {}, seed {}", header.progress.steps, header.batch, header.training.lr, header.seed)),
+        ("training time", format!("{:.1} s on {}", header.progress.seconds, header.device)),
+        ("search", format!("{} steps, {} restarts, λ {}, lr {}", search.steps, search.restarts, search.lambda, search.lr)),
+        ("false-alarm rate", args.false_alarm_rate.to_string()),
+        ("version", header.version.clone()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+fn losses(model: &ModelFile) -> Vec<LossCurve> {
+    let progress = &model.header.progress;
+    let curve = |(name, values): &(String, Vec<f32>)| LossCurve {
+        name: name.clone(),
+        steps: progress.at.clone(),
+        values: values.clone(),
+    };
+    progress.losses.iter().map(curve).collect()
+}

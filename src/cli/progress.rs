@@ -1,0 +1,70 @@
+//! Progress: a bar with rate and time left on a terminal, a plain line every few seconds elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Between plain lines.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Progress of one task, on stderr.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    label: String,
+    unit: &'static str,
+    total: Option<u64>,
+    started: Instant,
+    first: Option<u64>,
+    last_line: Option<Instant>,
+}
+
+impl Progress {
+    /// Starts; `total` is unknown when time is the limit.
+    pub(crate) fn new(label: &str, unit: &'static str, total: Option<u64>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(8));
+            let template = match total {
+                Some(_) => "{prefix} {bar:30} {pos}/{len} {per_sec} eta {eta} {msg}",
+                None => "{prefix} {spinner} {pos} {per_sec} {elapsed} {msg}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(label.to_owned());
+            bar
+        });
+        let now = Instant::now();
+        Self { bar, label: label.to_owned(), unit, total, started: now, first: None, last_line: None }
+    }
+
+    /// Shows that `done` units are done.
+    pub(crate) fn at(&mut self, done: u64, message: &str) {
+        let first = *self.first.get_or_insert(done.saturating_sub(1));
+        if let Some(bar) = &self.bar {
+            if bar.position() == 0 && first > 0 {
+                bar.reset_eta();
+            }
+            bar.set_position(done);
+            bar.set_message(message.to_owned());
+            return;
+        }
+        let finished = self.total.is_some_and(|t| done >= t);
+        if finished || self.last_line.is_none_or(|t| t.elapsed() >= INTERVAL) {
+            self.last_line = Some(Instant::now());
+            let rate = (done - first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+            let of = self.total.map_or(String::new(), |t| format!("/{t}"));
+            let eta = self.total.map_or(String::new(), |t| {
+                format!(", {:.0} s left", t.saturating_sub(done) as f64 / rate.max(1e-9))
+            });
+            eprintln!("{}: {done}{of} {} ({rate:.1}/s{eta}) {message}", self.label, self.unit);
+        }
+    }
+
+    /// Ends the bar; what was shown stays.
+    pub(crate) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.abandon();
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What `train`, `score`, `eval` and `demo` share: scoring a list of images batch by batch, and calibration.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ganomede_datasets::{Batch, BatchOptions, Batches, Dataset, Indices, Split};
+
+use super::progress::Progress;
+use super::{CliError, Interrupt};
+use crate::device::Device;
+use crate::eval::Quantiles;
+use crate::models::anogan::SearchConfig;
+use crate::models::file::{Calibration, ModelFile};
+use crate::models::scorer::{Found, Scorer};
+
+/// Share of false alarms among normal images that a threshold aims at, unless told otherwise.
+pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
+/// Held-out images scored for calibration, at most.
+const MAX_CALIBRATION: usize = 256;
+
+/// A place in a data set.
+pub(crate) struct Selection {
+    pub(crate) data: Arc<Dataset>,
+    pub(crate) split: Split,
+    pub(crate) indices: Indices,
+}
+
+/// Scores a selection in its order; `each` sees every batch with what was found. Returns images and seconds.
+pub(crate) fn score_all(
+    scorer: &mut Scorer,
+    selection: &Selection,
+    label: &str,
+    interrupt: &Interrupt,
+    each: &mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>,
+) -> Result<(usize, f64), CliError> {
+    let options = BatchOptions { batch: scorer.batch(), prefetch: 2, ..BatchOptions::default() };
+    let batches = Batches::new(selection.data.clone(), selection.split, selection.indices.clone(), options)?;
+    let mut progress = Progress::new(label, "images", Some(selection.indices.len() as u64));
+    let started = Instant::now();
+    let mut done = 0;
+    for batch in batches {
+        let batch = batch?;
+        if interrupt.raised() {
+            progress.end();
+            return Err(CliError::interrupted("interrupted; nothing was written"));
+        }
+        let found = scorer.score(&batch.images, None)?;
+        done += found.len();
+        progress.at(done as u64, "");
+        each(&batch, found)?;
+    }
+    progress.end();
+    Ok((done, started.elapsed().as_secs_f64()))
+}
+
+/// Scores held-out normal images and turns them into a scale and a threshold.
+pub(crate) fn calibrate(
+    device: &Device,
+    model: &ModelFile,
+    path: &Path,
+    search: &SearchConfig,
+    batch: usize,
+    held_out: &Selection,
+    rate: f64,
+    interrupt: &Interrupt,
+) -> Result<Option<Calibration>, CliError> {
+    let indices = held_out.indices.take(MAX_CALIBRATION);
+    if indices.is_empty() {
+        return Ok(None);
+    }
+    let selection = Selection { data: held_out.data.clone(), split: held_out.split, indices };
+    let mut scorer = Scorer::new(device, model, path, search, batch.min(selection.indices.len()))?;
+    let mut scores = vec![];
+    score_all(&mut scorer, &selection, "calibrating on held-out normals", interrupt, &mut |_, found| {
+        scores.extend(found.iter().map(|f| f.score));
+        Ok(())
+    })?;
+    let quantiles = Quantiles::new(&scores)?;
+    let threshold = quantiles.threshold(rate)?;
+    Ok(Some(Calibration { search: search.clone(), quantiles, threshold: threshold.value, source: threshold.source }))
+}

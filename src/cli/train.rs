@@ -1,0 +1,350 @@
+//! `train`: learns what normal images look like.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use ganomede_datasets::{BatchOptions, Batches, Channels, Dataset, Indices, Split};
+use serde::Serialize;
+
+use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
+use super::progress::Progress;
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate};
+use super::{CliError, Interrupt, say, say_json};
+use crate::device::Device;
+use crate::models::anogan::{SearchConfig, Training};
+use crate::models::dcgan::{Config, Prior};
+use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
+use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
+
+/// Train a system on normal images.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  ganomede train anogan --data parts/ --size 64 --epochs 20 --out parts.safetensors")]
+pub(crate) struct Args {
+    /// Which published system.
+    #[arg(value_enum)]
+    pub(crate) system: System,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessArgs,
+    /// Model file to write; checkpoints go to the same name with `.checkpoint` before the extension.
+    #[arg(long, value_name = "M.safetensors")]
+    pub(crate) out: PathBuf,
+    /// Channels of the widest feature maps.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) width: usize,
+    /// Length of the latent vector.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) latent: usize,
+    /// Distribution of the latent.
+    #[arg(long, value_enum, default_value = "uniform")]
+    pub(crate) prior: PriorArg,
+    /// Convolution kernel: 4, or 5 as in the paper.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) kernel: usize,
+    /// Images in a step.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) batch: usize,
+    /// Passes over the data [default: 20 where no other limit is given].
+    #[arg(long)]
+    pub(crate) epochs: Option<u64>,
+    /// Steps in all.
+    #[arg(long)]
+    pub(crate) steps: Option<u64>,
+    /// Minutes of training.
+    #[arg(long)]
+    pub(crate) minutes: Option<f64>,
+    /// Adam's step size.
+    #[arg(long, default_value_t = 2e-4)]
+    pub(crate) lr: f32,
+    /// Fraction of the normal images held out for calibration; at most 256 of them are scored.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) val_fraction: f64,
+    /// Steps between checkpoints; 0 saves one at the end only.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) checkpoint_every: u64,
+    /// Continue from the checkpoint, bit for bit; starts anew where there is none.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Folder for a grid of generated images after each epoch.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) samples: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+}
+
+/// Systems that can be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum System {
+    /// DCGAN and latent search (Schlegl et al. 2017).
+    Anogan,
+}
+
+/// `--prior`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PriorArg {
+    /// U(−1, 1).
+    Uniform,
+    /// N(0, 1).
+    Normal,
+}
+
+/// `train --json`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) system: String,
+    pub(crate) device: String,
+    pub(crate) seed: u64,
+    pub(crate) steps: u64,
+    pub(crate) epochs: f64,
+    pub(crate) seconds: f64,
+    pub(crate) images_per_second: f64,
+    pub(crate) peak_bytes: u64,
+    pub(crate) training_images: usize,
+    pub(crate) held_out: usize,
+    pub(crate) rejected_files: usize,
+    pub(crate) model: PathBuf,
+    pub(crate) checkpoint: PathBuf,
+    pub(crate) threshold: Option<f64>,
+    #[serde(rename = "final")]
+    pub(crate) losses: std::collections::BTreeMap<String, f32>,
+}
+
+pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    let device = global.open()?;
+    let (summary, _) = train_model(args, global, &device, interrupt)?;
+    if global.json {
+        return say_json(&summary);
+    }
+    say(&format!(
+        "trained {} steps ({:.1} epochs) in {:.1} s, {:.0} images/s on {}\nmodel: {}",
+        summary.steps,
+        summary.epochs,
+        summary.seconds,
+        summary.images_per_second,
+        summary.device,
+        summary.model.display()
+    ));
+    Ok(())
+}
+
+fn checkpoint_path(out: &Path) -> PathBuf {
+    let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
+    out.with_extension(format!("checkpoint.{extension}"))
+}
+
+/// Makes sure before hours of work that the results can be written.
+fn check_writable(out: &Path) -> Result<(), CliError> {
+    let folder = match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let refused = |e: std::io::Error| {
+        CliError::machine(format!("cannot write to folder '{}': {e}; choose another --out or fix its permissions", folder.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(refused)?;
+    if out.is_dir() {
+        return Err(CliError::input(format!("--out '{}' is a folder; name a file", out.display())));
+    }
+    tempfile::NamedTempFile::new_in(folder).map(drop).map_err(refused)
+}
+
+/// Trains as the arguments say, calibrates, writes the model.
+pub(crate) fn train_model(
+    args: &Args,
+    global: &Global,
+    device: &Device,
+    interrupt: &Interrupt,
+) -> Result<(Summary, ModelFile), CliError> {
+    let config = Config {
+        size: args.preprocess.size,
+        channels: Channels::from(args.preprocess.channels).count(),
+        width: args.width,
+        latent: args.latent,
+        prior: if args.prior == PriorArg::Uniform { Prior::Uniform } else { Prior::Normal },
+        kernel: args.kernel,
+    };
+    config.check()?;
+    let search = args.search.config(None);
+    search.check()?;
+    let augment = args.preprocess.augment()?;
+    let limits = limits(args)?;
+    if !(args.lr > 0.0 && args.lr.is_finite()) {
+        return Err(CliError::input(format!("--lr is {}; it must be a positive number, 0.0002 is usual", args.lr)));
+    }
+    if args.batch == 0 {
+        return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
+    }
+
+    let (data, patch) = (&args.data, patches(&args.preprocess));
+    let mut options = data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
+    options.patch = patch;
+    options.for_training = true;
+    let dataset = Arc::new(Dataset::open(&data.data, &options)?);
+    let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
+    if training.len() < args.batch {
+        return Err(TrainError::BatchTooLarge { batch: args.batch, images: training.len() }.into());
+    }
+    check_writable(&args.out)?;
+
+    let header = Header {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        system: "anogan".to_owned(),
+        config,
+        training: Training { lr: args.lr, ..Training::default() },
+        batch: args.batch,
+        seed: global.seed,
+        device: device.describe(),
+        data: DataInfo {
+            spec: data.data.clone(),
+            digest: dataset.digest(Split::Train)?,
+            training_images: training.len(),
+            held_out: held_out.len(),
+            val_fraction: args.val_fraction,
+            normal_classes: data.normal_class.clone(),
+            anomalous_classes: data.anomalous_class.clone(),
+            centre_crop: args.preprocess.centre_crop,
+            augment: args.preprocess.augment.clone(),
+            patch: args.preprocess.patch,
+        },
+        progress: Done { steps_per_epoch: (training.len() / args.batch) as u64, ..Done::default() },
+        calibration: None,
+    };
+    let checkpoint = checkpoint_path(&args.out);
+    let mut trainer = start(args, device, header, &checkpoint)?;
+    eprintln!(
+        "training on {} normal images ({} held out) of {}, {:.0} MB of device memory",
+        training.len(),
+        held_out.len(),
+        data.data,
+        trainer.bytes() as f64 / 1e6
+    );
+
+    let resumed_at = trainer.progress().steps;
+    let loop_options = LoopOptions {
+        limits,
+        checkpoint: checkpoint.clone(),
+        checkpoint_every: args.checkpoint_every,
+        samples: args.samples.clone(),
+    };
+    let end = {
+        let (dataset, seed, batch) = (dataset.clone(), global.seed, args.batch);
+        let mut epoch = |epoch: u64, start: u64| -> Result<Epoch, ganomede_datasets::DataError> {
+            let options = BatchOptions {
+                batch,
+                seed,
+                epoch,
+                shuffle: true,
+                augment: augment.clone(),
+                start_batch: start as usize,
+                drop_last: true,
+                ..BatchOptions::default()
+            };
+            let batches = Batches::new(dataset.clone(), Split::Train, training.clone(), options)?;
+            Ok(Box::new(batches.map(|batch| batch.map(|b| b.images))))
+        };
+        let mut progress: Option<Progress> = None;
+        let mut tick = |news: Tick<'_>| {
+            let losses: Vec<_> = news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+            let progress = progress.get_or_insert_with(|| Progress::new("training", "steps", news.total));
+            progress.at(news.step, &losses.join(" "));
+            if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        train(&mut trainer, &loop_options, &mut epoch, &mut tick)?
+    };
+    let steps = trainer.progress().steps;
+    if end == End::Interrupted {
+        let path = checkpoint.display();
+        return Err(CliError::interrupted(format!(
+            "interrupted at step {steps}; checkpoint saved to {path}; the same command with --resume continues"
+        )));
+    }
+    let mut model = trainer.model()?;
+    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
+    model.header.calibration =
+        calibrate(device, &model, &args.out, &search, args.batch, &held_out, FALSE_ALARM_RATE, interrupt)?;
+    model.save(&args.out)?;
+    report_rejected(&dataset);
+    let progress = trainer.progress();
+    let summary = Summary {
+        system: "anogan".to_owned(),
+        device: device.describe(),
+        seed: global.seed,
+        steps,
+        epochs: steps as f64 / progress.steps_per_epoch as f64,
+        seconds: progress.seconds,
+        images_per_second: (steps * args.batch as u64) as f64 / progress.seconds.max(1e-9),
+        peak_bytes: trainer.bytes(),
+        training_images: model.header.data.training_images,
+        held_out: model.header.data.held_out,
+        rejected_files: dataset.rejected().len(),
+        model: args.out.clone(),
+        checkpoint,
+        threshold: model.header.calibration.as_ref().map(|c| c.threshold),
+        losses: progress.losses.iter().filter_map(|(n, v)| Some((n.clone(), *v.last()?))).collect(),
+    };
+    if steps == resumed_at {
+        eprintln!("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
+    }
+    Ok((summary, model))
+}
+
+fn limits(args: &Args) -> Result<Limits, CliError> {
+    if let Some(minutes) = args.minutes
+        && !(minutes > 0.0 && minutes.is_finite())
+    {
+        return Err(CliError::input(format!("--minutes is {minutes}; it must be a positive number")));
+    }
+    if args.epochs == Some(0) || args.steps == Some(0) {
+        return Err(CliError::input("--epochs and --steps must be at least 1"));
+    }
+    let none = args.epochs.is_none() && args.steps.is_none() && args.minutes.is_none();
+    Ok(Limits { steps: args.steps, epochs: if none { Some(20) } else { args.epochs }, minutes: args.minutes })
+}
+
+fn start(args: &Args, device: &Device, mut header: Header, checkpoint: &Path) -> Result<Trainer, CliError> {
+    if args.resume && checkpoint.exists() {
+        let file = ModelFile::load(checkpoint)?;
+        check_resumable(&file.header, &header, checkpoint)?;
+        header.progress = file.header.progress.clone();
+        eprintln!("resuming at step {} from {}", header.progress.steps, checkpoint.display());
+        return Ok(Trainer::new(device, header, Some((&file, checkpoint)))?);
+    }
+    if args.resume {
+        eprintln!("no checkpoint at {}; starting anew", checkpoint.display());
+    }
+    Ok(Trainer::new(device, header, None)?)
+}
+
+/// Lists files that could not be used.
+pub(crate) fn report_rejected(dataset: &Dataset) {
+    let rejected = dataset.rejected();
+    if rejected.is_empty() {
+        return;
+    }
+    eprintln!("{} files could not be used:", rejected.len());
+    for file in rejected.iter().take(20) {
+        eprintln!("  {}: {}", file.path, file.reason);
+    }
+    if rejected.len() > 20 {
+        eprintln!("  … and {} more (`ganomede data info` lists them all)", rejected.len() - 20);
+    }
+}
+
+/// Indices and search settings of a model's held-out images, for a calibration with other settings.
+pub(crate) fn held_out(model: &ModelFile, dataset: &Arc<Dataset>) -> Result<Option<Indices>, CliError> {
+    let info = &model.header.data;
+    if dataset.is_empty(Split::Train) || dataset.digest(Split::Train)? != info.digest {
+        return Ok(None);
+    }
+    let (_, held_out) = dataset.holdout(info.val_fraction, model.header.seed)?;
+    Ok((!held_out.is_empty()).then_some(held_out))
+}
+
+/// Search settings of a command on a model: its own flags on top of the calibrated ones.
+pub(crate) fn search_config(args: &SearchArgs, model: &ModelFile) -> SearchConfig {
+    args.config(model.header.calibration.as_ref().map(|c| &c.search))
+}

@@ -1,0 +1,151 @@
+//! The native device: replays a program through the kernels' CPU twins on a pool of threads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::DeviceError;
+use crate::program::{Program, Role, StateId};
+
+/// State tensors of one model on the CPU, shared by its programs.
+#[derive(Clone, Default)]
+pub struct CpuStore(Arc<Mutex<Vec<Vec<f32>>>>);
+
+impl CpuStore {
+    /// Zeroed states of the given lengths.
+    pub fn new(lens: &[usize]) -> Self {
+        Self(Arc::new(Mutex::new(lens.iter().map(|&len| vec![0.0; len]).collect())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        // A panic while the lock was held leaves plain numbers behind; they are as good as before.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies a state to the host.
+    pub fn read(&self, id: StateId) -> Vec<f32> {
+        self.lock()[id.0].clone()
+    }
+
+    /// Replaces a state.
+    pub(super) fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
+        let mut states = self.lock();
+        let state = &mut states[id.0];
+        if state.len() != values.len() {
+            let name = format!("state {}", id.0);
+            return Err(DeviceError::WrongLength { name, expected: state.len(), got: values.len() });
+        }
+        state.copy_from_slice(values);
+        Ok(())
+    }
+}
+
+/// Runs one launch in place of the CPU twin, for bisection: kernel inputs, outputs' old values → outputs.
+pub(super) type Elsewhere<'a> =
+    &'a mut dyn FnMut(usize, &[&[f32]], &mut [&mut [f32]]) -> Option<Result<(), DeviceError>>;
+
+/// A program with its buffers.
+pub struct CpuExecutable {
+    program: Arc<Program>,
+    store: CpuStore,
+    /// One vector for each buffer; those of states are empty here and lent by the store during a replay.
+    buffers: Vec<Vec<f32>>,
+    scratch: Vec<f32>,
+    input_lens: Vec<Vec<usize>>,
+    output_lens: Vec<Vec<usize>>,
+}
+
+impl CpuExecutable {
+    /// Allocates everything a replay needs.
+    pub fn new(program: Arc<Program>, store: &CpuStore) -> Self {
+        let buffers = program
+            .buffers
+            .iter()
+            .map(|b| if matches!(b.role, Role::State(_)) { vec![] } else { vec![0.0; b.len] })
+            .collect();
+        let threads = rayon::current_num_threads();
+        let scratch = program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).max().unwrap_or(0);
+        Self {
+            store: store.clone(),
+            buffers,
+            scratch: vec![0.0; scratch],
+            input_lens: program.launches.iter().map(|l| l.kernel.input_lens()).collect(),
+            output_lens: program.launches.iter().map(|l| l.kernel.output_lens()).collect(),
+            program,
+        }
+    }
+
+    /// Writes a buffer; the caller has checked index and length.
+    pub(super) fn write(&mut self, buffer: usize, values: &[f32]) {
+        self.buffers[buffer][..values.len()].copy_from_slice(values);
+    }
+
+    /// A buffer's contents.
+    pub(super) fn read(&self, buffer: usize) -> &[f32] {
+        &self.buffers[buffer]
+    }
+
+    /// Bytes of kernel scratch beside the program's buffers.
+    pub fn scratch_bytes(&self) -> u64 {
+        4 * self.scratch.len() as u64
+    }
+
+    /// Replays the program; `after` sees the outputs of each launch and may stop the replay by returning false,
+    /// `elsewhere` may run a launch on another device.
+    pub(super) fn replay(
+        &mut self,
+        mut elsewhere: Option<Elsewhere<'_>>,
+        mut after: Option<&mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bool>,
+    ) -> Result<(), DeviceError> {
+        let mut states = self.store.lock();
+        for (buffer, info) in self.program.buffers.iter().enumerate() {
+            if let Role::State(id) = info.role {
+                std::mem::swap(&mut self.buffers[buffer], &mut states[id.0]);
+            }
+        }
+        let mut result = Ok(());
+        for (index, launch) in self.program.launches.iter().enumerate() {
+            // Outputs leave the table while they are written: no allocation, no aliasing.
+            let mut taken: [Vec<f32>; 8] = Default::default();
+            for (slot, &buffer) in taken.iter_mut().zip(&launch.outputs) {
+                *slot = std::mem::take(&mut self.buffers[buffer]);
+            }
+            {
+                let empty: &[f32] = &[];
+                let mut inputs = [empty; 8];
+                for ((slot, &buffer), &len) in
+                    inputs.iter_mut().zip(&launch.inputs).zip(&self.input_lens[index])
+                {
+                    *slot = &self.buffers[buffer][..len];
+                }
+                let inputs = &inputs[..launch.inputs.len()];
+                let mut outputs: [&mut [f32]; 8] = Default::default();
+                let lens = &self.output_lens[index];
+                for ((slot, vector), &len) in outputs.iter_mut().zip(taken.iter_mut()).zip(lens) {
+                    *slot = &mut vector[..len];
+                }
+                let outputs = &mut outputs[..launch.outputs.len()];
+                match elsewhere.as_mut().and_then(|run| run(index, inputs, outputs)) {
+                    Some(outcome) => result = outcome,
+                    None => launch.kernel.cpu(inputs, outputs, &mut self.scratch),
+                }
+                if let Some(after) = &mut after {
+                    let views: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
+                    if !after(index, inputs, &views) {
+                        result = result.and(Err(DeviceError::Stopped));
+                    }
+                }
+            }
+            for (slot, &buffer) in taken.iter_mut().zip(&launch.outputs) {
+                self.buffers[buffer] = std::mem::take(slot);
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        for (buffer, info) in self.program.buffers.iter().enumerate() {
+            if let Role::State(id) = info.role {
+                std::mem::swap(&mut self.buffers[buffer], &mut states[id.0]);
+            }
+        }
+        result
+    }
+}

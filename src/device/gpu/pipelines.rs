@@ -1,0 +1,147 @@
+//! Compute pipelines, each compiled once per device: a program of hundreds of launches has a few dozen of them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use ganomede_kernels::{Access, Dispatch};
+use rayon::prelude::*;
+
+use super::super::DeviceError;
+use super::shared::{Shared, lock};
+
+/// Everything that compilation depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    source: String,
+    entry: &'static str,
+    constants: Vec<(&'static str, u64)>,
+    accesses: Vec<Access>,
+    params: bool,
+    trusted: bool,
+}
+
+impl Key {
+    fn new(dispatch: &Dispatch, trusted: bool) -> Self {
+        Self {
+            source: dispatch.source.clone().into_owned(),
+            entry: dispatch.entry,
+            constants: dispatch.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
+            accesses: dispatch.bindings.iter().map(|b| b.access).collect(),
+            params: !dispatch.params.is_empty(),
+            trusted,
+        }
+    }
+}
+
+/// A pipeline with the layout that its bind groups follow.
+#[derive(Debug, Clone)]
+pub(super) struct Pipeline {
+    pub(super) compute: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// The pipelines of one device.
+#[derive(Debug, Default)]
+pub(super) struct Pipelines {
+    compiled: Mutex<HashMap<Key, Pipeline>>,
+}
+
+impl Pipelines {
+    /// Pipelines of `dispatches` in order; those not compiled yet are compiled in parallel. `trusted` shaders run without bounds checks:
+    /// only sources of this project's own kernels, which guard every index, may be.
+    pub(super) fn prepare(
+        &self,
+        shared: &Shared,
+        dispatches: &[&Dispatch],
+        trusted: bool,
+    ) -> Result<Vec<Pipeline>, DeviceError> {
+        let keys: Vec<Key> = dispatches.iter().map(|d| Key::new(d, trusted)).collect();
+        let missing: Vec<(&Key, &Dispatch)> = {
+            let compiled = lock(&self.compiled);
+            let mut seen = HashSet::new();
+            keys.iter()
+                .zip(dispatches.iter().copied())
+                .filter(|(key, _)| !compiled.contains_key(key) && seen.insert(*key))
+                .collect()
+        };
+        let fresh = missing
+            .par_iter()
+            .map(|(key, dispatch)| Ok(((*key).clone(), compile(shared, dispatch, trusted)?)))
+            .collect::<Result<Vec<_>, DeviceError>>()?;
+        let mut compiled = lock(&self.compiled);
+        compiled.extend(fresh);
+        Ok(keys.iter().map(|key| compiled[key].clone()).collect())
+    }
+}
+
+/// Compiles one dispatch against an explicit layout, so that a shader whose bindings differ from its plan is refused
+/// here with its name and not at the first launch.
+fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeline, DeviceError> {
+    let shader_error = |error: DeviceError| match error {
+        DeviceError::Validation { message, .. } => DeviceError::Shader {
+            shader: dispatch.shader.to_owned(),
+            entry: dispatch.entry.to_owned(),
+            message,
+        },
+        other => other,
+    };
+    let what = || format!("shader {}", dispatch.shader);
+    let module = shared
+        .scoped(what, 0, || {
+            let descriptor = wgpu::ShaderModuleDescriptor {
+                label: Some(dispatch.shader),
+                source: wgpu::ShaderSource::Wgsl(dispatch.source.as_ref().into()),
+            };
+            if trusted {
+                // SAFETY: `trusted` is set only for plans made by `Kernel::gpu` from a kernel whose `check` passed, with
+                // buffers at least as long as the kernel says; those shaders guard every index and every loop ends.
+                unsafe {
+                    let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
+                    shared.device.create_shader_module_trusted(descriptor, unchecked)
+                }
+            } else {
+                shared.device.create_shader_module(descriptor)
+            }
+        })
+        .map_err(shader_error)?;
+    let uniform = (!dispatch.params.is_empty()).then_some((0, wgpu::BufferBindingType::Uniform));
+    let storage = (1..).zip(&dispatch.bindings).map(|(binding, bind)| {
+        (binding, wgpu::BufferBindingType::Storage { read_only: bind.access == Access::Read })
+    });
+    let entries: Vec<wgpu::BindGroupLayoutEntry> = uniform
+        .into_iter()
+        .chain(storage)
+        .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        })
+        .collect();
+    shared
+        .scoped(what, 0, || {
+            let layout = shared.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
+            let pipeline_layout = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let compute = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(dispatch.shader),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(dispatch.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &dispatch.constants,
+                    // Kernels write shared memory before they read it; zeroing it first costs a barrier a workgroup.
+                    zero_initialize_workgroup_memory: !trusted,
+                },
+                cache: None,
+            });
+            Pipeline { compute, layout }
+        })
+        .map_err(shader_error)
+}

@@ -1,0 +1,187 @@
+//! The result of `eval`: every image and pixel metric of one system on one data set.
+
+use super::{
+    Confusion, EvalError, PixelMap, PixelMetrics, Threshold, auroc, auroc_ci95, average_precision, check,
+    confusion, equal_error_rate, f1_max, no_skill_aupr, pixel_metrics, youden,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What an [`Evaluation`] is computed from. `scores`, `truths` and `classes` run in parallel.
+#[derive(Debug, Clone, Default)]
+pub struct EvaluationInput<'a> {
+    /// System name, e.g. `anogan`.
+    pub system: &'a str,
+    /// Device the scores were computed on.
+    pub device: &'a str,
+    /// Anomaly score of each test image.
+    pub scores: &'a [f64],
+    /// True for anomalous images.
+    pub truths: &'a [bool],
+    /// Class of each image, e.g. `good` or the defect's name; empty if unknown.
+    pub classes: &'a [String],
+    /// Maps of the images that have a ground truth; normal images with an all-false mask belong here too.
+    pub pixels: &'a [PixelMap<'a>],
+    /// Threshold from held-out normals, never from the test set.
+    pub threshold: Option<Threshold>,
+    /// Wall-clock seconds to score one image.
+    pub seconds_per_image: f64,
+    /// How the test set was sub-sampled, if it was.
+    pub sub_sample: Option<String>,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+/// All metrics of one system on one data set; serialises to the document of `eval --json`.
+///
+/// A metric that the data do not define (one class only, no masks) is `None` and serialises as null;
+/// `pixel` and `sub_sample` are then left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// System name.
+    pub system: String,
+    /// Device the scores were computed on.
+    pub device: String,
+    /// Normal test images.
+    pub n_normal: usize,
+    /// Anomalous test images.
+    pub n_anomalous: usize,
+    /// Area under the ROC curve.
+    pub auroc: Option<f64>,
+    /// Its bootstrap 95 % interval, `[lo, hi]`.
+    pub auroc_ci95: Option<[f64; 2]>,
+    /// Average precision.
+    pub aupr: Option<f64>,
+    /// Average precision without skill: the prevalence.
+    pub aupr_baseline: Option<f64>,
+    /// Oracle: best F1 of any threshold.
+    pub f1_max: Option<f64>,
+    /// Oracle: the threshold of `f1_max`.
+    pub f1_max_threshold: Option<f64>,
+    /// Oracle: equal error rate.
+    pub eer: Option<f64>,
+    /// Oracle: the threshold that maximises TPR − FPR.
+    pub youden_threshold: Option<f64>,
+    /// Decisions of the calibrated threshold; null for an uncalibrated model.
+    pub threshold: Option<ThresholdMetrics>,
+    /// Localisation metrics, if there are masks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pixel: Option<PixelMetrics>,
+    /// AUROC of each anomalous class against all normal images, by name.
+    pub classes: Vec<ClassAuroc>,
+    /// Wall-clock seconds to score one image.
+    pub seconds_per_image: f64,
+    /// How the test set was sub-sampled, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_sample: Option<String>,
+}
+
+/// Decisions of the deployed threshold on the test set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ThresholdMetrics {
+    /// The threshold: images that score at or above it are flagged.
+    pub value: f64,
+    /// How it was chosen.
+    pub source: String,
+    /// TP / (TP + FP); 0 if nothing is flagged.
+    pub precision: Option<f64>,
+    /// TP / anomalies.
+    pub recall: Option<f64>,
+    /// Harmonic mean of precision and recall.
+    pub f1: Option<f64>,
+    /// FP / normals, as measured on the test set.
+    pub false_alarm_rate: Option<f64>,
+    /// The counts behind these.
+    pub confusion: Confusion,
+}
+
+/// How well one anomalous class is told from normal images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassAuroc {
+    /// Class name.
+    pub class: String,
+    /// Images of the class.
+    pub n: usize,
+    /// AUROC of these against all normal images.
+    pub auroc: Option<f64>,
+}
+
+impl Evaluation {
+    /// Computes every metric.
+    ///
+    /// Errors: lists of unequal length, scores or map values that are not finite.
+    pub fn new(input: &EvaluationInput) -> Result<Self, EvalError> {
+        let EvaluationInput { scores, truths, .. } = *input;
+        check(scores, truths)?;
+        super::check_finite("seconds per image", &[input.seconds_per_image])?;
+        let n_anomalous = truths.iter().filter(|&&t| t).count();
+        let best = f1_max(scores, truths)?;
+        Ok(Self {
+            system: input.system.to_owned(),
+            device: input.device.to_owned(),
+            n_normal: truths.len() - n_anomalous,
+            n_anomalous,
+            auroc: auroc(scores, truths)?,
+            auroc_ci95: auroc_ci95(scores, truths, input.seed)?,
+            aupr: average_precision(scores, truths)?,
+            aupr_baseline: no_skill_aupr(truths),
+            f1_max: best.map(|b| b.0),
+            f1_max_threshold: best.map(|b| b.1),
+            eer: equal_error_rate(scores, truths)?,
+            youden_threshold: youden(scores, truths)?.map(|p| p.threshold),
+            threshold: input
+                .threshold
+                .as_ref()
+                .map(|t| ThresholdMetrics::new(t, scores, truths))
+                .transpose()?,
+            pixel: pixel_metrics(input.pixels)?,
+            classes: class_aurocs(input)?,
+            seconds_per_image: input.seconds_per_image,
+            sub_sample: input.sub_sample.clone(),
+        })
+    }
+}
+
+impl ThresholdMetrics {
+    fn new(threshold: &Threshold, scores: &[f64], truths: &[bool]) -> Result<Self, EvalError> {
+        super::check_finite("threshold", &[threshold.value])?;
+        let confusion = confusion(scores, truths, threshold.value)?;
+        Ok(Self {
+            value: threshold.value,
+            source: threshold.source.clone(),
+            precision: confusion.precision(),
+            recall: confusion.recall(),
+            f1: confusion.f1(),
+            false_alarm_rate: confusion.false_alarm_rate(),
+            confusion,
+        })
+    }
+}
+
+fn class_aurocs(input: &EvaluationInput) -> Result<Vec<ClassAuroc>, EvalError> {
+    let EvaluationInput { scores, truths, classes, .. } = *input;
+    if classes.is_empty() {
+        return Ok(Vec::new());
+    }
+    if classes.len() != scores.len() {
+        return Err(EvalError::Length {
+            what: "classes",
+            got: classes.len(),
+            expected: scores.len(),
+            per: "score",
+        });
+    }
+    let normal: Vec<f64> = scores.iter().zip(truths).filter(|&(_, &t)| !t).map(|(&s, _)| s).collect();
+    let mut by_class: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for ((&score, class), _) in scores.iter().zip(classes).zip(truths).filter(|&(_, &t)| t) {
+        by_class.entry(class).or_default().push(score);
+    }
+    let against_normals = |(class, mut scores): (&str, Vec<f64>)| {
+        let n = scores.len();
+        let mut truths = vec![true; n];
+        scores.extend(&normal);
+        truths.resize(scores.len(), false);
+        Ok(ClassAuroc { class: class.to_owned(), n, auroc: auroc(&scores, &truths)? })
+    };
+    by_class.into_iter().map(against_normals).collect()
+}

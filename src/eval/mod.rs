@@ -1,0 +1,88 @@
+//! Honest evaluation: ranking metrics, localisation metrics, intervals, and thresholds from held-out normals.
+//!
+//! Conventions, everywhere:
+//! * a higher score is more anomalous; `truths[i]` is true for an anomalous image;
+//! * one decision rule, `score >= threshold`, for curves and deployed thresholds alike;
+//! * ties are never broken: equal scores enter or leave together;
+//! * a metric that needs both classes is `None` for a set that has only one, and never NaN;
+//! * metrics that pick their operating point by looking at the truths are called *oracle*.
+
+mod bootstrap;
+mod evaluation;
+mod pixel;
+mod quantiles;
+mod ranking;
+
+pub use bootstrap::auroc_ci95;
+pub(crate) use bootstrap::quantile_of_sorted;
+pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
+pub use pixel::{PixelMap, PixelMetrics, aupro, pixel_auroc, pixel_metrics};
+pub use quantiles::{Quantiles, Threshold, min_max};
+pub use ranking::{
+    Confusion, PrPoint, RocPoint, auroc, average_precision, confusion, equal_error_rate, f1_max,
+    no_skill_aupr, pr_curve, roc_curve, youden,
+};
+
+/// Why scores, truths or maps could not be evaluated.
+#[derive(Debug, thiserror::Error, Clone, PartialEq)]
+pub enum EvalError {
+    /// A score is NaN or infinite.
+    #[error(
+        "{what}[{index}] is {value}: scores must be finite; retrain, or lower the learning rate if training diverged"
+    )]
+    NotFinite {
+        /// Which list holds the value.
+        what: &'static str,
+        /// Position in the list.
+        index: usize,
+        /// The value itself.
+        value: f64,
+    },
+    /// Two lists that must run in parallel do not.
+    #[error("{what} has {got} elements where {expected} are needed; pass one per {per}")]
+    Length {
+        /// Which list is off.
+        what: &'static str,
+        /// Elements found.
+        got: usize,
+        /// Elements needed.
+        expected: usize,
+        /// What one element stands for.
+        per: &'static str,
+    },
+    /// No held-out normal images to calibrate on.
+    #[error(
+        "calibration needs the score of at least one held-out normal image; raise --val-fraction or add images"
+    )]
+    NoCalibration,
+    /// A false-alarm rate outside (0, 1).
+    #[error("false-alarm rate {0} is outside (0, 1); 0.05 flags at most one normal image in twenty")]
+    FalseAlarmRate(f64),
+    /// A stored calibration is not one that [`Quantiles`] writes.
+    #[error("stored calibration is invalid: {0}; the model file was altered, train or calibrate again")]
+    Calibration(&'static str),
+}
+
+/// Checks that `scores` are finite and as many as `truths`.
+fn check(scores: &[f64], truths: &[bool]) -> Result<(), EvalError> {
+    if scores.len() != truths.len() {
+        return Err(EvalError::Length {
+            what: "truths",
+            got: truths.len(),
+            expected: scores.len(),
+            per: "score",
+        });
+    }
+    check_finite("scores", scores)
+}
+
+/// Checks that every value is finite.
+fn check_finite(what: &'static str, values: &[f64]) -> Result<(), EvalError> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(index) => Err(EvalError::NotFinite { what, index, value: values[index] }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Model files and checkpoints: safetensors with the weights under PyTorch's names and layouts, and one metadata entry
+//! `ganomede` with everything else as JSON, sealed by a SHA-256 over both.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::anogan::{SearchConfig, Training};
+use super::dcgan;
+use crate::eval::Quantiles;
+use crate::report::write_atomic;
+
+/// Version of the layout; files of another version are refused.
+pub const FORMAT: u32 = 1;
+/// Name of the metadata entry.
+const ENTRY: &str = "ganomede";
+/// Larger files are not model files of this program: 256-pixel models of width 256 stay far below.
+const MAX_BYTES: u64 = 16 << 30;
+
+/// Why a model file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file system refused.
+    #[error("cannot read model '{path}': {source}")]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Reason.
+        source: std::io::Error,
+    },
+    /// The file system refused.
+    #[error(transparent)]
+    Write(#[from] crate::report::ReportError),
+    /// Not a whole safetensors file.
+    #[error("'{path}' is not a complete safetensors file ({reason}); it may have been cut short: copy or train it again")]
+    Malformed {
+        /// File.
+        path: PathBuf,
+        /// Reason.
+        reason: String,
+    },
+    /// A safetensors file of something else.
+    #[error("'{path}' has no `{ENTRY}` metadata: it was not written by this program; use a file made by `ganomede train`")]
+    Foreign {
+        /// File.
+        path: PathBuf,
+    },
+    /// Metadata that does not parse.
+    #[error("the metadata of '{path}' is damaged ({reason}); copy or train it again")]
+    Metadata {
+        /// File.
+        path: PathBuf,
+        /// Reason.
+        reason: String,
+    },
+    /// Another version of the layout.
+    #[error("'{path}' has model format {found}, this program reads {FORMAT}; use the version that wrote it, or train again")]
+    Version {
+        /// File.
+        path: PathBuf,
+        /// Version found.
+        found: u64,
+    },
+    /// The seal does not match.
+    #[error("'{path}' was altered after it was written (SHA-256 differs); copy or train it again")]
+    Altered {
+        /// File.
+        path: PathBuf,
+    },
+    /// A tensor that the system does not have, or lacks, or in another shape.
+    #[error("'{path}': tensor '{tensor}' {what}; the file does not fit its own configuration, train it again")]
+    Tensor {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        tensor: String,
+        /// What is wrong, with the shapes.
+        what: String,
+    },
+}
+
+impl FileError {
+    /// True where the machine is at fault, false where the file is.
+    pub fn is_machine_fault(&self) -> bool {
+        match self {
+            Self::Read { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+            Self::Write(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataInfo {
+    /// The `--data` that was given.
+    pub spec: String,
+    /// Digest of the training images' names and sizes.
+    pub digest: String,
+    /// Normal images trained on.
+    pub training_images: usize,
+    /// Normal images held out for calibration.
+    pub held_out: usize,
+    /// Fraction held out.
+    pub val_fraction: f64,
+    /// Classes that are normal, in a labelled set.
+    pub normal_classes: Vec<String>,
+    /// Classes that are anomalous, in a labelled set.
+    pub anomalous_classes: Vec<String>,
+    /// Whether images were cropped (`true`) or squeezed to the square.
+    pub centre_crop: bool,
+    /// Augmentation, empty for none.
+    pub augment: String,
+    /// Side of the random patches cut from large images, if any.
+    pub patch: Option<usize>,
+}
+
+/// Score scale of a model: quantiles of held-out normal images under one search configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The configuration that the scores come from.
+    pub search: SearchConfig,
+    /// Their quantiles.
+    pub quantiles: Quantiles,
+    /// Score from which on an image is called anomalous.
+    pub threshold: f64,
+    /// How the threshold was chosen.
+    pub source: String,
+}
+
+/// How far training is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub steps: u64,
+    /// Steps in an epoch.
+    pub steps_per_epoch: u64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// Steps at which the losses below were recorded.
+    pub at: Vec<u64>,
+    /// Each loss over the recorded steps.
+    pub losses: Vec<(String, Vec<f32>)>,
+}
+
+/// Everything but the tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Layout version.
+    pub format: u32,
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// System.
+    pub system: String,
+    /// Sizes of the networks; with them the preprocessing: square size, channels, range [−1, 1].
+    pub config: dcgan::Config,
+    /// Training hyper-parameters.
+    pub training: Training,
+    /// Images in a step.
+    pub batch: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Device that trained it.
+    pub device: String,
+    /// Training data.
+    pub data: DataInfo,
+    /// Progress and loss history.
+    pub progress: Progress,
+    /// Score scale, absent in checkpoints.
+    pub calibration: Option<Calibration>,
+}
+
+/// A tensor by name, shape and values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// Name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Vec<f32>,
+}
+
+/// A model or checkpoint in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFile {
+    /// Metadata.
+    pub header: Header,
+    /// Tensors.
+    pub tensors: Vec<NamedTensor>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    header: serde_json::Value,
+    sha256: String,
+}
+
+struct Bytes<'a>(&'a NamedTensor);
+
+impl View for Bytes<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(bytemuck::cast_slice(&self.0.values))
+    }
+    fn data_len(&self) -> usize {
+        4 * self.0.values.len()
+    }
+}
+
+/// SHA-256 over the header and, by name, every tensor's name, shape and bytes.
+fn seal(header: &serde_json::Value, tensors: &[NamedTensor]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(header.to_string());
+    let mut order: Vec<_> = tensors.iter().collect();
+    order.sort_by(|a, b| a.name.cmp(&b.name));
+    for tensor in order {
+        hash.update(format!("\0{} {:?}\0", tensor.name, tensor.shape));
+        hash.update(bytemuck::cast_slice::<f32, u8>(&tensor.values));
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl ModelFile {
+    /// Writes the file beside its place and renames it.
+    ///
+    /// # Errors
+    /// [`FileError::Write`] where the folder cannot be written or the disk is full; the old file stays.
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        let broken = |reason: String| FileError::Metadata { path: path.to_owned(), reason };
+        let header = serde_json::to_value(&self.header).map_err(|e| broken(e.to_string()))?;
+        let sha256 = seal(&header, &self.tensors);
+        let entry = serde_json::to_string(&Sealed { header, sha256 }).map_err(|e| broken(e.to_string()))?;
+        let metadata = Some(HashMap::from([(ENTRY.to_owned(), entry)]));
+        let tensors = self.tensors.iter().map(|t| (t.name.clone(), Bytes(t)));
+        let bytes = serialize(tensors, metadata).map_err(|e| broken(e.to_string()))?;
+        Ok(write_atomic(path, &bytes)?)
+    }
+
+    /// Reads and checks a file: whole, ours, of this version, unaltered.
+    ///
+    /// # Errors
+    /// [`FileError`] with the reason.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let read = |source| FileError::Read { path: path.to_owned(), source };
+        let malformed = |reason: String| FileError::Malformed { path: path.to_owned(), reason };
+        let info = std::fs::metadata(path).map_err(read)?;
+        if !info.is_file() || info.len() > MAX_BYTES {
+            return Err(malformed(format!("{} bytes, {}", info.len(), if info.is_file() { "a file" } else { "no file" })));
+        }
+        let bytes = std::fs::read(path).map_err(read)?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let entry = metadata.metadata().as_ref().and_then(|m| m.get(ENTRY));
+        let entry = entry.ok_or_else(|| FileError::Foreign { path: path.to_owned() })?;
+        let damaged = |e: serde_json::Error| FileError::Metadata { path: path.to_owned(), reason: e.to_string() };
+        let sealed: Sealed = serde_json::from_str(entry).map_err(damaged)?;
+        let format = sealed.header.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if format != u64::from(FORMAT) {
+            return Err(FileError::Version { path: path.to_owned(), found: format });
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let mut tensors = vec![];
+        for (name, view) in file.iter() {
+            if view.dtype() != Dtype::F32 {
+                let what = format!("has type {:?}, expected F32", view.dtype());
+                return Err(FileError::Tensor { path: path.to_owned(), tensor: name.to_owned(), what });
+            }
+            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), values });
+        }
+        if seal(&sealed.header, &tensors) != sealed.sha256 {
+            return Err(FileError::Altered { path: path.to_owned() });
+        }
+        let header = serde_json::from_value(sealed.header).map_err(damaged)?;
+        Ok(Self { header, tensors })
+    }
+}

@@ -1,0 +1,426 @@
+//! From lowered steps to a program: launch order, in-place updates, and buffers shared by values that never live at
+//! the same time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+
+use ganomede_kernels::Kernel;
+use ganomede_kernels::pointwise::{Pointwise, Source};
+
+use super::fuse::Fused;
+use super::lower::{Lowered, contiguous, identity};
+use super::{Buffer, CompileError, Launch, Program, Role, StateId};
+use crate::tape::{NodeId, Op};
+
+/// Orders, places and names everything.
+pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
+    let mut planner = Planner::new(fused);
+    let order = planner.order();
+    planner.positions(&order);
+    for (position, &step) in order.iter().enumerate() {
+        planner.place(step, position);
+    }
+    planner.final_copies();
+    let program = planner.program;
+    for launch in &program.launches {
+        let bindings = launch.inputs.len() + launch.outputs.len();
+        if matches!(launch.kernel, Kernel::Pointwise(_) | Kernel::Reduce(_))
+            && bindings > Pointwise::MAX_BINDINGS
+        {
+            return Err(CompileError::Bindings { scope: launch.scope.clone(), bindings });
+        }
+        let refused = |source| CompileError::Kernel { scope: launch.scope.clone(), source };
+        launch.kernel.check().map_err(refused)?;
+    }
+    Ok(program)
+}
+
+/// Where a copied value goes.
+enum Target {
+    Output(String),
+    State(StateId),
+}
+
+struct Planner<'f> {
+    fused: &'f Fused<'f>,
+    lowered: Vec<Lowered>,
+    /// Copies of inputs and states that must happen before the states change: (source, target).
+    early: Vec<(NodeId, Target)>,
+    /// States that each root becomes, and output names.
+    becomes: HashMap<NodeId, Vec<StateId>>,
+    outputs: HashMap<NodeId, Vec<String>>,
+    /// Position of the last launch that reads each stored node; readers of each.
+    last_read: HashMap<NodeId, usize>,
+    buffer_of: HashMap<NodeId, usize>,
+    state_buffers: HashMap<StateId, usize>,
+    /// Free temporary buffers.
+    free: BTreeSet<usize>,
+    late: Vec<(usize, Target, usize)>,
+    program: Program,
+}
+
+impl<'f> Planner<'f> {
+    fn new(fused: &'f Fused<'f>) -> Self {
+        let lowered = fused.steps.iter().map(|s| fused.lower(s)).collect();
+        let mut planner = Planner {
+            fused,
+            lowered,
+            early: vec![],
+            becomes: HashMap::new(),
+            outputs: HashMap::new(),
+            last_read: HashMap::new(),
+            buffer_of: HashMap::new(),
+            state_buffers: HashMap::new(),
+            free: BTreeSet::new(),
+            late: vec![],
+            program: Program::default(),
+        };
+        let given = |id: NodeId| matches!(fused.node(id).op, Op::Input(_) | Op::State(_));
+        for (name, id) in &fused.graph.outputs {
+            let storage = fused.storage(*id);
+            if given(storage) {
+                planner.early.push((storage, Target::Output(name.clone())));
+            } else {
+                planner.outputs.entry(storage).or_default().push(name.clone());
+            }
+        }
+        for (&state, &value) in &fused.graph.assigns {
+            let storage = fused.storage(value);
+            match fused.node(storage).op {
+                Op::State(same) if same == state => {}
+                _ if given(storage) => planner.early.push((storage, Target::State(state))),
+                _ => planner.becomes.entry(storage).or_default().push(state),
+            }
+        }
+        planner
+    }
+
+    /// A state's current value read by a step or an early copy.
+    fn state_node(&self, id: NodeId) -> Option<StateId> {
+        match self.fused.node(id).op {
+            Op::State(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// Topological order in the order of creation, readers of a state before the step that gives it a new value
+    /// wherever that is possible. Early copies are steps `steps.len()..`.
+    fn order(&self) -> Vec<usize> {
+        let steps = &self.fused.steps;
+        let count = steps.len() + self.early.len();
+        let mut producer = HashMap::new();
+        for (i, step) in steps.iter().enumerate() {
+            step.roots.iter().for_each(|&r| _ = producer.insert(r, i));
+        }
+        let mut successors: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
+        let mut readers: BTreeMap<StateId, Vec<usize>> = BTreeMap::new();
+        for (i, step) in steps.iter().enumerate() {
+            for read in &step.reads {
+                if let Some(&p) = producer.get(read) {
+                    successors[p].insert(i);
+                } else if let Some(state) = self.state_node(*read) {
+                    readers.entry(state).or_default().push(i);
+                }
+            }
+        }
+        for (i, (source, _)) in self.early.iter().enumerate() {
+            if let Some(state) = self.state_node(*source) {
+                readers.entry(state).or_default().push(steps.len() + i);
+            }
+        }
+        for (root, states) in &self.becomes {
+            let Some(&writer) = producer.get(root) else { continue };
+            for reader in states.iter().filter_map(|s| readers.get(s)).flatten() {
+                if *reader != writer && !reaches(&successors, writer, *reader) {
+                    successors[*reader].insert(writer);
+                }
+            }
+        }
+        let mut waiting = vec![0_usize; count];
+        successors.iter().flatten().for_each(|&s| waiting[s] += 1);
+        let key = |i: usize| match steps.get(i) {
+            Some(step) => step.roots.last().copied().unwrap_or(0),
+            None => 0,
+        };
+        let mut ready: BinaryHeap<_> =
+            (0..count).filter(|&i| waiting[i] == 0).map(|i| Reverse((key(i), i))).collect();
+        let mut order = Vec::with_capacity(count);
+        while let Some(Reverse((_, i))) = ready.pop() {
+            order.push(i);
+            for &s in &successors[i] {
+                waiting[s] -= 1;
+                if waiting[s] == 0 {
+                    ready.push(Reverse((key(s), s)));
+                }
+            }
+        }
+        debug_assert_eq!(order.len(), count, "steps form a cycle");
+        order
+    }
+
+    fn positions(&mut self, order: &[usize]) {
+        for (position, &i) in order.iter().enumerate() {
+            match self.fused.steps.get(i) {
+                Some(step) => {
+                    for &read in &step.reads {
+                        self.last_read.insert(read, position);
+                    }
+                }
+                None => {
+                    let source = self.early[i - self.fused.steps.len()].0;
+                    self.last_read.insert(source, position);
+                }
+            }
+        }
+    }
+
+    fn len(&self, id: NodeId) -> usize {
+        self.fused.node(id).shape.iter().product()
+    }
+
+    fn new_buffer(&mut self, len: usize, role: Role) -> usize {
+        self.program.buffers.push(Buffer { len, role });
+        self.program.buffers.len() - 1
+    }
+
+    fn state_buffer(&mut self, state: StateId, len: usize) -> usize {
+        if let Some(&buffer) = self.state_buffers.get(&state) {
+            return buffer;
+        }
+        let buffer = self.new_buffer(len, Role::State(state));
+        self.state_buffers.insert(state, buffer);
+        buffer
+    }
+
+    /// The buffer that holds a stored node, made on first use for inputs and states.
+    fn buffer(&mut self, id: NodeId) -> usize {
+        if let Some(&buffer) = self.buffer_of.get(&id) {
+            return buffer;
+        }
+        let len = self.len(id);
+        let buffer = match &self.fused.node(id).op {
+            Op::Input(name) => self.new_buffer(len, Role::Input(name.clone())),
+            Op::State(state) => self.state_buffer(*state, len),
+            other => unreachable!("{other:?} is read before it is computed"),
+        };
+        self.buffer_of.insert(id, buffer);
+        buffer
+    }
+
+    /// The smallest free buffer that is large enough, or the largest free one grown, or a new one.
+    fn temporary(&mut self, len: usize) -> usize {
+        let size = |b: &usize| self.program.buffers[*b].len;
+        let fits = self.free.iter().copied().filter(|b| size(b) >= len).min_by_key(|b| (size(b), *b));
+        let found = fits.or_else(|| self.free.iter().copied().max_by_key(|b| (size(b), Reverse(*b))));
+        match found {
+            Some(buffer) => {
+                self.free.remove(&buffer);
+                let held = &mut self.program.buffers[buffer].len;
+                *held = len.max(*held);
+                buffer
+            }
+            None => self.new_buffer(len, Role::Temporary),
+        }
+    }
+
+    fn place(&mut self, step: usize, position: usize) {
+        let Some(info) = self.fused.steps.get(step) else {
+            let (source, target) = &self.early[step - self.fused.steps.len()];
+            let (source, len) = (*source, self.len(*source));
+            match target {
+                Target::Output(name) => {
+                    let to = self.new_buffer(len, Role::Output(name.clone()));
+                    self.copy(source, to, len);
+                }
+                Target::State(state) => {
+                    // The state's old value may still be read: its new one waits for the end.
+                    let state = *state;
+                    let to = self.temporary(len);
+                    self.copy(source, to, len);
+                    self.late.push((to, Target::State(state), len));
+                }
+            }
+            return;
+        };
+        let mut kernel = self.lowered[step].kernel.clone();
+        let input_nodes = self.lowered[step].inputs.clone();
+        let output_nodes = self.lowered[step].outputs.clone();
+        let inputs: Vec<usize> = input_nodes.iter().map(|&i| self.buffer(i)).collect();
+        let mut in_place: Vec<Option<usize>> = vec![None; output_nodes.len()];
+        let mut outputs = vec![];
+        let mut unread = vec![];
+        for (j, node) in output_nodes.iter().enumerate() {
+            let Some(node) = *node else {
+                let Kernel::Moments(m) = &kernel else { unreachable!("only moments have unread outputs") };
+                let buffer = self.temporary(m.channels);
+                unread.push(buffer);
+                outputs.push(buffer);
+                continue;
+            };
+            let buffer = self.output_buffer(node, &kernel, &input_nodes, &mut in_place, j, position);
+            self.buffer_of.insert(node, buffer);
+            outputs.push(buffer);
+        }
+        let inputs = match &mut kernel {
+            Kernel::Pointwise(pointwise) => update_in_place(pointwise, &inputs, &in_place),
+            _ => inputs,
+        };
+        let scope = info.scope.to_string();
+        self.program.launches.push(Launch { kernel, inputs, outputs: outputs.clone(), scope });
+
+        self.free.extend(unread);
+        let taken: BTreeSet<usize> = outputs.into_iter().collect();
+        for node in input_nodes {
+            let buffer = self.buffer_of[&node];
+            let over = self.last_read.get(&node) == Some(&position) && !self.kept(node);
+            if over && self.program.buffers[buffer].role == Role::Temporary && !taken.contains(&buffer) {
+                self.free.insert(buffer);
+            }
+        }
+    }
+
+    /// Whether a root's buffer is needed at the end for copies.
+    fn kept(&self, node: NodeId) -> bool {
+        self.outputs.contains_key(&node) || self.becomes.contains_key(&node)
+    }
+
+    fn output_buffer(
+        &mut self,
+        node: NodeId,
+        kernel: &Kernel,
+        inputs: &[NodeId],
+        in_place: &mut [Option<usize>],
+        j: usize,
+        position: usize,
+    ) -> usize {
+        let len = self.len(node);
+        let names = self.outputs.get(&node).cloned().unwrap_or_default();
+        let states = self.becomes.get(&node).cloned().unwrap_or_default();
+        let mut home = None;
+        let mut settled = 0;
+        // First choice: the state itself, if its old value is over or is updated element by element.
+        if let Some(&state) = states.first() {
+            let old = (0..self.fused.graph.nodes.len()).find(|&i| self.fused.node(i).op == Op::State(state));
+            let reads = old.and_then(|old| inputs.iter().position(|&i| i == old));
+            let over = old.is_none_or(|old| self.last_read.get(&old).is_none_or(|&last| last <= position));
+            let elementwise = reads.is_none_or(|i| can_update(kernel, i));
+            if over && elementwise {
+                in_place[j] = reads;
+                home = Some(self.state_buffer(state, len));
+                settled = 1;
+            }
+        }
+        let mut named = 0;
+        if home.is_none()
+            && let Some(name) = names.first()
+        {
+            home = Some(self.new_buffer(len, Role::Output(name.clone())));
+            named = 1;
+        }
+        let buffer = home.unwrap_or_else(|| {
+            let dying = if states.is_empty() {
+                self.dying_input(kernel, inputs, in_place, len, position)
+            } else {
+                None
+            };
+            match dying {
+                Some(i) => {
+                    in_place[j] = Some(i);
+                    self.buffer_of[&inputs[i]]
+                }
+                None => self.temporary(len),
+            }
+        });
+        for state in &states[settled..] {
+            self.late.push((buffer, Target::State(*state), len));
+        }
+        for name in &names[named..] {
+            self.late.push((buffer, Target::Output(name.clone()), len));
+        }
+        buffer
+    }
+
+    /// An input whose buffer a pointwise output may take over.
+    fn dying_input(
+        &self,
+        kernel: &Kernel,
+        inputs: &[NodeId],
+        in_place: &[Option<usize>],
+        len: usize,
+        position: usize,
+    ) -> Option<usize> {
+        (0..inputs.len()).find(|&i| {
+            let buffer = self.buffer_of[&inputs[i]];
+            self.program.buffers[buffer].role == Role::Temporary
+                && self.last_read.get(&inputs[i]) == Some(&position)
+                && !self.kept(inputs[i])
+                && self.len(inputs[i]) == len
+                && !in_place.contains(&Some(i))
+                && can_update(kernel, i)
+        })
+    }
+
+    fn copy(&mut self, source: NodeId, to: usize, len: usize) {
+        let from = self.buffer(source);
+        self.push_copy(from, to, len);
+    }
+
+    fn push_copy(&mut self, from: usize, to: usize, len: usize) {
+        let launch =
+            Launch { kernel: identity(len), inputs: vec![from], outputs: vec![to], scope: "copy".into() };
+        self.program.launches.push(launch);
+    }
+
+    fn final_copies(&mut self) {
+        for (from, target, len) in std::mem::take(&mut self.late) {
+            let to = match target {
+                Target::Output(name) => self.new_buffer(len, Role::Output(name)),
+                Target::State(state) => self.state_buffer(state, len),
+            };
+            self.push_copy(from, to, len);
+        }
+    }
+}
+
+fn reaches(successors: &[BTreeSet<usize>], from: usize, to: usize) -> bool {
+    let mut stack = vec![from];
+    let mut seen = BTreeSet::new();
+    while let Some(i) = stack.pop() {
+        if i == to {
+            return true;
+        }
+        if seen.insert(i) {
+            stack.extend(&successors[i]);
+        }
+    }
+    false
+}
+
+/// Whether a pointwise kernel reads its input `i` only at the element it writes.
+fn can_update(kernel: &Kernel, i: usize) -> bool {
+    let Kernel::Pointwise(p) = kernel else { return false };
+    let own = contiguous(&p.shape);
+    let flat: Vec<_> = own.iter().zip(&p.shape).map(|(&s, &n)| if n == 1 { 0 } else { s }).collect();
+    let len: usize = p.shape.iter().product();
+    p.operands
+        .iter()
+        .filter(|o| o.source == Source::Input(i))
+        .all(|o| (o.strides == own || o.strides == flat) && o.len == len)
+}
+
+/// Redirects the operands of in-place inputs to the outputs and renumbers the inputs that remain.
+fn update_in_place(p: &mut Pointwise, inputs: &[usize], in_place: &[Option<usize>]) -> Vec<usize> {
+    let own = contiguous(&p.shape);
+    let kept: Vec<usize> = (0..inputs.len()).filter(|i| !in_place.contains(&Some(*i))).collect();
+    for operand in &mut p.operands {
+        let Source::Input(i) = operand.source else { continue };
+        operand.source = match in_place.iter().position(|o| *o == Some(i)) {
+            Some(output) => {
+                operand.strides.clone_from(&own);
+                Source::Output(output)
+            }
+            None => Source::Input(kept.iter().position(|&k| k == i).unwrap_or(i)),
+        };
+    }
+    kept.into_iter().map(|i| inputs[i]).collect()
+}

@@ -1,0 +1,247 @@
+//! The page itself. Every value from outside passes through [`escape`] or is a number.
+
+mod cards;
+mod panels;
+
+use super::figures::{self, BoxPlot};
+use super::plot::{number, significant};
+use super::{Numbers, ReportError, ReportInput, ScoredImage};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use sha2::{Digest, Sha256};
+
+const STYLE: &str = include_str!("report.css");
+const SCRIPT: &str = include_str!("report.js");
+/// Rows of the score table at most; a page with more is slow to open, and metrics.json has them all.
+const MAX_ROWS: usize = 5000;
+
+/// The whole document.
+pub(super) fn page(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError> {
+    let e = &input.evaluation;
+    // Only this very script may run, and nothing may be loaded: a hostile file name stays a file name.
+    let policy = format!(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'",
+        BASE64_STANDARD.encode(Sha256::digest(SCRIPT))
+    );
+    let facts = [
+        ("system", e.system.clone()),
+        ("device", e.device.clone()),
+        ("data", input.data.clone()),
+        ("test images", format!("{} normal, {} anomalous", e.n_normal, e.n_anomalous)),
+    ];
+    let facts: String =
+        facts.iter().map(|(name, value)| format!("<li><span>{name}</span> {}</li>", escape(value))).collect();
+    let note = e.sub_sample.as_ref().map_or_else(String::new, |s| format!("<p class=note>{}</p>", escape(s)));
+    let sections = [
+        cards::cards(e),
+        curves(input, numbers)?,
+        scores(numbers, e.threshold.as_ref().map(|t| t.value))?,
+        class_table(input),
+        panels::section(input)?,
+        training(input)?,
+        configuration(input),
+        score_table(&input.images),
+    ];
+    Ok(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <header><div><span class=eyebrow>Ganomede evaluation</span><h1>{title}</h1>{summary}\
+         <ul class=facts>{facts}</ul>{note}</div></header>\n<main>\n{body}\n\
+         <footer>Every number on this page is in <code>metrics.json</code> beside it. Oracle values pick their \
+         threshold by looking at the answers: they bound a detector and do not describe a deployed one.</footer>\n\
+         </main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+        title = escape(&input.title),
+        summary = cards::summary(e),
+        body = sections.join("\n"),
+    ))
+}
+
+fn curves(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError> {
+    let e = &input.evaluation;
+    let (Some(roc), Some(pr)) = (&numbers.roc, &numbers.precision_recall) else {
+        return Ok(
+            "<h2>Curves</h2><p class=note>Curves need both normal and anomalous labelled images.</p>".into()
+        );
+    };
+    let deployed = if e.threshold.is_some() {
+        key("dot", "anomalous-mark", "calibrated threshold")
+    } else {
+        String::new()
+    };
+    let figures = [
+        ("ROC curve", figures::roc(roc, e)?, "chance"),
+        ("Precision and recall", figures::precision_recall(pr, e)?, "no skill: the prevalence"),
+    ]
+    .map(|(name, svg, reference)| {
+        plot(
+            name,
+            &svg,
+            &[key("", "curve", &e.system), key("dash", "reference", reference), deployed.clone()].concat(),
+        )
+    });
+    Ok(format!("<h2>Curves</h2><div class=plots>{}</div>", figures.concat()))
+}
+
+fn scores(numbers: &Numbers, threshold: Option<f64>) -> Result<String, ReportError> {
+    if numbers.images.is_empty() {
+        return Ok(String::new());
+    }
+    let labelled = numbers.images.iter().any(|i| i.anomalous.is_some());
+    let mut keys = vec![key("", "normal", if labelled { "normal" } else { "unlabelled" })];
+    if numbers.histogram.anomalous.iter().any(|&n| n > 0) {
+        keys.push(key("", "anomalous-mark", "anomalous"));
+    }
+    if let Some(value) = threshold {
+        keys.push(key("dash", "muted", &format!("threshold {}", number(value))));
+    }
+    let keys = keys.concat();
+    Ok(format!(
+        "<h2>Scores</h2><div class=plots>{}{}</div>",
+        plot("Histogram", &figures::histogram(&numbers.histogram, threshold)?, &keys),
+        plot("Classes", &figures::box_plots(&numbers.box_plots, threshold)?, &keys),
+    ))
+}
+
+/// AUROC and score quartiles of each class.
+fn class_table(input: &ReportInput) -> String {
+    let boxes = BoxPlot::of_classes(&input.images);
+    if boxes.len() < 2 {
+        return String::new();
+    }
+    let auroc =
+        |class: &str| input.evaluation.classes.iter().find(|c| c.class == class).and_then(|c| c.auroc);
+    let row = |b: &BoxPlot| {
+        let numbers: String =
+            [b.q1, b.median, b.q3].iter().map(|v| format!("<td class=n>{}</td>", significant(*v))).collect();
+        format!(
+            "<tr><td class=id>{}</td><td>{}</td><td class=n>{}</td><td class=n>{}</td>{numbers}</tr>",
+            escape(&b.class),
+            truth(b.anomalous),
+            b.n,
+            rate(auroc(&b.class)),
+        )
+    };
+    format!(
+        "<h2>Classes</h2><div class=table><table class=sortable><thead><tr><th>class</th><th>truth</th>\
+         <th class=n>images</th><th class=n>AUROC against normal</th><th class=n>score, lower quartile</th>\
+         <th class=n>median</th><th class=n>upper quartile</th></tr></thead><tbody>{}</tbody></table></div>",
+        boxes.iter().map(row).collect::<String>()
+    )
+}
+
+fn training(input: &ReportInput) -> Result<String, ReportError> {
+    let mut html = String::new();
+    let losses: Result<String, ReportError> =
+        input.losses.iter().map(|l| Ok(plot(&l.name, &figures::loss(l)?, ""))).collect();
+    if !input.losses.is_empty() {
+        html += &format!("<h2>Training</h2><div class=\"plots small\">{}</div>", losses?);
+    }
+    if let Some(grid) = &input.samples {
+        html += &format!(
+            "<h2>Samples</h2><figure class=\"plot samples\">{}<figcaption>Images drawn by the generator from \
+             random latent vectors.</figcaption></figure>",
+            panels::inline_png(grid, "Grid of images drawn by the generator", 1440)?
+        );
+    }
+    Ok(html)
+}
+
+fn configuration(input: &ReportInput) -> String {
+    if input.configuration.is_empty() {
+        return String::new();
+    }
+    let row = |(name, value): &(String, String)| {
+        format!("<tr><th scope=row>{}</th><td>{}</td></tr>", escape(name), escape(value))
+    };
+    let rows: String = input.configuration.iter().map(row).collect();
+    format!("<h2>Configuration</h2><div class=\"table wrap\"><table><tbody>{rows}</tbody></table></div>")
+}
+
+fn score_table(images: &[ScoredImage]) -> String {
+    if images.is_empty() {
+        return String::new();
+    }
+    let mut order: Vec<&ScoredImage> = images.iter().collect();
+    order.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let cut = if images.len() > MAX_ROWS {
+        format!("<p class=note>The {MAX_ROWS} highest of {} scores; metrics.json has all.</p>", images.len())
+    } else {
+        String::new()
+    };
+    let row = |i: &ScoredImage| {
+        format!(
+            "<tr><td class=id>{}</td><td>{}</td><td>{}</td><td class=n data-v=\"{:e}\">{}</td>\
+             <td class=n>{}</td><td>{}</td></tr>",
+            escape(&i.id),
+            escape(&i.class),
+            truth(i.anomalous),
+            i.score,
+            significant(i.score),
+            rate(i.probability),
+            outcome(i.anomalous, i.verdict),
+        )
+    };
+    let rows: String = order.into_iter().take(MAX_ROWS).map(row).collect();
+    format!(
+        "<h2>All scores</h2>{cut}<div class=\"table tall\"><table class=sortable><thead><tr><th>image</th>\
+         <th>class</th><th>truth</th><th class=n aria-sort=descending>score</th><th class=n>probability</th>\
+         <th>verdict</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+}
+
+fn plot(name: &str, svg: &str, keys: &str) -> String {
+    let name = escape(name);
+    format!("<figure class=plot><h3>{name}</h3>{svg}<figcaption>{keys}</figcaption></figure>")
+}
+
+fn key(kind: &str, colour: &str, label: &str) -> String {
+    format!("<span class=\"key {kind}\" style=\"--colour:var(--{colour})\">{}</span>", escape(label))
+}
+
+/// A rate or area with three decimals.
+fn rate(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"))
+}
+
+fn truth(anomalous: Option<bool>) -> &'static str {
+    match anomalous {
+        Some(true) => "<span class=anomalous>anomalous</span>",
+        Some(false) => "<span class=normal>normal</span>",
+        None => "–",
+    }
+}
+
+/// The verdict, judged against the truth if there is one.
+fn outcome(anomalous: Option<bool>, verdict: Option<bool>) -> &'static str {
+    match (anomalous, verdict) {
+        (Some(true), Some(true)) => "<span class=\"verdict right\">✓ found</span>",
+        (Some(true), Some(false)) => "<span class=\"verdict wrong\">✗ missed</span>",
+        (Some(false), Some(true)) => "<span class=\"verdict wrong\">✗ false alarm</span>",
+        (Some(false), Some(false)) => "<span class=\"verdict right\">✓ passed</span>",
+        (None, Some(true)) => "<span class=verdict>flagged</span>",
+        (None, Some(false)) => "<span class=verdict>passed</span>",
+        (_, None) => "–",
+    }
+}
+
+/// Makes text safe inside elements and quoted attributes; control characters become visible.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\n' | '\t' => safe.push(' '),
+            // Control and text-direction characters could hide what a name really is.
+            c if c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}') => {
+                safe.push(char::REPLACEMENT_CHARACTER);
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}

@@ -1,0 +1,239 @@
+//! Line plots as SVG text: one frame and one look for every figure.
+//!
+//! Coordinates are twice the intended size, since the SVG backend rounds them to integers. The page restyles
+//! the colours below for dark mode by attribute selectors, so figures use these and no others.
+
+use super::ReportError;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::prelude::*;
+use std::ops::Range;
+
+/// Text and axes.
+pub(super) const INK: RGBColor = RGBColor(0x3A, 0x42, 0x4A);
+/// Grid lines.
+pub(super) const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE8);
+/// Reference lines: chance, threshold.
+pub(super) const REFERENCE: RGBColor = RGBColor(0x6E, 0x77, 0x81);
+/// Okabe and Ito's palette, told apart with any colour vision. First normal images, then anomalous ones.
+pub(super) const SERIES: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xD5, 0x5E, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xCC, 0x79, 0xA7),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x56, 0xB4, 0xE9),
+];
+
+const FONT: i32 = 34;
+const TICKS: usize = 5;
+/// Points kept of a curve: more than a screen resolves.
+const MAX_POINTS: usize = 1500;
+
+pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
+pub(super) type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// A linear axis with its own ticks: the backend's search for round numbers may not end on hostile ranges.
+pub(super) struct Axis {
+    range: Range<f64>,
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// The range, widened if it is too narrow to divide.
+    fn new(range: &Range<f64>, with_ticks: bool) -> Self {
+        let least = (range.start.abs().max(range.end.abs()) * 1e-6).max(1e-12);
+        let is_narrow = range.end - range.start < least;
+        let range = if is_narrow { range.start - least..range.end + least } else { range.clone() };
+        let ticks = if with_ticks { ticks(&range) } else { Vec::new() };
+        Self { range, ticks }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        let share = (value - self.range.start) / (self.range.end - self.range.start);
+        from + (share.clamp(-1.0, 2.0) * f64::from(to - from)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+/// A named line of a plot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// Points in drawing order; those that are not finite are left out.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The frame of a plot: size, axes, accessible name.
+pub(super) struct Frame<'a> {
+    pub size: (u32, u32),
+    /// Drawn above the plot; empty on the page, whose headings say it.
+    pub title: &'a str,
+    /// What a screen reader says.
+    pub alt: &'a str,
+    pub x: (&'a str, Range<f64>),
+    pub y: (&'a str, Range<f64>),
+    /// Room for the labels of the y axis.
+    pub left: u32,
+    pub y_ticks: bool,
+}
+
+impl Frame<'_> {
+    /// Draws axes and grid, then whatever `content` adds.
+    pub(super) fn draw(
+        &self,
+        content: impl for<'a, 'b> FnOnce(&mut Chart<'a, 'b>, &'a Canvas<'b>) -> DrawResult,
+    ) -> Result<String, ReportError> {
+        let mut svg = String::new();
+        let canvas = SVGBackend::with_string(&mut svg, self.size).into_drawing_area();
+        let draw = || {
+            let mut builder = ChartBuilder::on(&canvas);
+            if !self.title.is_empty() {
+                builder.caption(self.title, ("sans-serif", FONT + 6).into_font().color(&INK));
+            }
+            let mut chart = builder
+                .margin(12)
+                .margin_right(36)
+                .x_label_area_size(92)
+                .y_label_area_size(self.left)
+                .build_cartesian_2d(Axis::new(&self.x.1, true), Axis::new(&self.y.1, self.y_ticks))?;
+            let text = ("sans-serif", FONT).into_font().color(&INK);
+            chart
+                .configure_mesh()
+                .bold_line_style(GRID.stroke_width(2))
+                .light_line_style(TRANSPARENT)
+                .axis_style(INK.stroke_width(2))
+                .label_style(text.clone())
+                .axis_desc_style(text)
+                .x_label_formatter(&|v| number(*v))
+                .y_label_formatter(&|v| number(*v))
+                .x_desc(self.x.0)
+                .y_desc(self.y.0)
+                .draw()?;
+            content(&mut chart, &canvas)?;
+            canvas.present()
+        };
+        draw().map_err(|e| ReportError::Picture(e.to_string()))?;
+        drop(canvas);
+        let label = format!("<svg role=\"img\" aria-label=\"{}\" ", super::html::escape(self.alt));
+        Ok(svg.replacen("<svg ", &label, 1))
+    }
+}
+
+/// Plots named lines against each other, with a legend if there are several.
+///
+/// Returns a stand-alone SVG document. Points that are not finite are left out, and long lines thinned to
+/// what a screen resolves.
+pub fn line_plot_svg(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    series: &[Series],
+) -> Result<String, ReportError> {
+    let lines: Vec<Vec<(f64, f64)>> = series.iter().map(|s| thinned(&s.points)).collect();
+    let frame = Frame {
+        size: (1200, 720),
+        title,
+        alt: title,
+        x: (x_label, range(lines.iter().flatten().map(|p| p.0))),
+        y: (y_label, range(lines.iter().flatten().map(|p| p.1))),
+        left: 150,
+        y_ticks: true,
+    };
+    frame.draw(|chart, _| {
+        for (i, (series, line)) in series.iter().zip(&lines).enumerate() {
+            let style = SERIES[i % SERIES.len()].stroke_width(4);
+            chart
+                .draw_series(LineSeries::new(line.iter().copied(), style))?
+                .label(&series.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 40, y)], style));
+        }
+        if series.len() > 1 {
+            chart
+                .configure_series_labels()
+                .label_font(("sans-serif", FONT).into_font().color(&INK))
+                .legend_area_size(50)
+                .position(SeriesLabelPosition::UpperRight)
+                .draw()?;
+        }
+        Ok(())
+    })
+}
+
+/// A dashed line through the points.
+pub(super) fn dashed(chart: &mut Chart, points: [(f64, f64); 2], colour: RGBColor) -> DrawResult {
+    chart.draw_series(DashedLineSeries::new(points, 14, 10, colour.stroke_width(3)))?;
+    Ok(())
+}
+
+/// The finite points of a line; of a long one the mean of each of equally long stretches.
+pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let finite: Vec<(f64, f64)> =
+        points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
+    if finite.len() <= MAX_POINTS {
+        return finite;
+    }
+    let mean = |stretch: &[(f64, f64)]| {
+        let n = stretch.len() as f64;
+        (stretch.iter().map(|p| p.0 / n).sum(), stretch.iter().map(|p| p.1 / n).sum())
+    };
+    finite.chunks(finite.len().div_ceil(MAX_POINTS)).map(mean).collect()
+}
+
+/// The range of finite values, clipped where its width would overflow; `0..1` if there are none.
+pub(super) fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (lo, hi) = values
+        .filter(|v| v.is_finite())
+        .map(|v| v.clamp(-1e300, 1e300))
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
+    if lo <= hi { lo..hi } else { 0.0..1.0 }
+}
+
+/// About five round numbers inside the range: multiples of 1, 2 or 5 times a power of ten.
+fn ticks(range: &Range<f64>) -> Vec<f64> {
+    let rough = (range.end - range.start) / TICKS as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999);
+    let step = step.unwrap_or(rough);
+    let first = (range.start / step - 1e-9).ceil();
+    (0..=2 * TICKS)
+        .map(|i| (first + i as f64) * step)
+        .take_while(|t| *t <= range.end + 1e-9 * step)
+        .map(|t| if t.abs() < 1e-9 * step { 0.0 } else { t })
+        .collect()
+}
+
+/// A number for people: four significant digits, no trailing zeros; `–` if not finite.
+pub(super) fn number(value: f64) -> String {
+    let text = significant(value);
+    if text.contains('e') || !text.contains('.') {
+        return text;
+    }
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Four significant digits, trailing zeros kept so that columns line up; `–` if not finite.
+pub(super) fn significant(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() {
+        return "–".to_owned();
+    }
+    if size != 0.0 && !(1e-3..1e6).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let digits = if size >= 1.0 { 3 - size.log10().floor() as i32 } else { 4 }.max(0) as usize;
+    format!("{value:.digits$}")
+}

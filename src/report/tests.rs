@@ -1,0 +1,347 @@
+use super::*;
+use crate::eval::{EvaluationInput, PixelMap, Threshold};
+use image::Rgb;
+
+/// A small evaluation of 40 images in three classes with names from `name`.
+fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {
+    let classes = ["good", "crack", "hole"];
+    let images: Vec<ScoredImage> = (0..40)
+        .map(|i| {
+            let class = if i < 20 { 0 } else { 1 + i % 2 };
+            let score = ((i * 7) % 20) as f64 / 10.0 + 0.4 * class as f64;
+            ScoredImage {
+                id: name(i, classes[class]),
+                class: name(100 + class, classes[class]),
+                anomalous: Some(class > 0),
+                score,
+                probability: Some(score / 4.0),
+                verdict: Some(score >= 1.5),
+            }
+        })
+        .collect();
+    let scores: Vec<f64> = images.iter().map(|i| i.score).collect();
+    let truths: Vec<bool> = images.iter().map(|i| i.anomalous == Some(true)).collect();
+    let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
+    let (map, mask) = ([0.1, 0.9, 0.3, 0.2], [false, true, false, false]);
+    let evaluation = Evaluation::new(&EvaluationInput {
+        system: &name(200, "anogan"),
+        device: "cpu",
+        scores: &scores,
+        truths: &truths,
+        classes: &classes,
+        pixels: &[PixelMap { height: 2, width: 2, map: &map, mask: &mask }],
+        threshold: Some(Threshold { value: 1.5, source: name(201, "held-out normals") }),
+        seconds_per_image: 0.02,
+        sub_sample: Some(name(202, "all")),
+        seed: 3,
+    })
+    .unwrap();
+    let panel = |i: usize| Panel {
+        id: images[i].id.clone(),
+        class: images[i].class.clone(),
+        score: images[i].score,
+        channels: 3,
+        height: 2,
+        width: 2,
+        query: (0..12).map(|v| v as f32 / 6.0 - 1.0).collect(),
+        reconstruction: i.is_multiple_of(2).then(|| vec![0.0; 12]),
+        map: map.to_vec(),
+        mask: Some(mask.to_vec()),
+    };
+    ReportInput {
+        title: name(203, "Test"),
+        data: name(204, "synthetic"),
+        configuration: vec![(name(205, "size"), name(206, "32"))],
+        panels: select_panels(&images, 2).into_iter().map(panel).collect(),
+        losses: vec![LossCurve {
+            name: name(207, "generator"),
+            steps: (0..5000).collect(),
+            values: (0..5000).map(|s| 1.0 / (1.0 + s as f32)).collect(),
+        }],
+        samples: Some(image_grid(&[0.5; 16], 4, 1, 2, 2).unwrap()),
+        evaluation,
+        images,
+    }
+}
+
+fn plain(_: usize, name: &str) -> String {
+    name.to_owned()
+}
+
+fn page_of(input: &ReportInput) -> String {
+    html::page(input, &Numbers::new(input).unwrap()).unwrap()
+}
+
+/// Walks the tags of a page: every one closes, in order, and nothing is fetched; returns the text between them.
+fn assert_well_formed(page: &str) -> String {
+    let (mut open, mut text, mut rest) = (Vec::new(), String::new(), page);
+    while let Some(start) = rest.find('<') {
+        text += &rest[..start];
+        // A quoted `>` belongs to its attribute.
+        let mut is_quoted = false;
+        let end = rest[start..].find(|c| {
+            is_quoted ^= c == '"';
+            c == '>' && !is_quoted
+        });
+        let tag = &rest[start + 1..start + end.expect("tag ends")];
+        rest = &rest[start + tag.len() + 2..];
+        let name = tag.split([' ', '\n', '/']).find(|n| !n.is_empty()).unwrap();
+        if tag.starts_with('!') || tag.ends_with('/') || ["meta", "img", "link", "br"].contains(&name) {
+            continue;
+        }
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "closing tag of {name}");
+        } else {
+            open.push(name);
+            if name == "style" || name == "script" {
+                let end = rest.find(&format!("</{name}>")).expect("raw text ends");
+                rest = &rest[end..];
+            }
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    for external in ["http:", "https:", "src=\"/", "url(", "@import", "<link", "<iframe"] {
+        assert!(!outside.contains(external), "{external}");
+    }
+    text
+}
+
+#[test]
+fn the_page_is_complete_and_self_contained() {
+    let input = input(plain);
+    let page = page_of(&input);
+    let text = assert_well_formed(&page);
+    for part in
+        ["AUROC", "AUPR", "no skill", "oracle", "precision", "AUPRO", "ROC curve", "generator", "false alarm"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    for bad in ["NaN", "inf ", "infinity"] {
+        assert!(!text.contains(bad), "{bad}");
+    }
+    // 2 curves, histogram, box plot, loss; 12 panels of query, map, overlay and truth, half with a reconstruction.
+    assert_eq!(page.matches("<svg ").count(), 5);
+    let reconstructions = input.panels.iter().filter(|p| p.reconstruction.is_some()).count();
+    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 4 * 12 + reconstructions + 1);
+    assert_eq!(page.matches("<img ").count(), page.matches("<img alt=\"").count());
+    assert_eq!(page.matches("<td class=id>").count(), 40 + 3);
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let hostile = |i: usize, name: &str| {
+        format!("<script>alert({i})</script>\"'><img src=x onerror=alert(1)>&amp;\u{202E}\u{7}]]>{name}")
+    };
+    let page = page_of(&input(hostile));
+    assert_well_formed(&page);
+    assert_eq!(page.matches("<script").count(), 1);
+    assert!(!page.contains("<img src=x") && page.contains("&lt;script&gt;alert(3)"));
+    assert!(!page.contains('\u{202E}') && !page.contains('\u{7}'));
+}
+
+#[test]
+fn reports_of_little_or_odd_data_hold_together() {
+    let nothing = Evaluation::new(&EvaluationInput::default()).unwrap();
+    let empty = ReportInput {
+        title: String::new(),
+        data: String::new(),
+        configuration: Vec::new(),
+        evaluation: nothing,
+        images: Vec::new(),
+        panels: Vec::new(),
+        losses: Vec::new(),
+        samples: None,
+    };
+    assert!(!assert_well_formed(&page_of(&empty)).contains("NaN"));
+
+    let unlabelled = |score: f64| ScoredImage {
+        id: "a".into(),
+        class: String::new(),
+        anomalous: None,
+        score,
+        probability: None,
+        verdict: None,
+    };
+    for scores in [vec![0.0], vec![5.0; 3], vec![-1e308, 1e308], vec![1e-320, 0.0], vec![1e16, 1e16 + 2.0]] {
+        let images = scores.into_iter().map(unlabelled).collect();
+        let text = assert_well_formed(&page_of(&ReportInput { images, ..empty.clone() }));
+        assert!(!text.contains("NaN"), "{text}");
+    }
+    // A diverged loss is drawn as far as it goes.
+    let losses = [vec![1.0, f32::NAN, f32::INFINITY], vec![f32::NAN; 3]].map(|values| LossCurve {
+        name: "critic".into(),
+        steps: vec![0, 1, 2],
+        values,
+    });
+    let diverged = ReportInput { losses: losses.to_vec(), ..empty };
+    assert!(!assert_well_formed(&page_of(&diverged)).contains("NaN"));
+}
+
+#[test]
+fn numbers_that_cannot_be_shown_are_refused_by_name() {
+    let mut bad = input(plain);
+    bad.images[3].score = f64::NAN;
+    let folder = tempfile::tempdir().unwrap();
+    let error = write_report(folder.path(), &bad).unwrap_err();
+    assert!(matches!(&error, ReportError::NotFinite { what: "score", id, .. } if id == "good"), "{error}");
+    let mut bad = input(plain);
+    bad.panels[0].map.pop();
+    let error = write_report(folder.path(), &bad).unwrap_err();
+    assert!(matches!(&error, ReportError::Shape { got: 3, shape, .. } if shape == &[2, 2]), "{error}");
+    let mut bad = input(plain);
+    bad.losses[0].steps.pop();
+    let error = write_report(folder.path(), &bad).unwrap_err();
+    assert!(matches!(error, ReportError::Loss { steps: 4999, values: 5000, .. }));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing half-written");
+}
+
+#[test]
+fn metrics_json_extends_the_document_of_eval() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = input(plain);
+    let [html, json] = write_report(&folder.path().join("new/report"), &input).unwrap();
+    assert!(std::fs::read_to_string(html).unwrap().ends_with("</html>\n"));
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let evaluation = serde_json::to_value(&input.evaluation).unwrap();
+    for (field, value) in evaluation.as_object().unwrap() {
+        assert_eq!(&json[field], value, "{field}");
+    }
+    assert_eq!(json["images"].as_array().unwrap().len(), 40);
+    assert_eq!(json["losses"][0]["values"].as_array().unwrap().len(), 5000);
+    assert_eq!(json["box_plots"][0]["n"], 20);
+    let counts =
+        |class: &str| json["histogram"][class].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).sum();
+    assert_eq!((counts("normal"), counts("anomalous")), (20u64, 20u64));
+    let last = json["roc"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["fpr"], &last["tpr"]), (&1.0.into(), &1.0.into()));
+}
+
+#[test]
+fn a_failed_write_leaves_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    write_atomic(&file, b"old").unwrap();
+    write_atomic(&file, b"new").unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    // A file is no folder, for any user; nor is a folder a file that can be replaced.
+    let inside = file.join("report.html");
+    let error = write_atomic(&inside, b"x").unwrap_err();
+    assert!(matches!(&error, ReportError::Write { path, .. } if *path == inside), "{error}");
+    assert!(matches!(write_report(&file, &input(plain)), Err(ReportError::Write { .. })));
+    let occupied = folder.path().join("occupied");
+    std::fs::create_dir(&occupied).unwrap();
+    assert!(matches!(write_atomic(&occupied, b"x"), Err(ReportError::Write { .. })));
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["file", "occupied"], "no temporary file stays behind");
+    assert_eq!(std::fs::read(&file).unwrap(), b"new");
+}
+
+#[test]
+fn panels_are_the_extremes_of_each_class() {
+    let image = |class: &str, anomalous, score| ScoredImage {
+        id: String::new(),
+        class: class.into(),
+        anomalous: Some(anomalous),
+        score,
+        probability: None,
+        verdict: None,
+    };
+    let mut images: Vec<ScoredImage> = (0..5).map(|i| image("crack", true, f64::from(i))).collect();
+    images.extend([image("good", false, 9.0), image("good", false, 1.0), image("hole", true, 2.0)]);
+    assert_eq!(select_panels(&images, 1), [5, 6, 4, 0, 7]);
+    assert_eq!(select_panels(&images, 2), [5, 6, 4, 3, 1, 0, 7]);
+    assert_eq!(select_panels(&images, 3), [5, 6, 4, 3, 2, 1, 0, 7]);
+    assert!(select_panels(&images, 0).is_empty() && select_panels(&[], 3).is_empty());
+}
+
+#[test]
+fn box_plots_are_tukeys() {
+    let scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 100.0];
+    let images: Vec<ScoredImage> = scores
+        .iter()
+        .map(|&score| ScoredImage {
+            id: String::new(),
+            class: "good".into(),
+            anomalous: Some(false),
+            score,
+            probability: None,
+            verdict: None,
+        })
+        .collect();
+    let b = &BoxPlot::of_classes(&images)[0];
+    assert_eq!((b.q1, b.median, b.q3), (3.0, 5.0, 7.0));
+    assert_eq!((b.whisker_low, b.whisker_high, b.outliers.as_slice()), (1.0, 8.0, &[100.0][..]));
+}
+
+#[test]
+fn pictures_map_values_to_colours() {
+    let gray = picture(&[-1.0, 0.0, 1.0, 9.0, f32::NAN, -9.0], 1, 2, 3).unwrap();
+    assert_eq!(gray.pixels().map(|p| p.0[0]).collect::<Vec<_>>(), [0, 128, 255, 255, 0, 0]);
+    let rgb = picture(&[-1.0, 0.0, 1.0], 3, 1, 1).unwrap();
+    assert_eq!(rgb.get_pixel(0, 0), &Rgb([0, 128, 255]));
+    // A signal of two channels becomes two strips.
+    assert_eq!(picture(&[0.0; 10], 2, 1, 5).unwrap().dimensions(), (5, 2));
+
+    let grid = image_grid(&[1.0, -1.0, 0.0], 3, 1, 1, 2).unwrap();
+    assert_eq!(grid.dimensions(), (4, 4));
+    assert_eq!([(0, 0), (3, 0), (0, 3)].map(|(x, y)| grid.get_pixel(x, y).0[0]), [255, 0, 128]);
+    let strip = filmstrip(&[gray.clone(), rgb]).unwrap();
+    assert_eq!(strip.dimensions(), (3 + 2 + 3, 2));
+
+    let heat = heat_map(&[0.0, 0.5, 1.0, 2.0, f32::NAN], 1, 5, 1.0).unwrap();
+    let luminance: Vec<u32> = heat.pixels().map(|p| p.0.iter().map(|&c| u32::from(c)).sum()).collect();
+    assert!(luminance[0] < luminance[1] && luminance[1] < luminance[2]);
+    assert_eq!((luminance[2], luminance[0]), (luminance[3], luminance[4]));
+    let drawn = overlay(&[0.0, 0.0], 1, &[0.0, 1.0], 1, 2, 1.0).unwrap();
+    assert_eq!(drawn.get_pixel(0, 0), &Rgb([128; 3]));
+    assert_ne!(drawn.get_pixel(1, 0), &Rgb([128; 3]));
+    let truth = truth_overlay(&[0.0, 0.0], 1, &[true, false], 1, 2).unwrap();
+    assert_ne!(truth.get_pixel(0, 0), truth.get_pixel(1, 0));
+}
+
+#[test]
+fn pictures_refuse_lengths_that_do_not_fit() {
+    let refused =
+        |result: Result<RgbImage, ReportError>| assert!(matches!(result, Err(ReportError::Shape { .. })));
+    refused(picture(&[0.0; 3], 1, 2, 2));
+    refused(picture(&[], 0, 2, 2));
+    refused(picture(&[], usize::MAX, usize::MAX, 2));
+    refused(image_grid(&[0.0; 4], 1, 1, 2, 0));
+    refused(image_grid(&[], 0, 1, 2, 4));
+    refused(heat_map(&[0.0; 4], 2, 3, 1.0));
+    refused(overlay(&[0.0; 4], 1, &[0.0; 3], 2, 2, 1.0));
+    refused(truth_overlay(&[0.0; 4], 1, &[true; 5], 2, 2));
+    refused(filmstrip(&[]));
+}
+
+#[test]
+fn saved_pngs_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("grid.png");
+    let grid = image_grid(&[0.25; 12], 3, 1, 2, 3).unwrap();
+    save_png_atomic(&path, &grid).unwrap();
+    assert_eq!(image::open(&path).unwrap().into_rgb8(), grid);
+}
+
+#[test]
+fn line_plots_stand_alone() {
+    let series = ["a <b>", "c"].map(|name| Series {
+        name: name.into(),
+        points: (0..9000).map(|i| (f64::from(i), f64::from(i % 7))).chain([(f64::NAN, 1.0)]).collect(),
+    });
+    let svg = line_plot_svg("loss & \"more\"", "step", "loss", &series).unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.contains("a &lt;b&gt;") && svg.contains("aria-label=\"loss &amp; &quot;more&quot;\""));
+    assert!(!svg.contains("NaN") && svg.len() < 60_000, "{} bytes", svg.len());
+    assert_well_formed(&line_plot_svg("", "", "", &[]).unwrap());
+}
+
+#[test]
+fn numbers_read_well() {
+    let cases = [0.0, 0.5, 1.0 / 3.0, 12.0, 123.456, -2.25, 99999.6, 1e6, 1.5e-7, f64::NAN];
+    let expected = ["0", "0.5", "0.3333", "12", "123.5", "-2.25", "100000", "1.00e6", "1.50e-7", "–"];
+    assert_eq!(cases.map(plot::number), expected);
+}

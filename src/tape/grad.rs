@@ -1,0 +1,253 @@
+//! Reverse-mode differentiation. Every VJP is written in operations of the tape, so the gradient of a gradient is
+//! just [`Tape::grad`] again.
+
+use ganomede_kernels::conv::{Face, Geometry};
+use ganomede_kernels::expr::{Binary, Unary};
+use ganomede_kernels::pool::{self, MaxPool};
+
+use super::{Node, NodeId, Op, Tape, Tensor};
+
+impl Tape {
+    /// Gradients of a scalar with respect to `wrt`; zeros for what it does not depend on.
+    pub fn grad<'t>(&'t self, loss: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
+        if loss.len() != 1 {
+            let what = format!("the loss has shape {:?}; reduce it to one element first", loss.shape());
+            return wrt.iter().map(|w| self.poison("grad", what.clone(), &w.shape())).collect();
+        }
+        let seed = self.full(1.0, &loss.shape());
+        self.vjp(loss, seed, wrt)
+    }
+
+    /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`.
+    pub fn vjp<'t>(&'t self, y: Tensor<'t>, cotangent: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
+        let relevant = self.between(y.id, wrt);
+        let mut cotangents: Vec<Option<Tensor<'t>>> = vec![None; y.id + 1];
+        cotangents[y.id] = Some(cotangent);
+        for id in (0..=y.id).rev() {
+            let (true, Some(g)) = (relevant[id], cotangents[id]) else { continue };
+            let node = self.get(id);
+            let _scope = self.gradient_scope(&node.scope);
+            for (&input, contribution) in node.inputs.iter().zip(self.node_vjp(id, &node, g, &relevant)) {
+                if let Some(c) = contribution {
+                    cotangents[input] = Some(cotangents[input].map_or(c, |sum| sum + c));
+                }
+            }
+        }
+        wrt.iter()
+            .map(|w| cotangents.get(w.id).copied().flatten().unwrap_or_else(|| self.full(0.0, &w.shape())))
+            .collect()
+    }
+
+    /// Nodes on a path from `wrt` to `y`: the only ones whose cotangents matter.
+    fn between(&self, y: NodeId, wrt: &[Tensor<'_>]) -> Vec<bool> {
+        let inner = self.inner.borrow();
+        let nodes = &inner.graph.nodes[..=y];
+        let mut depends = vec![false; nodes.len()];
+        for w in wrt.iter().filter(|w| w.id <= y) {
+            depends[w.id] = true;
+        }
+        for (id, node) in nodes.iter().enumerate() {
+            depends[id] |= !matches!(node.op, Op::StopGradient) && node.inputs.iter().any(|&i| depends[i]);
+        }
+        depends
+    }
+
+    /// Gradient launches carry the name of the layer they belong to, marked.
+    fn gradient_scope(&self, scope: &str) -> super::ScopeGuard<'_> {
+        let mut inner = self.inner.borrow_mut();
+        let depth = inner.scopes.len();
+        let name = if scope.starts_with('∇') { scope.to_owned() } else { format!("∇{scope}") };
+        // The scope of the forward node replaces, not extends, the current one.
+        inner.scopes.push(name.clone());
+        inner.scope = Some(name.into());
+        debug_assert!(inner.scopes.len() == depth + 1);
+        super::ScopeGuard(self)
+    }
+
+    /// Cotangent of each input of a node, `None` where there is none.
+    fn node_vjp<'t>(
+        &'t self,
+        id: NodeId,
+        node: &Node,
+        g: Tensor<'t>,
+        relevant: &[bool],
+    ) -> Vec<Option<Tensor<'t>>> {
+        let at = |id: NodeId| Tensor { tape: self, id };
+        let y = at(id);
+        let input = |i: usize| at(node.inputs[i]);
+        let wanted = |i: usize| relevant[node.inputs[i]];
+        match &node.op {
+            Op::Input(_) | Op::State(_) | Op::Const(_) | Op::StopGradient | Op::Random(..) => {
+                vec![None; node.inputs.len()]
+            }
+            Op::Unary(op) => vec![unary_vjp(*op, input(0), y, g)],
+            Op::Binary(op) => {
+                let (a, b) = (input(0), input(1));
+                let (da, db) = binary_vjp(*op, a, b, y, g, [wanted(0), wanted(1)]);
+                vec![da, db]
+            }
+            Op::Broadcast => {
+                let from = input(0).shape();
+                if from.is_empty() {
+                    return vec![Some(g.sum_all())];
+                }
+                let axes: Vec<_> = (0..from.len()).filter(|&d| from[d] != node.shape[d]).collect();
+                vec![Some(g.sum(&axes))]
+            }
+            Op::Reshape => vec![Some(g.reshape(&input(0).shape()))],
+            Op::Permute(order) => {
+                let mut inverse = vec![0; order.len()];
+                for (i, &o) in order.iter().enumerate() {
+                    inverse[o] = i;
+                }
+                vec![Some(g.permute(&inverse))]
+            }
+            Op::Slice { start, step } => vec![Some(g.embed(start, step, &input(0).shape()))],
+            Op::Embed { start, step } => {
+                let from = input(0).shape();
+                let end: Vec<_> = (0..from.len()).map(|d| start[d] + (from[d] - 1) * step[d] + 1).collect();
+                vec![Some(g.slice(start, &end, step))]
+            }
+            Op::Concat(axis) => {
+                let mut start = 0;
+                (0..node.inputs.len())
+                    .map(|i| {
+                        let len = input(i).shape()[*axis];
+                        start += len;
+                        wanted(i).then(|| g.narrow(*axis, start - len, len))
+                    })
+                    .collect()
+            }
+            Op::Sum { scale, .. } => vec![Some(g.affine(scale.0, 0.0).broadcast_to(&input(0).shape()))],
+            Op::Max { axes } => {
+                let x = input(0);
+                let shape = x.shape();
+                let mask = x.equal(y.broadcast_to(&shape));
+                vec![Some(mask * (g / mask.sum(axes)).broadcast_to(&shape))]
+            }
+            Op::Variance { axes } => {
+                let x = input(0);
+                let count = x.len() / y.len();
+                let centred = x - x.mean(axes);
+                vec![Some(centred * g.affine(2.0 / count as f32, 0.0))]
+            }
+            Op::Conv(face, geometry) => {
+                self.conv_vjp(*face, *geometry, input(0), input(1), g, [wanted(0), wanted(1)])
+            }
+            Op::MatMul { trans_a, trans_b } => {
+                let (a, b) = (input(0), input(1));
+                let da = wanted(0).then(|| {
+                    let da = if *trans_a {
+                        b.matmul_with(g, *trans_b, true)
+                    } else {
+                        g.matmul_with(b, false, !trans_b)
+                    };
+                    unbatch(da, a.rank())
+                });
+                let db = wanted(1).then(|| {
+                    let db = if *trans_b {
+                        g.matmul_with(a, true, *trans_a)
+                    } else {
+                        a.matmul_with(g, !trans_a, false)
+                    };
+                    unbatch(db, b.rank())
+                });
+                vec![da, db]
+            }
+            Op::MaxPool(p) => self.max_pool_vjp(p, input, g),
+        }
+    }
+
+    /// Each face's VJP is the other two faces of the same trilinear form.
+    fn conv_vjp<'t>(
+        &'t self,
+        face: Face,
+        geometry: Geometry,
+        a: Tensor<'t>,
+        b: Tensor<'t>,
+        g: Tensor<'t>,
+        wanted: [bool; 2],
+    ) -> Vec<Option<Tensor<'t>>> {
+        let conv = |face, p, q| Some(self.conv(face, geometry, p, q));
+        let (da, db) = match face {
+            // a = x, b = w, g = dy
+            Face::Conv => {
+                (wanted[0].then(|| conv(Face::Transpose, g, b)), wanted[1].then(|| conv(Face::Weight, a, g)))
+            }
+            // a = y, b = w, g = dx
+            Face::Transpose => {
+                (wanted[0].then(|| conv(Face::Conv, g, b)), wanted[1].then(|| conv(Face::Weight, g, a)))
+            }
+            // a = x, b = y, g = dw
+            Face::Weight => {
+                (wanted[0].then(|| conv(Face::Transpose, b, g)), wanted[1].then(|| conv(Face::Conv, a, g)))
+            }
+        };
+        vec![da.flatten(), db.flatten()]
+    }
+
+    /// Gather and scatter by fixed indices are each other's adjoint.
+    fn max_pool_vjp<'t>(
+        &'t self,
+        p: &MaxPool,
+        input: impl Fn(usize) -> Tensor<'t>,
+        g: Tensor<'t>,
+    ) -> Vec<Option<Tensor<'t>>> {
+        let face = match p.face {
+            pool::Face::Indices => return vec![None],
+            pool::Face::Gather => pool::Face::Scatter,
+            pool::Face::Scatter => pool::Face::Gather,
+        };
+        let op = Op::MaxPool(MaxPool { face, ..*p });
+        vec![Some(self.node(op, vec![g.id, input(1).id], input(0).shape())), None]
+    }
+}
+
+/// Sums the batch dimension away where the operand had none.
+fn unbatch(gradient: Tensor<'_>, rank: usize) -> Tensor<'_> {
+    let shape = gradient.shape();
+    if shape.len() == 3 && rank == 2 { gradient.sum(&[0]).reshape(&shape[1..]) } else { gradient }
+}
+
+fn unary_vjp<'t>(op: Unary, x: Tensor<'t>, y: Tensor<'t>, g: Tensor<'t>) -> Option<Tensor<'t>> {
+    Some(match op {
+        Unary::Neg => -g,
+        Unary::Recip => -(g * y.square()),
+        Unary::Exp => g * y,
+        Unary::Log => g / x,
+        Unary::Sqrt => g.affine(0.5, 0.0) / y,
+        Unary::Abs => g * x.sign(),
+        Unary::Sign | Unary::Step | Unary::LeakyMask(_) | Unary::ClampMask(..) => return None,
+        Unary::Square => g * x.affine(2.0, 0.0),
+        // Masks read the output where it has the input's sign: the input need not be kept.
+        Unary::Relu => g * y.step(),
+        Unary::LeakyRelu(s) => g * (if s.0 > 0.0 { y } else { x }).leaky_mask(s.0),
+        Unary::Tanh => g * (1.0 - y.square()),
+        Unary::Sigmoid => g * (y - y.square()),
+        Unary::Softplus => g * x.sigmoid(),
+        Unary::Affine(scale, _) => g.affine(scale.0, 0.0),
+        Unary::Clamp(low, high) => g * x.clamp_mask(low, high),
+    })
+}
+
+fn binary_vjp<'t>(
+    op: Binary,
+    a: Tensor<'t>,
+    b: Tensor<'t>,
+    y: Tensor<'t>,
+    g: Tensor<'t>,
+    wanted: [bool; 2],
+) -> (Option<Tensor<'t>>, Option<Tensor<'t>>) {
+    // Ties of max and min share the gradient.
+    let pick = |above: Tensor<'t>| g * (above + a.equal(b).affine(0.5, 0.0));
+    let (da, db): (Box<dyn Fn() -> Tensor<'t>>, Box<dyn Fn() -> Tensor<'t>>) = match op {
+        Binary::Add => (Box::new(|| g), Box::new(|| g)),
+        Binary::Sub => (Box::new(|| g), Box::new(|| -g)),
+        Binary::Mul => (Box::new(|| g * b), Box::new(|| g * a)),
+        Binary::Div => (Box::new(|| g / b), Box::new(|| -(g * y / b))),
+        Binary::Max => (Box::new(|| pick(a.greater(b))), Box::new(|| pick(b.greater(a)))),
+        Binary::Min => (Box::new(|| pick(b.greater(a))), Box::new(|| pick(a.greater(b)))),
+        Binary::Greater | Binary::Equal => return (None, None),
+    };
+    (wanted[0].then(da), wanted[1].then(db))
+}

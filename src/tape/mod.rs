@@ -1,0 +1,321 @@
+//! The tape: symbolic tensors with static shapes, recorded once, differentiated and compiled.
+//!
+//! A [`Tensor`] is a handle to a node; operations append nodes and check shapes as they go. The first shape error is
+//! kept by the tape and returned by [`Tape::finish`], so that model code reads like its paper, with no `?` between
+//! layers, and still no error is lost. Equal nodes are created once (common subexpressions vanish here).
+//!
+//! ```
+//! use ganomede::tape::Tape;
+//! let tape = Tape::new();
+//! let x = tape.input("x", &[2, 3]);
+//! let loss = x.square().sum_all();
+//! let dx = tape.grad(loss, &[x])[0];
+//! tape.output("dx", dx);
+//! let program = ganomede::program::compile(&tape.finish().unwrap());
+//! assert_eq!(program.unwrap().launches.len(), 1); // 2·x in one pass; the loss itself is dead code
+//! ```
+
+mod grad;
+mod ops;
+mod state;
+
+pub use ops::{ConvOptions, PoolOptions, RandomState};
+pub use state::{Initial, States, Variable};
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use ganomede_kernels::conv::{Face, Geometry};
+use ganomede_kernels::expr::{Binary, Num, Unary};
+use ganomede_kernels::pool::MaxPool;
+use ganomede_kernels::random::Distribution;
+
+use crate::program::StateId;
+
+/// Index of a node on its tape.
+pub type NodeId = usize;
+
+/// A shape rule that was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{op} at '{scope}': {what}")]
+pub struct TapeError {
+    /// Operation.
+    pub op: &'static str,
+    /// Layer that asked for it.
+    pub scope: String,
+    /// What does not fit, with the shapes.
+    pub what: String,
+}
+
+/// Operations of the tape. Every one has a VJP written in operations of the tape (`grad.rs`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Written by the host before each replay.
+    Input(String),
+    /// Value of a state at the start of a replay.
+    State(StateId),
+    /// A constant of shape `[]`.
+    Const(Num),
+    /// Element-wise function of one tensor.
+    Unary(Unary),
+    /// Element-wise function of two tensors of equal shape.
+    Binary(Binary),
+    /// Repeats dimensions of size 1 up to the node's shape.
+    Broadcast,
+    /// Same elements in another shape.
+    Reshape,
+    /// Same value, no gradient.
+    StopGradient,
+    /// Reorders dimensions: output dimension i is input dimension `0[i]`.
+    Permute(Vec<usize>),
+    /// Every `step`-th element from `start` along each dimension.
+    Slice {
+        /// First index of each dimension.
+        start: Vec<usize>,
+        /// Step of each dimension.
+        step: Vec<usize>,
+    },
+    /// Adjoint of `Slice`: places the elements in a zero tensor.
+    Embed {
+        /// First index of each dimension.
+        start: Vec<usize>,
+        /// Step of each dimension.
+        step: Vec<usize>,
+    },
+    /// Joins tensors along an axis.
+    Concat(usize),
+    /// `scale · Σ` over axes, which stay as size 1.
+    Sum {
+        /// Axes, ascending.
+        axes: Vec<usize>,
+        /// Factor, 1/n for a mean.
+        scale: Num,
+    },
+    /// Maximum over axes, which stay as size 1.
+    Max {
+        /// Axes, ascending.
+        axes: Vec<usize>,
+    },
+    /// Biased variance over axes, which stay as size 1.
+    Variance {
+        /// Axes, ascending.
+        axes: Vec<usize>,
+    },
+    /// One face of a convolution.
+    Conv(Face, Geometry),
+    /// Matrix product of the last two dimensions, `[batch, m, k] · [batch, k, n]`, batch optional for each operand.
+    MatMul {
+        /// First operand is stored `[k, m]`.
+        trans_a: bool,
+        /// Second operand is stored `[n, k]`.
+        trans_b: bool,
+    },
+    /// Max pooling face.
+    MaxPool(MaxPool),
+    /// Random numbers; inputs are the key and step states.
+    Random(Distribution, u32),
+}
+
+/// A node: operation, inputs, shape, and the layer it belongs to.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Operation.
+    pub op: Op,
+    /// Inputs, all earlier on the tape.
+    pub inputs: Vec<NodeId>,
+    /// Shape of the value.
+    pub shape: Vec<usize>,
+    /// Layer, for messages and profiles.
+    pub scope: Rc<str>,
+}
+
+/// Everything a compiler needs: nodes, and what must come out.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// Nodes in order of creation.
+    pub nodes: Vec<Node>,
+    /// Named outputs.
+    pub outputs: Vec<(String, NodeId)>,
+    /// New values of states, written when the replay ends.
+    pub assigns: BTreeMap<StateId, NodeId>,
+}
+
+#[derive(Default)]
+struct Inner {
+    graph: Graph,
+    seen: HashMap<(Op, Vec<NodeId>, Vec<usize>), NodeId>,
+    scopes: Vec<String>,
+    scope: Option<Rc<str>>,
+    streams: u32,
+    error: Option<TapeError>,
+}
+
+/// Records operations. Single-threaded: tensors borrow it.
+#[derive(Default)]
+pub struct Tape {
+    inner: RefCell<Inner>,
+}
+
+/// A handle to a value on a tape.
+#[derive(Clone, Copy)]
+pub struct Tensor<'t> {
+    pub(crate) tape: &'t Tape,
+    pub(crate) id: NodeId,
+}
+
+impl std::fmt::Debug for Tensor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "%{}{:?}", self.id, self.shape())
+    }
+}
+
+/// Leaves its scope when dropped.
+pub struct ScopeGuard<'t>(&'t Tape);
+
+impl Drop for ScopeGuard<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner.borrow_mut();
+        inner.scopes.pop();
+        inner.scope = None;
+    }
+}
+
+impl Tape {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names what follows, until the guard is dropped; scopes nest as `generator.conv1`.
+    pub fn scope(&self, name: impl Into<String>) -> ScopeGuard<'_> {
+        let mut inner = self.inner.borrow_mut();
+        inner.scopes.push(name.into());
+        inner.scope = None;
+        ScopeGuard(self)
+    }
+
+    /// A value that the host writes before each replay.
+    pub fn input(&self, name: &str, shape: &[usize]) -> Tensor<'_> {
+        self.node(Op::Input(name.to_owned()), vec![], shape.to_vec())
+    }
+
+    /// The current value of a state: what this tape assigned to it last, else its value at the start.
+    pub fn state(&self, variable: &Variable) -> Tensor<'_> {
+        let assigned = self.inner.borrow().graph.assigns.get(&variable.id).copied();
+        match assigned {
+            Some(id) => Tensor { tape: self, id },
+            None => self.node(Op::State(variable.id), vec![], variable.shape.clone()),
+        }
+    }
+
+    /// Gives a state a new value, seen by later reads on this tape and by the next replay.
+    pub fn assign(&self, variable: &Variable, value: Tensor<'_>) {
+        let shape = value.shape();
+        if shape != variable.shape {
+            self.fail("assign", format!("state of shape {:?} cannot hold {shape:?}", variable.shape));
+            return;
+        }
+        self.inner.borrow_mut().graph.assigns.insert(variable.id, value.id);
+    }
+
+    /// A constant scalar.
+    pub fn constant(&self, value: f32) -> Tensor<'_> {
+        self.node(Op::Const(Num(value)), vec![], vec![])
+    }
+
+    /// A constant of the given shape.
+    pub fn full(&self, value: f32, shape: &[usize]) -> Tensor<'_> {
+        self.constant(value).broadcast_to(shape)
+    }
+
+    /// Keeps a value for the host to read after a replay.
+    pub fn output(&self, name: &str, value: Tensor<'_>) {
+        self.inner.borrow_mut().graph.outputs.push((name.to_owned(), value.id));
+    }
+
+    /// The recorded graph.
+    ///
+    /// # Errors
+    /// The first shape rule that was broken while recording.
+    pub fn finish(&self) -> Result<Graph, TapeError> {
+        let inner = self.inner.borrow();
+        match &inner.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(inner.graph.clone()),
+        }
+    }
+
+    /// A stream number that no other random node of this tape has.
+    fn next_stream(&self) -> u32 {
+        let mut inner = self.inner.borrow_mut();
+        inner.streams += 1;
+        inner.streams - 1
+    }
+
+    /// Remembers the first broken rule.
+    fn fail(&self, op: &'static str, what: String) {
+        let scope = self.current_scope();
+        let error = TapeError { op, scope: scope.to_string(), what };
+        self.inner.borrow_mut().error.get_or_insert(error);
+    }
+
+    /// Records a broken rule and stands in a zero of the shape that the caller expects.
+    fn poison(&self, op: &'static str, what: String, shape: &[usize]) -> Tensor<'_> {
+        self.fail(op, what);
+        self.full(0.0, shape)
+    }
+
+    fn current_scope(&self) -> Rc<str> {
+        let mut inner = self.inner.borrow_mut();
+        match &inner.scope {
+            Some(scope) => scope.clone(),
+            None => {
+                let scope: Rc<str> = inner.scopes.join(".").into();
+                inner.scope = Some(scope.clone());
+                scope
+            }
+        }
+    }
+
+    /// Appends a node, or finds the equal one.
+    fn node(&self, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> Tensor<'_> {
+        let scope = self.current_scope();
+        let mut inner = self.inner.borrow_mut();
+        let key = (op, inputs, shape);
+        if let Some(&id) = inner.seen.get(&key) {
+            return Tensor { tape: self, id };
+        }
+        let id = inner.graph.nodes.len();
+        let (op, inputs, shape) = key.clone();
+        inner.graph.nodes.push(Node { op, inputs, shape, scope });
+        inner.seen.insert(key, id);
+        Tensor { tape: self, id }
+    }
+
+    fn get(&self, id: NodeId) -> Node {
+        self.inner.borrow().graph.nodes[id].clone()
+    }
+}
+
+impl Tensor<'_> {
+    /// Sizes of the dimensions.
+    pub fn shape(&self) -> Vec<usize> {
+        self.tape.inner.borrow().graph.nodes[self.id].shape.clone()
+    }
+
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.tape.inner.borrow().graph.nodes[self.id].shape.len()
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.tape.inner.borrow().graph.nodes[self.id].shape.iter().product()
+    }
+
+    /// Whether there are no elements; never true of a checked tape.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

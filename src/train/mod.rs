@@ -1,0 +1,210 @@
+//! Training: the loop, its checkpoints, and what stops it.
+
+mod history;
+mod trainer;
+
+pub use history::record;
+pub use trainer::{Trainer, check_resumable};
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::device::DeviceError;
+use crate::models::ConfigError;
+use crate::models::file::FileError;
+use crate::models::scorer::ScoreError;
+use crate::program::CompileError;
+use crate::report::ReportError;
+
+/// Why training cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting outside its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A program that does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A fault of the device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A checkpoint that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A checkpoint whose tensors do not fit, or a calibration that failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// A sample grid that cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// Training data that cannot be read.
+    #[error(transparent)]
+    Data(#[from] ganomede_datasets::DataError),
+    /// Fewer images than a batch.
+    #[error(
+        "the batch is {batch} but only {images} images are left for training; use --batch {images} or smaller, more \
+         images, or a smaller --val-fraction"
+    )]
+    BatchTooLarge {
+        /// Batch asked for.
+        batch: usize,
+        /// Images there.
+        images: usize,
+    },
+    /// A loss that is no number.
+    #[error(
+        "training diverged at step {step}: {loss} is {value}; the first layer whose values are not finite is \
+         '{layer}' ({kernel}). {checkpoint}. Lower --lr, or train with another --seed"
+    )]
+    NonFinite {
+        /// Step.
+        step: u64,
+        /// Loss.
+        loss: &'static str,
+        /// Its value.
+        value: f32,
+        /// Layer.
+        layer: String,
+        /// Kernel.
+        kernel: &'static str,
+        /// Where the last good checkpoint is, or that there is none.
+        checkpoint: String,
+    },
+    /// A checkpoint of another training.
+    #[error("'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings")]
+    Mismatch {
+        /// Checkpoint.
+        path: PathBuf,
+        /// Field that differs.
+        field: &'static str,
+        /// Value in the checkpoint.
+        found: String,
+        /// Value asked for.
+        asked: String,
+    },
+}
+
+/// When training ends; the first limit reached counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// Steps in all, those before a resume included.
+    pub steps: Option<u64>,
+    /// Passes over the data.
+    pub epochs: Option<u64>,
+    /// Wall time, time before a resume included.
+    pub minutes: Option<f64>,
+}
+
+/// How the loop behaves.
+#[derive(Debug, Clone)]
+pub struct LoopOptions {
+    /// When it ends.
+    pub limits: Limits,
+    /// Where checkpoints go.
+    pub checkpoint: PathBuf,
+    /// Steps between checkpoints, 0 for none but the last.
+    pub checkpoint_every: u64,
+    /// Folder of sample grids, one an epoch.
+    pub samples: Option<PathBuf>,
+}
+
+/// What the loop tells while it runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Tick<'a> {
+    /// Steps done.
+    pub step: u64,
+    /// Steps in an epoch.
+    pub steps_per_epoch: u64,
+    /// Steps at which the loop will end, where known.
+    pub total: Option<u64>,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Names and values of the last step's losses.
+    pub losses: &'a [(&'static str, f32)],
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A limit was reached.
+    Done,
+    /// The caller asked to stop; a checkpoint was saved.
+    Interrupted,
+}
+
+/// Batches of one epoch from a given batch on, each `batch · channels · size²` values.
+pub type Epoch = Box<dyn Iterator<Item = Result<Vec<f32>, ganomede_datasets::DataError>>>;
+
+/// Trains until a limit or until `tick` breaks. `epoch(e, b)` opens epoch e at batch b; what it yields must depend on
+/// (e, b) alone, so that a resumed training sees the same batches.
+///
+/// # Errors
+/// [`TrainError`]; whatever happens, the checkpoint on disk is whole and of finite weights.
+pub fn train(
+    trainer: &mut Trainer,
+    options: &LoopOptions,
+    epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
+    tick: &mut dyn FnMut(Tick<'_>) -> ControlFlow<()>,
+) -> Result<End, TrainError> {
+    let before = trainer.progress().seconds;
+    let started = Instant::now();
+    let mut saved = trainer.progress().steps;
+    let per_epoch = trainer.progress().steps_per_epoch.max(1);
+    let total = total_steps(&options.limits, per_epoch);
+    let time = options.limits.minutes.map(|m| Duration::from_secs_f64((m * 60.0 - before).max(0.0)));
+    loop {
+        let step = trainer.progress().steps;
+        let mut batches = epoch(step / per_epoch, step % per_epoch)?;
+        loop {
+            let step = trainer.progress().steps;
+            let out_of_time = time.is_some_and(|t| started.elapsed() >= t);
+            if total.is_some_and(|t| step >= t) || out_of_time {
+                save(trainer, options, &mut saved)?;
+                return Ok(End::Done);
+            }
+            let Some(images) = batches.next() else { break };
+            let losses = trainer.step(&images?)?;
+            trainer.set_seconds(before + started.elapsed().as_secs_f64());
+            if let Some(&(loss, value)) = losses.iter().find(|(_, v)| !v.is_finite()) {
+                return Err(trainer.diagnose(loss, value, &options.checkpoint, saved));
+            }
+            let step = step + 1;
+            let seconds = trainer.progress().seconds;
+            let news = Tick { step, steps_per_epoch: per_epoch, total, seconds, losses: &losses };
+            if tick(news).is_break() {
+                save(trainer, options, &mut saved)?;
+                return Ok(End::Interrupted);
+            }
+            if options.checkpoint_every > 0 && step.is_multiple_of(options.checkpoint_every) {
+                save(trainer, options, &mut saved)?;
+            }
+            let ends = total.is_some_and(|t| step >= t);
+            if let Some(folder) = &options.samples
+                && (step.is_multiple_of(per_epoch) || ends)
+            {
+                save_samples(trainer, folder, step)?;
+            }
+        }
+    }
+}
+
+fn total_steps(limits: &Limits, per_epoch: u64) -> Option<u64> {
+    let by_epochs = limits.epochs.map(|e| e.saturating_mul(per_epoch));
+    match (limits.steps, by_epochs) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(), TrainError> {
+    trainer.checkpoint()?.save(&options.checkpoint)?;
+    *saved = trainer.progress().steps;
+    Ok(())
+}
+
+fn save_samples(trainer: &mut Trainer, folder: &Path, step: u64) -> Result<(), TrainError> {
+    let grid = trainer.samples()?;
+    crate::report::save_png_atomic(&folder.join(format!("step-{step:07}.png")), &grid)?;
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! The compiler: random programs against a plain f64 interpreter of their graphs, state updates that a careless memory
+//! plan gets wrong, and what small graphs compile to, launch by launch.
+
+mod common;
+#[path = "common/interpreter.rs"]
+mod interpreter;
+
+use std::collections::BTreeMap;
+
+use common::{load, numbers, program, write};
+use ganomede::device::Device;
+use ganomede::program::{Program, Role, compile};
+use ganomede::tape::{ConvOptions, Graph, Initial, PoolOptions, States, Tape, Tensor, Variable};
+use ganomede_kernels::Kernel;
+use ganomede_kernels::conv::Face;
+use interpreter::World;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+// ---- random programs ----------------------------------------------------------------------------------------------
+
+/// What random programs are made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Style {
+    /// Small whole numbers and halves, operations that are exact on them: every device must give the same bits as the
+    /// interpreter, whatever the order of summation.
+    Exact,
+    /// Smooth operations and gradients, compared within a tolerance.
+    Smooth,
+}
+
+const INPUTS: [&[usize]; 6] = [&[2, 3], &[3], &[2, 1], &[1, 2, 4, 4], &[2, 2, 3, 2], &[2, 4, 3]];
+const STATES: [&[usize]; 7] = [&[2, 3], &[2, 3], &[2, 3], &[3], &[1, 2, 4, 4], &[6], &[]];
+const MAX_LEN: usize = 200;
+
+fn register(states: &mut States, style: Style) -> Vec<Variable> {
+    let variable = |(i, shape): (usize, &&[usize])| {
+        let values = values(shape.iter().product(), 50 + i as u32, style);
+        states.add(format!("s{i}"), shape, Initial::Values(values))
+    };
+    STATES.iter().enumerate().map(variable).collect()
+}
+
+fn values(len: usize, seed: u32, style: Style) -> Vec<f32> {
+    let whole = |v: f32| if style == Style::Exact { (v * 4.0).round() } else { v };
+    numbers(len, seed).into_iter().map(whole).collect()
+}
+
+fn broadcasts(a: &[usize], b: &[usize]) -> bool {
+    a.iter().rev().zip(b.iter().rev()).all(|(&x, &y)| x == y || x == 1 || y == 1)
+}
+
+/// Writes a random program: each instruction picks an operation and operands among what is there.
+struct Author<'t, 'v> {
+    tape: &'t Tape,
+    variables: &'v [Variable],
+    style: Style,
+    pool: Vec<Tensor<'t>>,
+    outputs: usize,
+}
+
+impl<'t> Author<'t, '_> {
+    fn pick(&self, i: u8) -> Tensor<'t> {
+        // Later values are picked more often, so that programs grow deep as well as wide.
+        self.pool[self.pool.len() - 1 - usize::from(i) % self.pool.len()]
+    }
+
+    fn find(&self, from: u8, fits: impl Fn(&[usize]) -> bool) -> Option<Tensor<'t>> {
+        let count = self.pool.len() as u8;
+        (0..count).map(|i| self.pick(from.wrapping_add(i))).find(|t| fits(&t.shape()))
+    }
+
+    /// Keeps products from growing.
+    fn tame(&self, x: Tensor<'t>) -> Tensor<'t> {
+        match self.style {
+            Style::Exact => x.clamp(-8.0, 8.0),
+            Style::Smooth => x.tanh(),
+        }
+    }
+
+    fn axes(&self, x: Tensor<'t>, mask: u8) -> Vec<usize> {
+        (0..x.rank()).filter(|d| mask >> d & 1 == 1).collect()
+    }
+
+    fn instruction(&mut self, [op, a, b, c]: [u8; 4]) {
+        let made = match op % 24 {
+            0..=3 => self.binary(a, b, c),
+            4..=7 => Some(self.unary(self.pick(a), b, c)),
+            8 => Some(self.reduction(self.pick(a), b, c)),
+            9..=11 => self.rearranged(self.pick(a), b, c),
+            12 => self.find(b, |s| s == self.pick(a).shape()).map(|other| {
+                let x = self.pick(a);
+                if x.rank() == 0 { x } else { Tensor::concat(&[x, other, x], usize::from(c) % x.rank()) }
+            }),
+            13 => self.product(a, b, c),
+            14 => self.image(b, c),
+            15..=17 => {
+                // The same state may be assigned again, and read between.
+                let x = self.pick(a);
+                let homes: Vec<_> = self.variables.iter().filter(|v| v.shape == x.shape()).collect();
+                if !homes.is_empty() {
+                    self.tape.assign(homes[usize::from(b) % homes.len()], x);
+                }
+                None
+            }
+            18..=20 => Some(self.tape.state(&self.variables[usize::from(a) % self.variables.len()])),
+            21 | 22 => {
+                self.tape.output(&format!("o{}", self.outputs), self.pick(a));
+                self.outputs += 1;
+                None
+            }
+            _ if self.style == Style::Smooth => {
+                let (y, x) = (self.pick(a), self.pick(b));
+                Some(self.tape.grad((y * y.tanh()).sum_all(), &[x])[0].tanh())
+            }
+            _ => Some(self.pick(a).stop_gradient()),
+        };
+        self.pool.extend(made.filter(|t| t.len() <= MAX_LEN));
+    }
+
+    fn binary(&self, a: u8, b: u8, c: u8) -> Option<Tensor<'t>> {
+        let x = self.pick(a);
+        let y = self.find(b, |s| broadcasts(s, &x.shape()))?;
+        Some(match (self.style, c % 7) {
+            (_, 0 | 1) => x + y,
+            (_, 2) => x - y,
+            (_, 3) => self.tame(x * y),
+            (Style::Smooth, _) => self.tame(x / (y.softplus() + 0.5)),
+            (_, 4) => x.maximum(y),
+            (_, 5) => x.minimum(y),
+            _ => x.greater(y) - x.equal(y),
+        })
+    }
+
+    fn unary(&self, x: Tensor<'t>, b: u8, c: u8) -> Tensor<'t> {
+        let scale = [0.5, 2.0, -1.0, 1.0][usize::from(c) % 4];
+        match (self.style, b % 8) {
+            (_, 0 | 1) => x.affine(scale, 1.0),
+            (_, 2) => self.tame(x.square()),
+            (Style::Exact, 3) => x.abs(),
+            (Style::Exact, 4) => x.relu() + x.sign(),
+            (Style::Exact, 5) => x.leaky_relu(0.5),
+            (Style::Exact, 6) => x.step(),
+            (Style::Exact, _) => x.clamp(-1.0, 2.0),
+            (Style::Smooth, 3) => x.sigmoid(),
+            (Style::Smooth, 4) => (x.softplus() + 0.5).log(),
+            (Style::Smooth, 5) => (x.square() + 0.5).sqrt(),
+            (Style::Smooth, 6) => x.tanh().exp(),
+            (Style::Smooth, _) => 1.0 / (x.softplus() + 1.0),
+        }
+    }
+
+    fn reduction(&self, x: Tensor<'t>, b: u8, c: u8) -> Tensor<'t> {
+        let axes = self.axes(x, b);
+        match (self.style, c % 4) {
+            (Style::Exact, 0) => x.max(&axes),
+            (Style::Exact, _) => self.tame(x.sum(&axes)),
+            (Style::Smooth, 0) => x.mean(&axes),
+            (Style::Smooth, 1) => x.variance(&axes),
+            (Style::Smooth, 2) => (x - x.mean(&axes)) / (x.variance(&axes) + 0.1).sqrt(),
+            (Style::Smooth, _) if x.rank() > 0 => x.softmax(usize::from(b) % x.rank()),
+            (Style::Smooth, _) => x,
+        }
+    }
+
+    fn rearranged(&self, x: Tensor<'t>, b: u8, c: u8) -> Option<Tensor<'t>> {
+        let (shape, rank) = (x.shape(), x.rank());
+        let axis = usize::from(b) % rank.max(1);
+        Some(match c % 6 {
+            0 => {
+                let mut order: Vec<_> = (0..rank).collect();
+                order.rotate_left(axis);
+                x.permute(&order)
+            }
+            1 if rank > 0 => x.reshape(&[x.len()]),
+            1 | 2 => x.reshape(&[&[1], shape.as_slice()].concat()),
+            3 if rank > 0 => {
+                let (mut low, mut step) = (vec![0; rank], vec![1; rank]);
+                step[axis] = 1 + usize::from(b / 8) % 2;
+                low[axis] = usize::from(b / 16) % shape[axis];
+                x.slice(&low, &shape, &step)
+            }
+            4 if rank > 0 => {
+                let (mut low, mut high) = (vec![0; rank], vec![0; rank]);
+                (low[axis], high[0]) = (1, usize::from(b / 8) % 2);
+                x.pad(&low, &high)
+            }
+            5 => x.broadcast_to(&[&[2], shape.as_slice()].concat()),
+            _ => return None,
+        })
+        .filter(|t| t.rank() <= 5)
+    }
+
+    fn product(&self, a: u8, b: u8, c: u8) -> Option<Tensor<'t>> {
+        let x = self.find(a, |s| (2..=3).contains(&s.len()))?;
+        let (s, trans_a) = (x.shape(), c & 1 == 1);
+        let inner = s[s.len() - if trans_a { 2 } else { 1 }];
+        let fits = |o: &[usize], t: bool| {
+            (2..=3).contains(&o.len())
+                && o[o.len() - if t { 1 } else { 2 }] == inner
+                && (s.len() == 2 || o.len() == 2 || s[0] == o[0])
+        };
+        let trans_b = c & 2 == 2;
+        Some(self.tame(x.matmul_with(self.find(b, |o| fits(o, trans_b))?, trans_a, trans_b)))
+    }
+
+    fn image(&self, b: u8, c: u8) -> Option<Tensor<'t>> {
+        let image = |s: &[usize]| s.len() == 4 && s[1] == 2 && s[2] >= 3 && s[3] >= 2;
+        let (x, w) = (self.find(b, image)?, self.find(c, |s| s == [2, 2, 3, 2])?);
+        Some(match c % 6 {
+            0 => self.tame(x.conv2d(w, ConvOptions::new(2, 1))),
+            1 => self.tame(x.conv2d(w, ConvOptions::default()) + x.mean(&[0, 2, 3]).stop_gradient().sign()),
+            2 => self.tame(x.conv_transpose2d(w, ConvOptions::new(2, 1))),
+            3 if self.style == Style::Exact => x.max_pool2d(PoolOptions { padding: [1, 1], ..PoolOptions::square(2) }),
+            4 => x.upsample_nearest(2),
+            _ => self.tame(x.avg_pool2d(PoolOptions { kernel: [2, 2], stride: [1, 1], padding: [0, 0] })),
+        })
+    }
+}
+
+fn random_graph(variables: &[Variable], style: Style, code: &[[u8; 4]]) -> Graph {
+    let tape = Tape::new();
+    let inputs = INPUTS.iter().enumerate().map(|(i, shape)| tape.input(&format!("x{i}"), shape)).collect();
+    let mut author = Author { tape: &tape, variables, style, pool: inputs, outputs: 0 };
+    code.iter().for_each(|&c| author.instruction(c));
+    tape.output("last", author.pick(0));
+    tape.finish().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Replays a graph three times on the device and in the interpreter, with new inputs each time, and compares all
+/// outputs and all states.
+fn compare(device: &Device, graph: &Graph, states: &States, style: Style) -> Result<(), TestCaseError> {
+    let program = compile(graph).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    check_plan(&program)?;
+    let (mut executable, store) = load(device, &program, states, 0);
+    let mut world = World::default();
+    for (i, entry) in states.entries().iter().enumerate() {
+        let Initial::Values(values) = &entry.initial else { unreachable!("states start with given values") };
+        world.states.insert(i, values.iter().map(|&v| f64::from(v)).collect());
+    }
+    for round in 0..3 {
+        for (i, shape) in INPUTS.iter().enumerate() {
+            let values = values(shape.iter().product(), round * 10 + i as u32, style);
+            world.inputs.insert(format!("x{i}"), values.iter().map(|&v| f64::from(v)).collect());
+            write(&mut executable, &format!("x{i}"), &values);
+        }
+        let wanted = interpreter::replay(graph, &mut world);
+        let unrepresentable = |v: &Vec<f64>| v.iter().any(|&v| f64::from(v as f32) != v);
+        if style == Style::Exact {
+            prop_assume!(!wanted.values().chain(world.states.values()).any(unrepresentable));
+        }
+        executable.run(1).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let got = wanted.keys().map(|name| (name.clone(), executable.read(name).unwrap()));
+        let got: BTreeMap<_, _> = got.collect();
+        let states_now = world.states.iter().map(|(&i, values)| (format!("state {i}"), i, values));
+        for (name, got, want) in wanted
+            .iter()
+            .map(|(name, want)| (name.clone(), got[name].clone(), want))
+            .chain(states_now.map(|(name, i, want)| (name, store.read(states.find(&format!("s{i}")).unwrap().id).unwrap(), want)))
+        {
+            let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+            let tolerance = if style == Style::Exact { 0.0 } else { 2e-4 * scale };
+            for (e, (&g, &w)) in got.iter().zip(want).enumerate() {
+                let close = (f64::from(g) - w).abs() <= tolerance;
+                prop_assert!(close, "round {round}, {name}[{e}] is {g}, not {w}\n{graph:#?}\n{program:#?}");
+            }
+            prop_assert_eq!(got.len(), want.len());
+        }
+    }
+    Ok(())
+}
+
+/// What every program owes its device: no aliasing of inputs and outputs, buffers long enough, few enough bindings.
+fn check_plan(program: &Program) -> Result<(), TestCaseError> {
+    for launch in &program.launches {
+        prop_assert!(launch.kernel.check().is_ok());
+        prop_assert!(launch.inputs.iter().all(|i| !launch.outputs.contains(i)), "{launch:?} reads what it writes");
+        let mut outputs = launch.outputs.clone();
+        outputs.sort_unstable();
+        outputs.dedup();
+        prop_assert_eq!(outputs.len(), launch.outputs.len(), "an output is written twice");
+        prop_assert!(launch.inputs.len() + launch.outputs.len() <= 8, "{:?} binds too much", launch);
+        let (ins, outs) = (launch.kernel.input_lens(), launch.kernel.output_lens());
+        prop_assert_eq!((ins.len(), outs.len()), (launch.inputs.len(), launch.outputs.len()));
+        for (&buffer, len) in launch.inputs.iter().zip(ins).chain(launch.outputs.iter().zip(outs)) {
+            prop_assert!(program.buffers[buffer].len >= len);
+        }
+        for &buffer in &launch.outputs {
+            prop_assert!(!matches!(program.buffers[buffer].role, Role::Input(_)), "{launch:?} overwrites an input");
+        }
+    }
+    Ok(())
+}
+
+/// Runs random programs of at most `length` instructions; the same ones each time.
+fn random_programs(device: &Device, style: Style, cases: u32, length: usize) {
+    let config = Config { cases, max_global_rejects: 100_000, failure_persistence: None, ..Config::default() };
+    let rng = proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
+    let mut states = States::new();
+    let variables = register(&mut states, style);
+    let outcome = TestRunner::new_with_rng(config, rng)
+        .run(&proptest::collection::vec(any::<[u8; 4]>(), 1..length), |code| {
+            compare(device, &random_graph(&variables, style, &code), &states, style)
+        });
+    outcome.unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn random_exact_programs_equal_the_interpreter_on_cpu() {
+    random_programs(&common::cpu(), Style::Exact, 1500, 40);
+}
+
+#[test]
+fn random_smooth_programs_equal_the_interpreter_on_cpu() {
+    random_programs(&common::cpu(), Style::Smooth, 500, 24);
+}

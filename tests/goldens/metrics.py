@@ -1,0 +1,102 @@
+"""Golden values for src/eval: writes metrics.json beside this file.
+
+Run with numpy, scikit-learn and scipy installed:  python tests/goldens/metrics.py
+Image metrics come from scikit-learn; AUPRO is computed from its definition, one threshold at a
+time, with scipy's 8-connected component labels.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import scipy
+import sklearn
+from scipy import ndimage
+from sklearn import metrics
+
+rng = np.random.default_rng(20170319)
+
+
+def ranking(name, truths, scores):
+    fpr, tpr, _ = metrics.roc_curve(truths, scores, drop_intermediate=False)
+    precision, recall, _ = metrics.precision_recall_curve(truths, scores)
+    with np.errstate(invalid="ignore"):
+        f1 = np.nan_to_num(2 * precision * recall / (precision + recall))
+    threshold = float(np.quantile(scores[truths == 0], 0.9))
+    flagged = scores >= threshold
+    return {
+        "name": name,
+        "truths": truths.astype(bool).tolist(),
+        "scores": scores.tolist(),
+        "auroc": metrics.roc_auc_score(truths, scores),
+        "average_precision": metrics.average_precision_score(truths, scores),
+        "f1_max": float(f1.max()),
+        "fpr": fpr.tolist(),
+        "tpr": tpr.tolist(),
+        # scikit-learn orders by falling recall and appends (1, 0); ours rises and has no such point.
+        "precision": precision[:-1][::-1].tolist(),
+        "recall": recall[:-1][::-1].tolist(),
+        "threshold": threshold,
+        "at_threshold": {
+            "precision": metrics.precision_score(truths, flagged),
+            "recall": metrics.recall_score(truths, flagged),
+            "f1": metrics.f1_score(truths, flagged),
+        },
+    }
+
+
+def aupro(maps, masks, limit=0.3):
+    regions, overlaps, fprs = [], [0.0], [0.0]
+    for i, mask in enumerate(masks):
+        labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+        regions += [(i, labels == k) for k in range(1, n + 1)]
+    for t in np.unique(maps)[::-1]:
+        overlaps.append(np.mean([(maps[i][r] >= t).mean() for i, r in regions]))
+        fprs.append((maps[~masks] >= t).mean())
+    fprs, overlaps = np.array(fprs), np.array(overlaps)
+    # Of equal FPRs the last (highest overlap) starts the next trapezoid, so integrate segment by segment.
+    area = 0.0
+    for x0, x1, y0, y1 in zip(fprs[:-1], fprs[1:], overlaps[:-1], overlaps[1:]):
+        if x0 >= limit or x1 == x0:
+            continue
+        end = min(x1, limit)
+        area += (end - x0) * (y0 + y0 + (y1 - y0) * (end - x0) / (x1 - x0)) / 2
+    return area / limit
+
+
+def pixels():
+    h, w = 9, 13
+    masks = np.zeros((4, h, w), bool)
+    masks[0, 1:3, 2:5] = True
+    masks[0, 3, 5] = True  # touches the block at a corner: one region
+    masks[0, 6:9, 10:13] = True
+    masks[1, 4, 0:13:3] = True
+    masks[2, 0, 0] = True
+    # Tenths: plenty of ties.
+    maps = np.round(rng.normal(size=masks.shape) + 1.2 * masks, 1).astype(np.float32)
+    return {
+        "height": h,
+        "width": w,
+        "maps": [m.ravel().tolist() for m in maps],
+        "masks": [m.ravel().tolist() for m in masks],
+        "pixel_auroc": metrics.roc_auc_score(masks.ravel(), maps.ravel()),
+        "aupro": aupro(maps, masks),
+    }
+
+
+truths = (rng.random(60) < 0.4).astype(int)
+rare = np.zeros(90, int)
+rare[:7] = 1
+golden = {
+    "versions": {"numpy": np.__version__, "scikit-learn": sklearn.__version__, "scipy": scipy.__version__},
+    "ranking": [
+        ranking("continuous", truths, rng.normal(size=60) + truths),
+        ranking("ties", truths, np.round(2 * (rng.normal(size=60) + truths)) / 2),
+        ranking("rare and inverted", rare, np.round(rng.normal(size=90) - 0.5 * rare, 1)),
+        ranking("constant", truths, np.ones(60)),
+    ],
+    "pixels": pixels(),
+}
+path = pathlib.Path(__file__).with_suffix(".json")
+path.write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+print(path.name, path.stat().st_size, "bytes")
