@@ -579,3 +579,21 @@ fn a_program_of_a_shape_error_names_the_layer() {
     assert_eq!((error.op, error.scope.as_str()), ("matmul", "generator.up1"));
     assert!(error.what.contains("[2, 3]") && error.what.contains("[4, 5]"), "{error}");
 }
+
+#[test]
+fn names_and_shapes_that_would_be_lost_are_errors() {
+    let refused = |record: &dyn Fn(&Tape)| {
+        let tape = Tape::new();
+        record(&tape);
+        tape.finish().unwrap_err().to_string()
+    };
+    let empty = refused(&|tape| tape.output("y", tape.input("x", &[0, 3]).mean_all()));
+    assert!(empty.contains("'x'") && empty.contains("[0, 3]"), "{empty}");
+    let shapes = refused(&|tape| tape.output("y", tape.input("x", &[2]).sum_all() + tape.input("x", &[3]).sum_all()));
+    assert!(shapes.contains("'x'"), "{shapes}");
+    let names = refused(&|tape| {
+        tape.output("y", tape.input("x", &[2]));
+        tape.output("y", tape.input("x", &[2]).tanh());
+    });
+    assert!(names.contains("'y'"), "{names}");
+}
