@@ -282,3 +282,14 @@ fn lengths_and_cost_follow_from_the_geometry() {
     assert_eq!(kernel.cost().bytes_read, 4 * (96 + 192));
     assert_eq!(kernel.cost().bytes_written, 4 * 288);
 }
+
+#[test]
+fn full_windows_are_matrix_products() {
+    let g = geometry(5, [6, 9], [4, 3], [4, 3], [1, 1], [0, 0]);
+    for epilogue in epilogues() {
+        for face in [Face::Conv, Face::Transpose] {
+            assert_matches_oracle(&Conv { face, geometry: g, epilogue: epilogue.clone() }, 31);
+        }
+    }
+    assert_matches_oracle(&plain(Face::Weight, g), 31);
+}

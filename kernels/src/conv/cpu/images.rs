@@ -181,26 +181,32 @@ impl Plan {
         }
     }
 
-    fn pack_taps(&self, w: &[f32], panel: usize, mut packed: &mut [f32]) {
+    fn pack_taps(&self, w: &[f32], panel: usize, packed: &mut [f32]) {
+        /// Taps transposed together, a few kilobytes on the stack.
+        const TAPS: usize = 64;
         let lanes = (self.to.0 - panel * LANES).min(LANES);
-        for pass in 0..self.passes() {
-            let axes = self.axes(pass);
-            let (here, rest) = packed.split_at_mut(self.depth(pass) * LANES);
-            for read in 0..self.from.0 {
-                let (at, step) = self.weight_at(panel * LANES, read);
-                for segment in 0..self.segments(pass) {
-                    let [h, v] = [segment / axes[1].taps, segment % axes[1].taps];
-                    let tap = (axes[0].tap + h * axes[0].tap_step) * self.g.kernel[1]
-                        + axes[1].tap
-                        + v * axes[1].tap_step;
-                    let row = &mut here[(segment * self.pitch + read) * LANES..][..LANES];
-                    for (lane, value) in row[..lanes].iter_mut().enumerate() {
-                        *value = w[at + tap + lane * step];
+        let taps = self.g.kernel[0] * self.g.kernel[1];
+        let mut block = [0.0; TAPS * LANES];
+        for read in 0..self.from.0 {
+            let (at, step) = self.weight_at(panel * LANES, read);
+            for first in (0..taps).step_by(TAPS) {
+                let here = first..taps.min(first + TAPS);
+                tile::transpose(lanes, here.len(), &w[at + first..], step, &mut block, LANES);
+                let mut row = read;
+                for pass in 0..self.passes() {
+                    let axes = self.axes(pass);
+                    for h in (0..axes[0].taps).map(|m| axes[0].tap + m * axes[0].tap_step) {
+                        for v in (0..axes[1].taps).map(|m| axes[1].tap + m * axes[1].tap_step) {
+                            let tap = h * self.g.kernel[1] + v;
+                            if here.contains(&tap) {
+                                let vector = &block[(tap - first) * LANES..][..LANES];
+                                packed[row * LANES..][..LANES].copy_from_slice(vector);
+                            }
+                            row += self.pitch;
+                        }
                     }
-                    row[lanes..].fill(0.0);
                 }
             }
-            packed = rest;
         }
     }
 
