@@ -5,8 +5,8 @@
 //! transposed back while it is in cache, where the epilogue is applied. Work is cut by the shape alone, and workers
 //! take pieces from a queue, so bits do not depend on the number of threads.
 
-mod few;
 mod images;
+mod pixels;
 mod weight;
 mod winograd;
 
@@ -19,7 +19,7 @@ pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
     if let Some(product) = full_window(conv) {
         return product.cpu_scratch_len(threads);
     }
-    match (few::Plan::new(conv), conv.face) {
+    match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.scratch_len(threads),
         (None, Face::Weight) => weight::Plan::new(&conv.geometry).scratch_len(threads),
         (None, _) => images::Plan::new(conv).scratch_len(threads),
@@ -42,7 +42,7 @@ pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], sc
         return;
     }
     let out = &mut *outputs[0];
-    match (few::Plan::new(conv), conv.face) {
+    match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.run(conv, inputs, out, scratch),
         (None, Face::Weight) => weight::Plan::new(&conv.geometry).run(inputs, out, scratch),
         (None, _) => images::Plan::new(conv).run(conv, inputs, out, scratch),
