@@ -160,6 +160,21 @@ fn dcgan_layers_match_the_oracle() {
     }
 }
 
+/// Products of transforms and sums of thousands of terms: the largest error of f32 over the root mean square.
+#[test]
+fn rounding_stays_small_in_deep_layers() {
+    for (channels, size, batch) in [([256, 64], 8, 16), ([64, 128], 16, 4), ([256, 64], 8, 2)] {
+        let g = geometry(batch, channels, [size; 2], [4; 2], [2; 2], [1; 2]);
+        for face in FACES {
+            let conv = plain(face, g);
+            let data = inputs(&conv, 5);
+            let slices: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
+            let error = relative_error(&run(&conv, &data, 2), &oracle::conv(&conv, &slices));
+            assert!(error < 6e-6, "{face:?} {g:?}: {error}");
+        }
+    }
+}
+
 /// ⟨conv(x, w), y⟩ = ⟨x, conv_transpose(y, w)⟩ = ⟨w, conv_weight(x, y)⟩.
 #[test]
 fn the_faces_are_partial_derivatives_of_one_trilinear_form() {

@@ -32,7 +32,8 @@ pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], sc
             Face::Transpose => (conv.geometry.ci, conv.geometry.x[0] * conv.geometry.x[1]),
             _ => (conv.geometry.co, 1),
         };
-        let operands = if conv.face == Face::Weight { [inputs[1], inputs[0]] } else { [inputs[0], inputs[1]] };
+        let operands =
+            if conv.face == Face::Weight { [inputs[1], inputs[0]] } else { [inputs[0], inputs[1]] };
         product.cpu(&operands, outputs, scratch);
         if !conv.epilogue.expr.code.is_empty() {
             outputs[0].par_chunks_mut(plane).enumerate().for_each(|(i, out)| {
@@ -82,7 +83,7 @@ pub(crate) fn share<T: Send>(
 ) {
     let queue = Mutex::new(pieces);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    scratch.par_chunks_exact_mut(len).for_each(|scratch| {
+    scratch.par_chunks_exact_mut(len).take(rayon::current_num_threads()).for_each(|scratch| {
         while let Some(piece) = next() {
             work(piece, scratch);
         }

@@ -97,7 +97,9 @@ impl Plan {
             Face::Transpose => {
                 (self.g.co * LANES, made.next_multiple_of(ROWS) * self.y_plane().next_multiple_of(LANES))
             }
-            Face::Weight => ((self.depth + LANES) * LANES + self.depth.next_multiple_of(LANES) * LANES, rows * LANES),
+            Face::Weight => {
+                ((self.depth + LANES) * LANES + self.depth.next_multiple_of(LANES) * LANES, rows * LANES)
+            }
         };
         [self.padded_len(), panel, tile]
     }
@@ -129,19 +131,27 @@ impl Plan {
                     (inputs[1], self.depth)
                 } else {
                     let pitch = self.depth + ROWS;
-                    for (padded, w) in shared.chunks_exact_mut(pitch).zip(inputs[1].chunks_exact(self.depth)) {
+                    for (padded, w) in shared.chunks_exact_mut(pitch).zip(inputs[1].chunks_exact(self.depth))
+                    {
                         padded[..self.depth].copy_from_slice(w);
                         padded[self.depth..].fill(0.0);
                     }
                     (&*shared, pitch)
                 };
-                share(pieces(out, self.g.x[0] * self.g.x[1]), scratch, worker_len, |(image, channel, out), scratch| {
-                    self.transpose(conv, inputs, w, image, channel, out, scratch);
-                });
+                share(
+                    pieces(out, self.g.x[0] * self.g.x[1]),
+                    scratch,
+                    worker_len,
+                    |(image, channel, out), scratch| {
+                        self.transpose(conv, inputs, w, image, channel, out, scratch);
+                    },
+                );
             }
             Face::Weight => {
                 let pieces = shared.chunks_exact_mut(self.sums_len()).enumerate();
-                share(pieces, scratch, worker_len, |(part, sums), scratch| self.weight(inputs, part, sums, scratch));
+                share(pieces, scratch, worker_len, |(part, sums), scratch| {
+                    self.weight(inputs, part, sums, scratch)
+                });
                 let pitch = self.depth.next_multiple_of(LANES);
                 for (co, out) in out.chunks_exact_mut(self.depth).enumerate() {
                     out.fill(0.0);
@@ -318,7 +328,14 @@ impl Plan {
                 self.columns(padded, run.clone(), columns);
                 for panel in 0..pitch / LANES {
                     let columns = &columns[panel * LANES * LANES..];
-                    tile::transpose(LANES, LANES, columns, LANES, &mut panels[panel * LANES * LANES..], LANES);
+                    tile::transpose(
+                        LANES,
+                        LANES,
+                        columns,
+                        LANES,
+                        &mut panels[panel * LANES * LANES..],
+                        LANES,
+                    );
                     let panel_b = &panels[panel * LANES * LANES..];
                     let sums = &mut sums[panel * LANES..];
                     tile::product(whole, run.len(), &y[run.start..], plane, 1, panel_b, sums, pitch, add);
@@ -326,7 +343,17 @@ impl Plan {
                         for (tile, y) in tile.chunks_exact_mut(LANES).zip(y.chunks_exact(plane).skip(whole)) {
                             tile[..run.len()].copy_from_slice(&y[run.clone()]);
                         }
-                        tile::product(ROWS, run.len(), tile, LANES, 1, panel_b, &mut sums[whole * pitch..], pitch, add);
+                        tile::product(
+                            ROWS,
+                            run.len(),
+                            tile,
+                            LANES,
+                            1,
+                            panel_b,
+                            &mut sums[whole * pitch..],
+                            pitch,
+                            add,
+                        );
                     }
                 }
                 add = true;
