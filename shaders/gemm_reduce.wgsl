@@ -1,12 +1,13 @@
-// gemm_reduce.wgsl: second stage of split-K for gemm_tile.wgsl and gemm_registers.wgsl.
+// gemm_reduce.wgsl: last stage of gemm_registers.wgsl, and of gemm_tile.wgsl where that splits the inner index.
 //
-//   out[slice, i, j] = epilogue(sum over splits, in order, of scratch[start + split, slice, i/4, j, i%4])
+//   out[slice, i, j] = epilogue(sum over splits of sums[split, slice, i/4, j][i%4])
 //
 // One thread per output element adds its partial sums in the order of the splits: no atomics, so the bits repeat.
 // Where an element goes is found through the functions between //#operands and //#end, as in the first stage.
 //
 // Dispatch: ceil(slices · rows · cols / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
-// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. START is where the partial sums begin in scratch.
+// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. The sums begin at element START of scratch and have
+// QUADS quads of rows and COLS columns, padding included.
 
 //#operands
 struct Params {
@@ -37,6 +38,8 @@ fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
 //#end
 
 override START: u32 = 0u;
+override QUADS: u32 = 1u;
+override COLS: u32 = 4u;
 
 @compute @workgroup_size(64)
 fn main(
@@ -51,11 +54,10 @@ fn main(
     if slice >= params.slices { return; }
     let s = slice_at(slice);
     if j >= s.cols { return; }
-    let row_quads = (params.rows + 3u) / 4u;
     var acc = 0.0;
     for (var split = 0u; split < params.splits; split++) {
-        let part = (split * params.slices + slice) * row_quads + row / 4u;
-        acc += scratch[START + (part * params.cols + j) * 4u + row % 4u];
+        let line = (split * params.slices + slice) * QUADS + row / 4u;
+        acc += scratch[START + (line * COLS + j) * 4u + row % 4u];
     }
     let col = col_at(s, j);
     let index = out_offset(s, row, col);

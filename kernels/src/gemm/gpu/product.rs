@@ -88,96 +88,87 @@ impl Product<'_> {
     /// Shared-memory tiles of `8 r` by `8 r`.
     fn tile(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
-        let splits = self.splits(groups, BUSY_WORKGROUPS, traits);
+        let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols };
+        let splits = self.splits(groups, BUSY_WORKGROUPS, &sums, traits);
         let target = if splits > 1 { Slot::Scratch } else { Slot::Output(0) };
         let mut dispatches = vec![Dispatch {
             shader: self.shader,
-            source: self.source(TILE, 4),
+            source: self.source(TILE, 4, &format!("const R: u32 = {r}u;\n")),
             entry: "main",
-            constants: vec![("R", r as f64)],
+            constants: Vec::new(),
             workgroups: fold(self.kernel, groups * splits, traits)?,
-            bindings: self.bindings(vec![read(self.a), read(self.b), write(target)]),
+            bindings: bindings(vec![read(self.a), read(self.b), write(target)], self.epilogue),
             params: self.words(splits),
         }];
-        dispatches.extend(self.reduce(splits, 0, traits)?);
-        Ok(Stages { dispatches, scratch_len: self.partial_len(splits) })
+        let mut scratch_len = 0;
+        if splits > 1 {
+            dispatches.push(self.reduce(splits, &sums, traits)?);
+            scratch_len = self.sums_len(splits, &sums);
+        }
+        Ok(Stages { dispatches, scratch_len })
     }
 
-    /// Register tiles of `4 u` rows by `c` columns, with A packed first.
+    /// Register tiles of `4 u` rows by `c` columns, with A packed first and the epilogue last.
     fn registers(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let (u, c, lanes, busy) = if traits.software {
             (quads_per_thread(self.rows, 4), cols_per_thread(self.cols, 8), 8, BUSY_SOFTWARE_THREADS)
         } else {
             (quads_per_thread(self.rows, 2), cols_per_thread(self.cols, 4), 64, BUSY_WORKGROUPS * 64)
         };
-        let row_tiles = self.rows.div_ceil(4 * u);
+        let (row_tiles, col_tiles) = (self.rows.div_ceil(4 * u), self.cols.div_ceil(c));
         let packed = self.slices * self.inner * row_tiles * u;
-        let threads = row_tiles * self.cols.div_ceil(c) * self.slices;
-        let splits = self.splits(threads, busy, traits);
-        let source = self.source(REGISTERS, 5);
-        let params = self.words(splits);
-        let constants = vec![("U", u as f64), ("C", c as f64), ("LANES", lanes as f64)];
-        let pack = Dispatch {
-            shader: self.shader,
-            source: source.clone(),
-            entry: "pack",
-            constants: constants.clone(),
-            workgroups: fold(self.kernel, packed.div_ceil(64).max(1), traits)?,
-            bindings: vec![read(self.a), write(Slot::Scratch)],
-            params: params.clone(),
+        let threads = row_tiles * col_tiles * self.slices;
+        let sums = Sums { start: 4 * packed, quads: row_tiles * u, cols: col_tiles * c };
+        let splits = self.splits(threads, busy, &sums, traits);
+        let source = self.source(REGISTERS, 0, &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"));
+        let stage = |entry, groups, bindings| {
+            Ok(Dispatch {
+                shader: self.shader,
+                source: source.clone(),
+                entry,
+                constants: if entry == "main" { vec![("LANES", lanes as f64)] } else { Vec::new() },
+                workgroups: fold(self.kernel, groups, traits)?,
+                bindings,
+                params: self.words(splits),
+            })
         };
-        let main = Dispatch {
-            shader: self.shader,
-            source,
-            entry: "main",
-            constants,
-            workgroups: fold(self.kernel, (threads * splits).div_ceil(lanes), traits)?,
-            bindings: self.bindings(vec![
-                read(self.a),
-                write(Slot::Scratch),
-                read(self.b),
-                write(Slot::Output(0)),
-            ]),
-            params,
-        };
-        let mut dispatches = vec![pack, main];
-        dispatches.extend(self.reduce(splits, 4 * packed, traits)?);
-        Ok(Stages { dispatches, scratch_len: 4 * packed + self.partial_len(splits) })
+        let scratch = write(Slot::Scratch);
+        let dispatches = vec![
+            stage("pack", packed.div_ceil(64), vec![read(self.a), scratch])?,
+            stage("main", (threads * splits).div_ceil(lanes), vec![read(self.a), scratch, read(self.b)])?,
+            self.reduce(splits, &sums, traits)?,
+        ];
+        Ok(Stages { dispatches, scratch_len: 4 * packed + self.sums_len(splits, &sums) })
     }
 
-    /// The second stage of split-K, where there is one; the partial sums begin at element `start` of scratch.
-    fn reduce(
-        &self,
-        splits: usize,
-        start: usize,
-        traits: &GpuTraits,
-    ) -> Result<Option<Dispatch>, KernelError> {
-        if splits == 1 {
-            return Ok(None);
-        }
+    /// Adds the partial sums of the splits and applies the epilogue.
+    fn reduce(&self, splits: usize, sums: &Sums, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
         let outputs = self.slices * self.rows * self.cols;
-        Ok(Some(Dispatch {
+        Ok(Dispatch {
             shader: "gemm_reduce.wgsl",
-            source: self.source(REDUCE, 3),
+            source: self.source(REDUCE, 3, ""),
             entry: "main",
-            constants: vec![("START", start as f64)],
+            constants: vec![
+                ("START", sums.start as f64),
+                ("QUADS", sums.quads as f64),
+                ("COLS", sums.cols as f64),
+            ],
             workgroups: fold(self.kernel, outputs.div_ceil(64), traits)?,
-            bindings: self.bindings(vec![read(Slot::Scratch), write(Slot::Output(0))]),
+            bindings: bindings(vec![read(Slot::Scratch), write(Slot::Output(0))], self.epilogue),
             params: self.words(splits),
-        }))
+        })
     }
 
     /// Elements of scratch for the partial sums.
-    fn partial_len(&self, splits: usize) -> usize {
-        if splits == 1 { 0 } else { splits * self.slices * self.rows.div_ceil(4) * 4 * self.cols }
+    fn sums_len(&self, splits: usize, sums: &Sums) -> usize {
+        splits * self.slices * sums.quads * 4 * sums.cols
     }
 
     /// Chunks of the inner index: as many as bring `units` of parallel work up to `busy`, while each keeps
     /// [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
-    fn splits(&self, units: usize, busy: usize, traits: &GpuTraits) -> usize {
-        let one = 4 * self.slices * self.rows.div_ceil(4) * 4 * self.cols;
-        let fitting = traits.max_binding_bytes as usize / 2 / one.max(1);
-        (busy / units.max(1)).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
+    fn splits(&self, units: usize, busy: usize, sums: &Sums, traits: &GpuTraits) -> usize {
+        let fitting = traits.max_binding_bytes as usize / 2 / (4 * self.sums_len(1, sums));
+        (busy / units).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
     }
 
     fn words(&self, splits: usize) -> Vec<u32> {
@@ -188,17 +179,20 @@ impl Product<'_> {
         words
     }
 
-    fn bindings(&self, main: Vec<Bind>) -> Vec<Bind> {
-        bindings(main, self.epilogue)
-    }
-
-    fn source(&self, skeleton: &'static str, first_operand: usize) -> Cow<'static, str> {
-        let text = with_epilogue(skeleton, self.epilogue, first_operand);
+    fn source(&self, skeleton: &'static str, first_operand: usize, tile: &str) -> Cow<'static, str> {
+        let text = splice(&with_epilogue(skeleton, self.epilogue, first_operand), "tile", tile);
         match self.operands {
             Some(operands) => splice(&text, "operands", operands).into(),
-            None => text,
+            None => text.into(),
         }
     }
+}
+
+/// Partial sums in scratch, from element `start` on: `[split, slice, quad of rows, col]` of vec4.
+struct Sums {
+    start: usize,
+    quads: usize,
+    cols: usize,
 }
 
 fn quads_per_thread(rows: usize, most: usize) -> usize {
