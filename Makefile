@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 REPORT ?= report
+DEVICE ?= auto
 
 .PHONY: help demo test check doc bench bench-peers
 
@@ -24,5 +25,11 @@ check: ## format, lints, documentation
 doc: ## API documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps --locked
 
-bench: ## time of the kernels on this machine's CPU
-	$(CARGO) bench -p ganomede-kernels --locked
+bench: ## time of a training step and a search step on this machine; DEVICE=gpu for another device
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked --quiet -- bench step --size 64 --width 64 --batch 64 --device $(DEVICE)
+	$(CARGO) run --release --locked --quiet -- bench search --batch 64 --device $(DEVICE)
+
+bench-peers: ## the same steps in PyTorch on the CPU; needs python3 with torch
+	python3 benches/peers/dcgan_torch.py step
+	python3 benches/peers/dcgan_torch.py search
