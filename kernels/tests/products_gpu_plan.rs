@@ -84,7 +84,7 @@ fn assert_consistent(dispatch: &Dispatch) {
         assert!(known, "{} has no constant {name}", dispatch.shader);
     }
     assert!(dispatch.bindings.len() <= 8 && dispatch.params.len() % 4 == 0);
-    for (handle, global) in module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty()) {
+    for (_, global) in module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty()) {
         let Some(binding) = &global.binding else { continue };
         match global.space {
             naga::AddressSpace::Uniform => {
@@ -110,7 +110,6 @@ fn assert_consistent(dispatch: &Dispatch) {
             }
             _ => panic!("{}: {:?}", dispatch.shader, global.name),
         }
-        let _ = handle;
     }
     for (i, bind) in dispatch.bindings.iter().enumerate() {
         let others = &dispatch.bindings[..i];
@@ -225,6 +224,15 @@ fn choice_follows_adapter_and_shape() {
         assert_eq!(chosen(&Kernel::Gemm(gemm), &hardware), name);
     }
     assert_eq!(chosen(&Kernel::Gemm(gemm(1, 64, 100, 64)), &software()), "registers");
+}
+
+/// Register tiles keep packed weights and all sums in scratch; where that does not fit, tiles do without.
+#[test]
+fn scratch_beyond_one_binding_falls_back_to_tiles() {
+    let kernel = Kernel::Conv(conv(Face::Conv, 16, [3, 64], 64, 4, 2, 1));
+    let out_bytes = 4 * kernel.output_lens()[0] as u64;
+    assert_eq!(chosen(&kernel, &GpuTraits { max_binding_bytes: 2 * out_bytes, ..software() }), "registers");
+    assert_eq!(chosen(&kernel, &GpuTraits { max_binding_bytes: out_bytes, ..software() }), "tile64");
 }
 
 #[test]
