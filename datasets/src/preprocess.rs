@@ -58,6 +58,11 @@ pub(crate) struct Window {
 }
 
 impl Preprocess {
+    /// Values of one image: channels × size².
+    pub fn values(&self) -> usize {
+        self.channels.count() * self.size * self.size
+    }
+
     pub(crate) fn check(&self) -> Result<(), DataError> {
         if !(1..=4096).contains(&self.size) {
             return Err(DataError::option("size", self.size, "use 1 to 4096 pixels"));

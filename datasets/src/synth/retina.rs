@@ -361,14 +361,14 @@ mod tests {
     fn layers_never_cross() {
         for seed in 0..200 {
             let scene = Scene::new(&mut Rng::new(&[seed]));
-            for kind in 0..KINDS.len() {
+            for (kind, name) in KINDS.iter().enumerate() {
                 let lesions = Lesions::new(&mut Rng::new(&[seed, 1]), kind, &scene, 64);
                 for x in 0..64 {
                     let u = x as f32 / 63.0;
                     let mut edges = scene.edges(u);
                     lesions.lift(u, &mut edges);
                     let crossing = edges.windows(2).find(|pair| pair[0] > pair[1] + 1e-5);
-                    assert!(crossing.is_none(), "seed {seed}, {}, column {u}: {edges:?}", KINDS[kind]);
+                    assert!(crossing.is_none(), "seed {seed}, {name}, column {u}: {edges:?}");
                 }
             }
         }
