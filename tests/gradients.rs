@@ -62,8 +62,8 @@ fn check(shapes: &[Vec<usize>], f: Operation<'_>) -> Result<(), TestCaseError> {
     let graph = tape.finish().map_err(|e| TestCaseError::fail(e.to_string()))?;
     let at = interpreter::replay(&graph, &mut world.clone());
 
-    for i in 0..xs.len() {
-        let v = numbers(xs[i].len(), 60 + i as u32);
+    for (i, x) in xs.iter().enumerate() {
+        let v = numbers(x.len(), 60 + i as u32);
         let moved = |step: f64| {
             let mut world = world.clone();
             let x = world.inputs.get_mut(&format!("x{i}")).expect("every x is an input");
