@@ -88,8 +88,8 @@ impl Permutation {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    use super::{Permutation, Rng, hash};
+    use proptest::prelude::{prop_assert, proptest};
 
     proptest! {
         #[test]

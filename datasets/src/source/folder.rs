@@ -264,10 +264,7 @@ fn probe_all(
     for (chunk, flags) in flags.chunks_mut(PROBE_CHUNK).enumerate() {
         let refused = flags.par_iter_mut().enumerate().filter_map(|(i, flag)| {
             let path = folder.join(names.get(chunk * PROBE_CHUNK + i));
-            judge(&path, options).err().map(|error| {
-                *flag = false;
-                error
-            })
+            judge(&path, options).err().inspect(|_| *flag = false)
         });
         for error in refused.collect::<Vec<_>>() {
             match error {

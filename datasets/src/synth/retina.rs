@@ -85,13 +85,13 @@ impl Scene {
     fn new(rng: &mut Rng) -> Self {
         let brightness = rng.range(0.88, 1.10);
         Scene {
-            top: rng.range(0.10, 0.28),
-            tilt: rng.range(-0.14, 0.14),
-            bow: rng.range(-0.10, 0.10),
-            wobble: Curve::new(rng, 0.012),
-            total: rng.range(0.44, 0.54),
-            thickness: std::array::from_fn(|_| Curve::new(rng, 0.18)),
-            pit: match rng.below(4) {
+            top: rng.range(0.12, 0.25),
+            tilt: rng.range(-0.10, 0.10),
+            bow: rng.range(-0.08, 0.08),
+            wobble: Curve::new(rng, 0.008),
+            total: rng.range(0.46, 0.53),
+            thickness: std::array::from_fn(|_| Curve::new(rng, 0.12)),
+            pit: match rng.below(5) {
                 0 => (rng.range(0.04, 0.10), rng.range(0.2, 0.8), rng.range(0.18, 0.32)),
                 _ => (0.0, 0.5, 1.0),
             },
@@ -102,7 +102,7 @@ impl Scene {
             }),
             gain: Curve::new(rng, 0.10),
             choroid: std::array::from_fn(|_| Curve::new(rng, 0.45)),
-            speckle: rng.range(0.14, 0.22),
+            speckle: rng.range(0.12, 0.20),
         }
     }
 
@@ -160,7 +160,7 @@ impl Lesions {
                     let edges = scene.edges(u);
                     let top = if rng.below(3) == 0 { INL_TOP } else { ONL_TOP };
                     let v = (edges[top] + edges[top + 1]) * 0.5;
-                    let radius_v = rng.range(0.035, 0.065).max(1.5 * pixel);
+                    let radius_v = rng.range(0.045, 0.080).max(1.5 * pixel);
                     lesions.cysts.push(Ellipse { u, v, radius_u: radius_v * rng.range(1.0, 1.8), radius_v });
                 }
             }
