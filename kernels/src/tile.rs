@@ -12,6 +12,31 @@ pub(crate) const LANES: usize = 32;
 /// Width of the vectors that transforms and copies work in.
 pub(crate) const WIDTH: usize = 16;
 
+/// Compiles a function for each set of vector instructions and picks one at run time.
+///
+/// The body stands in an inner function without target features that is inlined into each version: closures written
+/// inside a version would carry its features, and the standard library's adapters could not inline them.
+macro_rules! simd {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn body($($arg: $type),*) $body
+
+            #[multiversion::multiversion(targets(
+                "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+                "x86_64+avx2+fma",
+                "aarch64+neon"
+            ))]
+            fn dispatch($($arg: $type),*) {
+                body($($arg),*);
+            }
+            dispatch($($arg),*);
+        }
+    };
+}
+pub(crate) use simd;
+
 /// `c[r][j] (+)= Σ_k a[r·row_step + k·depth_step] · b[k][j]` for r < rows, a multiple of [`ROWS`], and j < [`LANES`];
 /// `b` is `[depth, LANES]`, `c` is `[rows, ldc]`. With `add` the product is added to `c`.
 ///
@@ -99,33 +124,26 @@ fn multiply_add<const L: usize, const FMA: bool>(a: f32, b: [f32; L], mut c: [f3
     c
 }
 
-/// `dst[c][r] = src[r][c]`: `src` is `[rows, src_pitch]` of which `columns` are read, `dst` is `[columns, dst_pitch]`.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-pub(crate) fn transpose(
-    rows: usize,
-    columns: usize,
-    src: &[f32],
-    src_pitch: usize,
-    dst: &mut [f32],
-    dst_pitch: usize,
-) {
-    const B: usize = 8;
-    for r in (0..rows).step_by(B) {
-        for c in (0..columns).step_by(B) {
-            if r + B <= rows && c + B <= columns {
-                let block =
-                    std::array::from_fn(|i| std::array::from_fn(|j| src[(r + i) * src_pitch..][c + j]));
-                for (j, column) in transposed(block).iter().enumerate() {
-                    dst[(c + j) * dst_pitch + r..][..B].copy_from_slice(column);
-                }
-            } else {
-                for i in r..rows.min(r + B) {
-                    for j in c..columns.min(c + B) {
-                        dst[j * dst_pitch + i] = src[i * src_pitch + j];
+simd! {
+    /// `dst[c][r] = src[r][c]`: `src` is `[rows, src_pitch]` of which `columns` are read, `dst` is `[columns, dst_pitch]`.
+    pub(crate) fn transpose(rows: usize, columns: usize, src: &[f32], src_pitch: usize, dst: &mut [f32], dst_pitch: usize) {
+        const B: usize = 8;
+        for r in (0..rows).step_by(B) {
+            for c in (0..columns).step_by(B) {
+                if r + B <= rows && c + B <= columns {
+                    let mut block = [[0.0; B]; B];
+                    for i in 0..B {
+                        block[i].copy_from_slice(&src[(r + i) * src_pitch + c..][..B]);
+                    }
+                    let block = swapped::<1>(swapped::<2>(swapped::<4>(block)));
+                    for j in 0..B {
+                        dst[(c + j) * dst_pitch + r..][..B].copy_from_slice(&block[j]);
+                    }
+                } else {
+                    for i in r..rows.min(r + B) {
+                        for j in c..columns.min(c + B) {
+                            dst[j * dst_pitch + i] = src[i * src_pitch + j];
+                        }
                     }
                 }
             }
@@ -133,19 +151,16 @@ pub(crate) fn transpose(
     }
 }
 
-/// Three rounds that swap off-diagonal blocks of 4, 2 and 1: each is a shuffle of two registers.
-#[inline(always)]
-fn transposed(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
-    swapped::<1>(swapped::<2>(swapped::<4>(block)))
-}
-
+/// Swaps off-diagonal blocks of `S`: a shuffle of two registers for each row. With S = 4, 2, 1 that is a transpose.
 #[inline(always)]
 fn swapped<const S: usize>(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
     let mut out = block;
-    for i in (0..8).filter(|i| i & S == 0) {
-        for j in (0..8).filter(|j| j & S == 0) {
-            out[i][j + S] = block[i + S][j];
-            out[i + S][j] = block[i][j + S];
+    for i in 0..8 {
+        for j in 0..8 {
+            if i & S == 0 && j & S == 0 {
+                out[i][j + S] = block[i + S][j];
+                out[i + S][j] = block[i][j + S];
+            }
         }
     }
     out

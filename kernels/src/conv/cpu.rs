@@ -5,6 +5,7 @@
 //! transposed back while it is in cache, where the epilogue is applied. Work is cut by the shape alone, and workers
 //! take pieces from a queue, so bits do not depend on the number of threads.
 
+mod few;
 mod images;
 mod weight;
 mod winograd;
@@ -14,16 +15,19 @@ use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
-    match conv.face {
-        Face::Weight => weight::Plan::new(&conv.geometry).scratch_len(threads),
-        _ => images::Plan::new(conv).scratch_len(threads),
+    match (few::Plan::new(conv), conv.face) {
+        (Some(plan), _) => plan.scratch_len(threads),
+        (None, Face::Weight) => weight::Plan::new(&conv.geometry).scratch_len(threads),
+        (None, _) => images::Plan::new(conv).scratch_len(threads),
     }
 }
 
 pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
-    match conv.face {
-        Face::Weight => weight::Plan::new(&conv.geometry).run(inputs, outputs[0], scratch),
-        _ => images::Plan::new(conv).run(conv, inputs, outputs[0], scratch),
+    let out = &mut *outputs[0];
+    match (few::Plan::new(conv), conv.face) {
+        (Some(plan), _) => plan.run(conv, inputs, out, scratch),
+        (None, Face::Weight) => weight::Plan::new(&conv.geometry).run(inputs, out, scratch),
+        (None, _) => images::Plan::new(conv).run(conv, inputs, out, scratch),
     }
 }
 

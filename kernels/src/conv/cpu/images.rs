@@ -7,8 +7,7 @@
 use super::super::{Conv, Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
-use crate::tile::{self, LANES, ROWS, WIDTH};
-use multiversion::multiversion;
+use crate::tile::{self, LANES, ROWS, WIDTH, simd};
 use rayon::prelude::*;
 
 /// Positions whose rows are in flight together.
@@ -381,57 +380,42 @@ impl Plan {
     }
 }
 
-/// `len` channels of one tile, transformed into nine rows.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn tile_row(source: &[f32], pixels: [[usize; 3]; 3], len: usize, rows: &mut [f32]) {
-    for c in (0..len).step_by(WIDTH) {
-        let tile = winograd::data(pixels.map(|row| row.map(|at| tile::vector(&source[at + c..]))));
-        for (product, vector) in tile.as_flattened().iter().enumerate() {
-            rows[product * BLOCK * PITCH + c..][..WIDTH].copy_from_slice(vector);
+simd! {
+    /// `len` channels of one tile, transformed into nine rows.
+    fn tile_row(source: &[f32], pixels: [[usize; 3]; 3], len: usize, rows: &mut [f32]) {
+        for c in (0..len).step_by(WIDTH) {
+            let tile = winograd::data::<WIDTH>(winograd::load(source, &pixels, c));
+            winograd::store(&tile, &mut rows[c..], BLOCK * PITCH);
         }
     }
 }
 
-/// One input channel of one phase: taps `[16][LANES]` to nine transformed vectors of lanes.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn pack_phase(taps: &[f32; 16 * LANES], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
-    let filter = winograd::filter::<LANES>(at.map(|row| row.map(|at| tile::vector(&taps[at..]))));
-    for (product, vector) in filter.as_flattened().iter().enumerate() {
-        packed[product * product_len..][..LANES].copy_from_slice(vector);
+simd! {
+    /// One input channel of one phase: taps `[16][LANES]` to nine transformed vectors of lanes.
+    fn pack_phase(taps: &[f32; 16 * LANES], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
+        let filter = winograd::filter::<LANES>(winograd::load(taps, &at, 0));
+        winograd::store(&filter, packed, product_len);
     }
 }
 
-/// Sums of nine products to 2 × 2 outputs a tile, those of them that are inside the image.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn untile(sums: &[f32], lanes: usize, run: Run, axes: [Axis; 2], size: [usize; 2], made: &mut [f32]) {
-    for (t, n, i, j) in run.positions() {
-        let place = |axis: &Axis, g: usize| (g < axis.grid).then_some(g * axis.out_step + axis.out);
-        let at: [[Option<usize>; 2]; 2] = std::array::from_fn(|r| {
-            std::array::from_fn(|c| {
-                let (h, v) = (place(&axes[0], 2 * i + r)?, place(&axes[1], 2 * j + c)?);
-                Some(((n * size[0] + h) * size[1] + v) * lanes)
-            })
-        });
-        for lane in (0..lanes).step_by(WIDTH) {
-            let products = std::array::from_fn(|r| {
-                std::array::from_fn(|c| tile::vector(&sums[((r * 3 + c) * BLOCK + t) * lanes + lane..]))
+simd! {
+    /// Sums of nine products to 2 × 2 outputs a tile, those of them that are inside the image.
+    fn untile(sums: &[f32], lanes: usize, run: Run, axes: [Axis; 2], size: [usize; 2], made: &mut [f32]) {
+        for (t, n, i, j) in run.positions() {
+            let place = |axis: &Axis, g: usize| (g < axis.grid).then_some(g * axis.out_step + axis.out);
+            let at: [[Option<usize>; 2]; 2] = std::array::from_fn(|r| {
+                std::array::from_fn(|c| {
+                    let (h, v) = (place(&axes[0], 2 * i + r)?, place(&axes[1], 2 * j + c)?);
+                    Some(((n * size[0] + h) * size[1] + v) * lanes)
+                })
             });
-            let outputs = winograd::output(products);
-            for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
-                if let Some(at) = at {
-                    made[at + lane..][..WIDTH].copy_from_slice(vector);
+            let products = std::array::from_fn(|r| std::array::from_fn(|c| ((r * 3 + c) * BLOCK + t) * lanes));
+            for lane in (0..lanes).step_by(WIDTH) {
+                let outputs = winograd::output::<WIDTH>(winograd::load(sums, &products, lane));
+                for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
+                    if let Some(at) = at {
+                        made[at + lane..][..WIDTH].copy_from_slice(vector);
+                    }
                 }
             }
         }

@@ -6,8 +6,7 @@
 use super::super::{Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
-use crate::tile::{self, LANES, WIDTH};
-use multiversion::multiversion;
+use crate::tile::{self, LANES, WIDTH, simd};
 use rayon::prelude::*;
 
 /// Positions whose rows are in flight together: the inner index of one product.
@@ -294,44 +293,34 @@ fn copy_panels(y: &[f32], t: usize, count: usize, columns: &mut [f32]) {
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn data_panels(
-    x: &[f32],
-    pixels: [[usize; 3]; 3],
-    len: usize,
-    panel: usize,
-    product: usize,
-    rows: &mut [f32],
-) {
-    for c in (0..len).step_by(WIDTH) {
-        let tile = winograd::data(pixels.map(|row| row.map(|at| tile::vector(&x[at + c..]))));
-        for (e, vector) in tile.as_flattened().iter().enumerate() {
-            rows[e * product + c / WIDTH * panel..][..WIDTH].copy_from_slice(vector);
+simd! {
+    fn data_panels(
+        x: &[f32],
+        pixels: [[usize; 3]; 3],
+        len: usize,
+        panel: usize,
+        product: usize,
+        rows: &mut [f32],
+    ) {
+        for c in (0..len).step_by(WIDTH) {
+            let tile = winograd::data::<WIDTH>(winograd::load(x, &pixels, c));
+            winograd::store(&tile, &mut rows[c / WIDTH * panel..], product);
         }
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn gradient_panels(
-    y: &[f32],
-    pixels: [[usize; 2]; 2],
-    len: usize,
-    panel: usize,
-    product: usize,
-    columns: &mut [f32],
-) {
-    for c in (0..len).step_by(WIDTH) {
-        let tile = winograd::output_gradient(pixels.map(|row| row.map(|at| tile::vector(&y[at + c..]))));
-        for (e, vector) in tile.as_flattened().iter().enumerate() {
-            columns[e * product + c / LANES * panel + c % LANES..][..WIDTH].copy_from_slice(vector);
+simd! {
+    fn gradient_panels(
+        y: &[f32],
+        pixels: [[usize; 2]; 2],
+        len: usize,
+        panel: usize,
+        product: usize,
+        columns: &mut [f32],
+    ) {
+        for c in (0..len).step_by(WIDTH) {
+            let tile = winograd::output_gradient::<WIDTH>(winograd::load(y, &pixels, c));
+            winograd::store(&tile, &mut columns[c / LANES * panel + c % LANES..], product);
         }
     }
 }
