@@ -7,7 +7,7 @@ mod cpu;
 pub(crate) mod math;
 pub mod wgsl;
 
-pub use cpu::{Evaluator, Kind, LANES, Value};
+pub use cpu::{Evaluator, Kind, LANES, ROWS, Value};
 
 use std::hash::{Hash, Hasher};
 

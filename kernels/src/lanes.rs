@@ -18,6 +18,12 @@ fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32, join: impl Fn(f
     for (lane, &v) in lanes.iter_mut().zip(steps.remainder()) {
         *lane = f(*lane, v);
     }
+    tree(lanes, join)
+}
+
+/// Joins lanes pairwise.
+#[inline(always)]
+fn tree(mut lanes: [f32; WIDTH], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = WIDTH;
     while width > 1 {
         width /= 2;
@@ -55,9 +61,21 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     "aarch64+neon"
 ))]
 pub(crate) fn deviations(values: &[f32], shift: f32) -> (f32, f32) {
-    let first = fold(values, 0.0, |a, v| a + (v - shift), |a, b| a + b);
-    let second = fold(values, 0.0, |a, v| (v - shift).mul_add(v - shift, a), |a, b| a + b);
-    (first, second)
+    let (mut first, mut second) = ([0.0; WIDTH], [0.0; WIDTH]);
+    let mut steps = values.chunks_exact(WIDTH);
+    for step in &mut steps {
+        for l in 0..WIDTH {
+            let d = step[l] - shift;
+            first[l] += d;
+            second[l] = d.mul_add(d, second[l]);
+        }
+    }
+    for ((f, s), &v) in first.iter_mut().zip(&mut second).zip(steps.remainder()) {
+        let d = v - shift;
+        *f += d;
+        *s = d.mul_add(d, *s);
+    }
+    (tree(first, |a, b| a + b), tree(second, |a, b| a + b))
 }
 
 /// acc += v
@@ -68,6 +86,19 @@ pub(crate) fn deviations(values: &[f32], shift: f32) -> (f32, f32) {
 ))]
 pub(crate) fn add(acc: &mut [f64], values: &[f32]) {
     acc.iter_mut().zip(values).for_each(|(a, &v)| *a += f64::from(v));
+}
+
+/// acc += (v − mean)²
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn add_squares(acc: &mut [f64], values: &[f32], means: &[f64]) {
+    for ((a, &v), &m) in acc.iter_mut().zip(values).zip(means) {
+        let d = f64::from(v) - m;
+        *a += d * d;
+    }
 }
 
 /// acc = max(acc, v), NaN where either is.

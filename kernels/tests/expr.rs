@@ -18,7 +18,7 @@ fn evaluate(expr: &Expr, operands: &[&[f32]]) -> Vec<f32> {
     for (b, out) in out.chunks_mut(LANES).enumerate() {
         let n = out.len();
         let blocks: Vec<Value<'_>> = operands.iter().map(|o| Value::Lanes(&o[b * LANES..][..n])).collect();
-        ev.run(n, &blocks, &mut [out], &mut scratch);
+        ev.run((1, n), &blocks, &mut [out], &mut scratch);
     }
     out
 }
@@ -133,7 +133,7 @@ proptest! {
         let kinds: Vec<Kind> = kinds
             .iter()
             .map(|&k| match k {
-                0 => Kind::Uniform,
+                0 => Kind::Row,
                 1 | 2 => Kind::Lanes,
                 _ => Kind::Output(k % outputs.len()),
             })
@@ -150,10 +150,10 @@ proptest! {
         let ev = Evaluator::new(&expr, &kinds, &outputs, true);
         let mut scratch = vec![f32::NAN; ev.scratch_len()];
         let mut views: Vec<&mut [f32]> = stored.iter_mut().map(|s| s.as_mut_slice()).collect();
-        ev.run(n, &operands, &mut views, &mut scratch);
+        ev.run((1, n), &operands, &mut views, &mut scratch);
         for i in 0..n {
             let regs = expr.eval(|o| f64::from(match kinds[o] {
-                Kind::Uniform => buffers[o][0],
+                Kind::Row => buffers[o][0],
                 Kind::Lanes => buffers[o][i],
                 Kind::Output(out) => before[out][i],
             }));

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 pub(super) const SLOT: usize = 1;
 
 /// Side of the squares in which a transposition is walked.
-const TILE: usize = 32;
+const TILE: usize = 16;
 
 pub(super) fn run(k: &Copy, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
     // Parallel writes rely on every index being written once.
@@ -96,15 +96,33 @@ fn copy_plane(rows: Dim, columns: Dim, input: &[f32], out: &Shared<'_, f32>, dst
         1 => (0..rows.size).for_each(|r| {
             row(r, 0, columns.size).copy_from_slice(&input[r * rows.src..][..columns.size]);
         }),
-        _ => {
-            for r0 in (0..rows.size).step_by(TILE) {
-                for c0 in (0..columns.size).step_by(TILE) {
-                    for r in r0..rows.size.min(r0 + TILE) {
-                        let from = input[r * rows.src + c0 * columns.src..].iter().step_by(columns.src);
-                        let to = row(r, c0, TILE.min(columns.size - c0));
-                        to.iter_mut().zip(from).for_each(|(d, s)| *d = *s);
-                    }
-                }
+        _ if rows.src == 1 => transpose(rows, columns, input, &row),
+        _ => (0..rows.size).for_each(|r| {
+            let from = input[r * rows.src..].iter().step_by(columns.src);
+            row(r, 0, columns.size).iter_mut().zip(from).for_each(|(d, s)| *d = *s);
+        }),
+    }
+}
+
+/// Squares go through a buffer, so that both sides are touched a whole cache line at a time; strides that are powers
+/// of two would otherwise fight over a few cache sets.
+fn transpose<'a>(
+    rows: Dim,
+    columns: Dim,
+    input: &[f32],
+    row: &impl Fn(usize, usize, usize) -> &'a mut [f32],
+) {
+    let mut square = [[0.0; TILE]; TILE];
+    for c0 in (0..columns.size).step_by(TILE) {
+        let width = TILE.min(columns.size - c0);
+        for r0 in (0..rows.size).step_by(TILE) {
+            let height = TILE.min(rows.size - r0);
+            for (c, column) in square[..width].iter_mut().enumerate() {
+                column[..height].copy_from_slice(&input[(c0 + c) * columns.src + r0..][..height]);
+            }
+            for r in 0..height {
+                let to = row(r0 + r, c0, width);
+                to.iter_mut().zip(&square).for_each(|(d, column)| *d = column[r]);
             }
         }
     }

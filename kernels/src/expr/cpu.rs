@@ -1,20 +1,23 @@
 //! The CPU evaluator: straight-line code over a block of lanes at a time.
 //!
-//! Registers that are the same for a whole block are computed once as scalars. The others are blocks of
-//! [`LANES`] floats placed by linear scan, so that the live ones stay in the L1 cache; operands are read where they
-//! lie and results are written straight to their output wherever no later instruction needs what it held.
+//! A block is a few rows of lanes. Registers that are the same along a row are computed once for each row; the
+//! others are blocks of [`LANES`] floats placed by linear scan, so that the live ones stay in the L1 cache. Operands
+//! are read where they lie, and results are written straight to their output wherever no later instruction needs
+//! what it held.
 
 use super::{Binary, Expr, Instr, Reg, Unary, math};
 use multiversion::multiversion;
 
 /// Elements evaluated by one pass over the code.
 pub const LANES: usize = 1024;
+/// Rows of one pass.
+pub const ROWS: usize = 64;
 
 /// How an operand of the expression varies along a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One value for the whole block.
-    Uniform,
+    /// The same for all lanes of a row.
+    Row,
     /// One value for each lane.
     Lanes,
     /// What output `i` holds before it is written.
@@ -24,17 +27,20 @@ pub enum Kind {
 /// An operand or register over one block.
 #[derive(Debug, Clone, Copy)]
 pub enum Value<'a> {
-    /// The same in every lane.
+    /// The same in every lane of every row.
     Uniform(f32),
-    /// At least as many values as the block has lanes.
+    /// The same in every lane of a row; at least as many values as the block has rows.
+    Rows(&'a [f32]),
+    /// Row-major, at least as many values as the block has elements.
     Lanes(&'a [f32]),
 }
 
 /// Where a register lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Place {
-    Uniform,
+    Const(f32),
     Operand(usize),
+    Row(usize),
     Block(usize),
     Output(usize),
 }
@@ -47,6 +53,7 @@ pub struct Evaluator {
     places: Vec<Place>,
     outputs: Vec<Reg>,
     store: bool,
+    row_registers: usize,
     blocks: usize,
 }
 
@@ -56,18 +63,18 @@ impl Evaluator {
     pub fn new(expr: &Expr, kinds: &[Kind], outputs: &[Reg], store: bool) -> Self {
         let code = expr.code.clone();
         let mut last_use: Vec<usize> = (0..code.len()).collect();
-        let mut uniform = vec![true; code.len()];
+        let mut by_row = vec![true; code.len()];
         for (i, instr) in code.iter().enumerate() {
             match *instr {
-                Instr::Operand(o) => uniform[i] = kinds[o] == Kind::Uniform,
+                Instr::Operand(o) => by_row[i] = kinds[o] == Kind::Row,
                 Instr::Const(_) => {}
                 Instr::Unary(_, a) => {
                     last_use[a] = i;
-                    uniform[i] = uniform[a];
+                    by_row[i] = by_row[a];
                 }
                 Instr::Binary(_, a, b) => {
                     (last_use[a], last_use[b]) = (i, i);
-                    uniform[i] = uniform[a] && uniform[b];
+                    by_row[i] = by_row[a] && by_row[b];
                 }
             }
         }
@@ -81,7 +88,8 @@ impl Evaluator {
             }
         }
         let mut places = Vec::with_capacity(code.len());
-        let (mut free, mut blocks, mut dying) = (Vec::new(), 0, vec![Vec::new(); code.len()]);
+        let (mut row_registers, mut blocks) = (0, 0);
+        let (mut free, mut dying) = (Vec::new(), vec![Vec::new(); code.len()]);
         for (i, instr) in code.iter().enumerate() {
             let mut block = || {
                 let block = free.pop().unwrap_or_else(|| {
@@ -94,13 +102,17 @@ impl Evaluator {
                 Place::Block(block)
             };
             let place = match *instr {
-                _ if uniform[i] => Place::Uniform,
+                Instr::Const(c) => Place::Const(c.0),
                 Instr::Operand(o) => match kinds[o] {
                     // Kept aside where another output takes it: the two may trade places.
                     Kind::Output(out) if (0..outputs.len()).any(|p| p != out && outputs[p] == i) => block(),
                     Kind::Output(out) => Place::Output(out),
-                    Kind::Uniform | Kind::Lanes => Place::Operand(o),
+                    Kind::Row | Kind::Lanes => Place::Operand(o),
                 },
+                _ if by_row[i] => {
+                    row_registers += 1;
+                    Place::Row(row_registers - 1)
+                }
                 _ => {
                     let direct = |&out: &usize| store && outputs[out] == i && held_until[out] < Some(i);
                     (0..outputs.len()).find(direct).map_or_else(block, Place::Output)
@@ -110,7 +122,7 @@ impl Evaluator {
             // Freed only now: an instruction never writes the block that it reads.
             free.append(&mut dying[i]);
         }
-        Self { code, kinds: kinds.to_vec(), places, outputs: outputs.to_vec(), store, blocks }
+        Self { code, kinds: kinds.to_vec(), places, outputs: outputs.to_vec(), store, row_registers, blocks }
     }
 
     /// For epilogues: operand 0 is the row itself, which the last register replaces. See [`Evaluator::update_row`].
@@ -121,25 +133,29 @@ impl Evaluator {
 
     /// Elements of scratch that evaluation needs.
     pub fn scratch_len(&self) -> usize {
-        self.code.len().next_multiple_of(16) + self.blocks * LANES
+        (self.row_registers * ROWS + self.blocks * LANES).max(16)
     }
 
-    /// Evaluates `n ≤` [`LANES`] lanes. `outputs` are the blocks stored to (empty slice without `store`).
+    /// Evaluates `rows ≤` [`ROWS`] rows of `lanes` lanes, together at most [`LANES`]. `outputs` are the blocks stored
+    /// to (empty slice without `store`).
     #[inline]
-    pub fn run(&self, n: usize, operands: &[Value<'_>], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
-        run_block(self, n, operands, outputs, scratch);
+    pub fn run(
+        &self,
+        (rows, lanes): (usize, usize),
+        operands: &[Value<'_>],
+        outputs: &mut [&mut [f32]],
+        scratch: &mut [f32],
+    ) {
+        run_block(self, rows, lanes, operands, outputs, scratch);
     }
 
     /// Output `o` of the last [`Evaluator::run`] without `store`.
     pub fn value<'a>(&self, o: usize, operands: &[Value<'a>], scratch: &'a [f32]) -> Value<'a> {
-        let reg = self.outputs[o];
-        match self.places[reg] {
-            Place::Uniform => Value::Uniform(scratch[reg]),
+        match self.places[self.outputs[o]] {
+            Place::Const(c) => Value::Uniform(c),
             Place::Operand(i) => operands[i],
-            Place::Block(b) => {
-                let at = self.code.len().next_multiple_of(16) + b * LANES;
-                Value::Lanes(&scratch[at..at + LANES])
-            }
+            Place::Row(r) => Value::Rows(&scratch[r * ROWS..][..ROWS]),
+            Place::Block(b) => Value::Lanes(&scratch[self.row_registers * ROWS + b * LANES..][..LANES]),
             Place::Output(_) => Value::Uniform(f32::NAN), // only made with `store`
         }
     }
@@ -152,11 +168,11 @@ impl Evaluator {
             let n = block.len();
             for (slot, other) in operands[1..].iter_mut().zip(others) {
                 *slot = match *other {
-                    Value::Uniform(v) => Value::Uniform(v),
                     Value::Lanes(v) => Value::Lanes(&v[b * LANES..b * LANES + n]),
+                    same => same,
                 };
             }
-            run_block(self, n, &operands[..=others.len()], &mut [block], scratch);
+            run_block(self, 1, n, &operands[..=others.len()], &mut [block], scratch);
         }
     }
 }
@@ -169,35 +185,37 @@ impl Evaluator {
 ))]
 fn run_block(
     ev: &Evaluator,
-    n: usize,
+    rows: usize,
+    lanes: usize,
     operands: &[Value<'_>],
     outputs: &mut [&mut [f32]],
     scratch: &mut [f32],
 ) {
-    let (uniforms, blocks) = scratch.split_at_mut(ev.code.len().next_multiple_of(16));
+    let n = rows * lanes;
+    let (row_registers, blocks) = scratch.split_at_mut(ev.row_registers * ROWS);
     for (i, instr) in ev.code.iter().enumerate() {
         match ev.places[i] {
-            Place::Uniform => {
-                uniforms[i] = match *instr {
-                    Instr::Operand(o) => match operands[o] {
-                        Value::Uniform(v) => v,
-                        Value::Lanes(v) => v[0],
+            Place::Const(_) | Place::Operand(_) => {}
+            Place::Row(row) => {
+                // Rows are the lanes here, and every source is one value or one for each row.
+                let (done, rest) = row_registers.split_at_mut(row * ROWS);
+                apply(instr, &mut rest[..rows], rows, |r| match ev.places[r] {
+                    Place::Const(c) => Value::Uniform(c),
+                    Place::Row(r) => Value::Lanes(&done[r * ROWS..][..rows]),
+                    Place::Operand(o) => match operands[o] {
+                        Value::Uniform(v) => Value::Uniform(v),
+                        Value::Rows(v) | Value::Lanes(v) => Value::Lanes(&v[..rows]),
                     },
-                    Instr::Const(c) => c.0,
-                    Instr::Unary(..) | Instr::Binary(..) => {
-                        let mut one = [0.0];
-                        apply(instr, &mut one, |r| Value::Uniform(uniforms[r]));
-                        one[0]
-                    }
-                }
+                    Place::Block(_) | Place::Output(_) => Value::Uniform(f32::NAN), // vary along a row
+                });
             }
-            Place::Operand(_) => {}
             Place::Output(_) if matches!(instr, Instr::Operand(_)) => {}
             Place::Output(o) => {
                 // Taken out while it is written, so that the other outputs can be read beside it.
                 let out = std::mem::take(&mut outputs[o]);
-                apply(instr, &mut out[..n], |r| match ev.places[r] {
-                    Place::Uniform => Value::Uniform(uniforms[r]),
+                apply(instr, &mut out[..n], lanes, |r| match ev.places[r] {
+                    Place::Const(c) => Value::Uniform(c),
+                    Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
                     Place::Operand(o) => operands[o],
                     Place::Output(o) => Value::Lanes(&*outputs[o]),
                     Place::Block(b) => Value::Lanes(&blocks[b * LANES..][..LANES]),
@@ -212,8 +230,9 @@ fn run_block(
                 {
                     block[..n].copy_from_slice(&outputs[out][..n]);
                 }
-                apply(instr, &mut block[..n], |r| match ev.places[r] {
-                    Place::Uniform => Value::Uniform(uniforms[r]),
+                apply(instr, &mut block[..n], lanes, |r| match ev.places[r] {
+                    Place::Const(c) => Value::Uniform(c),
+                    Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
                     Place::Operand(o) => operands[o],
                     Place::Output(o) => Value::Lanes(&*outputs[o]),
                     Place::Block(c) if c < b => Value::Lanes(&below[c * LANES..][..LANES]),
@@ -226,27 +245,36 @@ fn run_block(
         return;
     }
     for (o, &reg) in ev.outputs.iter().enumerate() {
-        if ev.places[reg] == Place::Output(o) {
-            continue;
-        }
+        let value = match ev.places[reg] {
+            Place::Output(p) if p == o => continue,
+            Place::Const(c) => Value::Uniform(c),
+            Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
+            Place::Operand(i) => operands[i],
+            Place::Output(_) => Value::Uniform(f32::NAN), // filled in below, where the borrow ends
+            Place::Block(b) => Value::Lanes(&blocks[b * LANES..][..LANES]),
+        };
         let out = std::mem::take(&mut outputs[o]);
-        match ev.places[reg] {
-            Place::Uniform => out[..n].fill(uniforms[reg]),
-            Place::Operand(i) => match operands[i] {
-                Value::Uniform(v) => out[..n].fill(v),
-                Value::Lanes(v) => out[..n].copy_from_slice(&v[..n]),
-            },
-            Place::Output(p) => out[..n].copy_from_slice(&outputs[p][..n]),
-            Place::Block(b) => out[..n].copy_from_slice(&blocks[b * LANES..][..n]),
+        match (ev.places[reg], value) {
+            (Place::Output(p), _) => out[..n].copy_from_slice(&outputs[p][..n]),
+            (_, Value::Uniform(v)) => out[..n].fill(v),
+            (_, Value::Rows(v)) => out[..n].chunks_exact_mut(lanes).zip(v).for_each(|(row, v)| row.fill(*v)),
+            (_, Value::Lanes(v)) => out[..n].copy_from_slice(&v[..n]),
         }
         outputs[o] = out;
     }
 }
 
+/// A row register of a block; one row is a scalar.
 #[inline(always)]
-fn map(dst: &mut [f32], a: Value<'_>, f: impl Fn(f32) -> f32) {
+fn row_value(register: &[f32], rows: usize) -> Value<'_> {
+    if rows == 1 { Value::Uniform(register[0]) } else { Value::Rows(&register[..rows]) }
+}
+
+#[inline(always)]
+fn map(dst: &mut [f32], lanes: usize, a: Value<'_>, f: impl Fn(f32) -> f32) {
     match a {
         Value::Uniform(a) => dst.fill(f(a)),
+        Value::Rows(a) => dst.chunks_exact_mut(lanes).zip(a).for_each(|(row, &a)| row.fill(f(a))),
         Value::Lanes(a) => {
             for (d, &a) in dst.iter_mut().zip(a) {
                 *d = f(a);
@@ -256,14 +284,32 @@ fn map(dst: &mut [f32], a: Value<'_>, f: impl Fn(f32) -> f32) {
 }
 
 #[inline(always)]
-fn map2(dst: &mut [f32], a: Value<'_>, b: Value<'_>, f: impl Fn(f32, f32) -> f32) {
+fn map2(dst: &mut [f32], lanes: usize, a: Value<'_>, b: Value<'_>, f: impl Fn(f32, f32) -> f32) {
     match (a, b) {
-        (Value::Uniform(a), Value::Uniform(b)) => dst.fill(f(a, b)),
-        (Value::Uniform(a), b) => map(dst, b, |b| f(a, b)),
-        (a, Value::Uniform(b)) => map(dst, a, |a| f(a, b)),
+        (Value::Uniform(a), b) => map(dst, lanes, b, |b| f(a, b)),
+        (a, Value::Uniform(b)) => map(dst, lanes, a, |a| f(a, b)),
         (Value::Lanes(a), Value::Lanes(b)) => {
             for ((d, &a), &b) in dst.iter_mut().zip(a).zip(b) {
                 *d = f(a, b);
+            }
+        }
+        (Value::Rows(a), Value::Lanes(b)) => {
+            for ((dst, &a), b) in dst.chunks_exact_mut(lanes).zip(a).zip(b.chunks_exact(lanes)) {
+                for (d, &b) in dst.iter_mut().zip(b) {
+                    *d = f(a, b);
+                }
+            }
+        }
+        (Value::Lanes(a), Value::Rows(b)) => {
+            for ((dst, a), &b) in dst.chunks_exact_mut(lanes).zip(a.chunks_exact(lanes)).zip(b) {
+                for (d, &a) in dst.iter_mut().zip(a) {
+                    *d = f(a, b);
+                }
+            }
+        }
+        (Value::Rows(a), Value::Rows(b)) => {
+            for ((row, &a), &b) in dst.chunks_exact_mut(lanes).zip(a).zip(b) {
+                row.fill(f(a, b));
             }
         }
     }
@@ -275,43 +321,43 @@ fn truth(is: bool) -> f32 {
 }
 
 #[inline(always)]
-fn apply<'a>(instr: &Instr, dst: &mut [f32], get: impl Fn(Reg) -> Value<'a>) {
+fn apply<'a>(instr: &Instr, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a>) {
     match *instr {
         Instr::Operand(_) | Instr::Const(_) => {}
         Instr::Unary(op, a) => {
             let a = get(a);
             match op {
-                Unary::Neg => map(dst, a, |x| -x),
-                Unary::Recip => map(dst, a, |x| 1.0 / x),
-                Unary::Exp => map(dst, a, math::exp),
-                Unary::Log => map(dst, a, math::log),
-                Unary::Sqrt => map(dst, a, f32::sqrt),
-                Unary::Abs => map(dst, a, f32::abs),
-                Unary::Sign => map(dst, a, |x| truth(x > 0.0) - truth(x < 0.0)),
-                Unary::Square => map(dst, a, |x| x * x),
-                Unary::Relu => map(dst, a, |x| if x < 0.0 { 0.0 } else { x }),
-                Unary::LeakyRelu(s) => map(dst, a, |x| if x > 0.0 { x } else { s.0 * x }),
-                Unary::LeakyMask(s) => map(dst, a, |x| if x > 0.0 { 1.0 } else { s.0 }),
-                Unary::Tanh => map(dst, a, math::tanh),
-                Unary::Sigmoid => map(dst, a, math::sigmoid),
-                Unary::Softplus => map(dst, a, math::softplus),
-                Unary::Affine(k, c) => map(dst, a, |x| x.mul_add(k.0, c.0)),
-                Unary::Clamp(low, high) => map(dst, a, |x| math::clamp(x, low.0, high.0)),
-                Unary::ClampMask(low, high) => map(dst, a, |x| truth(x >= low.0 && x <= high.0)),
-                Unary::Step => map(dst, a, |x| truth(x > 0.0)),
+                Unary::Neg => map(dst, lanes, a, |x| -x),
+                Unary::Recip => map(dst, lanes, a, |x| 1.0 / x),
+                Unary::Exp => map(dst, lanes, a, math::exp),
+                Unary::Log => map(dst, lanes, a, math::log),
+                Unary::Sqrt => map(dst, lanes, a, f32::sqrt),
+                Unary::Abs => map(dst, lanes, a, f32::abs),
+                Unary::Sign => map(dst, lanes, a, |x| truth(x > 0.0) - truth(x < 0.0)),
+                Unary::Square => map(dst, lanes, a, |x| x * x),
+                Unary::Relu => map(dst, lanes, a, |x| if x < 0.0 { 0.0 } else { x }),
+                Unary::LeakyRelu(s) => map(dst, lanes, a, |x| if x > 0.0 { x } else { s.0 * x }),
+                Unary::LeakyMask(s) => map(dst, lanes, a, |x| if x > 0.0 { 1.0 } else { s.0 }),
+                Unary::Tanh => map(dst, lanes, a, math::tanh),
+                Unary::Sigmoid => map(dst, lanes, a, math::sigmoid),
+                Unary::Softplus => map(dst, lanes, a, math::softplus),
+                Unary::Affine(k, c) => map(dst, lanes, a, |x| x.mul_add(k.0, c.0)),
+                Unary::Clamp(low, high) => map(dst, lanes, a, |x| math::clamp(x, low.0, high.0)),
+                Unary::ClampMask(low, high) => map(dst, lanes, a, |x| truth(x >= low.0 && x <= high.0)),
+                Unary::Step => map(dst, lanes, a, |x| truth(x > 0.0)),
             }
         }
         Instr::Binary(op, a, b) => {
             let (a, b) = (get(a), get(b));
             match op {
-                Binary::Add => map2(dst, a, b, |a, b| a + b),
-                Binary::Sub => map2(dst, a, b, |a, b| a - b),
-                Binary::Mul => map2(dst, a, b, |a, b| a * b),
-                Binary::Div => map2(dst, a, b, |a, b| a / b),
-                Binary::Max => map2(dst, a, b, math::max),
-                Binary::Min => map2(dst, a, b, math::min),
-                Binary::Greater => map2(dst, a, b, |a, b| truth(a > b)),
-                Binary::Equal => map2(dst, a, b, |a, b| truth(a == b)),
+                Binary::Add => map2(dst, lanes, a, b, |a, b| a + b),
+                Binary::Sub => map2(dst, lanes, a, b, |a, b| a - b),
+                Binary::Mul => map2(dst, lanes, a, b, |a, b| a * b),
+                Binary::Div => map2(dst, lanes, a, b, |a, b| a / b),
+                Binary::Max => map2(dst, lanes, a, b, math::max),
+                Binary::Min => map2(dst, lanes, a, b, math::min),
+                Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
+                Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
             }
         }
     }

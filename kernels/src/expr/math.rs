@@ -29,7 +29,7 @@ pub(crate) fn clamp(x: f32, low: f32, high: f32) -> f32 {
 /// 2ⁿ for −126 ≤ n ≤ 127
 #[inline(always)]
 fn exp2i(n: i32) -> f32 {
-    f32::from_bits(((n + 127) << 23) as u32)
+    f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }
 
 /// eˣ = 2ⁿ · eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2. 2ⁿ is applied in two factors, so that results run

@@ -1,15 +1,17 @@
-//! CPU twin of `moments.wgsl`: a shifted two-pass over blocks that stay in the L1 cache, merged by Chan's formula
+//! CPU twin of `moments.wgsl`: a shifted two-pass over rows that stay in the L1 cache, merged by Chan's formula
 //! (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 use super::Moments;
 use crate::blocks::{Shared, Space, TASK, for_each_task};
-use crate::expr::Value;
-use crate::lanes::{as_f64, deviations, sum};
+use crate::expr::{LANES, Value};
+use crate::lanes::{add, add_squares, as_f64, deviations, sum};
 
 /// Channels below which each is cut into segments, so that every core has work.
 const FEW: usize = 16;
-/// Channels side by side in one strip where inner = 1.
-const STRIP: usize = 64;
+/// Most channels of one task: memory is read in long pieces where a task has several.
+const GROUP: usize = 64;
+/// Rows shorter than this are taken side by side, each element a lane.
+const SHORT_ROW: usize = 16;
 
 /// Count, mean and sum of squared deviations of a set of numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,9 +22,13 @@ struct Set {
 }
 
 impl Set {
-    /// The set of `n` numbers with these sums of deviations from `shift`.
-    fn shifted(n: f64, shift: f64, first: f64, second: f64) -> Self {
-        Self { n, mean: shift + first / n, m2: second - first * first / n }
+    /// Mean first, then sums of deviations from it as f32 holds it, which correct what rounding left.
+    fn of(values: &[f32]) -> Self {
+        let n = values.len() as f64;
+        let shift = sum(values) / values.len() as f32;
+        let (first, second) = deviations(values, shift);
+        let (first, second) = (f64::from(first), f64::from(second));
+        Self { n, mean: f64::from(shift) + first / n, m2: second - first * first / n }
     }
 
     /// Chan: the union's mean moves by δ·n₂/n and its squares grow by δ²·n₁n₂/n.
@@ -40,96 +46,104 @@ impl Set {
 /// Elements of one segment of a channel, and their number.
 fn segments(k: &Moments) -> (usize, usize) {
     let n = k.outer * k.inner;
-    let wanted = if k.channels < FEW { n.div_ceil(TASK).min(64) } else { 1 };
-    let segment = n.div_ceil(wanted);
+    let segment = n.div_ceil(n.div_ceil(TASK).min(64));
     (segment, n.div_ceil(segment))
-}
-
-fn in_strips(k: &Moments) -> bool {
-    k.inner == 1 && k.channels >= FEW
 }
 
 /// Values of one channel: `[outer, inner]` with the other channels between.
 fn channel_space(k: &Moments) -> Space {
-    Space::new(&[k.outer, k.inner], &[&[k.channels * k.inner, 1]], 1)
+    Space::new(&[k.outer, k.inner], &[&[k.channels * k.inner, 1]], &[false; 2], 1)
 }
 
 pub(super) fn scratch_len(k: &Moments, threads: usize) -> usize {
-    if in_strips(k) {
-        16 * threads
+    if k.channels >= FEW {
+        threads
     } else {
         // Mean and squares in f64 for each segment, then the gathered values of each thread.
-        4 * k.channels * segments(k).1 + 2 + threads * channel_space(k).scratch_len().max(16)
+        4 * k.channels * segments(k).1 + 2 + threads * channel_space(k).scratch_len().max(1)
     }
 }
 
 pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
-    let n = (k.outer * k.inner) as f64;
-    if in_strips(k) {
-        let (mean, var) = (Shared::new(mean), Shared::new(var));
-        return for_each_task(k.channels.div_ceil(STRIP), 16, scratch, |task, _| {
-            let range = task * STRIP..k.channels.min((task + 1) * STRIP);
-            // SAFETY: strips are disjoint.
-            let (mean, var) = unsafe { (mean.part(range.clone()), var.part(range.clone())) };
-            strip(k, x, range.start, mean, var);
-        });
+    if k.channels < FEW {
+        return few_channels(k, x, mean, var, scratch);
     }
+    let group = (TASK / (k.outer * k.inner)).max((k.channels / FEW).min(8)).clamp(1, GROUP);
+    let (mean, var) = (Shared::new(mean), Shared::new(var));
+    for_each_task(k.channels.div_ceil(group), 1, scratch, |task, _| {
+        let channels = task * group..k.channels.min((task + 1) * group);
+        // SAFETY: tasks have channels of their own.
+        let (mean, var) = unsafe { (mean.part(channels.clone()), var.part(channels.clone())) };
+        let mut sets = [Set::default(); GROUP];
+        let images = x.chunks_exact(k.channels * k.inner).map(|image| &image[channels.start * k.inner..]);
+        if k.inner < SHORT_ROW {
+            side_by_side(k, images, &mut sets[..mean.len()]);
+        } else {
+            for image in images {
+                for (set, row) in sets[..mean.len()].iter_mut().zip(image.chunks_exact(k.inner)) {
+                    row.chunks(LANES).for_each(|block| *set = set.join(Set::of(block)));
+                }
+            }
+        }
+        for ((mean, var), set) in mean.iter_mut().zip(var).zip(&sets) {
+            (*mean, *var) = (set.mean as f32, (set.m2 / set.n) as f32);
+        }
+    });
+}
+
+/// Short rows of neighbouring channels, every element with accumulators of its own, in f64: means first, then the
+/// deviations from them.
+fn side_by_side<'a>(k: &Moments, images: impl Iterator<Item = &'a [f32]> + Clone, sets: &mut [Set]) {
+    const MOST: usize = GROUP * (SHORT_ROW - 1);
+    let width = sets.len() * k.inner;
+    let n = (k.outer * k.inner) as f64;
+    let mut sums = [0.0; MOST];
+    for row in images.clone() {
+        add(&mut sums[..width], row);
+    }
+    let mut means = [0.0; MOST];
+    for (c, set) in sets.iter_mut().enumerate() {
+        let own = c * k.inner..(c + 1) * k.inner;
+        (set.n, set.mean) = (n, sums[own.clone()].iter().sum::<f64>() / n);
+        means[own].fill(set.mean);
+    }
+    sums[..width].fill(0.0);
+    for row in images {
+        add_squares(&mut sums[..width], row, &means);
+    }
+    for (set, sums) in sets.iter_mut().zip(sums.chunks(k.inner)) {
+        set.m2 = sums.iter().sum();
+    }
+}
+
+/// Each channel in segments.
+fn few_channels(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
     let (segment, count) = segments(k);
+    let part = |s: usize| s * segment..(k.outer * k.inner).min((s + 1) * segment);
     let space = channel_space(k);
     let pieces = k.channels * count;
     let (sets, slots) = scratch.split_at_mut(4 * pieces + 2);
     let sets = &mut as_f64(sets)[..2 * pieces];
-    let group = (TASK / segment).max(1);
     let shared = Shared::new(&mut *sets);
-    for_each_task(pieces.div_ceil(group), space.scratch_len().max(16), slots, |task, slot| {
-        for piece in task * group..pieces.min((task + 1) * group) {
-            let (channel, s) = (piece / count, piece % count);
-            let from = &x[channel * k.inner..];
-            let mut set = Set::default();
-            for block in space.blocks(s * segment..(k.outer * k.inner).min((s + 1) * segment)) {
-                let mut values = [Value::Uniform(0.0)];
-                space.load(&[from], &block, &mut values, slot);
-                let n = block.len() as f64;
-                set = set.join(match values[0] {
-                    Value::Uniform(v) => Set { n, mean: f64::from(v), m2: 0.0 },
-                    Value::Lanes(v) => {
-                        let v = &v[..block.len()];
-                        let shift = sum(v) / block.len() as f32;
-                        let (first, second) = deviations(v, shift);
-                        Set::shifted(n, f64::from(shift), f64::from(first), f64::from(second))
-                    }
-                });
-            }
-            // SAFETY: every piece has a place of its own.
-            unsafe { shared.part(2 * piece..2 * piece + 2) }.copy_from_slice(&[set.mean, set.m2]);
+    for_each_task(pieces, space.scratch_len().max(1), slots, |piece, slot| {
+        let from = &x[piece / count * k.inner..];
+        let mut set = Set::default();
+        for block in space.blocks(part(piece % count)) {
+            let mut values = [Value::Uniform(0.0)];
+            space.load(&[from], &block, &mut values, slot);
+            set = set.join(match values[0] {
+                Value::Lanes(v) => Set::of(&v[..block.len()]),
+                Value::Uniform(v) => Set::of(&[v]), // a single element
+                Value::Rows(v) => Set::of(&v[..block.rows]),
+            });
         }
+        // SAFETY: every piece has a place of its own.
+        unsafe { shared.part(2 * piece..2 * piece + 2) }.copy_from_slice(&[set.mean, set.m2]);
     });
     for (channel, sets) in sets.chunks(2 * count).enumerate() {
-        let all = sets.chunks(2).enumerate().map(|(s, set)| {
-            let len = (k.outer * k.inner).min((s + 1) * segment) - s * segment;
-            Set { n: len as f64, mean: set[0], m2: set[1] }
-        });
+        let all =
+            sets.chunks(2).enumerate().map(|(s, v)| Set { n: part(s).len() as f64, mean: v[0], m2: v[1] });
         let set = all.fold(Set::default(), Set::join);
-        (mean[channel], var[channel]) = (set.mean as f32, (set.m2 / n) as f32);
+        (mean[channel], var[channel]) = (set.mean as f32, (set.m2 / set.n) as f32);
     }
-}
-
-/// Neighbouring channels with inner = 1, in f64: means first, then deviations from them.
-fn strip(k: &Moments, x: &[f32], channel: usize, mean: &mut [f32], var: &mut [f32]) {
-    let n = k.outer as f64;
-    let width = mean.len();
-    let (mut first, mut second) = ([0.0; STRIP], [0.0; STRIP]);
-    let rows = || x.chunks_exact(k.channels).map(|row| &row[channel..channel + width]);
-    for row in rows() {
-        first.iter_mut().zip(row).for_each(|(m, &v)| *m += f64::from(v));
-    }
-    first.iter_mut().for_each(|m| *m /= n);
-    for row in rows() {
-        for ((q, m), &v) in second.iter_mut().zip(&first).zip(row) {
-            let d = f64::from(v) - m;
-            *q += d * d;
-        }
-    }
-    mean.iter_mut().zip(first).for_each(|(o, m)| *o = m as f32);
-    var.iter_mut().zip(second).for_each(|(o, q)| *o = (q / n) as f32);
 }

@@ -7,7 +7,7 @@ use crate::layout::numel;
 
 fn prepare(k: &Pointwise) -> (Space, Evaluator) {
     let strides: Vec<&[usize]> = k.operands.iter().map(|o| o.strides.as_slice()).collect();
-    let mut space = Space::new(&k.shape, &strides, 1);
+    let mut space = Space::new(&k.shape, &strides, &vec![false; k.shape.len()], 1);
     let mut kinds = Vec::with_capacity(k.operands.len());
     for (operand, access) in k.operands.iter().zip(&mut space.access) {
         kinds.push(match operand.source {
@@ -15,7 +15,7 @@ fn prepare(k: &Pointwise) -> (Space, Evaluator) {
                 *access = Access::InPlace;
                 Kind::Output(o)
             }
-            Source::Input(_) if *access == Access::Uniform => Kind::Uniform,
+            Source::Input(_) if *access == Access::Row => Kind::Row,
             Source::Input(_) => Kind::Lanes,
         });
     }
@@ -33,7 +33,7 @@ pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], 
     let gathered_len = space.scratch_len();
     let slot_len = gathered_len + evaluator.scratch_len();
     let n = numel(&k.shape);
-    let task_len = if space.row < TASK { TASK / space.row * space.row } else { TASK };
+    let task_len = space.task_len(TASK);
     let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
     for (buffer, operand) in buffers.iter_mut().zip(&k.operands) {
         if let Source::Input(i) = operand.source {
@@ -49,9 +49,9 @@ pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], 
             let mut outs: [&mut [f32]; Pointwise::MAX_BINDINGS] = Default::default();
             for (out, shared) in outs.iter_mut().zip(&shared) {
                 // SAFETY: tasks cover disjoint ranges, and a task holds the part of one block at a time.
-                *out = unsafe { shared.part(block.clone()) };
+                *out = unsafe { shared.part(block.range()) };
             }
-            evaluator.run(block.len(), &values, &mut outs[..shared.len()], registers);
+            evaluator.run((block.rows, block.lanes), &values, &mut outs[..shared.len()], registers);
         }
     });
 }

@@ -29,13 +29,7 @@ pub(super) fn run(k: &Random, key: [u32; 2], step: u32, out: &mut [f32]) {
     "aarch64+neon"
 ))]
 fn fill(distribution: Distribution, first: u32, rest: [u32; 2], key: [u32; 2], out: &mut [f32; 4 * SIDE]) {
-    let mut words = [[0u32; SIDE]; 4];
-    for l in 0..SIDE {
-        let block = super::philox([first.wrapping_add(l as u32), rest[0], rest[1], 0], key);
-        for (words, word) in words.iter_mut().zip(block) {
-            words[l] = word;
-        }
-    }
+    let words = philox(first, rest, key);
     let mut values = [[0.0f32; SIDE]; 4];
     let unit = |word: u32| (word >> 8) as i32 as f32 * STEP;
     match distribution {
@@ -60,4 +54,25 @@ fn fill(distribution: Distribution, first: u32, rest: [u32; 2], key: [u32; 2], o
             out[4 * l + w] = values[w][l];
         }
     }
+}
+
+/// Word w of the blocks `first..first + SIDE`, as [`super::philox`] defines them.
+#[inline(always)]
+fn philox(first: u32, rest: [u32; 2], mut key: [u32; 2]) -> [[u32; SIDE]; 4] {
+    let mut words = [[0; SIDE], [rest[0]; SIDE], [rest[1]; SIDE], [0; SIDE]];
+    for (l, word) in words[0].iter_mut().enumerate() {
+        *word = first.wrapping_add(l as u32);
+    }
+    for _ in 0..10 {
+        let [mut c0, mut c1, mut c2, mut c3] = words;
+        for l in 0..SIDE {
+            let a = u64::from(c0[l]).wrapping_mul(0xD251_1F53);
+            let b = u64::from(c2[l]).wrapping_mul(0xCD9E_8D57);
+            (c0[l], c2[l]) = ((b >> 32) as u32 ^ c1[l] ^ key[0], (a >> 32) as u32 ^ c3[l] ^ key[1]);
+            (c1[l], c3[l]) = (b as u32, a as u32);
+        }
+        words = [c0, c1, c2, c3];
+        key = super::next_key(key);
+    }
+    words
 }

@@ -1,47 +1,61 @@
 //! CPU twin of `reduce.wgsl`.
 //!
-//! Two forms. By rows: an output's whole reduced space is walked in blocks and each block summed in 64 f32 lanes.
-//! By lanes: neighbouring outputs lie side by side in a block and every step over the reduced space adds a block to
-//! their accumulators. Both add block results in f64. Where outputs are few, their reduced space is cut into
-//! segments of a fixed size whose partial results are added in order.
+//! Three forms, by where the kept dimensions lie; all add block results in f64.
+//! * Rows: an output's whole reduced space is walked in blocks, each summed in 64 f32 lanes.
+//! * Planes, `[…, kept, reduced]`: a block is a plane of several outputs' rows, each row summed by itself.
+//! * Lanes: neighbouring outputs lie side by side in a block, and every step over the reduced space adds a block to
+//!   their accumulators.
+//!
+//! A unit is the outputs of one block; a task takes several units through the same steps of the reduced space, so
+//! that memory is read in long pieces. Where units are few, the reduced space is cut into segments of a fixed size
+//! whose partial results are added in order.
 
 use super::{Combine, Reduce};
-use crate::blocks::{Access, Shared, Space, TASK, for_each_task, merge};
-use crate::expr::{Evaluator, Kind, LANES, Value};
+use crate::blocks::{Access, Block, Shared, Space, TASK, for_each_task, merge};
+use crate::expr::{Evaluator, Kind, LANES, ROWS, Value};
 use crate::lanes::{self, as_f64};
 use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
 
-/// Outputs below which the reduced space is cut into segments, so that every core has work.
+/// Units below which the reduced space is cut into segments, so that every core has work.
 const FEW: usize = 16;
-/// Reduced spaces shorter than this go by lanes if there are outputs enough to fill them.
-const SHORT: usize = 64;
+/// Reduced spaces and rows shorter than these go by lanes if a kept dimension is long enough to fill them.
+const SHORT_SPACE: usize = 64;
+const SHORT_ROW: usize = 16;
 
-/// A reduction arranged as units: unit = (outer kept index, block of lanes), each over the same inner space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrangement {
+    Rows,
+    Planes,
+    Lanes,
+}
+
+/// A reduction arranged as units: unit = (outer kept index, part of the kept dimension in the block).
 struct Plan {
-    /// Kept dimensions except the one along the lanes, and their strides by operand.
+    arrangement: Arrangement,
+    /// Kept dimensions outside the blocks, and their strides by operand.
     outer: Vec<usize>,
     outer_strides: Vec<Vec<usize>>,
-    /// Size of the kept dimension along the lanes, 1 by rows; its strides.
-    lane_dim: usize,
-    lane_strides: Vec<usize>,
-    /// Lanes of a full unit.
-    lanes: usize,
-    /// Inner space of a full unit, and of the last where lanes do not divide the dimension.
+    /// Size of the kept dimension in the blocks, 1 by rows, and its strides.
+    dim: usize,
+    dim_strides: Vec<usize>,
+    /// Outputs of a full unit.
+    width: usize,
+    /// Inner space of a full unit, and of the last one where the width does not divide the dimension.
     full: Form,
     tail: Option<Form>,
-    /// Elements of one segment of a full unit's inner space.
+    /// Elements of the reduced space, and of it in one segment.
+    reduced_len: usize,
     segment: usize,
     segments: usize,
-    /// Units in one task.
+    /// Units in one task where there is one segment.
     group: usize,
 }
 
 struct Form {
     space: Space,
     evaluator: Evaluator,
-    lanes: usize,
-    len: usize,
+    width: usize,
 }
 
 impl Plan {
@@ -51,69 +65,114 @@ impl Plan {
         let dims = |want: bool| (0..shape.len()).filter(|&d| reduced[d] == want).collect::<Vec<_>>();
         let (mut kept, inner) = (dims(false), dims(true));
         let inner_len: usize = inner.iter().map(|&d| shape[d]).product();
-        // Lanes run along the last kept dimension.
-        let by_lanes = kept
-            .last()
-            .is_some_and(|&last| last + 1 == shape.len() || (inner_len < SHORT && shape[last] >= SHORT));
-        let lane = if by_lanes { kept.pop() } else { None };
-        let lane_dim = lane.map_or(1, |d| shape[d]);
-        let lane_strides: Vec<usize> = strides.iter().map(|s| lane.map_or(0, |d| s[d])).collect();
-        let lanes = lane_dim.min(LANES);
-        let form = |lanes: usize| {
-            let shape: Vec<usize> = inner.iter().map(|&d| shape[d]).chain([lanes]).collect();
-            let strides: Vec<Vec<usize>> = (0..strides.len())
-                .map(|o| inner.iter().map(|&d| strides[o][d]).chain([lane_strides[o]]).collect())
+        let row = inner.last().map_or(1, |&d| shape[d]);
+        // The kept dimension of the blocks is the last one.
+        let arrangement = match kept.last() {
+            Some(&d) if d + 1 == shape.len() => Arrangement::Lanes,
+            Some(&d) if shape[d] >= SHORT_SPACE && (inner_len < SHORT_SPACE || row < SHORT_ROW) => {
+                Arrangement::Lanes
+            }
+            Some(&d) if d + 2 == shape.len() && (SHORT_ROW..=LANES / 2).contains(&row) => Arrangement::Planes,
+            _ => Arrangement::Rows,
+        };
+        let in_block = if arrangement == Arrangement::Rows { None } else { kept.pop() };
+        let dim = in_block.map_or(1, |d| shape[d]);
+        let (width, step) = match arrangement {
+            Arrangement::Rows => (1, 1),
+            Arrangement::Planes => (dim.min(LANES / row).min(ROWS), row),
+            Arrangement::Lanes => (dim.min(LANES), 1),
+        };
+        let form = |width: usize| {
+            let mut order: Vec<Option<usize>> = inner.iter().map(|&d| Some(d)).collect();
+            match arrangement {
+                Arrangement::Rows => {}
+                Arrangement::Planes => order.insert(inner.len() - 1, None),
+                Arrangement::Lanes => order.push(None),
+            }
+            let sizes: Vec<usize> = order.iter().map(|d| d.map_or(width, |d| shape[d])).collect();
+            // Rows of a plane stay apart; steps over lanes may merge with them.
+            let labels: Vec<bool> =
+                order.iter().map(|d| d.is_none() && arrangement == Arrangement::Planes).collect();
+            let strides: Vec<Vec<usize>> = strides
+                .iter()
+                .map(|s| order.iter().map(|d| d.or(in_block).map_or(0, |d| s[d])).collect())
                 .collect();
             let strides: Vec<&[usize]> = strides.iter().map(Vec::as_slice).collect();
-            let space = Space::new(&shape, &strides, lanes);
-            let kinds: Vec<Kind> = space
-                .access
-                .iter()
-                .map(|a| if *a == Access::Uniform { Kind::Uniform } else { Kind::Lanes })
-                .collect();
+            let granule = if arrangement == Arrangement::Lanes { width } else { 1 };
+            let space = Space::new(&sizes, &strides, &labels, granule);
+            let kind = |a: &Access| if *a == Access::Row { Kind::Row } else { Kind::Lanes };
+            let kinds: Vec<Kind> = space.access.iter().map(kind).collect();
             let regs: Vec<usize> = k.outputs.iter().map(|o| o.reg).collect();
-            let evaluator = Evaluator::new(&k.expr, &kinds, &regs, false);
-            Form { space, evaluator, lanes, len: inner_len * lanes }
+            Form { evaluator: Evaluator::new(&k.expr, &kinds, &regs, false), space, width }
         };
-        let full = form(lanes);
-        let tail = (lane_dim % lanes != 0).then(|| form(lane_dim % lanes));
         let outer: Vec<usize> = kept.iter().map(|&d| shape[d]).collect();
-        let units = numel(&outer) * lane_dim.div_ceil(lanes);
-        let wanted = if units < FEW { full.len.div_ceil(TASK).min(64) } else { 1 };
-        // Segments hold whole steps over the lanes.
-        let segment = inner_len.div_ceil(wanted) * lanes;
-        let segments = full.len.div_ceil(segment);
+        let units = numel(&outer) * dim.div_ceil(width);
+        let wanted = if units < FEW { (inner_len * width).div_ceil(TASK).min(64) } else { 1 };
+        // Segments hold whole rows of a plane.
+        let segment = (inner_len / step).div_ceil(wanted) * step;
+        let group = match arrangement {
+            Arrangement::Lanes => 1,
+            _ => (TASK / (segment * width)).max((units / FEW).min(8)).clamp(1, LANES / width),
+        };
         Self {
+            arrangement,
             outer_strides: strides.iter().map(|s| kept.iter().map(|&d| s[d]).collect()).collect(),
             outer,
-            lane_dim,
-            lane_strides,
-            lanes,
-            group: (TASK / segment).max(1),
-            full,
-            tail,
+            dim,
+            dim_strides: strides.iter().map(|s| in_block.map_or(0, |d| s[d])).collect(),
+            width,
+            full: form(width),
+            tail: (dim % width != 0).then(|| form(dim % width)),
+            reduced_len: inner_len,
             segment,
-            segments,
+            segments: inner_len.div_ceil(segment),
+            group,
         }
     }
 
-    fn units(&self) -> usize {
-        numel(&self.outer) * self.lane_dim.div_ceil(self.lanes)
+    fn units_across(&self) -> usize {
+        self.dim.div_ceil(self.width)
     }
 
-    fn forms(&self) -> impl Iterator<Item = &Form> {
-        std::iter::once(&self.full).chain(&self.tail)
+    fn units(&self) -> usize {
+        numel(&self.outer) * self.units_across()
+    }
+
+    fn first_output(&self, unit: usize) -> usize {
+        unit / self.units_across() * self.dim + unit % self.units_across() * self.width
+    }
+
+    /// Unit of an output, and its place there.
+    fn unit_of(&self, output: usize) -> (usize, usize) {
+        let at = output % self.dim;
+        (output / self.dim * self.units_across() + at / self.width, at % self.width)
+    }
+
+    /// Outputs of a unit.
+    fn width_of(&self, unit: usize) -> usize {
+        self.width.min(self.dim - unit % self.units_across() * self.width)
+    }
+
+    /// Where operand `i` begins for a unit.
+    fn first_element(&self, unit: usize, i: usize) -> usize {
+        offset(unit / self.units_across(), &self.outer, &self.outer_strides[i])
+            + unit % self.units_across() * self.width * self.dim_strides[i]
+    }
+
+    fn is_tail(&self, unit: usize) -> bool {
+        self.tail.is_some() && unit % self.units_across() + 1 == self.units_across()
     }
 
     /// Floats of a task's slot: gathered operands and registers, then f64 accumulators with room to align them.
     fn slot_len(&self, outputs: usize) -> usize {
-        let form = self.forms().map(|f| f.space.scratch_len() + f.evaluator.scratch_len()).max().unwrap_or(0);
-        form + 2 * outputs * LANES + 2
+        let forms = std::iter::once(&self.full).chain(&self.tail);
+        let work = forms.map(|f| f.space.scratch_len() + f.evaluator.scratch_len()).max().unwrap_or(0);
+        work + 2 * outputs * LANES + 2
     }
 
     /// Floats that hold the partial results of all segments.
     fn partials_len(&self, outputs: usize) -> usize {
-        if self.segments == 1 { 0 } else { 2 * self.units() * self.segments * outputs * self.lanes + 2 }
+        if self.segments == 1 { 0 } else { 2 * self.units() * self.segments * outputs * self.width + 2 }
     }
 }
 
@@ -127,13 +186,8 @@ fn start(combine: Combine) -> f64 {
 fn join(combine: Combine, a: f64, b: f64) -> f64 {
     match combine {
         Combine::Sum => a + b,
-        Combine::Max => {
-            if a > b || a.is_nan() {
-                a
-            } else {
-                b
-            }
-        }
+        Combine::Max if a > b || a.is_nan() => a,
+        Combine::Max => b,
     }
 }
 
@@ -146,133 +200,142 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
     let plan = Plan::new(k);
     let count = k.outputs.len();
     let (partials, slots) = scratch.split_at_mut(plan.partials_len(count));
-    let partials = as_f64(partials);
-    let pieces = plan.units() * plan.segments;
-    {
+    let slot_len = plan.slot_len(count);
+    let work_len = slot_len - 2 * count * LANES - 2;
+    if plan.segments == 1 {
         let results: Vec<Shared<'_, f32>> = outputs.iter_mut().map(|o| Shared::new(o)).collect();
-        let partial = Shared::new(&mut *partials);
-        for_each_task(pieces.div_ceil(plan.group), plan.slot_len(count), slots, |task, slot| {
-            let (work, accumulators) = slot.split_at_mut(slot.len() - 2 * count * LANES - 2);
-            let accumulators = &mut as_f64(accumulators)[..count * LANES];
-            for piece in task * plan.group..pieces.min((task + 1) * plan.group) {
-                let (unit, segment) = (piece / plan.segments, piece % plan.segments);
-                let lanes = plan.piece(k, inputs, unit, segment, work, accumulators);
-                for (o, (output, acc)) in k.outputs.iter().zip(accumulators.chunks(LANES)).enumerate() {
-                    if plan.segments == 1 {
-                        let at = plan.first_output(unit);
-                        // SAFETY: every unit has outputs of its own.
-                        let out = unsafe { results[o].part(at..at + lanes) };
-                        out.iter_mut()
-                            .zip(acc)
-                            .for_each(|(o, v)| *o = (v * f64::from(output.scale.0)) as f32);
-                    } else {
-                        let at = (piece * count + o) * plan.lanes;
-                        // SAFETY: every piece has partials of its own.
-                        unsafe { partial.part(at..at + lanes) }.copy_from_slice(&acc[..lanes]);
-                    }
+        return for_each_task(plan.units().div_ceil(plan.group), slot_len, slots, |task, slot| {
+            let (work, acc) = slot.split_at_mut(work_len);
+            let acc = &mut as_f64(acc)[..count * LANES];
+            let units = task * plan.group..plan.units().min((task + 1) * plan.group);
+            plan.reduce(k, inputs, units.clone(), 0, work, acc);
+            for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks(LANES)).enumerate() {
+                for (unit, acc) in units.clone().zip(acc.chunks(plan.width)) {
+                    let at = plan.first_output(unit);
+                    // SAFETY: every unit has outputs of its own.
+                    let out = unsafe { results[o].part(at..at + plan.width_of(unit)) };
+                    out.iter_mut().zip(acc).for_each(|(o, v)| *o = (v * f64::from(output.scale.0)) as f32);
                 }
             }
         });
     }
-    if plan.segments > 1 {
-        for (o, (output, out)) in k.outputs.iter().zip(outputs).enumerate() {
-            for (i, out) in out.iter_mut().enumerate() {
-                let (unit, lane) = plan.unit_of(i);
-                let all = (0..plan.segments)
-                    .map(|s| partials[((unit * plan.segments + s) * count + o) * plan.lanes + lane]);
-                *out = (all.fold(start(output.combine), |a, b| join(output.combine, a, b))
-                    * f64::from(output.scale.0)) as f32;
-            }
+    let partials = as_f64(partials);
+    let shared = Shared::new(&mut *partials);
+    let place =
+        |unit: usize, segment: usize, o: usize| ((unit * plan.segments + segment) * count + o) * plan.width;
+    for_each_task(plan.units() * plan.segments, slot_len, slots, |task, slot| {
+        let (work, acc) = slot.split_at_mut(work_len);
+        let acc = &mut as_f64(acc)[..count * LANES];
+        let (unit, segment) = (task / plan.segments, task % plan.segments);
+        plan.reduce(k, inputs, unit..unit + 1, segment, work, acc);
+        for (o, acc) in acc.chunks(LANES).enumerate() {
+            let at = place(unit, segment, o);
+            // SAFETY: every task has partials of its own.
+            unsafe { shared.part(at..at + plan.width) }.copy_from_slice(&acc[..plan.width]);
+        }
+    });
+    for (o, (output, out)) in k.outputs.iter().zip(outputs).enumerate() {
+        for (i, out) in out.iter_mut().enumerate() {
+            let (unit, at) = plan.unit_of(i);
+            let all = (0..plan.segments).map(|segment| partials[place(unit, segment, o) + at]);
+            let value = all.fold(start(output.combine), |a, b| join(output.combine, a, b));
+            *out = (value * f64::from(output.scale.0)) as f32;
         }
     }
 }
 
 impl Plan {
-    fn lane_blocks(&self) -> usize {
-        self.lane_dim.div_ceil(self.lanes)
-    }
-
-    fn first_output(&self, unit: usize) -> usize {
-        unit / self.lane_blocks() * self.lane_dim + unit % self.lane_blocks() * self.lanes
-    }
-
-    /// Unit and lane of an output.
-    fn unit_of(&self, output: usize) -> (usize, usize) {
-        let lane = output % self.lane_dim;
-        (output / self.lane_dim * self.lane_blocks() + lane / self.lanes, lane % self.lanes)
-    }
-
-    /// Reduces one segment of one unit into the first lanes of each output's accumulators; returns their number.
-    fn piece(
+    /// Reduces one segment of some units. Accumulators of output o are `acc[o · LANES..]`, `width` for each unit.
+    fn reduce(
         &self,
         k: &Reduce,
         inputs: &[&[f32]],
-        unit: usize,
+        units: std::ops::Range<usize>,
         segment: usize,
         work: &mut [f32],
-        accumulators: &mut [f64],
-    ) -> usize {
-        let (outer, block) = (unit / self.lane_blocks(), unit % self.lane_blocks());
-        let form = match &self.tail {
-            Some(tail) if block + 1 == self.lane_blocks() => tail,
-            _ => &self.full,
-        };
-        let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
-        for (i, operand) in k.operands.iter().enumerate() {
-            if let Source::Input(input) = operand.source {
-                let first = offset(outer, &self.outer, &self.outer_strides[i])
-                    + block * self.lanes * self.lane_strides[i];
-                buffers[i] = &inputs[input][first..];
-            }
-        }
-        let buffers = &buffers[..k.operands.len()];
-        for (output, acc) in k.outputs.iter().zip(accumulators.chunks_mut(LANES)) {
+        acc: &mut [f64],
+    ) {
+        for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(LANES)) {
             acc.fill(start(output.combine));
         }
-        let (gathered, registers) = work.split_at_mut(form.space.scratch_len());
-        let steps = self.segment / self.lanes * form.lanes;
-        let mut width = form.lanes;
-        for range in form.space.blocks(segment * steps..form.len.min((segment + 1) * steps)) {
-            let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
-            form.space.load(buffers, &range, &mut values, gathered);
-            form.evaluator.run(range.len(), &values, &mut [], registers);
-            width = width.max(range.len());
-            for (o, (output, acc)) in k.outputs.iter().zip(accumulators.chunks_mut(LANES)).enumerate() {
-                let value = form.evaluator.value(o, &values, registers);
-                if self.lane_dim == 1 {
-                    acc[0] = join(output.combine, acc[0], fold(output.combine, value, range.len()));
-                } else {
-                    add_lanes(output.combine, &mut acc[..range.len()], value);
+        let first = units.start;
+        for (form, tail) in [(Some(&self.full), false), (self.tail.as_ref(), true)] {
+            let Some(form) = form else { continue };
+            let (gathered, registers) = work.split_at_mut(form.space.scratch_len());
+            let steps = segment * self.segment..self.reduced_len.min((segment + 1) * self.segment);
+            for block in form.space.blocks(steps.start * form.width..steps.end * form.width) {
+                for unit in units.clone().filter(|&u| self.is_tail(u) == tail) {
+                    let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
+                    for ((i, operand), buffer) in k.operands.iter().enumerate().zip(&mut buffers) {
+                        if let Source::Input(input) = operand.source {
+                            *buffer = &inputs[input][self.first_element(unit, i)..];
+                        }
+                    }
+                    let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
+                    form.space.load(&buffers[..k.operands.len()], &block, &mut values, gathered);
+                    form.evaluator.run((block.rows, block.lanes), &values, &mut [], registers);
+                    for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks_mut(LANES)).enumerate() {
+                        let value = form.evaluator.value(o, &values, registers);
+                        let acc = &mut acc[(unit - first) * self.width..];
+                        match self.arrangement {
+                            Arrangement::Lanes => add_lanes(output.combine, acc, value, &block),
+                            Arrangement::Planes if form.width > 1 => {
+                                add_rows(output.combine, acc, value, &block)
+                            }
+                            _ => acc[0] = join(output.combine, acc[0], fold(output.combine, value, &block)),
+                        }
+                    }
                 }
             }
         }
-        if self.lane_dim > 1 {
-            // A block may hold several steps over few lanes.
-            for (output, acc) in k.outputs.iter().zip(accumulators.chunks_mut(LANES)) {
-                let (first, rest) = acc[..width].split_at_mut(form.lanes);
-                for step in rest.chunks(form.lanes) {
-                    first.iter_mut().zip(step).for_each(|(a, b)| *a = join(output.combine, *a, *b));
+        if self.arrangement == Arrangement::Lanes {
+            // A block may hold several steps over few lanes; accumulators never used hold the neutral element.
+            for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(LANES)) {
+                let (sums, rest) = acc.split_at_mut(self.width_of(first));
+                for step in rest.chunks(sums.len()) {
+                    sums.iter_mut().zip(step).for_each(|(a, b)| *a = join(output.combine, *a, *b));
                 }
             }
         }
-        form.lanes
     }
 }
 
-/// One block to one number.
-fn fold(combine: Combine, value: Value<'_>, n: usize) -> f64 {
-    match (value, combine) {
-        (Value::Uniform(v), Combine::Sum) => f64::from(v) * n as f64,
-        (Value::Uniform(v), Combine::Max) => f64::from(v),
-        (Value::Lanes(v), Combine::Sum) => f64::from(lanes::sum(&v[..n])),
-        (Value::Lanes(v), Combine::Max) => f64::from(lanes::max(&v[..n])),
-    }
-}
-
-fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>) {
+/// Adds each lane of a block to its accumulator.
+fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
+    let acc = &mut acc[..block.len()];
     match (value, combine) {
         (Value::Uniform(v), _) => acc.iter_mut().for_each(|a| *a = join(combine, *a, f64::from(v))),
+        (Value::Rows(v), _) => acc.chunks_mut(block.lanes).zip(v).for_each(|(row, v)| {
+            row.iter_mut().for_each(|a| *a = join(combine, *a, f64::from(*v)));
+        }),
         (Value::Lanes(v), Combine::Sum) => lanes::add(acc, v),
         (Value::Lanes(v), Combine::Max) => lanes::raise(acc, v),
+    }
+}
+
+/// Adds each row of a block to its accumulator.
+fn add_rows(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
+    let row = Block { rows: 1, ..*block };
+    for (r, acc) in acc[..block.rows].iter_mut().enumerate() {
+        let value = match value {
+            Value::Uniform(v) => Value::Uniform(v),
+            Value::Rows(v) => Value::Uniform(v[r]),
+            Value::Lanes(v) => Value::Lanes(&v[r * block.lanes..]),
+        };
+        *acc = join(combine, *acc, fold(combine, value, &row));
+    }
+}
+
+/// A whole block as one number.
+fn fold(combine: Combine, value: Value<'_>, block: &Block) -> f64 {
+    let repeated = |v: f64, times: usize| if combine == Combine::Sum { v * times as f64 } else { v };
+    match (value, combine) {
+        (Value::Uniform(v), _) => repeated(f64::from(v), block.len()),
+        (Value::Rows(v), _) => {
+            let rows = v[..block.rows].iter().map(|v| f64::from(*v));
+            repeated(rows.fold(start(combine), |a, b| join(combine, a, b)), block.lanes)
+        }
+        (Value::Lanes(v), Combine::Sum) => f64::from(lanes::sum(&v[..block.len()])),
+        (Value::Lanes(v), Combine::Max) => f64::from(lanes::max(&v[..block.len()])),
     }
 }
