@@ -41,7 +41,12 @@ fn train(device: &Device) {
         executable.run(1).unwrap();
         for loss in ["loss_d", "loss_g"] {
             let got = executable.read(loss).unwrap();
-            assert_close(&format!("step {t}, {loss}"), &got, &fixture.get(&format!("{t}/{loss}")).data, TOLERANCE);
+            assert_close(
+                &format!("step {t}, {loss}"),
+                &got,
+                &fixture.get(&format!("{t}/{loss}")).data,
+                TOLERANCE,
+            );
         }
     }
     for (id, name) in names.iter().enumerate() {
@@ -49,7 +54,8 @@ fn train(device: &Device) {
         let (before, after) = (fixture.get(&format!("before/{name}")), fixture.get(&format!("after/{name}")));
         assert_close(name, &got, &after.data, TOLERANCE);
         // Five steps of 2e-4 are small beside the values: the way they went is compared too.
-        let moved = |end: &[f32]| end.iter().zip(&before.data).map(|(e, b)| 1e4 * (e - b)).collect::<Vec<_>>();
+        let moved =
+            |end: &[f32]| end.iter().zip(&before.data).map(|(e, b)| 1e4 * (e - b)).collect::<Vec<_>>();
         assert_close(&format!("movement of {name}"), &moved(&got), &moved(&after.data), TOLERANCE);
     }
 }

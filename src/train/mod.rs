@@ -147,6 +147,10 @@ pub fn train(
     epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
     tick: &mut dyn FnMut(Tick<'_>) -> ControlFlow<()>,
 ) -> Result<End, TrainError> {
+    if let Some(folder) = &options.samples {
+        let refused = |source| ReportError::Write { path: folder.clone(), source };
+        std::fs::create_dir_all(folder).map_err(refused)?;
+    }
     let before = trainer.progress().seconds;
     let started = Instant::now();
     let mut saved = trainer.progress().steps;

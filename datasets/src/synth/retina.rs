@@ -297,3 +297,75 @@ fn speckled(light: &[f32], strength: f32, size: usize, rng: &mut Rng) -> Vec<u8>
     }
     gray
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    /// Mean gray of the masked and of the other pixels, before and after an anomaly.
+    fn contrast(kind: usize, index: u64, size: usize) -> (f64, f64) {
+        let normal = Retina.draw(&[0, 1, index], size, None);
+        let ill = Retina.draw(&[0, 1, index], size, Some(kind));
+        assert!(normal.mask.iter().all(|&m| m == 0));
+        let change = |inside: bool| {
+            let pixels =
+                normal.gray.iter().zip(&ill.gray).zip(&ill.mask).filter(|(_, m)| (**m != 0) == inside);
+            let (sum, count) = pixels.fold((0.0, 0), |(sum, count), ((a, b), _)| {
+                (sum + (f64::from(*a) - f64::from(*b)).abs(), count + 1)
+            });
+            sum / f64::from(count)
+        };
+        (change(true), change(false))
+    }
+
+    #[test]
+    fn the_mask_holds_the_change() {
+        for size in [32, 64, 128] {
+            for (kind, name) in KINDS.iter().enumerate() {
+                let of = |index| contrast(kind, index, size);
+                let (inside, outside): (Vec<_>, Vec<_>) = (0..20).map(of).unzip();
+                let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+                let (inside, outside) = (mean(&inside), mean(&outside));
+                // Fluid lifts the layers above it, so there is change outside as well.
+                assert!(inside > 30.0 && inside > 2.5 * outside, "{name} at {size}: {inside} {outside}");
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_change_only_with_the_version() {
+        let mut drawn = Vec::new();
+        for (index, size) in [(0, 16), (1, 32), (2, 64)] {
+            for kind in [None, Some(0), Some(1), Some(2), Some(3)] {
+                let drawing = Retina.draw(&[9, 1, index], size, kind);
+                drawn.extend(drawing.gray);
+                drawn.extend(drawing.mask);
+            }
+        }
+        let digest = Sha256::digest(&drawn);
+        assert_eq!(Retina.version(), 1);
+        assert_eq!(
+            format!("{:02x?}", &digest[..4]),
+            "[7d, dd, 0f, 12]",
+            "raise the version, then write down the new digest"
+        );
+    }
+
+    #[test]
+    fn layers_never_cross() {
+        for seed in 0..200 {
+            let scene = Scene::new(&mut Rng::new(&[seed]));
+            for kind in 0..KINDS.len() {
+                let lesions = Lesions::new(&mut Rng::new(&[seed, 1]), kind, &scene, 64);
+                for x in 0..64 {
+                    let u = x as f32 / 63.0;
+                    let mut edges = scene.edges(u);
+                    lesions.lift(u, &mut edges);
+                    let crossing = edges.windows(2).find(|pair| pair[0] > pair[1] + 1e-5);
+                    assert!(crossing.is_none(), "seed {seed}, {}, column {u}: {edges:?}", KINDS[kind]);
+                }
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ use super::Moments;
 use crate::blocks::{Shared, Space, TASK, for_each_task};
 use crate::expr::{LANES, Value};
 use crate::lanes::{add, add_squares, as_f64, deviations, sum};
+use std::ops::Range;
 
 /// Channels below which each is cut into segments, so that every core has work.
 const FEW: usize = 16;
@@ -12,6 +13,8 @@ const FEW: usize = 16;
 const GROUP: usize = 64;
 /// Rows shorter than this are taken side by side, each element a lane.
 const SHORT_ROW: usize = 16;
+/// Rows at least this long are blocks of their own; those between are collected into blocks.
+const LONG_ROW: usize = 256;
 
 /// Count, mean and sum of squared deviations of a set of numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,13 +58,15 @@ fn channel_space(k: &Moments) -> Space {
     Space::new(&[k.outer, k.inner], &[&[k.channels * k.inner, 1]], &[false; 2], 1)
 }
 
+/// Where a thread collects values.
+fn slot_len(k: &Moments) -> usize {
+    channel_space(k).scratch_len().max(1)
+}
+
 pub(super) fn scratch_len(k: &Moments, threads: usize) -> usize {
-    if k.channels >= FEW {
-        threads
-    } else {
-        // Mean and squares in f64 for each segment, then the gathered values of each thread.
-        4 * k.channels * segments(k).1 + 2 + threads * channel_space(k).scratch_len().max(1)
-    }
+    let slots = threads * slot_len(k);
+    // Mean and squares in f64 for each segment of few channels.
+    if k.channels < FEW { 4 * k.channels * segments(k).1 + 2 + slots } else { slots }
 }
 
 pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
@@ -70,7 +75,8 @@ pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scr
     }
     let group = (TASK / (k.outer * k.inner)).max((k.channels / FEW).min(8)).clamp(1, GROUP);
     let (mean, var) = (Shared::new(mean), Shared::new(var));
-    for_each_task(k.channels.div_ceil(group), 1, scratch, |task, _| {
+    let space = channel_space(k);
+    for_each_task(k.channels.div_ceil(group), slot_len(k), scratch, |task, slot| {
         let channels = task * group..k.channels.min((task + 1) * group);
         // SAFETY: tasks have channels of their own.
         let (mean, var) = unsafe { (mean.part(channels.clone()), var.part(channels.clone())) };
@@ -78,6 +84,10 @@ pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scr
         let images = x.chunks_exact(k.channels * k.inner).map(|image| &image[channels.start * k.inner..]);
         if k.inner < SHORT_ROW {
             side_by_side(k, images, &mut sets[..mean.len()]);
+        } else if k.inner < LONG_ROW {
+            for (c, set) in channels.zip(&mut sets) {
+                *set = channel_set(&space, &x[c * k.inner..], 0..k.outer * k.inner, slot);
+            }
         } else {
             for image in images {
                 for (set, row) in sets[..mean.len()].iter_mut().zip(image.chunks_exact(k.inner)) {
@@ -116,6 +126,21 @@ fn side_by_side<'a>(k: &Moments, images: impl Iterator<Item = &'a [f32]> + Clone
     }
 }
 
+/// Part of one channel, block by block.
+fn channel_set(space: &Space, channel: &[f32], part: Range<usize>, slot: &mut [f32]) -> Set {
+    let mut set = Set::default();
+    for block in space.blocks(part) {
+        let mut values = [Value::Uniform(0.0)];
+        space.load(&[channel], &block, &mut values, slot);
+        set = set.join(match values[0] {
+            Value::Lanes(v) => Set::of(&v[..block.len()]),
+            Value::Uniform(v) => Set::of(&[v]), // a single element
+            Value::Rows(v) => Set::of(&v[..block.rows]),
+        });
+    }
+    set
+}
+
 /// Each channel in segments.
 fn few_channels(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
     let (segment, count) = segments(k);
@@ -125,18 +150,8 @@ fn few_channels(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scrat
     let (sets, slots) = scratch.split_at_mut(4 * pieces + 2);
     let sets = &mut as_f64(sets)[..2 * pieces];
     let shared = Shared::new(&mut *sets);
-    for_each_task(pieces, space.scratch_len().max(1), slots, |piece, slot| {
-        let from = &x[piece / count * k.inner..];
-        let mut set = Set::default();
-        for block in space.blocks(part(piece % count)) {
-            let mut values = [Value::Uniform(0.0)];
-            space.load(&[from], &block, &mut values, slot);
-            set = set.join(match values[0] {
-                Value::Lanes(v) => Set::of(&v[..block.len()]),
-                Value::Uniform(v) => Set::of(&[v]), // a single element
-                Value::Rows(v) => Set::of(&v[..block.rows]),
-            });
-        }
+    for_each_task(pieces, slot_len(k), slots, |piece, slot| {
+        let set = channel_set(&space, &x[piece / count * k.inner..], part(piece % count), slot);
         // SAFETY: every piece has a place of its own.
         unsafe { shared.part(2 * piece..2 * piece + 2) }.copy_from_slice(&[set.mean, set.m2]);
     });
