@@ -1,12 +1,15 @@
 //! The command line: one file for each command, shared arguments and output here.
 
 mod args;
+mod bench;
 mod demo;
 mod eval;
+mod programs;
 mod progress;
 mod score;
 mod search;
 mod session;
+mod table;
 mod train;
 
 use std::io::Write;
@@ -21,7 +24,12 @@ pub use args::Global;
 /// Finds what does not look like your normal images: trains a GAN on them, searches the latent of every query, scores
 /// what the search cannot show. Runs on Vulkan, Metal, DX12 or the embedded CPU device.
 #[derive(Debug, Parser)]
-#[command(name = "ganomede", version, max_term_width = 110, after_help = "Example:\n  ganomede demo --report report")]
+#[command(
+    name = "ganomede",
+    version,
+    max_term_width = 110,
+    after_help = "Example:\n  ganomede demo --report report"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,6 +44,7 @@ enum Command {
     Score(score::Args),
     Eval(eval::Args),
     Search(search::Args),
+    Bench(bench::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -151,6 +160,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(args, &cli.global, &interrupt),
         Command::Eval(args) => eval::run(args, &cli.global, &interrupt),
         Command::Search(args) => search::run(args, &cli.global, &interrupt),
+        Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -177,7 +187,8 @@ pub(crate) fn say(text: &str) {
 
 /// One JSON document on stdout.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
     say(&text);
     Ok(())
 }

@@ -49,6 +49,8 @@ pub struct CpuExecutable {
     /// One vector for each buffer; those of states are empty here and lent by the store during a replay.
     buffers: Vec<Vec<f32>>,
     scratch: Vec<f32>,
+    /// Scratch that each launch asked for: kernels share what they get out among threads.
+    scratch_lens: Vec<usize>,
     input_lens: Vec<Vec<usize>>,
     output_lens: Vec<Vec<usize>>,
 }
@@ -62,11 +64,13 @@ impl CpuExecutable {
             .map(|b| if matches!(b.role, Role::State(_)) { vec![] } else { vec![0.0; b.len] })
             .collect();
         let threads = rayon::current_num_threads();
-        let scratch = program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).max().unwrap_or(0);
+        let scratch_lens: Vec<_> =
+            program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect();
         Self {
             store: store.clone(),
             buffers,
-            scratch: vec![0.0; scratch],
+            scratch: vec![0.0; scratch_lens.iter().copied().max().unwrap_or(0)],
+            scratch_lens,
             input_lens: program.launches.iter().map(|l| l.kernel.input_lens()).collect(),
             output_lens: program.launches.iter().map(|l| l.kernel.output_lens()).collect(),
             program,
@@ -125,7 +129,9 @@ impl CpuExecutable {
                 let outputs = &mut outputs[..launch.outputs.len()];
                 match elsewhere.as_mut().and_then(|run| run(index, inputs, outputs)) {
                     Some(outcome) => result = outcome,
-                    None => launch.kernel.cpu(inputs, outputs, &mut self.scratch),
+                    None => {
+                        launch.kernel.cpu(inputs, outputs, &mut self.scratch[..self.scratch_lens[index]]);
+                    }
                 }
                 if let Some(after) = &mut after {
                     let views: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
