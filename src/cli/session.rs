@@ -78,5 +78,10 @@ pub(crate) fn calibrate(
     })?;
     let quantiles = Quantiles::new(&scores)?;
     let threshold = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { search: search.clone(), quantiles, threshold: threshold.value, source: threshold.source }))
+    Ok(Some(Calibration {
+        search: search.clone(),
+        quantiles,
+        threshold: threshold.value,
+        source: threshold.source,
+    }))
 }

@@ -65,7 +65,8 @@ impl Adam {
         let t = tape.state(&self.step) + 1.0;
         tape.assign(&self.step, t);
         // βᵗ as e^(t·ln β); with β₁ = 0 the correction is 1.
-        let correction = |beta: f32| if beta > 0.0 { 1.0 - (t * beta.ln()).exp() } else { tape.full(1.0, &[1]) };
+        let correction =
+            |beta: f32| if beta > 0.0 { 1.0 - (t * beta.ln()).exp() } else { tape.full(1.0, &[1]) };
         let (step_size, root) = (lr / correction(b1), 1.0 / correction(b2).sqrt());
         for (i, (parameter, &g)) in self.parameters.iter().zip(gradients).enumerate() {
             let p = tape.state(parameter);
