@@ -85,14 +85,14 @@ impl Scene {
     fn new(rng: &mut Rng) -> Self {
         let brightness = rng.range(0.88, 1.10);
         Scene {
-            top: rng.range(0.12, 0.25),
-            tilt: rng.range(-0.08, 0.08),
-            bow: rng.range(-0.05, 0.05),
+            top: rng.range(0.14, 0.22),
+            tilt: rng.range(-0.06, 0.06),
+            bow: rng.range(-0.035, 0.035),
             wobble: Curve::new(rng, 0.008),
-            total: rng.range(0.46, 0.53),
+            total: rng.range(0.48, 0.52),
             thickness: std::array::from_fn(|_| Curve::new(rng, 0.07)),
-            pit: match rng.below(5) {
-                0 => (rng.range(0.03, 0.07), rng.range(0.2, 0.8), rng.range(0.18, 0.32)),
+            pit: match rng.below(8) {
+                0 => (rng.range(0.03, 0.05), rng.range(0.2, 0.8), rng.range(0.18, 0.32)),
                 _ => (0.0, 0.5, 1.0),
             },
             levels: LEVELS.map(|level| level * brightness * rng.range(0.93, 1.07)),
@@ -155,12 +155,12 @@ impl Lesions {
         let pixel = 1.0 / size as f32;
         match kind {
             INTRARETINAL => {
-                for _ in 0..2 + rng.below(3) {
+                for _ in 0..3 + rng.below(3) {
                     let u = rng.range(0.12, 0.88);
                     let edges = scene.edges(u);
                     let top = if rng.below(3) == 0 { INL_TOP } else { ONL_TOP };
                     let v = (edges[top] + edges[top + 1]) * 0.5;
-                    let radius_v = rng.range(0.060, 0.095).max(1.5 * pixel);
+                    let radius_v = rng.range(0.065, 0.100).max(1.5 * pixel);
                     lesions.cysts.push(Ellipse { u, v, radius_u: radius_v * rng.range(1.0, 1.8), radius_v });
                 }
             }
@@ -170,12 +170,12 @@ impl Lesions {
                 height: rng.range(0.07, 0.13).max(2.0 * pixel),
             }),
             FOCI => {
-                for _ in 0..5 + rng.below(5) {
+                for _ in 0..7 + rng.below(5) {
                     let u = rng.range(0.06, 0.94);
                     let edges = scene.edges(u);
                     // Anywhere between the GCL and the EZ.
                     let v = rng.range(edges[1] + 0.02, edges[EZ_TOP] - 0.02);
-                    let radius = rng.range(0.020, 0.034).max(1.1 * pixel);
+                    let radius = rng.range(0.024, 0.036).max(1.1 * pixel);
                     lesions.foci.push(Ellipse {
                         u,
                         v,
