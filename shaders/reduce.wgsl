@@ -8,7 +8,8 @@
 //
 // Entries: threads, one thread per (k, s), for kept dimensions that lie innermost, short reductions and software
 //            adapters, where barriers are dear; neighbouring threads are neighbouring k where `by_kept` is 1, else
-//            neighbouring s. With one segment it is the naive reference.
+//            neighbouring s. The naive reference has as few segments as
+//            llvmpipe's limit of 65,535 loop iterations a thread allows.
 //          groups, one workgroup of 256 per (k, s), for reduced dimensions that lie innermost: each thread takes every
 //            256th element of its segment, then a tree in shared memory.
 // The second dispatch is one of the two over partials, with `segments` 1.

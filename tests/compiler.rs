@@ -589,7 +589,8 @@ fn names_and_shapes_that_would_be_lost_are_errors() {
     };
     let empty = refused(&|tape| tape.output("y", tape.input("x", &[0, 3]).mean_all()));
     assert!(empty.contains("'x'") && empty.contains("[0, 3]"), "{empty}");
-    let shapes = refused(&|tape| tape.output("y", tape.input("x", &[2]).sum_all() + tape.input("x", &[3]).sum_all()));
+    let shapes =
+        refused(&|tape| tape.output("y", tape.input("x", &[2]).sum_all() + tape.input("x", &[3]).sum_all()));
     assert!(shapes.contains("'x'"), "{shapes}");
     let names = refused(&|tape| {
         tape.output("y", tape.input("x", &[2]));

@@ -13,7 +13,8 @@ use ganomede::tape::{States, Tape};
 const STEPS: usize = 5;
 const TOLERANCE: f32 = 1e-3;
 
-fn train(device: &Device) {
+/// Trains, compares, and returns all values of the model at the end.
+fn train(device: &Device) -> Vec<f32> {
     let fixture = Fixture::read("dcgan.safetensors");
     let config = Config { size: 16, channels: 3, width: 8, latent: 16, prior: Prior::Normal, kernel: 4 };
     let mut states = States::new();
@@ -49,6 +50,7 @@ fn train(device: &Device) {
             );
         }
     }
+    let mut values = vec![];
     for (id, name) in names.iter().enumerate() {
         let got = store.read(StateId(id)).unwrap();
         let (before, after) = (fixture.get(&format!("before/{name}")), fixture.get(&format!("after/{name}")));
@@ -57,15 +59,26 @@ fn train(device: &Device) {
         let moved =
             |end: &[f32]| end.iter().zip(&before.data).map(|(e, b)| 1e4 * (e - b)).collect::<Vec<_>>();
         assert_close(&format!("movement of {name}"), &moved(&got), &moved(&after.data), TOLERANCE);
+        values.extend(got);
     }
+    values
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
 }
 
 #[test]
-fn five_steps_match_pytorch_on_cpu() {
-    train(&common::cpu());
+fn five_steps_match_pytorch_on_cpu_with_any_number_of_threads() {
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        bits(&pool.install(|| train(&common::cpu())))
+    };
+    assert_eq!(with(1), with(3), "threads change no bit");
 }
 
 #[test]
 fn five_steps_match_pytorch_on_gpu() {
-    train(&common::gpu());
+    let [first, second] = [0, 1].map(|_| bits(&train(&common::gpu())));
+    assert_eq!(first, second, "two runs have the same bits");
 }

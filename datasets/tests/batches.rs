@@ -184,4 +184,9 @@ fn batch_sizes_outside_the_range_are_refused() {
     for batch in [0, 65537] {
         refusal(Batches::new(data.clone(), Split::Train, data.all(Split::Train), shuffled(batch)));
     }
+    let dir = tempdir().unwrap();
+    flat(dir.path(), 1);
+    let large = Arc::new(open(dir.path(), &options(4096)).unwrap());
+    let result = Batches::new(large.clone(), Split::Train, large.all(Split::Train), shuffled(4000));
+    assert!(refusal(result).contains("128 or fewer"));
 }

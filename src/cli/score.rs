@@ -123,7 +123,13 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     if global.json {
         let threshold = threshold.map(|t| t.value);
-        return say_json(&Document { model: path.clone(), device: device.describe(), threshold, images: rows, rejected });
+        return say_json(&Document {
+            model: path.clone(),
+            device: device.describe(),
+            threshold,
+            images: rows,
+            rejected,
+        });
     }
     say("score\tprobability\tverdict\timage");
     for row in rows {
@@ -164,7 +170,10 @@ fn open(path: &str, args: &Args, model: &ModelFile) -> Result<Selection, CliErro
     };
     let indices = data.all(split);
     if indices.is_empty() {
-        return Err(CliError::input(format!("'{path}' has no {} images; choose the other --split", split.name())));
+        return Err(CliError::input(format!(
+            "'{path}' has no {} images; choose the other --split",
+            split.name()
+        )));
     }
     Ok(Selection { data, split, indices })
 }

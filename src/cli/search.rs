@@ -61,7 +61,8 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
         return Err(CliError::input("the score `pd` needs no search; use --score anogan or reference"));
     }
     let info = &model.header.data;
-    let data = DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
+    let data =
+        DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
     let size = model.header.config.size;
     let dataset = Dataset::open(&args.image, &data.open_options(size, channels(&model), info.centre_crop))?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
@@ -109,7 +110,10 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     }
     say("step\tloss\tresidual\tdiscrimination");
     for stage in &document.stages {
-        say(&format!("{}\t{:.3}\t{:.3}\t{:.3}", stage.step, stage.loss, stage.residual, stage.discrimination));
+        say(&format!(
+            "{}\t{:.3}\t{:.3}\t{:.3}",
+            stage.step, stage.loss, stage.residual, stage.discrimination
+        ));
     }
     let probability = document.probability.map_or(String::new(), |p| format!(", probability {p:.3}"));
     say(&format!("score {:.4}{probability}", document.score));

@@ -36,7 +36,7 @@ pub(crate) fn score_all(
 ) -> Result<(usize, f64), CliError> {
     let options = BatchOptions { batch: scorer.batch(), prefetch: 2, ..BatchOptions::default() };
     let batches = Batches::new(selection.data.clone(), selection.split, selection.indices.clone(), options)?;
-    let mut progress = Progress::new(label, "images", Some(selection.indices.len() as u64));
+    let mut progress = Progress::new(label, "images", 0, Some(selection.indices.len() as u64));
     let started = Instant::now();
     let mut done = 0;
     for batch in batches {
@@ -78,5 +78,10 @@ pub(crate) fn calibrate(
     })?;
     let quantiles = Quantiles::new(&scores)?;
     let threshold = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { search: search.clone(), quantiles, threshold: threshold.value, source: threshold.source }))
+    Ok(Some(Calibration {
+        search: search.clone(),
+        quantiles,
+        threshold: threshold.value,
+        source: threshold.source,
+    }))
 }

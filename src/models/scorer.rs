@@ -33,7 +33,9 @@ pub enum ScoreError {
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
     /// An image whose search gave no number.
-    #[error("the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again")]
+    #[error(
+        "the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again"
+    )]
     NotANumber {
         /// Position in the batch.
         index: usize,
@@ -61,9 +63,16 @@ pub struct Found {
 ///
 /// # Errors
 /// [`FileError::Tensor`] for a tensor that is missing or has another shape.
-pub fn load_weights(file: &ModelFile, path: &Path, states: &States, store: &Store, all: bool) -> Result<(), ScoreError> {
+pub fn load_weights(
+    file: &ModelFile,
+    path: &Path,
+    states: &States,
+    store: &Store,
+    all: bool,
+) -> Result<(), ScoreError> {
     for tensor in &file.tensors {
-        let fault = |what: String| FileError::Tensor { path: path.to_owned(), tensor: tensor.name.clone(), what };
+        let fault =
+            |what: String| FileError::Tensor { path: path.to_owned(), tensor: tensor.name.clone(), what };
         let Some(state) = states.find(&tensor.name) else {
             return Err(fault("is unknown to this system".to_owned()).into());
         };
@@ -191,7 +200,12 @@ impl Scorer {
         config.check()?;
         if queries == 0 || queries.saturating_mul(config.restarts) > 1 << 16 {
             let value = format!("{queries} with {} restarts", config.restarts);
-            return Err(ConfigError { field: "batch", value, allowed: "at least 1, and batch × restarts at most 65536" }.into());
+            return Err(ConfigError {
+                field: "batch",
+                value,
+                allowed: "at least 1, and batch × restarts at most 65536",
+            }
+            .into());
         }
         let lanes = queries * config.restarts;
         let mut states = States::new();
@@ -207,7 +221,9 @@ impl Scorer {
             prepare: load(&|tape| search.prepare(tape, &model))?,
             step: load(&|tape| search.step(tape, &model))?,
             finish: load(&|tape| search.finish(tape, &model))?,
-            posterior: load(&|tape| tape.output("score", model.posterior_score(tape, tape.input("x", &images))))?,
+            posterior: load(&|tape| {
+                tape.output("score", model.posterior_score(tape, tape.input("x", &images)))
+            })?,
             config: config.clone(),
             seed: file.header.seed,
             lanes,

@@ -72,7 +72,9 @@ pub enum TrainError {
         checkpoint: String,
     },
     /// A checkpoint of another training.
-    #[error("'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings")]
+    #[error(
+        "'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings"
+    )]
     Mismatch {
         /// Checkpoint.
         path: PathBuf,

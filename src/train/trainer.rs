@@ -27,7 +27,11 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError`] for settings out of range, a checkpoint that does not fit, or a device at fault.
-    pub fn new(device: &Device, header: Header, checkpoint: Option<(&ModelFile, &Path)>) -> Result<Self, TrainError> {
+    pub fn new(
+        device: &Device,
+        header: Header,
+        checkpoint: Option<(&ModelFile, &Path)>,
+    ) -> Result<Self, TrainError> {
         let (config, batch) = (header.config.clone(), header.batch);
         if batch == 0 {
             let value = batch.to_string();
@@ -49,7 +53,11 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError::Compile`] for settings that do not fit together.
-    pub fn step_program(model: &AnoGan, optimisers: &Optimisers, batch: usize) -> Result<Program, TrainError> {
+    pub fn step_program(
+        model: &AnoGan,
+        optimisers: &Optimisers,
+        batch: usize,
+    ) -> Result<Program, TrainError> {
         Ok(compiled(|tape| Self::record_step(tape, model, optimisers, batch))?)
     }
 
@@ -97,7 +105,13 @@ impl Trainer {
     }
 
     /// Explains a loss that is no number.
-    pub(super) fn diagnose(&mut self, loss: &'static str, value: f32, checkpoint: &Path, saved: u64) -> TrainError {
+    pub(super) fn diagnose(
+        &mut self,
+        loss: &'static str,
+        value: f32,
+        checkpoint: &Path,
+        saved: u64,
+    ) -> TrainError {
         let step = self.header.progress.steps;
         let (layer, kernel) = match self.step.find_non_finite() {
             Ok(Some(found)) => (found.scope, found.kernel),

@@ -89,8 +89,9 @@ pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
 pub(crate) fn idx_pair(folder: &Path, prefix: &str, n: u8, zipped: bool) {
     let images = idx(&[u32::from(n), 4, 4], &(0..n).flat_map(|i| [i; 16]).collect::<Vec<_>>());
     let labels = idx(&[u32::from(n)], &(0..n).map(|i| i % 3).collect::<Vec<_>>());
-    let (end, pack): (_, fn(&[u8]) -> Vec<u8>) = if zipped { (".gz", gzip) } else { ("", <[u8]>::to_vec) };
+    let pack = |data: Vec<u8>| if zipped { gzip(&data) } else { data };
+    let end = if zipped { ".gz" } else { "" };
     fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join(format!("{prefix}-images-idx3-ubyte{end}")), pack(&images)).unwrap();
-    fs::write(folder.join(format!("{prefix}-labels-idx1-ubyte{end}")), pack(&labels)).unwrap();
+    fs::write(folder.join(format!("{prefix}-images-idx3-ubyte{end}")), pack(images)).unwrap();
+    fs::write(folder.join(format!("{prefix}-labels-idx1-ubyte{end}")), pack(labels)).unwrap();
 }

@@ -20,7 +20,9 @@ const SOFTWARE_THREADS: usize = 1 << 10;
 const HARDWARE_THREADS: usize = 1 << 17;
 /// Least elements that one thread of a segment should have.
 const PER_THREAD: usize = 32;
-/// Most segments of one channel: what one workgroup joins at four partials a thread.
+/// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
+const MOST_PER_THREAD: usize = 1 << 15;
+/// Most segments of one channel: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
 const MOST_SEGMENTS: usize = 1024;
 
 /// Stores a segment's set instead of mean and variance.
@@ -51,12 +53,16 @@ pub(super) fn variants() -> Vec<&'static str> {
 fn segments(k: &Moments, variant: &str, traits: &GpuTraits) -> usize {
     let wanted = if traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
     let width = match variant {
-        "naive" => return 1,
         "groups" => 256,
         _ => 1,
     };
+    // At least as many as keep a thread's loop short enough.
+    let least = (k.outer * k.inner).div_ceil(width * MOST_PER_THREAD);
+    if variant == "naive" {
+        return least;
+    }
     let busy = wanted.div_ceil(k.channels * width);
-    busy.min(k.outer * k.inner / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS)
+    busy.min(k.outer * k.inner / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS).max(least)
 }
 
 pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {

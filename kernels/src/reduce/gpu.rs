@@ -25,7 +25,9 @@ const SOFTWARE_THREADS: usize = 1 << 10;
 const HARDWARE_THREADS: usize = 1 << 17;
 /// Least elements that one thread of a segment should have.
 const PER_THREAD: usize = 32;
-/// Most segments of one output: what one workgroup joins at four partials a thread.
+/// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
+const MOST_PER_THREAD: usize = 1 << 15;
+/// Most segments of one output: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
 const MOST_SEGMENTS: usize = 1024;
 
 pub(super) fn variants(_k: &Reduce) -> Vec<&'static str> {
@@ -41,12 +43,16 @@ fn chosen(k: &Reduce, traits: &GpuTraits) -> &'static str {
 fn segments(k: &Reduce, variant: &str, traits: &GpuTraits) -> usize {
     let wanted = if traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
     let width = match variant {
-        "naive" => return 1,
         "groups" => 256,
         _ => 1,
     };
+    // At least as many as keep a thread's loop short enough.
+    let least = k.reduced_len().div_ceil(width * MOST_PER_THREAD);
+    if variant == "naive" {
+        return least;
+    }
     let busy = wanted.div_ceil(k.kept() * width);
-    busy.min(k.reduced_len() / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS)
+    busy.min(k.reduced_len() / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS).max(least)
 }
 
 pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
