@@ -2,8 +2,13 @@
 
 mod args;
 mod bench;
+mod data;
 mod demo;
+mod devices;
+mod doctor;
 mod eval;
+mod explain;
+mod ops;
 mod programs;
 mod progress;
 mod score;
@@ -44,7 +49,11 @@ enum Command {
     Score(score::Args),
     Eval(eval::Args),
     Search(search::Args),
+    Data(data::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
     Bench(bench::Args),
+    Explain(explain::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -160,6 +169,10 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(args, &cli.global, &interrupt),
         Command::Eval(args) => eval::run(args, &cli.global, &interrupt),
         Command::Search(args) => search::run(args, &cli.global, &interrupt),
+        Command::Data(args) => data::run(args, &cli.global),
+        Command::Devices(args) => devices::run(args, &cli.global),
+        Command::Doctor(args) => doctor::run(args, &cli.global, &interrupt),
+        Command::Explain(args) => explain::run(args, &cli.global),
         Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
     };
     match outcome {

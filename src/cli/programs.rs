@@ -1,12 +1,14 @@
 //! The programs that `explain`, `bench` and `doctor` look at, recorded without a model file or data.
 
 use clap::ValueEnum;
+use ganomede_kernels::{Kernel, random};
 
 use super::args::ChannelsArg;
 use super::{CliError, Interrupt};
+use crate::device::Executable;
 use crate::models::anogan::{AnoGan, Optimisers, Search, SearchConfig, Training};
 use crate::models::dcgan::Config;
-use crate::program::{Program, compile};
+use crate::program::{CompileError, Program, Role, compile};
 use crate::tape::{Graph, States, Tape};
 use crate::train::Trainer;
 
@@ -103,10 +105,10 @@ pub(crate) fn record(which: Which, config: &Config, batch: usize, seed: u64) -> 
             search.step(&tape, &model);
             let start = Tape::new();
             search.prepare(&start, &model);
-            prepare = Some(compile(&start.finish().map_err(crate::program::CompileError::from)?)?);
+            prepare = Some(compile(&start.finish().map_err(CompileError::from)?)?);
         }
     }
-    let graph = tape.finish().map_err(crate::program::CompileError::from)?;
+    let graph = tape.finish().map_err(CompileError::from)?;
     let program = compile(&graph)?;
     Ok(Recorded { states, graph, program, prepare })
 }
@@ -114,4 +116,29 @@ pub(crate) fn record(which: Which, config: &Config, batch: usize, seed: u64) -> 
 /// Whether Ctrl-C was pressed, as an error.
 pub(crate) fn go_on(interrupt: &Interrupt) -> Result<(), CliError> {
     if interrupt.raised() { Err(CliError::interrupted("interrupted")) } else { Ok(()) }
+}
+
+/// Uniform numbers in [−1, 1).
+pub(crate) fn random_values(len: usize, seed: u64, stream: u32) -> Vec<f32> {
+    let kernel = Kernel::Random(random::Random { distribution: random::Distribution::Uniform, len, stream });
+    let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
+    let mut values = vec![0.0; len];
+    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
+    kernel.cpu(&[&key, &[0.0]], &mut [&mut values], &mut scratch);
+    values.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0);
+    values
+}
+
+/// Writes random numbers to every input.
+pub(crate) fn fill_inputs(executable: &mut Executable, seed: u64) -> Result<(), CliError> {
+    let inputs: Vec<(String, usize)> = executable
+        .program()
+        .buffers
+        .iter()
+        .filter_map(|b| if let Role::Input(name) = &b.role { Some((name.clone(), b.len)) } else { None })
+        .collect();
+    for (stream, (name, len)) in (0..).zip(inputs) {
+        executable.write(&name, &random_values(len, seed, stream))?;
+    }
+    Ok(())
 }

@@ -41,6 +41,15 @@ pub(crate) fn bytes(count: u64) -> String {
     scaled(count as f64, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// `128 MiB`: limits and memory sizes are powers of two.
+pub(crate) fn binary(count: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let scale = if count == 0 { 0 } else { (count.ilog2() / 10) as usize };
+    let value = count as f64 / 1024_f64.powi(scale as i32);
+    let number = if value.fract() == 0.0 { format!("{value}") } else { digits(value) };
+    format!("{number} {}", units[scale])
+}
+
 /// `12.3 GFLOP`.
 pub(crate) fn flops(count: u64) -> String {
     scaled(count as f64, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"])
@@ -87,6 +96,7 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_234_567), "1.23 MB");
         assert_eq!(bytes(999_600), "1.00 MB");
+        assert_eq!((binary(128 << 20), binary(u64::MAX)), ("128 MiB".to_owned(), "16 EiB".to_owned()));
         assert_eq!(flops(99_960_000_000), "100 GFLOP");
         assert_eq!(milliseconds(0.25), "250 µs");
         assert_eq!(milliseconds(12_345.0), "12.3 s");

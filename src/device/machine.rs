@@ -1,6 +1,8 @@
 //! The machine under the CPU device: processor, vector instructions, memory. Linux tells all of it; elsewhere what is
 //! not known is `None`.
 
+use std::path::PathBuf;
+
 /// What follows `key:` in a file of `/proc`, with blanks cut off.
 fn proc_field(file: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
@@ -26,6 +28,29 @@ pub fn total_memory() -> Option<u64> {
 /// Most memory that this process ever held, bytes.
 pub fn peak_resident() -> Option<u64> {
     proc_bytes("/proc/self/status", "VmHWM")
+}
+
+/// Processor time of all threads of this process so far, in seconds, to a hundredth.
+pub fn processor_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold blanks; after it, user and system time are fields 12 and 13, in ticks, of which
+    // Linux has 100 a second wherever user space looks.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
+/// Where what is learnt of this machine is kept between runs; `None` where there is no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = if cfg!(windows) {
+        variable("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        variable("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))
+    };
+    Some(base?.join("ganomede"))
 }
 
 /// The processor's name.

@@ -1,5 +1,6 @@
 //! Whole loops on built-in data, as `train` and `score` run them.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use super::super::args::Global;
 use super::super::programs::{Which, go_on, record};
 use super::super::{CliError, Interrupt};
 use super::ProgramArgs;
-use super::timing::{Measured, Subject, Timing, elapsed_ms};
+use super::timing::{Measured, ProcessorClock, Subject, Timing, elapsed_ms};
 use crate::device::Device;
 use crate::models::anogan::{SearchConfig, Training};
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
@@ -69,17 +70,19 @@ fn time(
     mut each: impl FnMut(&[f32]) -> Result<(), CliError>,
 ) -> Result<Measured, CliError> {
     let (mut first_ms, mut runs_ms) = (None, vec![]);
-    let mut before = Instant::now();
+    let (mut before, mut clock) = (Instant::now(), ProcessorClock::start());
     for (i, batch) in batches.enumerate() {
         go_on(interrupt)?;
         each(&batch?.images)?;
         first_ms.get_or_insert_with(|| elapsed_ms(started));
-        if i >= WARM as usize {
-            runs_ms.push(elapsed_ms(before));
+        match i.cmp(&(WARM as usize - 1)) {
+            Ordering::Less => {}
+            Ordering::Equal => clock = ProcessorClock::start(),
+            Ordering::Greater => runs_ms.push(elapsed_ms(before)),
         }
         before = Instant::now();
     }
-    Ok(Measured::new(first_ms.unwrap_or(f64::NAN), runs_ms, 1))
+    Ok(Measured::new(first_ms.unwrap_or(f64::NAN), runs_ms, 1, clock))
 }
 
 pub(super) fn train(

@@ -1,16 +1,16 @@
 //! `bench`: times of operations, training steps, z-steps, and the whole loops around them.
 
 mod loops;
-mod ops;
 mod timing;
 
 use std::time::Instant;
 
 use super::args::Global;
-use super::programs::{Sizes, System, Which, go_on, parse_batch, record};
+use super::ops::OpArgs;
+use super::programs::{Sizes, System, Which, fill_inputs, go_on, parse_batch, random_values, record};
 use super::{CliError, Interrupt, say, say_json};
 use crate::device::Device;
-use timing::{Subject, Timing, measure, random_values};
+use timing::{Subject, Timing, measure};
 
 /// Measure operations, training steps, z-steps and whole loops.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, clap::Subcommand)]
 enum What {
     /// One operation.
-    Op(ops::OpArgs),
+    Op(OpArgs),
     /// One training step: D on real and fake images, then G.
     Step(ProgramArgs),
     /// One gradient step of the latent search.
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 }
 
 fn bench_op(
-    op: &ops::OpArgs,
+    op: &OpArgs,
     args: &Args,
     global: &Global,
     device: &Device,
@@ -104,7 +104,7 @@ fn bench_op(
     let store = device.store(&states, global.seed)?;
     let variant = op.variant.as_deref();
     let mut executable = device.load_variants(&program, &store, |i, _| variant.filter(|_| i == 0))?;
-    timing::fill_inputs(&mut executable, global.seed)?;
+    fill_inputs(&mut executable, global.seed)?;
     let shape = op.shape();
     let subject = Subject::op(op, &shape);
     let items = if shape.0.len() == 4 { shape.0[0] } else { 1 };

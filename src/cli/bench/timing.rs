@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use ganomede_kernels::{Cost, Kernel, random};
+use ganomede_kernels::Cost;
 use serde::Serialize;
 
+use super::super::ops::{OpArgs, Shape};
 use super::super::programs::{Sizes, System, go_on};
 use super::super::table::{Table, bytes, digits, flops, milliseconds};
 use super::super::{CliError, Interrupt};
-use super::ops::{OpArgs, Shape};
 use crate::device::{Device, Executable, machine};
-use crate::program::Role;
 
 /// What is measured, as the JSON document and the heading say it.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -53,9 +52,12 @@ impl Subject {
     }
 
     pub(super) fn op(op: &OpArgs, shape: &Shape) -> Self {
-        let what =
-            clap::ValueEnum::to_possible_value(&op.name).map_or(String::new(), |v| v.get_name().to_owned());
-        Self { what, shape: Some(shape.0.clone()), variant: op.variant.clone(), ..Self::default() }
+        Self {
+            what: op.name.name(),
+            shape: Some(shape.0.clone()),
+            variant: op.variant.clone(),
+            ..Self::default()
+        }
     }
 
     fn heading(&self) -> String {
@@ -81,17 +83,38 @@ pub(super) struct Measured {
     runs_ms: Vec<f64>,
     /// Replays in each run, whose time is their mean.
     replays: usize,
+    /// Processor time of all threads for each replay.
+    cpu_ms: Option<f64>,
 }
 
 impl Measured {
-    pub(super) fn new(first_step_ms: f64, mut runs_ms: Vec<f64>, replays: usize) -> Self {
+    pub(super) fn new(
+        first_step_ms: f64,
+        mut runs_ms: Vec<f64>,
+        replays: usize,
+        clock: ProcessorClock,
+    ) -> Self {
         runs_ms.sort_by(f64::total_cmp);
-        Self { first_step_ms, runs_ms, replays }
+        let cpu_ms = clock.elapsed_ms().map(|ms| ms / (runs_ms.len() * replays) as f64);
+        Self { first_step_ms, runs_ms, replays, cpu_ms }
     }
 
     fn median(&self) -> f64 {
         let (n, t) = (self.runs_ms.len(), &self.runs_ms);
         if n % 2 == 1 { t[n / 2] } else { (t[n / 2 - 1] + t[n / 2]) / 2.0 }
+    }
+}
+
+/// Processor time from some moment on.
+pub(super) struct ProcessorClock(Option<f64>);
+
+impl ProcessorClock {
+    pub(super) fn start() -> Self {
+        Self(machine::processor_seconds())
+    }
+
+    fn elapsed_ms(&self) -> Option<f64> {
+        Some((machine::processor_seconds()? - self.0?) * 1e3)
     }
 }
 
@@ -120,33 +143,9 @@ pub(super) fn measure(
     let first_step_ms = elapsed_ms(started);
     let warm = timed(1)?.max(1e-6);
     let replays = if back_to_back { (RUN_MS / warm).clamp(1.0, 10_000.0) as usize } else { 1 };
+    let clock = ProcessorClock::start();
     let runs_ms = (0..runs).map(|_| timed(replays)).collect::<Result<_, _>>()?;
-    Ok(Measured::new(first_step_ms, runs_ms, replays))
-}
-
-/// Uniform numbers in [−1, 1).
-pub(super) fn random_values(len: usize, seed: u64, stream: u32) -> Vec<f32> {
-    let kernel = Kernel::Random(random::Random { distribution: random::Distribution::Uniform, len, stream });
-    let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
-    let mut values = vec![0.0; len];
-    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
-    kernel.cpu(&[&key, &[0.0]], &mut [&mut values], &mut scratch);
-    values.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0);
-    values
-}
-
-/// Writes random numbers to every input.
-pub(super) fn fill_inputs(executable: &mut Executable, seed: u64) -> Result<(), CliError> {
-    let inputs: Vec<(String, usize)> = executable
-        .program()
-        .buffers
-        .iter()
-        .filter_map(|b| if let Role::Input(name) = &b.role { Some((name.clone(), b.len)) } else { None })
-        .collect();
-    for (stream, (name, len)) in (0..).zip(inputs) {
-        executable.write(&name, &random_values(len, seed, stream))?;
-    }
-    Ok(())
+    Ok(Measured::new(first_step_ms, runs_ms, replays, clock))
 }
 
 /// One launch, or all launches of one kernel.
@@ -259,6 +258,8 @@ pub(super) struct Timing {
     replays_per_run: usize,
     ms_min: f64,
     ms_median: f64,
+    /// Processor time of all threads: what a busy machine does not distort.
+    cpu_ms: Option<f64>,
     first_step_ms: f64,
     images_per_second: f64,
     /// GFLOP/s at the median.
@@ -291,6 +292,7 @@ impl Timing {
             replays_per_run: measured.replays,
             ms_min: measured.runs_ms.first().copied().unwrap_or(f64::NAN),
             ms_median,
+            cpu_ms: measured.cpu_ms,
             first_step_ms: measured.first_step_ms,
             images_per_second: items as f64 / ms_median * 1e3,
             gflops: 0.0,
@@ -323,9 +325,10 @@ impl Timing {
 
     pub(super) fn text(&self) -> String {
         let threads = self.threads.map_or(String::new(), |n| format!(", {n} threads"));
+        let cpu = self.cpu_ms.map_or(String::new(), |ms| format!("; {} of processor time", milliseconds(ms)));
         let process = self.process_peak_bytes.map_or(String::new(), |b| format!(" (process {})", bytes(b)));
         let mut text = format!(
-            "{} on {} ({}{threads})\n  time        {} median, {} min of {} runs; first after {}\n  \
+            "{} on {} ({}{threads})\n  time        {} median, {} min of {} runs; first after {}{cpu}\n  \
              throughput  {} images/s, {} GFLOP/s, {} GB/s\n  program     {} launches, {}, {} moved, {} peak{process}",
             self.subject.heading(),
             self.device,

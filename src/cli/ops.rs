@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::super::CliError;
+use super::CliError;
 use crate::nn::{Adam, BatchNorm, Mode, random_state};
 use crate::program::{CompileError, Program, compile};
 use crate::tape::{ConvOptions, Initial, PoolOptions, States, Tape, Tensor};
@@ -10,7 +10,7 @@ use crate::tape::{ConvOptions, Initial, PoolOptions, States, Tape, Tensor};
 /// Operations that can be timed alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub(super) enum OpName {
+pub(crate) enum OpName {
     /// conv2d of images N×C×H×W.
     Conv,
     /// conv_transpose2d of images N×C×H×W.
@@ -41,6 +41,13 @@ pub(super) enum OpName {
     Adam,
 }
 
+impl OpName {
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// The operation with its parameters.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede bench op conv --shape 64x64x32x32 --out-channels 128\n  \
@@ -48,36 +55,36 @@ pub(super) enum OpName {
 pub(crate) struct OpArgs {
     /// Which operation.
     #[arg(value_enum)]
-    pub(super) name: OpName,
+    pub(crate) name: OpName,
     /// Shape of the first operand; M×N×K for gemm.
     #[arg(long, value_name = "NxCxHxW", value_parser = parse_shape)]
-    pub(super) shape: Option<Shape>,
+    pub(crate) shape: Option<Shape>,
     /// Convolution: channels that come out [default: twice those that go in, half for conv_transpose].
     #[arg(long)]
-    pub(super) out_channels: Option<usize>,
+    pub(crate) out_channels: Option<usize>,
     /// Convolution: kernel.
     #[arg(long, default_value_t = 4)]
-    pub(super) kernel: usize,
+    pub(crate) kernel: usize,
     /// Convolution: stride.
     #[arg(long, default_value_t = 2)]
-    pub(super) stride: usize,
+    pub(crate) stride: usize,
     /// Convolution: padding.
     #[arg(long, default_value_t = 1)]
-    pub(super) padding: usize,
+    pub(crate) padding: usize,
     /// gemm: the first operand is stored K×M.
     #[arg(long)]
-    pub(super) trans_a: bool,
+    pub(crate) trans_a: bool,
     /// gemm: the second operand is stored N×K.
     #[arg(long)]
-    pub(super) trans_b: bool,
+    pub(crate) trans_b: bool,
     /// GPU variant of the operation's first kernel [default: the kernel's choice].
     #[arg(long)]
-    pub(super) variant: Option<String>,
+    pub(crate) variant: Option<String>,
 }
 
 /// `64x64x32x32`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shape(pub(super) Vec<usize>);
+pub(crate) struct Shape(pub(crate) Vec<usize>);
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,7 +112,7 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
 
 impl OpArgs {
     /// The shape given, or a typical one.
-    pub(super) fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         let usual: &[usize] = match self.name {
             OpName::Gemm => &[512, 512, 512],
             OpName::ConvTranspose => &[64, 128, 16, 16],
@@ -116,7 +123,7 @@ impl OpArgs {
     }
 
     /// Records the operation on inputs that the host writes.
-    pub(super) fn record(&self) -> Result<(States, Program), CliError> {
+    pub(crate) fn record(&self) -> Result<(States, Program), CliError> {
         let Shape(dims) = self.shape();
         let rank = |allowed: std::ops::RangeInclusive<usize>| {
             if allowed.contains(&dims.len()) {
@@ -127,7 +134,7 @@ impl OpArgs {
             } else {
                 format!("{} to {}", allowed.start(), allowed.end())
             };
-            let name = self.name.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
+            let name = self.name.name();
             Err(CliError::input(format!(
                 "--shape {} has {} dimensions; {name} takes {wanted}",
                 self.shape(),
