@@ -50,7 +50,8 @@ impl Progress {
         let finished = self.total.is_some_and(|t| done >= t);
         if finished || self.last_line.is_none_or(|t| t.elapsed() >= INTERVAL) {
             self.last_line = Some(Instant::now());
-            let rate = done.saturating_sub(self.first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+            let rate =
+                done.saturating_sub(self.first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
             let of = self.total.map_or(String::new(), |t| format!("/{t}"));
             let eta = self.total.map_or(String::new(), |t| {
                 format!(", {:.0} s left", t.saturating_sub(done) as f64 / rate.max(1e-9))

@@ -11,7 +11,7 @@ use super::train::search_config;
 use super::{CliError, Interrupt, say, say_json};
 use crate::models::anogan::Score;
 use crate::models::file::ModelFile;
-use crate::models::scorer::{Found, Scorer};
+use crate::models::scorer::{Found, Scorer, Watch};
 use crate::report::{ReportError, filmstrip, overlay, picture, save_png_atomic};
 
 /// Search the latent of one image and show how G(z) approaches it.
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
             Err(error) => failed = Some(error),
         }
     };
-    let found = scorer.score(&sample.image.pixels, Some((&steps, &mut watch)))?;
+    let found = scorer.score(&sample.image.pixels, Some(Watch { stages: &steps, see: &mut watch }))?;
     if let Some(error) = failed {
         return Err(error.into());
     }

@@ -26,13 +26,16 @@ pub(crate) struct Selection {
     pub(crate) indices: Indices,
 }
 
+/// Sees a batch with what was found in it.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>;
+
 /// Scores a selection in its order; `each` sees every batch with what was found. Returns images and seconds.
 pub(crate) fn score_all(
     scorer: &mut Scorer,
     selection: &Selection,
     label: &str,
     interrupt: &Interrupt,
-    each: &mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>,
+    each: Each<'_>,
 ) -> Result<(usize, f64), CliError> {
     let options = BatchOptions { batch: scorer.batch(), prefetch: 2, ..BatchOptions::default() };
     let batches = Batches::new(selection.data.clone(), selection.split, selection.indices.clone(), options)?;

@@ -259,7 +259,8 @@ pub(crate) fn train_model(
         let mut tick = |news: Tick<'_>| {
             let losses: Vec<_> =
                 news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-            let progress = progress.get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
+            let progress =
+                progress.get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
             progress.at(news.step, &losses.join(" "));
             if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };

@@ -42,6 +42,9 @@ impl CpuStore {
 pub(super) type Elsewhere<'a> =
     &'a mut dyn FnMut(usize, &[&[f32]], &mut [&mut [f32]]) -> Option<Result<(), DeviceError>>;
 
+/// Sees index, inputs and outputs of each launch that has run; false ends the replay.
+pub(super) type After<'a> = &'a mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bool;
+
 /// A program with its buffers.
 pub struct CpuExecutable {
     program: Arc<Program>,
@@ -97,7 +100,7 @@ impl CpuExecutable {
     pub(super) fn replay(
         &mut self,
         mut elsewhere: Option<Elsewhere<'_>>,
-        mut after: Option<&mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bool>,
+        mut after: Option<After<'_>>,
     ) -> Result<(), DeviceError> {
         let mut states = self.store.lock();
         for (buffer, info) in self.program.buffers.iter().enumerate() {

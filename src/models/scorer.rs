@@ -59,6 +59,14 @@ pub struct Found {
     pub map: Vec<f32>,
 }
 
+/// Follows a search: `see` gets the step and what is found so far, at each of the stages and at the end.
+pub struct Watch<'a> {
+    /// Steps to look at.
+    pub stages: &'a [usize],
+    /// Looks.
+    pub see: &'a mut dyn FnMut(usize, &[Found]),
+}
+
 /// Puts a model's tensors into a store.
 ///
 /// # Errors
@@ -264,11 +272,7 @@ impl Scorer {
     ///
     /// # Errors
     /// [`ScoreError`] where the device fails or a score is no number.
-    pub fn score(
-        &mut self,
-        images: &[f32],
-        mut watch: Option<(&[usize], &mut dyn FnMut(usize, &[Found]))>,
-    ) -> Result<Vec<Found>, ScoreError> {
+    pub fn score(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
         let len = self.image_len();
         let queries = images.len() / len;
         if self.config.score == Score::Pd {
@@ -287,12 +291,12 @@ impl Scorer {
         self.prepare.run(1)?;
         let mut done = 0;
         while done < self.config.steps {
-            if let Some((stages, watch)) = &mut watch
-                && stages.contains(&done)
+            if let Some(watch) = &mut watch
+                && watch.stages.contains(&done)
             {
-                watch(done, &self.collect(queries)?);
+                (watch.see)(done, &self.collect(queries)?);
             }
-            let stages = watch.as_ref().map_or(&[][..], |w| w.0);
+            let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
             let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(self.config.steps);
             // With early stop the host looks at the progress from time to time.
             let chunk = if self.config.tolerance > 0.0 { 25 } else { usize::MAX };
@@ -304,8 +308,8 @@ impl Scorer {
             }
         }
         let found = self.collect(queries)?;
-        if let Some((_, watch)) = &mut watch {
-            watch(done, &found);
+        if let Some(watch) = &mut watch {
+            (watch.see)(done, &found);
         }
         match found.iter().position(|f| !f.score.is_finite()) {
             Some(index) => Err(ScoreError::NotANumber { index }),

@@ -33,8 +33,8 @@ impl<'t> Tensor<'t> {
         }
         if padding == [0; 2]
             && kernel == stride
-            && s[2] % kernel[0].max(1) == 0
-            && s[3] % kernel[1].max(1) == 0
+            && s[2].is_multiple_of(kernel[0].max(1))
+            && s[3].is_multiple_of(kernel[1].max(1))
         {
             let (h, w) = (s[2] / kernel[0], s[3] / kernel[1]);
             let blocks = self.reshape(&[s[0], s[1], h, kernel[0], w, kernel[1]]);
