@@ -7,14 +7,14 @@
 // Tile: a workgroup of 8 x 8 threads owns R·8 rows and R·8 columns (64 x 64 with R = 8, 32 x 32 with R = 4, where the
 // grid would be small) and walks the inner index 16 at a time; a thread owns R x R of them as R·R/4 vec4 along the
 // columns. Its rows and columns are quads 8 apart, so that the threads of a line read distinct banks. Lines of a
-// shared tile hold 16 quads and one of padding, which spreads the writes of neighbouring k over the banks.
+// shared tile hold 2·R quads and one of padding, which spreads the writes of neighbouring k over the banks.
 // A is loaded with k running fastest over the lanes, B with the columns running fastest: the contiguous directions.
 //
 // Split-K: with splits > 1 each workgroup sums one chunk of the inner index and stores to the scratch buffer, bound
 // in place of out, as [split, slice, row/4, col][row%4]; gemm_reduce.wgsl adds the chunks in order.
 //
 // Dispatch: row_tiles · col_tiles · splits · slices workgroups, folded into two dimensions; columns run fastest.
-// Shared memory: 2 · 16 · 17 · 16 = 8704 bytes. Bindings: 0 params, 1 a, 2 b, 3 out (or scratch), 4.. epilogue operands.
+// Shared memory: 2 · 16 · (2·R + 1) · 16 = 8704 or 4608 bytes. Bindings: 0 params, 1 a, 2 b, 3 out (or scratch), 4.. epilogue operands.
 
 //#operands
 struct Params {
@@ -57,9 +57,9 @@ const R: u32 = 8u; // rows and columns per thread
 //#end
 const WIDE: u32 = R / 4u; // quads per thread
 const DEPTH: u32 = 16u; // inner values in a tile
-const LINE: u32 = 17u; // quads from one inner value to the next
-var<workgroup> tile_a: array<vec4f, 272>;
-var<workgroup> tile_b: array<vec4f, 272>;
+const LINE: u32 = 2u * R + 1u; // quads from one inner value to the next
+var<workgroup> tile_a: array<vec4f, DEPTH * LINE>;
+var<workgroup> tile_b: array<vec4f, DEPTH * LINE>;
 
 fn load_b(s: Slice, k: Inner, col: Col) -> f32 {
     let at = b_offset(s, k, col);
@@ -67,20 +67,15 @@ fn load_b(s: Slice, k: Inner, col: Col) -> f32 {
     return select(b[select(at, 0u, absent)], 0.0, absent);
 }
 
-/// Stores four columns of a row, as far as they lie inside the output.
-fn store(s: Slice, slice: u32, split: u32, row: u32, col0: u32, value: vec4f) {
-    if row >= params.rows { return; }
-    for (var j = 0u; j < 4u; j++) {
-        if col0 + j < s.cols {
-            if params.splits > 1u {
-                let part = (split * params.slices + slice) * ((params.rows + 3u) / 4u) + row / 4u;
-                out[(part * params.cols + col0 + j) * 4u + row % 4u] = value[j];
-            } else {
-                let col = col_at(s, col0 + j);
-                let index = out_offset(s, row, col);
-                out[index] = epilogue(value[j], channel(row, col), index);
-            }
-        }
+/// Stores an element of the tile, where it lies inside the output.
+fn store(s: Slice, slice: u32, split: u32, row: u32, j: u32, col: Col, value: f32) {
+    if row >= params.rows || j >= s.cols { return; }
+    if params.splits > 1u {
+        let line = (split * params.slices + slice) * ((params.rows + 3u) / 4u) + row / 4u;
+        out[(line * params.cols + j) * 4u + row % 4u] = value;
+    } else {
+        let index = out_offset(s, row, col);
+        out[index] = epilogue(value, channel(row, col), index);
     }
 }
 
@@ -153,10 +148,14 @@ fn main(
         workgroupBarrier();
     }
 
-    for (var u = 0u; u < WIDE; u++) {
-        for (var i = 0u; i < 4u; i++) {
-            for (var v = 0u; v < WIDE; v++) {
-                store(s, slice, split, row0 + 4u * (ty + 8u * u) + i, col0 + 4u * (tx + 8u * v), acc[u][i][v]);
+    for (var v = 0u; v < WIDE; v++) {
+        for (var j = 0u; j < 4u; j++) {
+            let number = col0 + 4u * (tx + 8u * v) + j;
+            let col = col_at(s, min(number, s.cols - 1u));
+            for (var u = 0u; u < WIDE; u++) {
+                for (var i = 0u; i < 4u; i++) {
+                    store(s, slice, split, row0 + 4u * (ty + 8u * u) + i, number, col, acc[u][i][v][j]);
+                }
             }
         }
     }

@@ -82,7 +82,14 @@ fn with_sizes(mut g: Geometry) -> Option<Geometry> {
     Some(g)
 }
 
-fn square(batch: usize, channels: [usize; 2], x: usize, kernel: usize, stride: usize, pad: usize) -> Geometry {
+fn square(
+    batch: usize,
+    channels: [usize; 2],
+    x: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+) -> Geometry {
     let geometry = Geometry {
         batch,
         ci: channels[0],
@@ -112,7 +119,18 @@ fn any_geometry() -> impl Strategy<Value = Geometry> {
         .prop_filter_map(
             "kernel larger than the padded image",
             |(batch, [ci, co], x, kernel, stride, pad_low, pad_high, dilation)| {
-                with_sizes(Geometry { batch, ci, co, x, y: [1; 2], kernel, stride, pad_low, pad_high, dilation })
+                with_sizes(Geometry {
+                    batch,
+                    ci,
+                    co,
+                    x,
+                    y: [1; 2],
+                    kernel,
+                    stride,
+                    pad_low,
+                    pad_high,
+                    dilation,
+                })
             },
         )
 }
@@ -151,9 +169,16 @@ fn faces_match_the_oracle_on_gan_layers() {
         square(5, [40, 2], 4, 4, 1, 0), // the critic's last layer and the generator's first: plain matrix products
         square(2, [9, 12], 11, 3, 1, 1),
         // DCGAN's k5 s2 with TensorFlow's "same" padding, which is asymmetric.
-        with_sizes(Geometry { pad_low: [1; 2], pad_high: [2; 2], ..square(2, [6, 10], 16, 5, 2, 2) }).unwrap(),
-        with_sizes(Geometry { x: [1, 50], kernel: [1, 9], pad_low: [0, 4], pad_high: [0, 4], ..square(2, [4, 5], 9, 9, 2, 4) })
+        with_sizes(Geometry { pad_low: [1; 2], pad_high: [2; 2], ..square(2, [6, 10], 16, 5, 2, 2) })
             .unwrap(),
+        with_sizes(Geometry {
+            x: [1, 50],
+            kernel: [1, 9],
+            pad_low: [0, 4],
+            pad_high: [0, 4],
+            ..square(2, [4, 5], 9, 9, 2, 4)
+        })
+        .unwrap(),
     ] {
         for kernel in faces(geometry) {
             assert_variants_match_oracle(&kernel, 7);
@@ -164,7 +189,9 @@ fn faces_match_the_oracle_on_gan_layers() {
 #[test]
 fn split_sums_match_the_oracle() {
     // Inner sizes of 1024 and more with small outputs: every product variant splits.
-    for geometry in [square(16, [3, 5], 16, 4, 2, 1), square(1, [160, 6], 6, 4, 2, 1), square(1, [6, 300], 6, 4, 2, 1)] {
+    for geometry in
+        [square(16, [3, 5], 16, 4, 2, 1), square(1, [160, 6], 6, 4, 2, 1), square(1, [6, 300], 6, 4, 2, 1)]
+    {
         for kernel in faces(geometry) {
             assert_variants_match_oracle(&kernel, 3);
         }

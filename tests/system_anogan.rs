@@ -10,7 +10,7 @@ use ganomede::device::Device;
 use ganomede::models::anogan::{AnoGan, Optimisers, Score, Search, SearchConfig, Training};
 use ganomede::models::dcgan::{Config, Prior};
 use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress};
-use ganomede::models::scorer::{Found, Scorer, compiled, is_weight, load_weights};
+use ganomede::models::scorer::{Found, Scorer, Watch, compiled, is_weight, load_weights};
 use ganomede::program::StateId;
 use ganomede::tape::States;
 use ganomede::train::Trainer;
@@ -187,7 +187,7 @@ fn the_search_lowers_the_loss_of_training_images() {
         let losses: Vec<f64> = found.iter().map(|f| f.score).collect();
         *(if step == 0 { &mut start } else { &mut end }) = losses;
     };
-    scorer(&steps(60), 64).score(&queries, Some((&[0], &mut watch))).unwrap();
+    scorer(&steps(60), 64).score(&queries, Some(Watch { stages: &[0], see: &mut watch })).unwrap();
     let lower = start.iter().zip(&end).filter(|(a, b)| b < a).count();
     assert!(lower >= 61, "the search lowered the loss of {lower} of 64 training images");
 }
@@ -249,7 +249,7 @@ fn early_stop_stops_and_finds_nearly_the_same() {
     let mut done = 0;
     let mut watch = |step: usize, _: &[Found]| done = step;
     let config = SearchConfig { tolerance: 2e-3, ..steps(400) };
-    let stopped = scorer(&config, 8).score(&queries, Some((&[], &mut watch))).unwrap();
+    let stopped = scorer(&config, 8).score(&queries, Some(Watch { stages: &[], see: &mut watch })).unwrap();
     assert!((25..400).contains(&done), "stopped at step {done}");
     for (a, b) in stopped.iter().zip(&full) {
         assert!(

@@ -1,6 +1,7 @@
 //! Strided copies into one output: slices, pads, transposes, broadcasts, nearest upsampling, concatenation.
 
 mod cpu;
+mod gpu;
 
 use crate::layout;
 use crate::pointwise::Pointwise;
@@ -106,11 +107,13 @@ impl Copy {
     }
 
     pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
+        gpu::variants(self)
     }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        gpu::plan(self, traits, variant)
     }
+
     pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
         cpu::SLOT * threads
     }

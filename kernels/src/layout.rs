@@ -134,3 +134,16 @@ pub(crate) fn input_lens(operands: &[Operand]) -> Vec<usize> {
 pub(crate) fn bytes(lens: &[usize]) -> u64 {
     lens.iter().map(|&n| 4 * n as u64).sum()
 }
+
+/// The name asked for, as one of `known`.
+pub(crate) fn variant(
+    kernel: &'static str,
+    known: &[&'static str],
+    asked: &str,
+) -> Result<&'static str, KernelError> {
+    known.iter().copied().find(|name| *name == asked).ok_or_else(|| KernelError::Variant {
+        kernel,
+        variant: asked.to_owned(),
+        known: known.join(", "),
+    })
+}

@@ -20,6 +20,7 @@ pub mod conv;
 pub mod copy;
 pub mod expr;
 pub mod gemm;
+mod index;
 mod lanes;
 pub mod launch;
 mod layout;

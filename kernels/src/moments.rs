@@ -1,6 +1,7 @@
 //! Mean and biased variance in one pass by Welford's method; never E[x²] − E[x]².
 
 mod cpu;
+mod gpu;
 
 use crate::layout;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
@@ -43,11 +44,13 @@ impl Moments {
     }
 
     pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
+        gpu::variants()
     }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        gpu::plan(self, traits, variant)
     }
+
     pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
         cpu::scratch_len(self, threads)
     }

@@ -1,6 +1,7 @@
 //! Fused element-wise expressions over strided, broadcast operands, with several outputs and in-place update.
 
 mod cpu;
+mod gpu;
 
 use crate::expr::{Expr, Reg};
 use crate::layout;
@@ -85,11 +86,13 @@ impl Pointwise {
     }
 
     pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
+        gpu::variants(self)
     }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        gpu::plan(self, traits, variant)
     }
+
     pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
         threads * cpu::slot_len(self)
     }

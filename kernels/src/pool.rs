@@ -2,8 +2,11 @@
 
 mod cpu;
 
+use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout;
-use crate::{Cost, GpuPlan, GpuTraits, KernelError};
+use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+
+const TEXT: &str = include_str!("../../shaders/pool.wgsl");
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,11 +99,44 @@ impl MaxPool {
     }
 
     pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
+        vec!["naive"]
     }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        self.check()?;
+        let variant = layout::variant(self.name(), &self.variants(), variant.unwrap_or("naive"))?;
+        let (inputs, outputs) = (self.input_lens(), self.output_lens());
+        check_bindings(self.name(), inputs.iter().copied().chain(outputs.iter().copied()), traits)?;
+        let pairs = [self.x, self.y, self.kernel, self.stride, self.pad_low];
+        // The shader adds position, padding and window as 32-bit words.
+        if let Some(&needed) = pairs.iter().flatten().find(|&&v| v > 1 << 29) {
+            let (needed, limit) = (needed as u64, 1 << 29);
+            return Err(KernelError::Limit {
+                kernel: self.name(),
+                needed,
+                limit,
+                unit: "elements along one side",
+            });
+        }
+        let words = pairs.iter().flatten().chain(&[outputs[0], 0]).map(|&v| v as u32).collect();
+        let dispatch = Dispatch {
+            shader: "pool.wgsl",
+            source: TEXT.into(),
+            entry: match self.face {
+                Face::Indices => "indices",
+                Face::Gather => "gather",
+                Face::Scatter => "scatter",
+            },
+            constants: Vec::new(),
+            workgroups: fold(self.name(), outputs[0].div_ceil(64), traits)?,
+            bindings: std::iter::once(write(Slot::Output(0)))
+                .chain((0..inputs.len()).map(|i| read(Slot::Input(i))))
+                .collect(),
+            params: words,
+        };
+        Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_len: 0 })
     }
+
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
         0
     }

@@ -2,8 +2,11 @@
 
 mod cpu;
 
+use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout;
-use crate::{Cost, GpuPlan, GpuTraits, KernelError};
+use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+
+const TEXT: &str = include_str!("../../shaders/random.wgsl");
 
 /// Distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,11 +81,27 @@ impl Random {
     }
 
     pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
+        vec!["naive", "blocks"]
     }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        self.check()?;
+        let variant = layout::variant(self.name(), &self.variants(), variant.unwrap_or("blocks"))?;
+        check_bindings(self.name(), self.output_lens(), traits)?;
+        let (entry, per_group) = if variant == "blocks" { ("main", 256) } else { ("naive", 64) };
+        let normal = u32::from(self.distribution == Distribution::Normal);
+        let dispatch = Dispatch {
+            shader: "random.wgsl",
+            source: TEXT.into(),
+            entry,
+            constants: Vec::new(),
+            workgroups: fold(self.name(), self.len.div_ceil(per_group), traits)?,
+            bindings: vec![read(Slot::Input(0)), read(Slot::Input(1)), write(Slot::Output(0))],
+            params: vec![self.len as u32, self.stream, normal, 0],
+        };
+        Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_len: 0 })
     }
+
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {
         0
     }

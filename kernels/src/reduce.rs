@@ -1,6 +1,7 @@
 //! Sums and maxima of a fused expression over any axes, several at once.
 
 mod cpu;
+mod gpu;
 
 use crate::expr::{Expr, Reg};
 use crate::layout;
@@ -68,6 +69,11 @@ impl Reduce {
         self.shape.iter().zip(&self.reduced).filter(|(_, r)| !**r).map(|(d, _)| d).product()
     }
 
+    /// Elements combined into each output: the product of the reduced dimensions.
+    pub fn reduced_len(&self) -> usize {
+        self.shape.iter().zip(&self.reduced).filter(|(_, r)| **r).map(|(d, _)| d).product()
+    }
+
     pub(crate) fn input_lens(&self) -> Vec<usize> {
         layout::input_lens(&self.operands)
     }
@@ -86,11 +92,13 @@ impl Reduce {
     }
 
     pub(crate) fn variants(&self) -> Vec<&'static str> {
-        unimplemented!()
+        gpu::variants(self)
     }
-    pub(crate) fn gpu(&self, _traits: &GpuTraits, _variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        unimplemented!()
+
+    pub(crate) fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        gpu::plan(self, traits, variant)
     }
+
     pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
         cpu::scratch_len(self, threads)
     }

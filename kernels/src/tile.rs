@@ -10,6 +10,8 @@ use std::ops::Range;
 pub(crate) const ROWS: usize = 8;
 /// Outputs of a tile along the vector operand: two 512-bit registers.
 pub(crate) const LANES: usize = 32;
+/// Terms of one running sum; longer sums are sums of such sums, whose rounding errors grow more slowly.
+const CHAIN: usize = 512;
 /// Width of the vectors that transforms and copies work in.
 pub(crate) const WIDTH: usize = 16;
 
@@ -80,7 +82,27 @@ fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
     ldc: usize,
     add: bool,
 ) {
-    let b = &b[..depth * LANES];
+    if depth == 0 && !add {
+        c.chunks_mut(ldc).take(rows).for_each(|c| c[..LANES].fill(0.0));
+    }
+    for first in (0..depth).step_by(CHAIN) {
+        let (a, b) = (&a[first * depth_step..], &b[first * LANES..depth.min(first + CHAIN) * LANES]);
+        let add = add || first > 0;
+        block_in::<R, L, N, FMA>(rows, a, row_step, depth_step, b, c, ldc, add);
+    }
+}
+
+#[inline(always)]
+fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+    rows: usize,
+    a: &[f32],
+    row_step: usize,
+    depth_step: usize,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+) {
     for row in (0..rows).step_by(R) {
         let a = &a[row * row_step..];
         for lane in (0..LANES).step_by(L * N) {
@@ -126,8 +148,19 @@ fn multiply_add<const L: usize, const FMA: bool>(a: f32, b: [f32; L], mut c: [f3
 }
 
 /// `dst[c][r] = src[r][c]`: `src` is `[rows, src_pitch]` of which `columns` are read, `dst` is `[columns, dst_pitch]`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn transpose(rows: usize, columns: usize, src: &[f32], src_pitch: usize, dst: &mut [f32], dst_pitch: usize) {
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn transpose(
+    rows: usize,
+    columns: usize,
+    src: &[f32],
+    src_pitch: usize,
+    dst: &mut [f32],
+    dst_pitch: usize,
+) {
     match_target! {
         "x86_64+avx512f+avx512vl+avx512dq+avx512bw" => {
             let (r, c) = (rows / WIDTH * WIDTH, columns / WIDTH * WIDTH);
@@ -194,7 +227,14 @@ mod x86 {
 
     /// [`super::transpose`] of whole 16 × 16 blocks.
     #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
-    pub(super) fn transpose(rows: usize, columns: usize, src: &[f32], src_pitch: usize, dst: &mut [f32], dst_pitch: usize) {
+    pub(super) fn transpose(
+        rows: usize,
+        columns: usize,
+        src: &[f32],
+        src_pitch: usize,
+        dst: &mut [f32],
+        dst_pitch: usize,
+    ) {
         for r in (0..rows).step_by(WIDTH) {
             for c in (0..columns).step_by(WIDTH) {
                 block(&src[r * src_pitch + c..], src_pitch, &mut dst[c * dst_pitch + r..], dst_pitch);
@@ -254,6 +294,9 @@ mod tests {
             let src: Vec<f32> = (0..rows * pitch).map(|i| i as f32).collect();
             let mut dst = vec![-1.0; columns * (rows + 2)];
             transpose(rows, columns, &src, pitch, &mut dst, rows + 2);
+            let mut plain = vec![-1.0; dst.len()];
+            transpose_in(0..rows, 0..columns, &src, pitch, &mut plain, rows + 2);
+            assert_eq!(dst, plain);
             for r in 0..rows {
                 for c in 0..columns {
                     assert_eq!(dst[c * (rows + 2) + r], src[r * pitch + c]);
@@ -264,18 +307,28 @@ mod tests {
 
     #[test]
     fn tiles_match_plain_sums() {
-        let (rows, depth, ldc) = (16, 37, 48);
-        let a: Vec<f32> = (0..rows * depth).map(|i| (i % 13) as f32 - 6.0).collect();
-        let b: Vec<f32> = (0..depth * LANES).map(|i| (i % 11) as f32 - 5.0).collect();
-        for (row_step, depth_step) in [(depth, 1), (1, rows)] {
-            let mut c = vec![1.0; rows * ldc];
-            product(rows, depth, &a, row_step, depth_step, &b, &mut c, ldc, false);
-            product(rows, depth, &a, row_step, depth_step, &b, &mut c, ldc, true);
-            for r in 0..rows {
-                for j in 0..ldc {
-                    let sum: f32 =
-                        (0..depth).map(|k| a[r * row_step + k * depth_step] * b[k * LANES + j % LANES]).sum();
-                    assert_eq!(c[r * ldc + j], if j < LANES { 2.0 * sum } else { 1.0 });
+        for depth in [0, 37, CHAIN + 3] {
+            let (rows, ldc) = (16, 48);
+            let a: Vec<f32> = (0..rows * depth).map(|i| (i % 13) as f32 - 6.0).collect();
+            let b: Vec<f32> = (0..depth * LANES).map(|i| (i % 11) as f32 - 5.0).collect();
+            for (row_step, depth_step) in [(depth, 1), (1, rows)] {
+                let fused = |add: bool, c: &mut [f32]| {
+                    product(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
+                };
+                let narrow = |add: bool, c: &mut [f32]| {
+                    product_in::<4, 4, 2, false>(rows, depth, &a, row_step, depth_step, &b, c, ldc, add);
+                };
+                for run in [&fused as &dyn Fn(bool, &mut [f32]), &narrow] {
+                    let mut c = vec![1.0; rows * ldc];
+                    run(false, &mut c);
+                    run(true, &mut c);
+                    for r in 0..rows {
+                        for j in 0..ldc {
+                            let term = |k| a[r * row_step + k * depth_step] * b[k * LANES + j % LANES];
+                            let sum: f32 = (0..depth).map(term).sum();
+                            assert_eq!(c[r * ldc + j], if j < LANES { 2.0 * sum } else { 1.0 });
+                        }
+                    }
                 }
             }
         }

@@ -1,17 +1,15 @@
 //! GPU plans of convolutions and matrix products without a device: the shaders validate as files and as emitted, what
 //! they declare is what the plan binds, and the choice of variant is what the documentation says.
 
+mod plans;
+
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Access, Dispatch, GpuTraits, Kernel, KernelError, Slot};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use ganomede_kernels::{GpuTraits, Kernel, KernelError};
+use plans::{assert_all_variants_consistent, software, validate};
 
 const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
-
-fn software() -> GpuTraits {
-    GpuTraits { software: true, ..GpuTraits::default() }
-}
 
 /// Leaky ReLU of scale[channel] · acc + shift[channel] + residual · gain.
 fn epilogue() -> Epilogue {
@@ -62,78 +60,6 @@ fn conv(
 fn gemm(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
     let epilogue = epilogue();
     Gemm { batch, m, n, k, trans_a: false, trans_b: false, batched_a: true, batched_b: true, epilogue }
-}
-
-fn validate(name: &str, source: &str) -> (naga::Module, ModuleInfo) {
-    let module = naga::front::wgsl::parse_str(source)
-        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
-    (module, info)
-}
-
-/// The emitted text validates, and its entry point uses only what the plan binds, as the plan binds it.
-fn assert_consistent(dispatch: &Dispatch) {
-    let (module, info) = validate(dispatch.shader, &dispatch.source);
-    let entry = module.entry_points.iter().position(|e| e.name == dispatch.entry);
-    let uses = info
-        .get_entry_point(entry.unwrap_or_else(|| panic!("{} has no {}", dispatch.shader, dispatch.entry)));
-    for (name, _) in &dispatch.constants {
-        let known = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
-        assert!(known, "{} has no constant {name}", dispatch.shader);
-    }
-    assert!(dispatch.bindings.len() <= 8 && dispatch.params.len() % 4 == 0);
-    for (handle, global) in module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty()) {
-        let Some(binding) = &global.binding else { continue };
-        match global.space {
-            naga::AddressSpace::Uniform => {
-                let mut layouter = naga::proc::Layouter::default();
-                layouter.update(module.to_ctx()).unwrap();
-                assert_eq!(
-                    layouter[global.ty].size as usize,
-                    4 * dispatch.params.len(),
-                    "{}",
-                    dispatch.shader
-                );
-            }
-            naga::AddressSpace::Storage { access } => {
-                let bound = dispatch.bindings[binding.binding as usize - 1];
-                let stores = access.contains(naga::StorageAccess::STORE);
-                assert_eq!(
-                    stores,
-                    bound.access == Access::ReadWrite,
-                    "{} {:?}",
-                    dispatch.shader,
-                    global.name
-                );
-            }
-            _ => panic!("{}: {:?}", dispatch.shader, global.name),
-        }
-        let _ = handle;
-    }
-    for (i, bind) in dispatch.bindings.iter().enumerate() {
-        let others = &dispatch.bindings[..i];
-        assert!(
-            others.iter().all(|o| o.slot != bind.slot || o.access == bind.access),
-            "{:?}",
-            dispatch.bindings
-        );
-    }
-}
-
-fn assert_all_variants_consistent(kernel: &Kernel) {
-    for variant in kernel.variants() {
-        for traits in [GpuTraits::default(), software()] {
-            let plan = kernel.gpu(&traits, Some(variant)).unwrap();
-            assert_eq!(plan.variant, variant);
-            assert!(!plan.dispatches.is_empty());
-            plan.dispatches.iter().for_each(assert_consistent);
-            let uses_scratch =
-                plan.dispatches.iter().flat_map(|d| &d.bindings).any(|bind| bind.slot == Slot::Scratch);
-            assert_eq!(uses_scratch, plan.scratch_len > 0);
-        }
-    }
 }
 
 fn chosen(kernel: &Kernel, traits: &GpuTraits) -> &'static str {
@@ -225,6 +151,15 @@ fn choice_follows_adapter_and_shape() {
         assert_eq!(chosen(&Kernel::Gemm(gemm), &hardware), name);
     }
     assert_eq!(chosen(&Kernel::Gemm(gemm(1, 64, 100, 64)), &software()), "registers");
+}
+
+/// Register tiles keep packed weights and all sums in scratch; where that does not fit, tiles do without.
+#[test]
+fn scratch_beyond_one_binding_falls_back_to_tiles() {
+    let kernel = Kernel::Conv(conv(Face::Conv, 16, [3, 64], 64, 4, 2, 1));
+    let out_bytes = 4 * kernel.output_lens()[0] as u64;
+    assert_eq!(chosen(&kernel, &GpuTraits { max_binding_bytes: 2 * out_bytes, ..software() }), "registers");
+    assert_eq!(chosen(&kernel, &GpuTraits { max_binding_bytes: out_bytes, ..software() }), "tile64");
 }
 
 #[test]

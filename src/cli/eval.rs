@@ -60,7 +60,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 /// The lines that people read.
 pub(crate) fn summary(e: &Evaluation) -> String {
     let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |v| format!("{v:.4}"));
-    let interval = e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
+    let interval =
+        e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
     let mut lines = vec![
         format!("images: {} normal, {} anomalous", e.n_normal, e.n_anomalous),
         format!("AUROC {}{interval}", number(e.auroc)),
@@ -263,9 +264,11 @@ fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices
     let half = limit / 2;
     let take_normal = normal.len().min((limit - half).max(limit - anomalous.len().min(limit)));
     let take_anomalous = anomalous.len().min(limit - take_normal);
-    let mut chosen: Vec<_> = normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
+    let mut chosen: Vec<_> =
+        normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
     chosen.sort_unstable();
-    let note = format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
+    let note =
+        format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
     Ok((Indices::list(chosen), Some(note)))
 }
 
@@ -283,25 +286,50 @@ fn calibration(
         return Ok(Some(own.clone()));
     }
     let Some(indices) = held_out(model, dataset)? else {
-        note("no threshold: these search settings differ from the calibrated ones and the training data are not here");
+        note(
+            "no threshold: these search settings differ from the calibrated ones and the training data are not here",
+        );
         return Ok(None);
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices };
     calibrate(device, model, path, search, args.batch, &held_out, args.false_alarm_rate, interrupt)
 }
 
-fn configuration(model: &ModelFile, path: &Path, search: &SearchConfig, args: &Args) -> Vec<(String, String)> {
+fn configuration(
+    model: &ModelFile,
+    path: &Path,
+    search: &SearchConfig,
+    args: &Args,
+) -> Vec<(String, String)> {
     let header = &model.header;
     let config = &header.config;
     let colour = if config.channels == 1 { "gray" } else { "rgb" };
     [
         ("model", path.display().to_string()),
-        ("trained on", format!("{} ({} images, {} held out)", header.data.spec, header.data.training_images, header.data.held_out)),
+        (
+            "trained on",
+            format!(
+                "{} ({} images, {} held out)",
+                header.data.spec, header.data.training_images, header.data.held_out
+            ),
+        ),
         ("images", format!("{0}×{0} {colour}", config.size)),
         ("networks", format!("width {}, latent {}, kernel {}", config.width, config.latent, config.kernel)),
-        ("training", format!("{} steps of {}, lr {}, seed {}", header.progress.steps, header.batch, header.training.lr, header.seed)),
+        (
+            "training",
+            format!(
+                "{} steps of {}, lr {}, seed {}",
+                header.progress.steps, header.batch, header.training.lr, header.seed
+            ),
+        ),
         ("training time", format!("{:.1} s on {}", header.progress.seconds, header.device)),
-        ("search", format!("{} steps, {} restarts, λ {}, lr {}", search.steps, search.restarts, search.lambda, search.lr)),
+        (
+            "search",
+            format!(
+                "{} steps, {} restarts, λ {}, lr {}",
+                search.steps, search.restarts, search.lambda, search.lr
+            ),
+        ),
         ("false-alarm rate", args.false_alarm_rate.to_string()),
         ("version", header.version.clone()),
     ]

@@ -119,7 +119,13 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     report_rejected(&rejected);
     if global.json {
         let threshold = threshold.map(|t| t.value);
-        return say_json(&Document { model: path.clone(), device: device.describe(), threshold, images: rows, rejected });
+        return say_json(&Document {
+            model: path.clone(),
+            device: device.describe(),
+            threshold,
+            images: rows,
+            rejected,
+        });
     }
     say("score\tprobability\tverdict\timage")?;
     for row in rows {
@@ -146,8 +152,12 @@ fn file_stem(id: &str) -> String {
 fn open_all(args: &Args, model: &ModelFile) -> Result<(Vec<Selection>, Vec<Rejected>), CliError> {
     let (mut sets, mut rejected) = (vec![], vec![]);
     for path in &args.paths {
-        let data =
-            DataArgs { data: path.clone(), normal_class: vec![], anomalous_class: vec![], strict: args.strict };
+        let data = DataArgs {
+            data: path.clone(),
+            normal_class: vec![],
+            anomalous_class: vec![],
+            strict: args.strict,
+        };
         let data = match open_data(&data, model) {
             Ok(data) => Arc::new(data),
             Err(DataError::File { path, reason }) if args.paths.len() > 1 && !args.strict => {
@@ -164,7 +174,10 @@ fn open_all(args: &Args, model: &ModelFile) -> Result<(Vec<Selection>, Vec<Rejec
         };
         let indices = data.all(split);
         if indices.is_empty() {
-            return Err(CliError::input(format!("'{path}' has no {} images; choose the other --split", split.name())));
+            return Err(CliError::input(format!(
+                "'{path}' has no {} images; choose the other --split",
+                split.name()
+            )));
         }
         sets.push(Selection { data, split, indices });
     }

@@ -12,7 +12,7 @@ use super::train::search_config;
 use super::{CliError, Interrupt, say, say_json};
 use crate::models::anogan::Score;
 use crate::models::file::ModelFile;
-use crate::models::scorer::{Found, Scorer};
+use crate::models::scorer::{Found, Scorer, Watch};
 use crate::report::{ReportError, filmstrip, overlay, picture, save_png_atomic};
 
 /// Search the latent of one image and show how G(z) approaches it.
@@ -61,7 +61,8 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     if search.score == Score::Pd {
         return Err(CliError::input("the score `pd` needs no search; use --score anogan or reference"));
     }
-    let data = DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
+    let data =
+        DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
     let dataset = open_data(&data, &model)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
     let sample = dataset.load(split, 0)?;
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
             Err(error) => failed = Some(error),
         }
     };
-    let found = scorer.score(&sample.image.pixels, Some((&steps, &mut watch)))?;
+    let found = scorer.score(&sample.image.pixels, Some(Watch { stages: &steps, see: &mut watch }))?;
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -108,7 +109,10 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     }
     say("step\tloss\tresidual\tdiscrimination")?;
     for stage in &document.stages {
-        say(&format!("{}\t{:.3}\t{:.3}\t{:.3}", stage.step, stage.loss, stage.residual, stage.discrimination))?;
+        say(&format!(
+            "{}\t{:.3}\t{:.3}\t{:.3}",
+            stage.step, stage.loss, stage.residual, stage.discrimination
+        ))?;
     }
     let probability = document.probability.map_or(String::new(), |p| format!(", probability {p:.3}"));
     say(&format!("score {:.4}{probability}", document.score))?;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ganomede_datasets::{Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, Rejected, Split};
+use ganomede_datasets::{
+    Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, Rejected, Split,
+};
 
 use super::args::DataArgs;
 use super::progress::Progress;
@@ -26,7 +28,9 @@ pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, D
     let info = &model.header.data;
     let config = &model.header.config;
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let open = |data: &DataArgs| Dataset::open(&data.data, &data.open_options(config.size, channels, info.centre_crop));
+    let open = |data: &DataArgs| {
+        Dataset::open(&data.data, &data.open_options(config.size, channels, info.centre_crop))
+    };
     if !data.normal_class.is_empty() || !data.anomalous_class.is_empty() {
         return open(data);
     }
@@ -40,7 +44,8 @@ pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, D
 
 /// Makes sure before the work that its results can be written: makes the folder and tries it.
 pub(crate) fn check_folder(folder: &Path) -> Result<(), CliError> {
-    let tried = std::fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder).map(drop));
+    let tried =
+        std::fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder).map(drop));
     tried.map_err(|e| {
         CliError::machine(format!(
             "cannot write to folder '{}': {e}; choose another place or fix its permissions",
@@ -62,17 +67,20 @@ pub(crate) struct Selection {
     pub(crate) indices: Indices,
 }
 
+/// Sees a batch with what was found in it.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>;
+
 /// Scores a selection in its order; `each` sees every batch with what was found. Returns images and seconds.
 pub(crate) fn score_all(
     scorer: &mut Scorer,
     selection: &Selection,
     label: &str,
     interrupt: &Interrupt,
-    each: &mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>,
+    each: Each<'_>,
 ) -> Result<(usize, f64), CliError> {
     let options = BatchOptions { batch: scorer.batch(), prefetch: 2, ..BatchOptions::default() };
     let batches = Batches::new(selection.data.clone(), selection.split, selection.indices.clone(), options)?;
-    let mut progress = Progress::new(label, "images", Some(selection.indices.len() as u64));
+    let mut progress = Progress::new(label, "images", 0, Some(selection.indices.len() as u64));
     let started = Instant::now();
     let mut done = 0;
     for batch in batches {
@@ -114,5 +122,10 @@ pub(crate) fn calibrate(
     })?;
     let quantiles = Quantiles::new(&scores)?;
     let threshold = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { search: search.clone(), quantiles, threshold: threshold.value, source: threshold.source }))
+    Ok(Some(Calibration {
+        search: search.clone(),
+        quantiles,
+        threshold: threshold.value,
+        source: threshold.source,
+    }))
 }

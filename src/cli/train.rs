@@ -20,7 +20,9 @@ use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, c
 
 /// Train a system on normal images.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example:\n  ganomede train anogan --data parts/ --size 64 --epochs 20 --out parts.safetensors")]
+#[command(
+    after_help = "Example:\n  ganomede train anogan --data parts/ --size 64 --epochs 20 --out parts.safetensors"
+)]
 pub(crate) struct Args {
     /// Which published system.
     #[arg(value_enum)]
@@ -165,14 +167,18 @@ pub(crate) fn train_model(
     let augment = args.preprocess.augment()?;
     let limits = limits(args)?;
     if !(args.lr > 0.0 && args.lr.is_finite()) {
-        return Err(CliError::input(format!("--lr is {}; it must be a positive number, 0.0002 is usual", args.lr)));
+        return Err(CliError::input(format!(
+            "--lr is {}; it must be a positive number, 0.0002 is usual",
+            args.lr
+        )));
     }
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
     }
 
     let (data, patch) = (&args.data, patches(&args.preprocess));
-    let mut options = data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
+    let mut options =
+        data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
     options.patch = patch;
     options.for_training = true;
     let dataset = Arc::new(Dataset::open(&data.data, &options)?);
@@ -241,8 +247,10 @@ pub(crate) fn train_model(
         };
         let mut progress: Option<Progress> = None;
         let mut tick = |news: Tick<'_>| {
-            let losses: Vec<_> = news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-            let progress = progress.get_or_insert_with(|| Progress::new("training", "steps", news.total));
+            let losses: Vec<_> =
+                news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+            let progress =
+                progress.get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
             progress.at(news.step, &losses.join(" "));
             if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -260,7 +268,8 @@ pub(crate) fn train_model(
     }
     let mut model = trainer.model()?;
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
-    let calibration = calibrate(device, &model, &args.out, &search, args.batch, &held_out, FALSE_ALARM_RATE, interrupt);
+    let calibration =
+        calibrate(device, &model, &args.out, &search, args.batch, &held_out, FALSE_ALARM_RATE, interrupt);
     model.header.calibration = calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
     model.save(&args.out)?;
     report_rejected(&dataset.rejected());

@@ -33,7 +33,9 @@ pub enum ScoreError {
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
     /// An image whose search gave no number.
-    #[error("the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again")]
+    #[error(
+        "the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again"
+    )]
     NotANumber {
         /// Position in the batch.
         index: usize,
@@ -57,6 +59,14 @@ pub struct Found {
     pub map: Vec<f32>,
 }
 
+/// Follows a search: `see` gets the step and what is found so far, at each of the stages and at the end.
+pub struct Watch<'a> {
+    /// Steps to look at.
+    pub stages: &'a [usize],
+    /// Looks.
+    pub see: &'a mut dyn FnMut(usize, &[Found]),
+}
+
 /// Puts a system's states on a device, with the tensors of its file; `all` asks for the states of training too.
 ///
 /// Everything is checked before memory is taken: a file whose configuration promises more than its tensors hold costs
@@ -77,7 +87,11 @@ pub fn load_weights(
         let (path, found) = (path.to_owned(), file.header.system.clone());
         return Err(FileError::System { path, found, expected: AnoGan::NAME }.into());
     }
-    let fault = |tensor: &str, what: String| FileError::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), what };
+    let fault = |tensor: &str, what: String| FileError::Tensor {
+        path: path.to_owned(),
+        tensor: tensor.to_owned(),
+        what,
+    };
     let mut values = vec![];
     for tensor in &file.tensors {
         let Some(state) = states.find(&tensor.name) else {
@@ -210,7 +224,12 @@ impl Scorer {
         config.check()?;
         if queries == 0 || queries.saturating_mul(config.restarts) > 1 << 16 {
             let value = format!("{queries} with {} restarts", config.restarts);
-            return Err(ConfigError { field: "batch", value, allowed: "at least 1, and batch × restarts at most 65536" }.into());
+            return Err(ConfigError {
+                field: "batch",
+                value,
+                allowed: "at least 1, and batch × restarts at most 65536",
+            }
+            .into());
         }
         let lanes = queries * config.restarts;
         let mut states = States::new();
@@ -225,7 +244,9 @@ impl Scorer {
             prepare: load(&|tape| search.prepare(tape, &model))?,
             step: load(&|tape| search.step(tape, &model))?,
             finish: load(&|tape| search.finish(tape, &model))?,
-            posterior: load(&|tape| tape.output("score", model.posterior_score(tape, tape.input("x", &images))))?,
+            posterior: load(&|tape| {
+                tape.output("score", model.posterior_score(tape, tape.input("x", &images)))
+            })?,
             config: config.clone(),
             seed: file.header.seed,
             lanes,
@@ -266,11 +287,7 @@ impl Scorer {
     ///
     /// # Errors
     /// [`ScoreError`] where the device fails or a score is no number.
-    pub fn score(
-        &mut self,
-        images: &[f32],
-        mut watch: Option<(&[usize], &mut dyn FnMut(usize, &[Found]))>,
-    ) -> Result<Vec<Found>, ScoreError> {
+    pub fn score(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
         let len = self.image_len();
         let queries = images.len() / len;
         if self.config.score == Score::Pd {
@@ -289,12 +306,12 @@ impl Scorer {
         self.prepare.run(1)?;
         let mut done = 0;
         while done < self.config.steps {
-            if let Some((stages, watch)) = &mut watch
-                && stages.contains(&done)
+            if let Some(watch) = &mut watch
+                && watch.stages.contains(&done)
             {
-                watch(done, &self.collect(queries)?);
+                (watch.see)(done, &self.collect(queries)?);
             }
-            let stages = watch.as_ref().map_or(&[][..], |w| w.0);
+            let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
             let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(self.config.steps);
             // With early stop the host looks at the progress from time to time.
             let chunk = if self.config.tolerance > 0.0 { 25 } else { usize::MAX };
@@ -306,8 +323,8 @@ impl Scorer {
             }
         }
         let found = self.collect(queries)?;
-        if let Some((_, watch)) = &mut watch {
-            watch(done, &found);
+        if let Some(watch) = &mut watch {
+            (watch.see)(done, &found);
         }
         match found.iter().position(|f| !f.score.is_finite()) {
             Some(index) => Err(ScoreError::NotANumber { index }),

@@ -85,7 +85,9 @@ pub enum TrainError {
         checkpoint: String,
     },
     /// A checkpoint of another training.
-    #[error("'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings")]
+    #[error(
+        "'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings"
+    )]
     Mismatch {
         /// Checkpoint.
         path: PathBuf,
@@ -160,6 +162,10 @@ pub fn train(
     epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
     tick: &mut dyn FnMut(Tick<'_>) -> ControlFlow<()>,
 ) -> Result<End, TrainError> {
+    if let Some(folder) = &options.samples {
+        let refused = |source| ReportError::Write { path: folder.clone(), source };
+        std::fs::create_dir_all(folder).map_err(refused)?;
+    }
     let before = trainer.progress().seconds;
     let started = Instant::now();
     let mut saved = trainer.progress().steps;
@@ -180,7 +186,9 @@ pub fn train(
             let losses = trainer.step(&images?)?;
             trainer.set_seconds(before + started.elapsed().as_secs_f64());
             if let Some(&(loss, value)) = losses.iter().find(|(_, v)| !v.is_finite()) {
-                return Err(diagnose(trainer, options, epoch, saved, loss, value).unwrap_or_else(|fault| fault));
+                return Err(
+                    diagnose(trainer, options, epoch, saved, loss, value).unwrap_or_else(|fault| fault)
+                );
             }
             let step = step + 1;
             let seconds = trainer.progress().seconds;

@@ -11,7 +11,7 @@ use crate::models::file::{Header, ModelFile, NamedTensor, Progress};
 use crate::models::scorer::{Sampler, compiled, is_weight, load_weights};
 use crate::nn;
 use crate::program::{Program, StateId};
-use crate::tape::{States, Tensor};
+use crate::tape::{States, Tape, Tensor};
 
 /// States, programs and progress of a training.
 pub struct Trainer {
@@ -27,7 +27,11 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError`] for settings out of range, a checkpoint that does not fit, or a device at fault.
-    pub fn new(device: &Device, header: Header, checkpoint: Option<(&ModelFile, &Path)>) -> Result<Self, TrainError> {
+    pub fn new(
+        device: &Device,
+        header: Header,
+        checkpoint: Option<(&ModelFile, &Path)>,
+    ) -> Result<Self, TrainError> {
         let (config, batch) = (header.config.clone(), header.batch);
         if batch == 0 {
             let value = batch.to_string();
@@ -49,15 +53,22 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError::Compile`] for settings that do not fit together.
-    pub fn step_program(model: &AnoGan, optimisers: &Optimisers, batch: usize) -> Result<Program, TrainError> {
-        Ok(compiled(|tape| {
-            let x = tape.input("x", &model.config.images(batch));
-            let z = model.config.prior.sample(tape, &optimisers.random, batch, model.config.latent);
-            let losses = model.train_step(tape, x, z, optimisers);
-            let parts: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
-            tape.output("losses", Tensor::concat(&parts, 0));
-            nn::advance(tape, &optimisers.random);
-        })?)
+    pub fn step_program(
+        model: &AnoGan,
+        optimisers: &Optimisers,
+        batch: usize,
+    ) -> Result<Program, TrainError> {
+        Ok(compiled(|tape| Self::record_step(tape, model, optimisers, batch))?)
+    }
+
+    /// Records that program.
+    pub fn record_step(tape: &Tape, model: &AnoGan, optimisers: &Optimisers, batch: usize) {
+        let x = tape.input("x", &model.config.images(batch));
+        let z = model.config.prior.sample(tape, &optimisers.random, batch, model.config.latent);
+        let losses = model.train_step(tape, x, z, optimisers);
+        let parts: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
+        tape.output("losses", Tensor::concat(&parts, 0));
+        nn::advance(tape, &optimisers.random);
     }
 
     /// Steps, time and loss history so far.

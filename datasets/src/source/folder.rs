@@ -50,7 +50,7 @@ impl Folder {
         rejected: &mut Vec<Rejected>,
     ) -> Result<Self, DataError> {
         refuse_classes(root, options)?;
-        let is_mvtec = root.join("train/good").is_dir() || root.join("test").is_dir();
+        let is_mvtec = is_mvtec(root);
         let mut folder = Folder {
             root: root.to_path_buf(),
             layout: if is_mvtec { "mvtec" } else { "folder" },
@@ -188,6 +188,11 @@ impl Source for Folder {
         }
         Ok(())
     }
+}
+
+/// `train/good/` or `test/` says so.
+pub(crate) fn is_mvtec(root: &Path) -> bool {
+    root.join("train/good").is_dir() || root.join("test").is_dir()
 }
 
 fn refuse_classes(path: &Path, options: &OpenOptions) -> Result<(), DataError> {

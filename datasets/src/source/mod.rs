@@ -146,8 +146,7 @@ fn open_path(
     };
     if metadata.is_dir() {
         // Layout by directories comes first: it is stated on purpose, while a stray file is not.
-        let by_directories = path.join("train").is_dir() || path.join("test").is_dir();
-        if by_directories {
+        if folder::is_mvtec(path) {
             return Ok(Box::new(folder::Folder::open(path, options, rejected)?));
         }
         if let Some(set) = idx::open_folder(path, options)? {

@@ -58,7 +58,7 @@ fn log_reduced(f: f32, k: f32) -> f32 {
     let z = s * s;
     let p = z.mul_add(0.241_233_51, 0.285_054_48);
     let p = p.mul_add(z, 0.400_008_95);
-    let r = z * p.mul_add(z, 0.666_666_63);
+    let r = z * p.mul_add(z, 0.666_666_6);
     let half = 0.5 * f * f;
     k.mul_add(LN2_HIGH, f - (half - s.mul_add(half + r, k * LN2_LOW)))
 }

@@ -59,20 +59,29 @@ fn fill(distribution: Distribution, first: u32, rest: [u32; 2], key: [u32; 2], o
 /// Word w of the blocks `first..first + SIDE`, as [`super::philox`] defines them.
 #[inline(always)]
 fn philox(first: u32, rest: [u32; 2], mut key: [u32; 2]) -> [[u32; SIDE]; 4] {
-    let mut words = [[0; SIDE], [rest[0]; SIDE], [rest[1]; SIDE], [0; SIDE]];
-    for (l, word) in words[0].iter_mut().enumerate() {
+    let (mut c0, mut c1, mut c2, mut c3) = ([0; SIDE], [rest[0]; SIDE], [rest[1]; SIDE], [0; SIDE]);
+    for (l, word) in c0.iter_mut().enumerate() {
         *word = first.wrapping_add(l as u32);
     }
     for _ in 0..10 {
-        let [mut c0, mut c1, mut c2, mut c3] = words;
+        // Separate loops of one operation each: LLVM makes vectors of these, but not of a round written per block.
+        let (mut a, mut b) = ([0u64; SIDE], [0u64; SIDE]);
         for l in 0..SIDE {
-            let a = u64::from(c0[l]).wrapping_mul(0xD251_1F53);
-            let b = u64::from(c2[l]).wrapping_mul(0xCD9E_8D57);
-            (c0[l], c2[l]) = ((b >> 32) as u32 ^ c1[l] ^ key[0], (a >> 32) as u32 ^ c3[l] ^ key[1]);
-            (c1[l], c3[l]) = (b as u32, a as u32);
+            a[l] = u64::from(c0[l]).wrapping_mul(0xD251_1F53);
         }
-        words = [c0, c1, c2, c3];
+        for l in 0..SIDE {
+            b[l] = u64::from(c2[l]).wrapping_mul(0xCD9E_8D57);
+        }
+        for l in 0..SIDE {
+            c0[l] = (b[l] >> 32) as u32 ^ c1[l] ^ key[0];
+        }
+        for l in 0..SIDE {
+            c2[l] = (a[l] >> 32) as u32 ^ c3[l] ^ key[1];
+        }
+        for l in 0..SIDE {
+            (c1[l], c3[l]) = (b[l] as u32, a[l] as u32);
+        }
         key = super::next_key(key);
     }
-    words
+    [c0, c1, c2, c3]
 }

@@ -4,6 +4,8 @@
 //! 2 × 2 tiles of them) are taken [`BLOCK`] at a time: their source patches become rows of at most [`DEPTH`]
 //! numbers, and rows × packed weights gives the outputs of all channels.
 
+mod pack;
+
 use super::super::{Conv, Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
@@ -172,63 +174,6 @@ impl Plan {
         });
     }
 
-    /// Element of w for (channel made, channel read, tap 0), and its distance between channels made.
-    fn weight_at(&self, made: usize, read: usize) -> (usize, usize) {
-        let taps = self.g.kernel[0] * self.g.kernel[1];
-        match self.face {
-            Face::Transpose => ((read * self.g.ci + made) * taps, taps),
-            _ => ((made * self.g.ci + read) * taps, self.g.ci * taps),
-        }
-    }
-
-    fn pack_taps(&self, w: &[f32], panel: usize, mut packed: &mut [f32]) {
-        let lanes = (self.to.0 - panel * LANES).min(LANES);
-        for pass in 0..self.passes() {
-            let axes = self.axes(pass);
-            let (here, rest) = packed.split_at_mut(self.depth(pass) * LANES);
-            for read in 0..self.from.0 {
-                let (at, step) = self.weight_at(panel * LANES, read);
-                for segment in 0..self.segments(pass) {
-                    let [h, v] = [segment / axes[1].taps, segment % axes[1].taps];
-                    let tap = (axes[0].tap + h * axes[0].tap_step) * self.g.kernel[1]
-                        + axes[1].tap
-                        + v * axes[1].tap_step;
-                    let row = &mut here[(segment * self.pitch + read) * LANES..][..LANES];
-                    for (lane, value) in row[..lanes].iter_mut().enumerate() {
-                        *value = w[at + tap + lane * step];
-                    }
-                    row[lanes..].fill(0.0);
-                }
-            }
-            packed = rest;
-        }
-    }
-
-    fn pack_phases(&self, w: &[f32], panel: usize, packed: &mut [f32]) {
-        let lanes = (self.to.0 - panel * LANES).min(LANES);
-        let depth = self.depth(0);
-        let segments = self.segments(0);
-        let mut taps = [0.0; 16 * LANES];
-        for read in 0..self.pitch {
-            if read < self.from.0 {
-                let (at, step) = self.weight_at(panel * LANES, read);
-                tile::transpose(lanes, 16, &w[at..], step, &mut taps, LANES);
-            } else {
-                taps.fill(0.0);
-            }
-            for phase in 0..4 {
-                let [h, v] = winograd::phases(self.face, &self.g, phase);
-                let (pass, segment) = (phase / segments, phase % segments);
-                pack_phase(
-                    &taps,
-                    std::array::from_fn(|i| std::array::from_fn(|j| (h.taps[i] * 4 + v.taps[j]) * LANES)),
-                    &mut packed[(pass * PRODUCTS * depth + segment * self.pitch + read) * LANES..],
-                    depth * LANES,
-                );
-            }
-        }
-    }
-
     fn piece(
         &self,
         conv: &Conv,
@@ -387,14 +332,6 @@ simd! {
             let tile = winograd::data::<WIDTH>(winograd::load(source, &pixels, c));
             winograd::store(&tile, &mut rows[c..], BLOCK * PITCH);
         }
-    }
-}
-
-simd! {
-    /// One input channel of one phase: taps `[16][LANES]` to nine transformed vectors of lanes.
-    fn pack_phase(taps: &[f32; 16 * LANES], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
-        let filter = winograd::filter::<LANES>(winograd::load(taps, &at, 0));
-        winograd::store(&filter, packed, product_len);
     }
 }
 

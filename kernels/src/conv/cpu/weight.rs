@@ -27,7 +27,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(g: &Geometry) -> Self {
-        let winograd = has_phases(g);
+        let winograd = has_phases(g) && g.batch * g.y[0] * g.y[1] >= 4 * BLOCK;
         let channels = if g.ci >= 128 { 32 } else { 16 }.min(g.ci);
         let blocks = g.ci.div_ceil(channels);
         let mut plan = Self {

@@ -88,7 +88,11 @@ pub(super) fn filter_gradient<const L: usize>(u: Tile<3, L>) -> Tile<2, L> {
 
 /// The tile whose vectors stand at `at + offset`.
 #[inline(always)]
-pub(super) fn load<const N: usize, const L: usize>(values: &[f32], at: &[[usize; N]; N], offset: usize) -> Tile<N, L> {
+pub(super) fn load<const N: usize, const L: usize>(
+    values: &[f32],
+    at: &[[usize; N]; N],
+    offset: usize,
+) -> Tile<N, L> {
     let mut tile = [[[0.0; L]; N]; N];
     for r in 0..N {
         for c in 0..N {

@@ -9,7 +9,7 @@ const TILE: &str = include_str!("../../../../shaders/gemm_tile.wgsl");
 const REGISTERS: &str = include_str!("../../../../shaders/gemm_registers.wgsl");
 const REDUCE: &str = include_str!("../../../../shaders/gemm_reduce.wgsl");
 
-/// Most of either side of the tile variants' inner index that is summed before a split pays, in multiply-adds.
+/// Fewest inner values in a chunk of split-K: below, moving partial sums costs more than idle units.
 const SHORTEST_CHUNK: usize = 128;
 /// Workgroups that keep a hardware adapter busy: about two for each compute unit of a large one.
 const BUSY_WORKGROUPS: usize = 128;
@@ -20,8 +20,6 @@ const BUSY_SOFTWARE_THREADS: usize = 512;
 pub(crate) struct Product<'a> {
     /// Family, for errors.
     pub(crate) kernel: &'static str,
-    /// Shader that defines the operand functions, for messages.
-    pub(crate) shader: &'static str,
     /// Text for the shaders' `//#operands` section, `None` for plain strides.
     pub(crate) operands: Option<&'a str>,
     /// Rows of the output.
@@ -43,6 +41,7 @@ pub(crate) struct Product<'a> {
 }
 
 /// Dispatches with the scratch elements they need.
+#[derive(Debug)]
 pub(crate) struct Stages {
     /// Dispatches in order.
     pub(crate) dispatches: Vec<Dispatch>,
@@ -53,29 +52,26 @@ pub(crate) struct Stages {
 /// Variants that every product has.
 pub(crate) const VARIANTS: [&str; 3] = ["tile64", "tile32", "registers"];
 
-/// The variant for a product on an adapter.
-///
-/// Software adapters and products of at most four rows take register tiles. On hardware 64 × 64 tiles reuse each
-/// loaded value most, but 32 × 32 tiles waste less where a side is short and give four times the workgroups where,
-/// split-K included, the grid would leave the adapter idle.
-pub(crate) fn choose(
-    rows: usize,
-    cols: usize,
-    inner: usize,
-    slices: usize,
-    traits: &GpuTraits,
-) -> &'static str {
-    let groups = rows.div_ceil(64) * cols.div_ceil(64) * slices;
-    if traits.software || rows <= 4 {
-        "registers"
-    } else if rows <= 32 || cols <= 32 || groups * (inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2 {
-        "tile32"
-    } else {
-        "tile64"
-    }
-}
-
 impl Product<'_> {
+    /// The variant for an adapter.
+    ///
+    /// Software adapters and products of at most four rows take register tiles where the scratch fits a binding. On
+    /// hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a side is short and
+    /// give four times the workgroups where, split-K included, the grid would leave the adapter idle.
+    pub(crate) fn choose(&self, traits: &GpuTraits) -> &'static str {
+        let fits = |stages: Stages| 4 * stages.scratch_len as u64 <= traits.max_binding_bytes;
+        let groups = self.rows.div_ceil(64) * self.cols.div_ceil(64) * self.slices;
+        if (traits.software || self.rows <= 4) && self.registers(traits).is_ok_and(fits) {
+            "registers"
+        } else if self.rows.min(self.cols) <= 32
+            || groups * (self.inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2
+        {
+            "tile32"
+        } else {
+            "tile64"
+        }
+    }
+
     /// The dispatches of one of [`VARIANTS`].
     pub(crate) fn stages(&self, variant: &str, traits: &GpuTraits) -> Result<Stages, KernelError> {
         match variant {
@@ -92,7 +88,7 @@ impl Product<'_> {
         let splits = self.splits(groups, BUSY_WORKGROUPS, &sums, traits);
         let target = if splits > 1 { Slot::Scratch } else { Slot::Output(0) };
         let mut dispatches = vec![Dispatch {
-            shader: self.shader,
+            shader: "gemm_tile.wgsl",
             source: self.source(TILE, 4, &format!("const R: u32 = {r}u;\n")),
             entry: "main",
             constants: Vec::new(),
@@ -118,12 +114,12 @@ impl Product<'_> {
         let (row_tiles, col_tiles) = (self.rows.div_ceil(4 * u), self.cols.div_ceil(c));
         let packed = self.slices * self.inner * row_tiles * u;
         let threads = row_tiles * col_tiles * self.slices;
-        let sums = Sums { start: 4 * packed, quads: row_tiles * u, cols: col_tiles * c };
+        let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c };
         let splits = self.splits(threads, busy, &sums, traits);
         let source = self.source(REGISTERS, 0, &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"));
         let stage = |entry, groups, bindings| {
             Ok(Dispatch {
-                shader: self.shader,
+                shader: "gemm_registers.wgsl",
                 source: source.clone(),
                 entry,
                 constants: if entry == "main" { vec![("LANES", lanes as f64)] } else { Vec::new() },
@@ -143,7 +139,7 @@ impl Product<'_> {
 
     /// Adds the partial sums of the splits and applies the epilogue.
     fn reduce(&self, splits: usize, sums: &Sums, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
-        let outputs = self.slices * self.rows * self.cols;
+        let quads = self.slices * self.rows.div_ceil(4) * self.cols;
         Ok(Dispatch {
             shader: "gemm_reduce.wgsl",
             source: self.source(REDUCE, 3, ""),
@@ -153,7 +149,7 @@ impl Product<'_> {
                 ("QUADS", sums.quads as f64),
                 ("COLS", sums.cols as f64),
             ],
-            workgroups: fold(self.kernel, outputs.div_ceil(64), traits)?,
+            workgroups: fold(self.kernel, quads.div_ceil(64), traits)?,
             bindings: bindings(vec![read(Slot::Scratch), write(Slot::Output(0))], self.epilogue),
             params: self.words(splits),
         })
@@ -171,7 +167,8 @@ impl Product<'_> {
         (busy / units).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
     }
 
-    fn words(&self, splits: usize) -> Vec<u32> {
+    /// The words of `Params`.
+    pub(crate) fn words(&self, splits: usize) -> Vec<u32> {
         let sizes = [self.rows, self.cols, self.inner, self.slices, splits];
         let mut words: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
         words.extend(&self.params);
@@ -188,7 +185,7 @@ impl Product<'_> {
     }
 }
 
-/// Partial sums in scratch, from element `start` on: `[split, slice, quad of rows, col]` of vec4.
+/// Partial sums in scratch, from vec4 `start` on: `[split, slice, quad of rows, col]` of vec4.
 struct Sums {
     start: usize,
     quads: usize,

@@ -1,0 +1,104 @@
+//! GPU plans of the family, all from `moments.wgsl`.
+//!
+//! | variant | what | when chosen |
+//! |---|---|---|
+//! | `naive` | one thread per channel | never: the reference |
+//! | `threads` | one thread per channel and segment | software adapters; fewer than 64 elements |
+//! | `groups` | one workgroup per channel and segment | otherwise |
+
+use super::Moments;
+use crate::expr::wgsl::splice;
+use crate::gemm::gpu::product::{check_bindings, fold, read, write};
+use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+use std::borrow::Cow;
+
+const TEXT: &str = include_str!("../../../shaders/moments.wgsl");
+const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
+
+/// Threads that keep a software adapter and a hardware one busy.
+const SOFTWARE_THREADS: usize = 1 << 10;
+const HARDWARE_THREADS: usize = 1 << 17;
+/// Least elements that one thread of a segment should have.
+const PER_THREAD: usize = 32;
+/// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
+const MOST_PER_THREAD: usize = 1 << 15;
+/// Most segments of one channel: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
+const MOST_SEGMENTS: usize = 1024;
+
+/// Stores a segment's set instead of mean and variance.
+const PARTIAL_TARGET: &str = "\
+@group(0) @binding(2) var<storage, read_write> partials: array<f32>;
+
+fn store(channel: u32, segment: u32, stats: vec3f) {
+    let at = 3u * (channel * params.segments + segment);
+    partials[at] = stats.x;
+    partials[at + 1u] = stats.y;
+    partials[at + 2u] = stats.z;
+}
+";
+/// Reads those sets; `params.sets` is their number.
+const PARTIAL_SOURCE: &str = "\
+@group(0) @binding(1) var<storage, read> partials: array<f32>;
+
+fn set_at(channel: u32, j: u32) -> vec3f {
+    let at = 3u * (channel * params.sets + j);
+    return vec3f(partials[at], partials[at + 1u], partials[at + 2u]);
+}
+";
+
+pub(super) fn variants() -> Vec<&'static str> {
+    VARIANTS.to_vec()
+}
+
+fn segments(k: &Moments, variant: &str, traits: &GpuTraits) -> usize {
+    let wanted = if traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
+    let width = match variant {
+        "groups" => 256,
+        _ => 1,
+    };
+    // At least as many as keep a thread's loop short enough.
+    let least = (k.outer * k.inner).div_ceil(width * MOST_PER_THREAD);
+    if variant == "naive" {
+        return least;
+    }
+    let busy = wanted.div_ceil(k.channels * width);
+    busy.min(k.outer * k.inner / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS).max(least)
+}
+
+pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+    k.check()?;
+    let chosen = if traits.software || k.outer * k.inner < 64 { "threads" } else { "groups" };
+    let variant = crate::layout::variant(k.name(), &VARIANTS, variant.unwrap_or(chosen))?;
+    let segments = segments(k, variant, traits);
+    let scratch_len = if segments == 1 { 0 } else { 3 * k.channels * segments };
+    check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
+    let dispatch = |source: Cow<'static, str>, bindings: Vec<Bind>, sets: usize, segments: usize| {
+        let (entry, groups) = match variant {
+            "groups" => ("groups", k.channels * segments),
+            _ => ("threads", (k.channels * segments).div_ceil(64)),
+        };
+        Ok(Dispatch {
+            shader: "moments.wgsl",
+            source,
+            entry,
+            constants: Vec::new(),
+            workgroups: fold(k.name(), groups, traits)?,
+            bindings,
+            params: [k.channels, k.inner, sets, segments].map(|v| v as u32).to_vec(),
+        })
+    };
+    let elements = k.outer * k.inner;
+    let x = read(Slot::Input(0));
+    let outputs = [write(Slot::Output(0)), write(Slot::Output(1))];
+    let dispatches = if segments == 1 {
+        vec![dispatch(TEXT.into(), vec![x, outputs[0], outputs[1]], elements, 1)?]
+    } else {
+        let first = splice(TEXT, "target", PARTIAL_TARGET).into();
+        let second = splice(TEXT, "source", PARTIAL_SOURCE).into();
+        vec![
+            dispatch(first, vec![x, write(Slot::Scratch)], elements, segments)?,
+            dispatch(second, vec![read(Slot::Scratch), outputs[0], outputs[1]], segments, 1)?,
+        ]
+    };
+    Ok(GpuPlan { variant, dispatches, scratch_len })
+}

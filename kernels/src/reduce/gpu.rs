@@ -1,0 +1,181 @@
+//! GPU plans of the family, all from `reduce.wgsl`.
+//!
+//! | variant | what | when chosen |
+//! |---|---|---|
+//! | `naive` | one thread per output | never: the reference |
+//! | `threads` | one thread per output and segment | software adapters; kept dimensions innermost; short reductions |
+//! | `groups` | one workgroup per output and segment | otherwise |
+//!
+//! Segments are added until there is work for a whole adapter; then a second dispatch joins their partial results.
+
+use super::{Combine, Reduce};
+use crate::blocks::merge;
+use crate::expr::wgsl::{LIBRARY, literal, splice};
+use crate::gemm::gpu::product::{check_bindings, fold, read, write};
+use crate::index::{coordinates, offset};
+use crate::pointwise::Source;
+use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+use std::fmt::Write;
+
+const TEXT: &str = include_str!("../../../shaders/reduce.wgsl");
+const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
+
+/// Threads that keep a software adapter and a hardware one busy.
+const SOFTWARE_THREADS: usize = 1 << 10;
+const HARDWARE_THREADS: usize = 1 << 17;
+/// Least elements that one thread of a segment should have.
+const PER_THREAD: usize = 32;
+/// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
+const MOST_PER_THREAD: usize = 1 << 15;
+/// Most segments of one output: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
+const MOST_SEGMENTS: usize = 1024;
+
+pub(super) fn variants(_k: &Reduce) -> Vec<&'static str> {
+    VARIANTS.to_vec()
+}
+
+fn chosen(k: &Reduce, traits: &GpuTraits) -> &'static str {
+    let kept_innermost = k.shape.iter().zip(&k.reduced).rev().find(|(d, _)| **d > 1).is_some_and(|(_, r)| !r);
+    if traits.software || kept_innermost || k.reduced_len() < 64 { "threads" } else { "groups" }
+}
+
+/// Segments of one output.
+fn segments(k: &Reduce, variant: &str, traits: &GpuTraits) -> usize {
+    let wanted = if traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
+    let width = match variant {
+        "groups" => 256,
+        _ => 1,
+    };
+    // At least as many as keep a thread's loop short enough.
+    let least = k.reduced_len().div_ceil(width * MOST_PER_THREAD);
+    if variant == "naive" {
+        return least;
+    }
+    let busy = wanted.div_ceil(k.kept() * width);
+    busy.min(k.reduced_len() / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS).max(least)
+}
+
+pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+    k.check()?;
+    let variant = crate::layout::variant(k.name(), &VARIANTS, variant.unwrap_or(chosen(k, traits)))?;
+    let (kept, reduced, segments) = (k.kept(), k.reduced_len(), segments(k, variant, traits));
+    let scratch_len = if segments == 1 { 0 } else { k.outputs.len() * kept * segments };
+    check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
+    let inputs: Vec<Bind> = (0..k.input_lens().len()).map(|i| read(Slot::Input(i))).collect();
+    let outputs: Vec<Bind> = (0..k.outputs.len()).map(|o| write(Slot::Output(o))).collect();
+    let dispatch = |element: String, bindings: Vec<Bind>, reduced: usize, segments: usize| {
+        let groups = match variant {
+            "groups" => kept * segments,
+            _ => (kept * segments).div_ceil(64),
+        };
+        let source = splice(&splice(TEXT, "bindings", &declarations(&bindings)), "element", &element);
+        Ok(Dispatch {
+            shader: "reduce.wgsl",
+            source: (LIBRARY.to_owned() + &source).into(),
+            entry: if variant == "groups" { "groups" } else { "threads" },
+            constants: Vec::new(),
+            workgroups: fold(k.name(), groups, traits)?,
+            bindings,
+            params: [kept, reduced, segments, usize::from(kept >= 64)].map(|v| v as u32).to_vec(),
+        })
+    };
+    let dispatches = if segments == 1 {
+        let bindings = inputs.into_iter().chain(outputs).collect();
+        vec![dispatch(first_text(k, None), bindings, reduced, 1)?]
+    } else {
+        let first = inputs.into_iter().chain([write(Slot::Scratch)]).collect();
+        let second = std::iter::once(read(Slot::Scratch)).chain(outputs).collect();
+        vec![
+            dispatch(first_text(k, Some(segments)), first, reduced, segments)?,
+            dispatch(second_text(k, segments), second, segments, 1)?,
+        ]
+    };
+    Ok(GpuPlan { variant, dispatches, scratch_len })
+}
+
+/// `in0…`, `out0…` and `partials`.
+fn declarations(bindings: &[Bind]) -> String {
+    let mut text = String::new();
+    for (i, bind) in bindings.iter().enumerate() {
+        let (access, name) = match (bind.slot, bind.access) {
+            (Slot::Input(i), _) => ("read", format!("in{i}")),
+            (Slot::Output(o), _) => ("read_write", format!("out{o}")),
+            (Slot::Scratch, crate::Access::Read) => ("read", "partials".to_owned()),
+            (Slot::Scratch, crate::Access::ReadWrite) => ("read_write", "partials".to_owned()),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "@group(0) @binding({}) var<storage, {access}> {name}: array<f32>;", i + 1);
+    }
+    text
+}
+
+/// `Values`, `start` and `join`, which both dispatches share.
+fn values_text(k: &Reduce) -> String {
+    let each = |text: &dyn Fn(usize, Combine) -> String| {
+        let all: Vec<String> = k.outputs.iter().enumerate().map(|(o, out)| text(o, out.combine)).collect();
+        all.join(", ")
+    };
+    let start = each(&|_, combine| match combine {
+        Combine::Sum => "0.0".to_owned(),
+        Combine::Max => literal(f32::NEG_INFINITY),
+    });
+    let join = each(&|o, combine| match combine {
+        Combine::Sum => format!("a.v{o} + b.v{o}"),
+        Combine::Max => format!("op_max(a.v{o}, b.v{o})"),
+    });
+    format!(
+        "struct Values {{ {} }}\nfn start() -> Values {{ return Values({start}); }}\n\
+         fn join(a: Values, b: Values) -> Values {{ return Values({join}); }}\n",
+        each(&|o, _| format!("v{o}: f32"))
+    )
+}
+
+/// Elements from the expression; results to the outputs, or to partials of so many segments.
+fn first_text(k: &Reduce, segments: Option<usize>) -> String {
+    let strides: Vec<&[usize]> = k.operands.iter().map(|o| o.strides.as_slice()).collect();
+    let (shape, strides, reduced) = merge(&k.shape, &strides, &k.reduced);
+    let part = |sizes: &[usize], want: bool| -> Vec<usize> {
+        sizes.iter().zip(&reduced).filter(|(_, r)| **r == want).map(|(s, _)| *s).collect()
+    };
+    let mut text = values_text(k) + "fn element(k: u32, j: u32) -> Values {\n";
+    text += &coordinates(&part(&shape, false), "k", "k");
+    text += &coordinates(&part(&shape, true), "j", "j");
+    text += &k.expr.wgsl(|o| match k.operands[o].source {
+        Source::Input(input) => {
+            let (kept, reduced) = (part(&strides[o], false), part(&strides[o], true));
+            format!("in{input}[{} + {}]", offset(&kept, "k"), offset(&reduced, "j"))
+        }
+        Source::Output(_) => literal(f32::NAN), // refused by the check
+    });
+    let regs: Vec<String> = k.outputs.iter().map(|o| format!("r{}", o.reg)).collect();
+    let _ = writeln!(text, "    return Values({});\n}}", regs.join(", "));
+    match segments {
+        None => text + &store_text(k),
+        Some(segments) => {
+            text += "fn store(k: u32, s: u32, v: Values) {\n";
+            for o in 0..k.outputs.len() {
+                let first = o * k.kept() * segments;
+                let _ = writeln!(text, "    partials[{first}u + k * {segments}u + s] = v.v{o};");
+            }
+            text + "}\n"
+        }
+    }
+}
+
+/// Elements from partials, results to the outputs.
+fn second_text(k: &Reduce, segments: usize) -> String {
+    let partials: Vec<String> = (0..k.outputs.len())
+        .map(|o| format!("partials[{}u + k * {segments}u + j]", o * k.kept() * segments))
+        .collect();
+    values_text(k)
+        + &format!("fn element(k: u32, j: u32) -> Values {{ return Values({}); }}\n", partials.join(", "))
+        + &store_text(k)
+}
+
+fn store_text(k: &Reduce) -> String {
+    let mut text = String::from("fn store(k: u32, s: u32, v: Values) {\n");
+    for (o, out) in k.outputs.iter().enumerate() {
+        let _ = writeln!(text, "    out{o}[k] = v.v{o} * {};", literal(out.scale.0));
+    }
+    text + "}\n"
+}

@@ -1,0 +1,82 @@
+//! GPU plans of the small families without a device: shaders validate as files and as emitted, what they declare is
+//! what the plan binds, and the choice of variant is what the documentation says. Their CPU twins run the same kernels.
+
+mod plans;
+mod spaces;
+mod zoo;
+
+use ganomede_kernels::moments::Moments;
+use ganomede_kernels::{GpuTraits, Kernel, KernelError};
+use plans::{assert_all_variants_consistent, software, validate};
+use spaces::{assert_close, run_cpu};
+use zoo::{Case, cases};
+
+#[test]
+fn every_file_validates_as_it_stands() {
+    for name in ["expr", "pointwise", "pointwise_quads", "reduce", "moments", "copy", "pool", "random"] {
+        let path = format!("{}/../shaders/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
+        validate(name, &std::fs::read_to_string(path).unwrap());
+    }
+}
+
+#[test]
+fn shaders_declare_what_plans_bind() {
+    cases().iter().for_each(|case| assert_all_variants_consistent(&case.kernel));
+}
+
+#[test]
+fn twins_match_the_oracle() {
+    for case in cases() {
+        let got = run_cpu(&case.kernel, &case.inputs, &case.before);
+        assert_close(&got, &case.oracle(), case.tolerance, &case.kernel);
+    }
+}
+
+fn chosen(case: &Case, traits: &GpuTraits) -> &'static str {
+    case.kernel.gpu(traits, None).unwrap().variant
+}
+
+#[test]
+fn choice_follows_adapter_and_shape() {
+    let hardware = GpuTraits::default();
+    for case in zoo::pointwise() {
+        let Kernel::Pointwise(k) = &case.kernel else { continue };
+        let quads = k.shape.last().is_some_and(|d| d % 4 == 0);
+        assert_eq!(chosen(&case, &hardware), if quads { "quads" } else { "naive" }, "{:?}", k.shape);
+    }
+    for case in zoo::reduce() {
+        let Kernel::Reduce(k) = &case.kernel else { continue };
+        let groups = k.reduced.last() == Some(&true) && k.reduced_len() >= 64;
+        assert_eq!(chosen(&case, &hardware), if groups { "groups" } else { "threads" }, "{:?}", k.shape);
+        assert_eq!(chosen(&case, &software()), "threads");
+    }
+    for case in zoo::moments() {
+        let Kernel::Moments(k) = case.kernel else { continue };
+        let groups = k.outer * k.inner >= 64;
+        assert_eq!(chosen(&case, &hardware), if groups { "groups" } else { "threads" }, "{k:?}");
+        assert_eq!(chosen(&case, &software()), "threads");
+    }
+    assert_eq!(zoo::copy().iter().filter(|case| chosen(case, &hardware) == "tile").count(), 2);
+    assert!(zoo::copy().iter().all(|case| chosen(case, &software()) == "naive"));
+}
+
+#[test]
+fn few_channels_are_split_and_many_are_not() {
+    let plan = |channels| {
+        let kernel = Kernel::Moments(Moments { outer: 8, channels, inner: 4096 * 8 });
+        kernel.gpu(&GpuTraits { max_binding_bytes: 1 << 30, ..GpuTraits::default() }, None).unwrap()
+    };
+    assert_eq!((plan(512).dispatches.len(), plan(512).scratch_len), (1, 0));
+    // 2¹⁸ elements of one channel: 32 each for 256 threads of 32 segments.
+    assert_eq!((plan(1).dispatches.len(), plan(1).scratch_len), (2, 3 * 32));
+}
+
+#[test]
+fn unknown_variants_and_large_buffers_are_refused() {
+    let small = GpuTraits { max_binding_bytes: 2, ..GpuTraits::default() };
+    for case in cases() {
+        let error = case.kernel.gpu(&GpuTraits::default(), Some("magic")).unwrap_err();
+        assert!(error.to_string().contains("naive"), "{error}");
+        assert!(matches!(case.kernel.gpu(&small, None), Err(KernelError::Limit { .. })));
+    }
+}

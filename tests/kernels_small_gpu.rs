@@ -1,0 +1,111 @@
+//! Every variant of the small families on whatever adapter answers, against the f64 oracle; twice, for equal bits.
+
+#[path = "../kernels/tests/spaces/mod.rs"]
+mod spaces;
+#[path = "../kernels/tests/zoo/mod.rs"]
+mod zoo;
+
+use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
+use ganomede_kernels::Kernel;
+use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
+use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
+use spaces::{assert_close, views};
+use zoo::Case;
+
+fn open() -> Gpu {
+    Gpu::open(GpuChoice::Any, GpuOptions { checked: true, ..GpuOptions::default() })
+        .expect("these tests need an adapter; apt-get install mesa-vulkan-drivers")
+}
+
+fn bits(outputs: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    outputs.iter().map(|o| o.iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+fn check(cases: Vec<Case>) {
+    let gpu = open();
+    for case in cases {
+        let want = case.oracle();
+        for variant in case.kernel.variants() {
+            let run = || {
+                gpu.run_kernel(&case.kernel, Some(variant), &views(&case.inputs), Some(&views(&case.before)))
+                    .unwrap_or_else(|e| panic!("{variant} of {:?}: {e}", case.kernel))
+            };
+            let got = run();
+            println!("{variant} of {}", case.kernel.name());
+            assert_close(&got, &want, case.tolerance, &case.kernel);
+            assert_eq!(bits(&got), bits(&run()), "{variant} differs from run to run: {:?}", case.kernel);
+        }
+    }
+}
+
+#[test]
+fn pointwise() {
+    check(zoo::pointwise());
+}
+
+#[test]
+fn functions() {
+    check(zoo::functions());
+}
+
+#[test]
+fn reduce() {
+    check(zoo::reduce());
+}
+
+#[test]
+fn moments() {
+    check(zoo::moments());
+}
+
+#[test]
+fn copy() {
+    check(zoo::copy());
+}
+
+#[test]
+fn pool() {
+    check(zoo::pool());
+}
+
+/// Uniform numbers have no tolerance: the same bits as in f64, and so as on the CPU.
+#[test]
+fn random() {
+    check(zoo::random());
+}
+
+/// Large arguments overflow nowhere inside, and a NaN passes wherever it must be seen.
+#[test]
+fn extremes() {
+    let gpu = open();
+    let x = [-1e30f32, -200.0, -89.0, -20.0, 0.0, 20.0, 89.0, 200.0, 1e30];
+    let run = |op: Instr, x: &[f32]| {
+        let n = x.len();
+        let kernel = Kernel::Pointwise(Pointwise {
+            shape: vec![n],
+            operands: vec![Operand { source: Source::Input(0), len: n, strides: vec![1] }],
+            expr: Expr { code: vec![Instr::Operand(0), Instr::Const(Num(0.0)), op] },
+            outputs: vec![2],
+        });
+        gpu.run_kernel(&kernel, Some("naive"), &[x], None).unwrap().remove(0)
+    };
+    for op in [Unary::Tanh, Unary::Sigmoid, Unary::Softplus] {
+        for (x, got) in x.iter().zip(run(Instr::Unary(op, 0), &x)) {
+            let want = op.eval(f64::from(*x));
+            assert!(
+                (f64::from(got) - want).abs() <= 1e-5 * want.abs().max(1e-30),
+                "{op:?}({x}) = {got}, want {want}"
+            );
+        }
+    }
+    let slope = Num(0.2);
+    for op in
+        [Unary::Relu, Unary::LeakyRelu(slope), Unary::Clamp(Num(-1.0), Num(1.0)), Unary::Tanh, Unary::Square]
+    {
+        assert!(run(Instr::Unary(op, 0), &[f32::NAN])[0].is_nan(), "{op:?}");
+    }
+    for op in [Binary::Max, Binary::Min, Binary::Add] {
+        assert!(run(Instr::Binary(op, 0, 1), &[f32::NAN])[0].is_nan(), "{op:?}");
+        assert!(run(Instr::Binary(op, 1, 0), &[f32::NAN])[0].is_nan(), "{op:?}");
+    }
+}
