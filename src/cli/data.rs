@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::table::Table;
-use super::{CliError, say, say_json};
+use super::{CliError, note, say, say_json};
 
 /// Generate, check, cut and convert data sets.
 #[derive(Debug, Clone, clap::Args)]
@@ -175,18 +175,17 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     say(&match &args.what {
         What::Patches(_) => format!("{train} patches in {place}"),
         _ => format!("{train} training images, {test} test images and {masks} masks in {place}"),
-    });
-    Ok(())
+    })
 }
 
 /// Files that cannot be used, `most` of them by name.
 fn list(rejected: &[Rejected], most: usize) {
     if !rejected.is_empty() {
-        eprintln!("{} files could not be used:", rejected.len());
+        note(&format!("{} files could not be used:", rejected.len()));
     }
-    rejected.iter().take(most).for_each(|file| eprintln!("  {}: {}", file.path, file.reason));
+    rejected.iter().take(most).for_each(|file| note(&format!("  {}: {}", file.path, file.reason)));
     if rejected.len() > most {
-        eprintln!("  … and {} more (`ganomede data info --all` lists them)", rejected.len() - most);
+        note(&format!("  … and {} more (`ganomede data info --all` lists them)", rejected.len() - most));
     }
 }
 
@@ -212,7 +211,7 @@ fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
     if global.json {
         return say_json(&info);
     }
-    say(&text(&info));
+    say(&text(&info))?;
     list(&info.rejected, usize::MAX);
     Ok(())
 }

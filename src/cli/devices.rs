@@ -106,8 +106,7 @@ pub(crate) fn run(_: &Args, global: &Global) -> Result<(), CliError> {
     if global.json {
         return say_json(&report);
     }
-    say(&text(&report));
-    Ok(())
+    say(&text(&report))
 }
 
 fn text(report: &Report) -> String {

@@ -111,7 +111,7 @@ fn train_is_machine(error: &TrainError) -> bool {
         TrainError::File(e) => e.is_machine_fault(),
         TrainError::Data(e) => e.is_machine_fault(),
         TrainError::Score(e) => score_is_machine(e),
-        TrainError::Report(_) | TrainError::NonFinite { .. } => true,
+        TrainError::Report(_) | TrainError::NonFinite { .. } | TrainError::NonFiniteState { .. } => true,
         TrainError::Config(_) | TrainError::Compile(_) | TrainError::BatchTooLarge { .. } => false,
         TrainError::Mismatch { .. } => false,
     }
@@ -179,7 +179,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let label = if error.code == 130 { "" } else { "error: " };
-            let _ = writeln!(std::io::stderr(), "{label}{}", error.message);
+            note(&format!("{label}{}", error.message));
             ExitCode::from(error.code)
         }
     }
@@ -193,15 +193,24 @@ fn quiet_driver() {
     }
 }
 
-/// Writes to stdout; a reader that has gone away ends the output, not the program.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Writes a line of results to stdout; a reader that has gone away ends the output, not the program.
+pub(crate) fn say(text: &str) -> Result<(), CliError> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::machine(format!(
+            "cannot write to standard output: {e}; check the space where it goes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line of log to stderr. A log that cannot be written (full disk, closed pipe) never ends the work.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One JSON document on stdout.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
-    say(&text);
-    Ok(())
+    say(&text)
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::note;
+
 /// Between plain lines.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -56,7 +58,7 @@ impl Progress {
             let eta = self.total.map_or(String::new(), |t| {
                 format!(", {:.0} s left", t.saturating_sub(done) as f64 / rate.max(1e-9))
             });
-            eprintln!("{}: {done}{of} {} ({rate:.1}/s{eta}) {message}", self.label, self.unit);
+            note(&format!("{}: {done}{of} {} ({rate:.1}/s{eta}) {message}", self.label, self.unit));
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Dataset, Split};
+use ganomede_datasets::Split;
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
-use super::score::{channels, map_scale};
+use super::score::map_scale;
+use super::session::open_data;
 use super::train::search_config;
 use super::{CliError, Interrupt, say, say_json};
 use crate::models::anogan::Score;
@@ -60,17 +61,15 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     if search.score == Score::Pd {
         return Err(CliError::input("the score `pd` needs no search; use --score anogan or reference"));
     }
-    let info = &model.header.data;
     let data =
         DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
-    let size = model.header.config.size;
-    let dataset = Dataset::open(&args.image, &data.open_options(size, channels(&model), info.centre_crop))?;
+    let dataset = open_data(&data, &model)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
     let sample = dataset.load(split, 0)?;
     let device = global.open()?;
     let mut scorer = Scorer::new(&device, &model, path, &search, 1)?;
 
-    let colours = model.header.config.channels;
+    let (colours, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
     let steps = stages(search.steps, args.stages.clamp(1, 64));
     let mut rows = vec![];
@@ -108,15 +107,15 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     if global.json {
         return say_json(&document);
     }
-    say("step\tloss\tresidual\tdiscrimination");
+    say("step\tloss\tresidual\tdiscrimination")?;
     for stage in &document.stages {
         say(&format!(
             "{}\t{:.3}\t{:.3}\t{:.3}",
             stage.step, stage.loss, stage.residual, stage.discrimination
-        ));
+        ))?;
     }
     let probability = document.probability.map_or(String::new(), |p| format!(", probability {p:.3}"));
-    say(&format!("score {:.4}{probability}", document.score));
+    say(&format!("score {:.4}{probability}", document.score))?;
     Ok(())
 }
 

@@ -45,6 +45,8 @@ pub struct AnoGan {
 }
 
 impl AnoGan {
+    /// Name in commands and model files.
+    pub const NAME: &'static str = "anogan";
     /// Names of what [`AnoGan::train_step`] returns.
     pub const LOSSES: [&'static str; 4] = ["loss_d", "loss_g", "d_real", "d_fake"];
 

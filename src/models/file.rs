@@ -77,6 +77,18 @@ pub enum FileError {
         /// File.
         path: PathBuf,
     },
+    /// A model of another system.
+    #[error(
+        "'{path}' is a model of the system '{found}', here '{expected}' is needed; use the command that trained it"
+    )]
+    System {
+        /// File.
+        path: PathBuf,
+        /// System found.
+        found: String,
+        /// System expected.
+        expected: &'static str,
+    },
     /// A tensor that the system does not have, or lacks, or in another shape.
     #[error(
         "'{path}': tensor '{tensor}' {what}; the file does not fit its own configuration, train it again"

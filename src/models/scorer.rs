@@ -67,36 +67,53 @@ pub struct Watch<'a> {
     pub see: &'a mut dyn FnMut(usize, &[Found]),
 }
 
-/// Puts a model's tensors into a store.
+/// Puts a system's states on a device, with the tensors of its file; `all` asks for the states of training too.
+///
+/// Everything is checked before memory is taken: a file whose configuration promises more than its tensors hold costs
+/// nothing.
 ///
 /// # Errors
-/// [`FileError::Tensor`] for a tensor that is missing or has another shape.
+/// [`FileError::System`] for another system's file, [`FileError::Tensor`] for a tensor that is missing or has another
+/// shape, [`ScoreError::Device`] where memory is short.
 pub fn load_weights(
+    device: &Device,
     file: &ModelFile,
     path: &Path,
     states: &States,
-    store: &Store,
+    seed: u64,
     all: bool,
-) -> Result<(), ScoreError> {
+) -> Result<Store, ScoreError> {
+    if file.header.system != AnoGan::NAME {
+        let (path, found) = (path.to_owned(), file.header.system.clone());
+        return Err(FileError::System { path, found, expected: AnoGan::NAME }.into());
+    }
+    let fault = |tensor: &str, what: String| FileError::Tensor {
+        path: path.to_owned(),
+        tensor: tensor.to_owned(),
+        what,
+    };
+    let mut values = vec![];
     for tensor in &file.tensors {
-        let fault =
-            |what: String| FileError::Tensor { path: path.to_owned(), tensor: tensor.name.clone(), what };
         let Some(state) = states.find(&tensor.name) else {
-            return Err(fault("is unknown to this system".to_owned()).into());
+            return Err(fault(&tensor.name, "is unknown to this system".to_owned()).into());
         };
         if state.shape != tensor.shape {
-            return Err(fault(format!("has shape {:?}, expected {:?}", tensor.shape, state.shape)).into());
+            let what = format!("has shape {:?}, expected {:?}", tensor.shape, state.shape);
+            return Err(fault(&tensor.name, what).into());
         }
-        store.write(state.id, &tensor.values)?;
+        values.push((state.id, &tensor.values));
     }
     for entry in states.entries() {
         let needed = all || is_weight(&entry.name);
         if needed && !file.tensors.iter().any(|t| t.name == entry.name) {
-            let what = format!("is missing (shape {:?})", entry.shape);
-            return Err(FileError::Tensor { path: path.to_owned(), tensor: entry.name.clone(), what }.into());
+            return Err(fault(&entry.name, format!("is missing (shape {:?})", entry.shape)).into());
         }
     }
-    Ok(())
+    let store = device.store(states, seed)?;
+    for (id, values) in values {
+        store.write(id, values)?;
+    }
+    Ok(store)
 }
 
 /// Whether a state belongs to the model proper, not to its training or to a search.
@@ -146,8 +163,7 @@ impl Sampler {
     pub fn of_file(device: &Device, file: &ModelFile, path: &Path) -> Result<Self, ScoreError> {
         let mut states = States::new();
         let model = AnoGan::new(&mut states, &file.header.config)?;
-        let store = device.store(&states, 0)?;
-        load_weights(file, path, &states, &store, false)?;
+        let store = load_weights(device, file, path, &states, 0, false)?;
         Self::new(device, &model, &store, file.header.seed)
     }
 
@@ -219,8 +235,7 @@ impl Scorer {
         let mut states = States::new();
         let model = AnoGan::new(&mut states, &file.header.config)?;
         let search = Search::new(&mut states, &model, config, lanes);
-        let store = device.store(&states, 0)?;
-        load_weights(file, path, &states, &store, false)?;
+        let store = load_weights(device, file, path, &states, 0, false)?;
         let load = |record: &dyn Fn(&Tape)| -> Result<Executable, ScoreError> {
             Ok(device.load(&compiled(|tape| record(tape))?, &store)?)
         };

@@ -85,8 +85,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if global.json {
         return say_json(&timing);
     }
-    say(&timing.text());
-    Ok(())
+    say(&timing.text())
 }
 
 fn bench_op(

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if global.json {
         say_json(&report)?;
     } else {
-        say(&text(&report));
+        say(&text(&report))?;
     }
     let broken = report.checks.iter().find(|check| check.status == Status::Broken);
     broken.map_or(Ok(()), |check| Err(CliError::machine(format!("{}: {}", check.name, check.message))))

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::Global;
 use super::programs::{Recorded, Sizes, System, Which, parse_batch, record};
 use super::table::{Table, bytes, digits, flops};
-use super::{CliError, say, say_json};
+use super::{CliError, note, say, say_json};
 use crate::device::Device;
 use crate::device::gpu::PlannedLaunch;
 use crate::program::{Program, Role};
@@ -123,18 +123,16 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         let title = format!("{} {}, batch {}", args.system.name(), args.program.name(), args.batch);
         let graph = dot::graph(&recorded.program, &recorded.states, &title);
         if to_stdout {
-            say(&graph);
-            return Ok(());
+            return say(&graph);
         }
         write_atomic(path, graph.as_bytes())?;
-        eprintln!("graph: {} (draw it with `dot -Tsvg {}`)", path.display(), path.display());
+        note(&format!("graph: {} (draw it with `dot -Tsvg {}`)", path.display(), path.display()));
     }
     let report = Report::new(args, &device, &recorded)?;
     if global.json {
         return say_json(&report);
     }
-    say(&report.text());
-    Ok(())
+    say(&report.text())
 }
 
 impl Report {
