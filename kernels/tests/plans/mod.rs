@@ -30,7 +30,7 @@ pub(crate) fn assert_consistent(dispatch: &Dispatch) {
         let known = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
         assert!(known, "{} has no constant {name}", dispatch.shader);
     }
-    assert!(dispatch.bindings.len() <= 8 && dispatch.params.len() % 4 == 0);
+    assert!(dispatch.bindings.len() <= 8 && dispatch.params.len().is_multiple_of(4));
     for (handle, global) in module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty()) {
         let Some(binding) = &global.binding else { continue };
         match global.space {
