@@ -1,12 +1,14 @@
-// gemm_reduce.wgsl: second stage of split-K for gemm_tile.wgsl and gemm_registers.wgsl.
+// gemm_reduce.wgsl: last stage of gemm_registers.wgsl, and of gemm_tile.wgsl where that splits the inner index.
 //
-//   out[slice, i, j] = epilogue(sum over splits, in order, of scratch[start + split, slice, i/4, j, i%4])
+//   out[slice, i, j] = epilogue(sum over splits of sums[split, slice, i/4, j][i%4])
 //
-// One thread per output element adds its partial sums in the order of the splits: no atomics, so the bits repeat.
+// One thread per four rows of a column adds their partial sums in the order of the splits: no atomics, so the bits
+// repeat.
 // Where an element goes is found through the functions between //#operands and //#end, as in the first stage.
 //
-// Dispatch: ceil(slices · rows · cols / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
-// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. START is where the partial sums begin in scratch.
+// Dispatch: ceil(slices · ceil(rows/4) · cols / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
+// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. The sums begin at vec4 START of scratch and have
+// QUADS quads of rows and COLS columns, padding included.
 
 //#operands
 struct Params {
@@ -27,7 +29,7 @@ fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params
 fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
 //#end
 
-@group(0) @binding(1) var<storage, read> scratch: array<f32>;
+@group(0) @binding(1) var<storage, read> scratch: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
 //#epilogue
@@ -37,6 +39,8 @@ fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
 //#end
 
 override START: u32 = 0u;
+override QUADS: u32 = 1u;
+override COLS: u32 = 1u;
 
 @compute @workgroup_size(64)
 fn main(
@@ -45,19 +49,23 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let id = (group.x + group.y * groups.x) * 64u + lane;
+    let row_quads = (params.rows + 3u) / 4u;
     let j = id % params.cols;
-    let row = id / params.cols % params.rows;
-    let slice = id / params.cols / params.rows;
+    let quad = id / params.cols % row_quads;
+    let slice = id / params.cols / row_quads;
     if slice >= params.slices { return; }
     let s = slice_at(slice);
     if j >= s.cols { return; }
-    let row_quads = (params.rows + 3u) / 4u;
-    var acc = 0.0;
+    var acc = vec4f();
     for (var split = 0u; split < params.splits; split++) {
-        let part = (split * params.slices + slice) * row_quads + row / 4u;
-        acc += scratch[START + (part * params.cols + j) * 4u + row % 4u];
+        acc += scratch[START + ((split * params.slices + slice) * QUADS + quad) * COLS + j];
     }
     let col = col_at(s, j);
-    let index = out_offset(s, row, col);
-    out[index] = epilogue(acc, channel(row, col), index);
+    for (var i = 0u; i < 4u; i++) {
+        let row = 4u * quad + i;
+        if row < params.rows {
+            let index = out_offset(s, row, col);
+            out[index] = epilogue(acc[i], channel(row, col), index);
+        }
+    }
 }

@@ -3,18 +3,18 @@
 // most of a square tile. Its operands are found through the functions between //#operands and //#end: plain strides
 // here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col buffer).
 //
-//   out[slice, i, j] = epilogue(sum over k of A[i, k] · B[k, j])
+//   sums[split, slice, i/4, j][i%4] = sum over the split's chunk of k of A[i, k] · B[k, j]
 //
 // Entry pack copies A into scratch as vec4 of four rows, [slice, k, row/4], rows and inner index padded with zeros,
 // so that entry main reads four rows with one load, whatever A's strides are. In main a thread owns 4·U rows and C
-// columns; the columns are as far apart as there are column tiles, so that neighbouring threads read neighbours.
-//
-// Split-K: with splits > 1 a thread sums one chunk of the inner index and stores it to scratch behind the packed A,
-// as vec4 [split, slice, row/4, col]; gemm_reduce.wgsl adds the chunks in order.
+// columns; the columns are as far apart as there are column tiles, so that neighbouring threads read neighbours. It
+// sums one chunk of the inner index and stores to scratch behind the packed A, whole tiles without a guard, since a
+// branch around each store, or an epilogue after each sum, would multiply the unrolled code. gemm_reduce.wgsl adds
+// the chunks in order and applies the epilogue.
 //
 // Dispatch: pack ceil(slices · inner · row_tiles·U / 64) workgroups of 64; main ceil(slices · splits · row_tiles ·
 // col_tiles / LANES) of LANES; both folded into two dimensions. Shared memory: none.
-// Bindings: 0 params; pack: 1 a, 2 scratch; main: 2 scratch, 3 b, 4 out, 5.. epilogue operands.
+// Bindings: 0 params, 1 a (pack), 2 scratch, 3 b (main).
 
 //#operands
 struct Params {
@@ -38,23 +38,16 @@ fn inner_next(s: Slice, k: Inner) -> Inner { return Inner(k.a + params.a_inner, 
 fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
 fn a_offset(s: Slice, row: u32, k: Inner) -> u32 { return s.a + row * params.a_row + k.a; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
-fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
 //#end
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read_write> scratch: array<vec4f>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
+//#tile
+const U: u32 = 4u; // quads of rows per thread
+const C: u32 = 8u; // columns per thread
 //#end
-
-override U: u32 = 4u; // quads of rows per thread, at most 4
-override C: u32 = 8u; // columns per thread, at most 8
 override LANES: u32 = 64u;
 
 /// Quads of rows in the packed A.
@@ -107,13 +100,15 @@ fn main(
     let first = min(split * chunk, s.inner);
     let last = min(first + chunk, s.inner);
 
-    var cols: array<Col, 8>;
+    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and keep the
+    // elements in registers.
+    var cols: array<Col, C>;
     for (var j = 0u; j < C; j++) { cols[j] = col_at(s, min(col0 + j * col_tiles, s.cols - 1u)); }
-    var acc: array<vec4f, 32>; // [quad of rows][column]
+    var acc: array<array<vec4f, C>, U>;
     var packed = (slice * params.inner + first) * quads + quad0;
     var inner = inner_at(s, first);
     for (var k = first; k < last; k++) {
-        var b_values: array<f32, 8>;
+        var b_values: array<f32, C>;
         for (var j = 0u; j < C; j++) {
             let at = b_offset(s, inner, cols[j]);
             let absent = at == ABSENT;
@@ -121,28 +116,14 @@ fn main(
         }
         for (var u = 0u; u < U; u++) {
             let a_quad = scratch[packed + u];
-            for (var j = 0u; j < C; j++) { acc[u * 8u + j] = fma(a_quad, vec4f(b_values[j]), acc[u * 8u + j]); }
+            for (var j = 0u; j < C; j++) { acc[u][j] = fma(a_quad, vec4f(b_values[j]), acc[u][j]); }
         }
         packed += quads;
         inner = inner_next(s, inner);
     }
 
-    for (var j = 0u; j < C; j++) {
-        let j_col = col0 + j * col_tiles;
-        if j_col >= s.cols { continue; }
-        for (var u = 0u; u < U; u++) {
-            let row = 4u * (quad0 + u);
-            if row >= params.rows { continue; }
-            if params.splits > 1u {
-                let row_quads = (params.rows + 3u) / 4u;
-                let part = (split * params.slices + slice) * row_quads + quad0 + u;
-                scratch[params.slices * params.inner * quads + part * params.cols + j_col] = acc[u * 8u + j];
-            } else {
-                for (var i = 0u; i < min(4u, params.rows - row); i++) {
-                    let index = out_offset(s, row + i, cols[j]);
-                    out[index] = epilogue(acc[u * 8u + j][i], channel(row + i, cols[j]), index);
-                }
-            }
-        }
+    let sum = params.slices * params.inner * quads + (split * params.slices + slice) * quads * col_tiles * C;
+    for (var u = 0u; u < U; u++) {
+        for (var j = 0u; j < C; j++) { scratch[sum + ((quad0 + u) * C + j) * col_tiles + col0] = acc[u][j]; }
     }
 }

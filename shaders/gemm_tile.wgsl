@@ -7,14 +7,14 @@
 // Tile: a workgroup of 8 x 8 threads owns R·8 rows and R·8 columns (64 x 64 with R = 8, 32 x 32 with R = 4, where the
 // grid would be small) and walks the inner index 16 at a time; a thread owns R x R of them as R·R/4 vec4 along the
 // columns. Its rows and columns are quads 8 apart, so that the threads of a line read distinct banks. Lines of a
-// shared tile hold 16 quads and one of padding, which spreads the writes of neighbouring k over the banks.
+// shared tile hold 2·R quads and one of padding, which spreads the writes of neighbouring k over the banks.
 // A is loaded with k running fastest over the lanes, B with the columns running fastest: the contiguous directions.
 //
 // Split-K: with splits > 1 each workgroup sums one chunk of the inner index and stores to the scratch buffer, bound
-// in place of out, as [split, slice, row/4, col, row%4]; gemm_reduce.wgsl adds the chunks in order.
+// in place of out, as [split, slice, row/4, col][row%4]; gemm_reduce.wgsl adds the chunks in order.
 //
 // Dispatch: row_tiles · col_tiles · splits · slices workgroups, folded into two dimensions; columns run fastest.
-// Shared memory: 2 · 16 · 17 · 16 = 8704 bytes. Bindings: 0 params, 1 a, 2 b, 3 out (or scratch), 4.. epilogue operands.
+// Shared memory: 2 · 16 · (2·R + 1) · 16 = 8704 or 4608 bytes. Bindings: 0 params, 1 a, 2 b, 3 out (or scratch), 4.. epilogue operands.
 
 //#operands
 struct Params {
@@ -52,16 +52,31 @@ fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
 }
 //#end
 
-override R: u32 = 8u;
+//#tile
+const R: u32 = 8u; // rows and columns per thread
+//#end
+const WIDE: u32 = R / 4u; // quads per thread
 const DEPTH: u32 = 16u; // inner values in a tile
-const LINE: u32 = 17u; // quads from one inner value to the next
-var<workgroup> tile_a: array<vec4f, 272>;
-var<workgroup> tile_b: array<vec4f, 272>;
+const LINE: u32 = 2u * R + 1u; // quads from one inner value to the next
+var<workgroup> tile_a: array<vec4f, DEPTH * LINE>;
+var<workgroup> tile_b: array<vec4f, DEPTH * LINE>;
 
 fn load_b(s: Slice, k: Inner, col: Col) -> f32 {
     let at = b_offset(s, k, col);
     let absent = at == ABSENT;
     return select(b[select(at, 0u, absent)], 0.0, absent);
+}
+
+/// Stores an element of the tile, where it lies inside the output.
+fn store(s: Slice, slice: u32, split: u32, row: u32, j: u32, col: Col, value: f32) {
+    if row >= params.rows || j >= s.cols { return; }
+    if params.splits > 1u {
+        let line = (split * params.slices + slice) * ((params.rows + 3u) / 4u) + row / 4u;
+        out[(line * params.cols + j) * 4u + row % 4u] = value;
+    } else {
+        let index = out_offset(s, row, col);
+        out[index] = epilogue(value, channel(row, col), index);
+    }
 }
 
 @compute @workgroup_size(64)
@@ -94,8 +109,9 @@ fn main(
     // Computing roles: quads tx, tx + 8 of the columns and ty, ty + 8 of the rows.
     let tx = lane % 8u;
     let ty = lane / 8u;
-    let wide = R / 4u;
-    var acc: array<vec4f, 16>; // [row of mine][quad of mine]
+    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and keep the
+    // elements in registers.
+    var acc: array<array<array<vec4f, WIDE>, 4>, WIDE>; // [quad of rows][row][quad of columns]
     for (var k0 = first; k0 < last; k0 += DEPTH) {
         let a_k = k0 + lane % DEPTH;
         let a_live = a_k < last;
@@ -119,39 +135,26 @@ fn main(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            for (var u = 0u; u < wide; u++) {
+            for (var u = 0u; u < WIDE; u++) {
                 let a_quad = tile_a[k * LINE + ty + 8u * u];
-                for (var v = 0u; v < wide; v++) {
+                for (var v = 0u; v < WIDE; v++) {
                     let b_quad = tile_b[k * LINE + tx + 8u * v];
-                    let at = u * 8u + v;
-                    acc[at] = fma(vec4f(a_quad.x), b_quad, acc[at]);
-                    acc[at + 2u] = fma(vec4f(a_quad.y), b_quad, acc[at + 2u]);
-                    acc[at + 4u] = fma(vec4f(a_quad.z), b_quad, acc[at + 4u]);
-                    acc[at + 6u] = fma(vec4f(a_quad.w), b_quad, acc[at + 6u]);
+                    for (var i = 0u; i < 4u; i++) {
+                        acc[u][i][v] = fma(vec4f(a_quad[i]), b_quad, acc[u][i][v]);
+                    }
                 }
             }
         }
         workgroupBarrier();
     }
 
-    for (var v = 0u; v < wide; v++) {
+    for (var v = 0u; v < WIDE; v++) {
         for (var j = 0u; j < 4u; j++) {
-            let j_col = col0 + 4u * (tx + 8u * v) + j;
-            if j_col >= s.cols { continue; }
-            let col = col_at(s, j_col);
-            for (var u = 0u; u < wide; u++) {
+            let number = col0 + 4u * (tx + 8u * v) + j;
+            let col = col_at(s, min(number, s.cols - 1u));
+            for (var u = 0u; u < WIDE; u++) {
                 for (var i = 0u; i < 4u; i++) {
-                    let row = row0 + 4u * (ty + 8u * u) + i;
-                    if row >= params.rows { continue; }
-                    let value = acc[u * 8u + i * 2u + v][j];
-                    if params.splits > 1u {
-                        let row_quads = (params.rows + 3u) / 4u;
-                        let part = (split * params.slices + slice) * row_quads + row / 4u;
-                        out[(part * params.cols + j_col) * 4u + row % 4u] = value;
-                    } else {
-                        let index = out_offset(s, row, col);
-                        out[index] = epilogue(value, channel(row, col), index);
-                    }
+                    store(s, slice, split, row0 + 4u * (ty + 8u * u) + i, number, col, acc[u][i][v][j]);
                 }
             }
         }

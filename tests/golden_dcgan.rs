@@ -13,7 +13,8 @@ use ganomede::tape::{States, Tape};
 const STEPS: usize = 5;
 const TOLERANCE: f32 = 1e-3;
 
-fn train(device: &Device) {
+/// Trains, compares, and returns all values of the model at the end.
+fn train(device: &Device) -> Vec<f32> {
     let fixture = Fixture::read("dcgan.safetensors");
     let config = Config { size: 16, channels: 3, width: 8, latent: 16, prior: Prior::Normal, kernel: 4 };
     let mut states = States::new();
@@ -41,25 +42,43 @@ fn train(device: &Device) {
         executable.run(1).unwrap();
         for loss in ["loss_d", "loss_g"] {
             let got = executable.read(loss).unwrap();
-            assert_close(&format!("step {t}, {loss}"), &got, &fixture.get(&format!("{t}/{loss}")).data, TOLERANCE);
+            assert_close(
+                &format!("step {t}, {loss}"),
+                &got,
+                &fixture.get(&format!("{t}/{loss}")).data,
+                TOLERANCE,
+            );
         }
     }
+    let mut values = vec![];
     for (id, name) in names.iter().enumerate() {
         let got = store.read(StateId(id)).unwrap();
         let (before, after) = (fixture.get(&format!("before/{name}")), fixture.get(&format!("after/{name}")));
         assert_close(name, &got, &after.data, TOLERANCE);
         // Five steps of 2e-4 are small beside the values: the way they went is compared too.
-        let moved = |end: &[f32]| end.iter().zip(&before.data).map(|(e, b)| 1e4 * (e - b)).collect::<Vec<_>>();
+        let moved =
+            |end: &[f32]| end.iter().zip(&before.data).map(|(e, b)| 1e4 * (e - b)).collect::<Vec<_>>();
         assert_close(&format!("movement of {name}"), &moved(&got), &moved(&after.data), TOLERANCE);
+        values.extend(got);
     }
+    values
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
 }
 
 #[test]
-fn five_steps_match_pytorch_on_cpu() {
-    train(&common::cpu());
+fn five_steps_match_pytorch_on_cpu_with_any_number_of_threads() {
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        bits(&pool.install(|| train(&common::cpu())))
+    };
+    assert_eq!(with(1), with(3), "threads change no bit");
 }
 
 #[test]
 fn five_steps_match_pytorch_on_gpu() {
-    train(&common::gpu());
+    let [first, second] = [0, 1].map(|_| bits(&train(&common::gpu())));
+    assert_eq!(first, second, "two runs have the same bits");
 }

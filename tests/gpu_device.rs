@@ -76,6 +76,9 @@ fn state(id: usize, len: usize) -> Buffer {
     Buffer { len, role: Role::State(StateId(id)) }
 }
 
+/// A change that makes a dispatch wrong.
+type Breakage = fn(&mut Dispatch);
+
 #[test]
 fn adds_vectors_with_the_same_bits_twice() {
     let gpu = open(GpuOptions::default());
@@ -190,7 +193,7 @@ fn bad_launches_are_named_before_anything_is_allocated() {
         change(&mut plan.dispatches[0]);
         gpu.run_plan(&plan, &[&[0.0; 4], &[0.0; 4]], &[&[0.0; 4]]).unwrap_err()
     };
-    let cases: [(fn(&mut Dispatch), &str); 5] = [
+    let cases: [(Breakage, &str); 5] = [
         (|d| d.workgroups = [1, u32::MAX, 1], "workgroups"),
         (|d| d.bindings[0].slot = Slot::Input(7), "Input(7)"),
         (|d| d.bindings[0].slot = Slot::Output(0), "another of its bindings"),

@@ -17,6 +17,8 @@ use crate::source::{Split, Truth};
 const SHUFFLE: u64 = 0x7368_7566;
 const REFILL: u64 = 0x7265_6669;
 const AUGMENT: u64 = 0x6175_676d;
+/// Values of one batch: 8 GiB of f32.
+const MAX_VALUES: usize = 1 << 31;
 /// Draws before a slot whose file cannot be decoded is given up: with half the files damaged, 2⁻⁶⁴.
 const REFILLS: u64 = 64;
 
@@ -130,6 +132,14 @@ impl Batches {
         if !(1..=65536).contains(&options.batch) {
             return Err(DataError::option("batch", options.batch, "use 1 to 65536 images"));
         }
+        let values = dataset.options().preprocess.values();
+        if options.batch.saturating_mul(values) > MAX_VALUES {
+            let reason = format!(
+                "of {values} values each takes more than 8 GiB; use {} or fewer",
+                MAX_VALUES / values
+            );
+            return Err(DataError::option("batch", options.batch, reason));
+        }
         let total = match options.drop_last {
             true => indices.len() / options.batch,
             false => indices.len().div_ceil(options.batch),
@@ -238,7 +248,8 @@ impl Maker {
     fn batch(&self, number: usize, stop: &AtomicBool) -> Result<Batch, DataError> {
         let first = number * self.options.batch;
         let last = (first + self.options.batch).min(self.indices.len());
-        let mut batch = Batch { number, ..Batch::default() };
+        let pixels = self.dataset.options().preprocess.values() * (last - first);
+        let mut batch = Batch { number, images: Vec::with_capacity(pixels), ..Batch::default() };
         for position in first..last {
             // The consumer is gone: what is made now is thrown away.
             if stop.load(Ordering::Relaxed) {

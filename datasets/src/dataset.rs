@@ -11,7 +11,7 @@ use crate::indices::Indices;
 use crate::patches::PatchOptions;
 use crate::pixels::{Image, Mask};
 use crate::preprocess::{Preprocess, Window};
-use crate::source::{self, Entry, Generated, RawMask, RawSample, Rejected, Source, Split, Truth};
+use crate::source::{self, Entry, RawMask, RawSample, Rejected, Several, Source, Split, Truth};
 
 /// How a data set is opened.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,15 +62,47 @@ impl Dataset {
     /// Errors: nothing usable there, classes that do not fit, a damaged labelled set, or with `strict` the first
     /// file that cannot be used.
     pub fn open(spec: &str, options: &OpenOptions) -> Result<Self, DataError> {
-        options.preprocess.check()?;
-        if let Some(patch) = &options.patch {
-            patch.check()?;
-        }
+        check(options)?;
         let mut rejected = Vec::new();
-        let source: Box<dyn Source> = match spec.strip_prefix("builtin:") {
-            Some(name) => Box::new(Generated::open(name, options)?),
-            None => source::open(Path::new(spec), options, &mut rejected)?,
-        };
+        let source = source::open(spec, options, &mut rejected)?;
+        Self::new(spec, source, options, rejected)
+    }
+
+    /// Opens several specifications as one set, in the order given; a single one as [`Dataset::open`] does.
+    ///
+    /// A file that cannot be used is skipped and listed unless `strict`; an error if none is left.
+    pub fn open_all<S: AsRef<str>>(specs: &[S], options: &OpenOptions) -> Result<Self, DataError> {
+        if let [spec] = specs {
+            return Self::open(spec.as_ref(), options);
+        }
+        check(options)?;
+        let (mut sources, mut rejected) = (Vec::new(), Vec::new());
+        for spec in specs.iter().map(AsRef::as_ref) {
+            match source::open(spec, options, &mut rejected) {
+                Ok(source) => sources.push(source),
+                Err(DataError::File { path, reason }) if !options.strict => {
+                    rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let spec = specs.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
+        if sources.is_empty() {
+            let reason = match rejected.first() {
+                Some(Rejected { path, reason }) => format!("none can be used; the first, {path}, {reason}"),
+                None => "nothing was given; give a path or `builtin:retina`".into(),
+            };
+            return Err(DataError::spec(spec, reason));
+        }
+        Self::new(&spec, Box::new(Several::new(sources)), options, rejected)
+    }
+
+    fn new(
+        spec: &str,
+        source: Box<dyn Source>,
+        options: &OpenOptions,
+        rejected: Vec<Rejected>,
+    ) -> Result<Self, DataError> {
         let rejected = Mutex::new(rejected.into_iter().collect());
         let dataset = Dataset { spec: spec.to_string(), source, options: options.clone(), rejected };
         for split in [Split::Train, Split::Test] {
@@ -86,12 +118,12 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// The specification it was opened with.
+    /// The specification it was opened with; several are joined by spaces.
     pub fn spec(&self) -> &str {
         &self.spec
     }
 
-    /// `mvtec`, `folder`, `file`, `idx`, `cifar10` or `builtin`.
+    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `builtin` or `several`.
     pub fn layout(&self) -> &'static str {
         self.source.layout()
     }
@@ -166,8 +198,9 @@ impl Dataset {
         self.source.load(split, i, &self.options.preprocess)
     }
 
-    pub(crate) fn source(&self) -> &dyn Source {
-        &*self.source
+    /// Images of a split, patches not counted.
+    pub(crate) fn images(&self, split: Split) -> usize {
+        self.source.len(split)
     }
 
     fn window(&self, split: Split, i: usize, raw: &RawSample, entry: &Entry) -> Result<Window, DataError> {
@@ -227,4 +260,9 @@ impl Dataset {
         self.source.digest(split, &mut hasher)?;
         Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
+}
+
+fn check(options: &OpenOptions) -> Result<(), DataError> {
+    options.preprocess.check()?;
+    options.patch.map_or(Ok(()), |patch| patch.check())
 }

@@ -48,7 +48,11 @@ impl Indices {
 
     /// The first `n` of these, or all if there are fewer.
     pub fn take(&self, n: usize) -> Self {
-        if n >= self.len() { self.clone() } else { Indices::list((0..n).filter_map(|i| self.get(i)).collect()) }
+        if n >= self.len() {
+            self.clone()
+        } else {
+            Indices::list((0..n).filter_map(|i| self.get(i)).collect())
+        }
     }
 
     pub(crate) fn holdout(

@@ -1,6 +1,8 @@
 //! Images as the rest of the project sees them, and as files hold them.
 
-use image::DynamicImage;
+use image::{DynamicImage, ImageBuffer, Pixel};
+
+use crate::preprocess::Window;
 
 /// An image ready for a network: CHW, values in [−1, 1] (x = 2·u/max − 1).
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +78,42 @@ impl Raw {
             _ => return None,
         };
         Some(Raw { width, height, channels, samples })
+    }
+
+    /// None if the samples do not fill the size.
+    pub(crate) fn into_dynamic(self) -> Option<DynamicImage> {
+        fn buffer<P: Pixel>(
+            w: usize,
+            h: usize,
+            s: Vec<P::Subpixel>,
+        ) -> Option<ImageBuffer<P, Vec<P::Subpixel>>> {
+            ImageBuffer::from_raw(u32::try_from(w).ok()?, u32::try_from(h).ok()?, s)
+        }
+        let (w, h) = (self.width, self.height);
+        Some(match (self.samples, self.channels) {
+            (Samples::U8(s), 1) => DynamicImage::ImageLuma8(buffer(w, h, s)?),
+            (Samples::U8(s), 2) => DynamicImage::ImageLumaA8(buffer(w, h, s)?),
+            (Samples::U8(s), 3) => DynamicImage::ImageRgb8(buffer(w, h, s)?),
+            (Samples::U8(s), _) => DynamicImage::ImageRgba8(buffer(w, h, s)?),
+            (Samples::U16(s), 1) => DynamicImage::ImageLuma16(buffer(w, h, s)?),
+            (Samples::U16(s), 2) => DynamicImage::ImageLumaA16(buffer(w, h, s)?),
+            (Samples::U16(s), 3) => DynamicImage::ImageRgb16(buffer(w, h, s)?),
+            (Samples::U16(s), _) => DynamicImage::ImageRgba16(buffer(w, h, s)?),
+        })
+    }
+
+    /// The part inside `window`, which must lie within the image.
+    pub(crate) fn cut(&self, window: Window) -> Raw {
+        fn rows<T: Copy>(samples: &[T], raw: &Raw, window: Window) -> Vec<T> {
+            let start = |y: usize| (y * raw.width + window.x) * raw.channels;
+            let row = |y: usize| &samples[start(y)..start(y) + window.width * raw.channels];
+            (window.y..window.y + window.height).flat_map(row).copied().collect()
+        }
+        let samples = match &self.samples {
+            Samples::U8(s) => Samples::U8(rows(s, self, window)),
+            Samples::U16(s) => Samples::U16(rows(s, self, window)),
+        };
+        Raw { width: window.width, height: window.height, channels: self.channels, samples }
     }
 
     /// How the file stores colour, for `data info`.

@@ -4,7 +4,7 @@
 //! (PyTorch weight layout `[in, out, kh, kw]`, in = co, out = ci) reads y and w and gives x; the weight gradient of
 //! both reads x and y and gives w. 1-D convolution is h = 1.
 
-mod cpu;
+pub(crate) mod cpu;
 mod epilogue;
 mod gpu;
 

@@ -160,6 +160,21 @@ fn dcgan_layers_match_the_oracle() {
     }
 }
 
+/// Products of transforms and sums of thousands of terms: the largest error of f32 over the root mean square.
+#[test]
+fn rounding_stays_small_in_deep_layers() {
+    for (channels, size, batch) in [([256, 64], 8, 16), ([64, 128], 16, 4), ([256, 64], 8, 2)] {
+        let g = geometry(batch, channels, [size; 2], [4; 2], [2; 2], [1; 2]);
+        for face in FACES {
+            let conv = plain(face, g);
+            let data = inputs(&conv, 5);
+            let slices: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
+            let error = relative_error(&run(&conv, &data, 2), &oracle::conv(&conv, &slices));
+            assert!(error < 6e-6, "{face:?} {g:?}: {error}");
+        }
+    }
+}
+
 /// ⟨conv(x, w), y⟩ = ⟨x, conv_transpose(y, w)⟩ = ⟨w, conv_weight(x, y)⟩.
 #[test]
 fn the_faces_are_partial_derivatives_of_one_trilinear_form() {
@@ -281,4 +296,15 @@ fn lengths_and_cost_follow_from_the_geometry() {
     assert_eq!(kernel.cost().flops, 2 * (2 * 4 * 4 * 3) * (3 * 16));
     assert_eq!(kernel.cost().bytes_read, 4 * (96 + 192));
     assert_eq!(kernel.cost().bytes_written, 4 * 288);
+}
+
+#[test]
+fn full_windows_are_matrix_products() {
+    let g = geometry(5, [6, 9], [4, 3], [4, 3], [1, 1], [0, 0]);
+    for epilogue in epilogues() {
+        for face in [Face::Conv, Face::Transpose] {
+            assert_matches_oracle(&Conv { face, geometry: g, epilogue: epilogue.clone() }, 31);
+        }
+    }
+    assert_matches_oracle(&plain(Face::Weight, g), 31);
 }

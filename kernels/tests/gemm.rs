@@ -82,9 +82,15 @@ proptest! {
 /// A GAN's linear layers: latent to image features, features to one logit, and the gradients of both.
 #[test]
 fn linear_layers_match_the_oracle() {
-    for (m, n, k) in
-        [(64, 1031, 100), (64, 1, 1031), (64, 100, 1031), (100, 1031, 64), (1, 1031, 100), (1, 1, 2049)]
-    {
+    for (m, n, k) in [
+        (64, 1031, 100),
+        (64, 1, 1031),
+        (64, 100, 1031),
+        (100, 1031, 64),
+        (1, 1031, 100),
+        (1, 1, 2049),
+        (37, 45, 700),
+    ] {
         for flip in 0..4 {
             let gemm = Gemm { trans_a: flip & 1 == 1, trans_b: flip & 2 == 2, ..plain(1, m, n, k) };
             assert_matches_oracle(&gemm, 5);
@@ -103,7 +109,9 @@ fn epilogue_channels_are_columns() {
         Instr::Unary(Unary::LeakyRelu(Num(0.1)), 4),
     ];
     let epilogue = Epilogue { operands: vec![Spread::Channel, Spread::Full], expr: Expr { code } };
-    for (batch, m, n, k) in [(2, 7, 13, 5), (1, 65, 33, 9), (3, 1, 40, 4), (1, 40, 1, 300)] {
+    for (batch, m, n, k) in
+        [(2, 7, 13, 5), (1, 65, 33, 9), (3, 1, 40, 4), (2, 1, 600, 4), (2, 40, 1, 300), (1, 300, 1, 5)]
+    {
         assert_matches_oracle(&Gemm { epilogue: epilogue.clone(), ..plain(batch, m, n, k) }, 9);
     }
 }

@@ -153,6 +153,15 @@ fn choice_follows_adapter_and_shape() {
     assert_eq!(chosen(&Kernel::Gemm(gemm(1, 64, 100, 64)), &software()), "registers");
 }
 
+/// Register tiles keep packed weights and all sums in scratch; where that does not fit, tiles do without.
+#[test]
+fn scratch_beyond_one_binding_falls_back_to_tiles() {
+    let kernel = Kernel::Conv(conv(Face::Conv, 16, [3, 64], 64, 4, 2, 1));
+    let out_bytes = 4 * kernel.output_lens()[0] as u64;
+    assert_eq!(chosen(&kernel, &GpuTraits { max_binding_bytes: 2 * out_bytes, ..software() }), "registers");
+    assert_eq!(chosen(&kernel, &GpuTraits { max_binding_bytes: out_bytes, ..software() }), "tile64");
+}
+
 #[test]
 fn few_tiles_split_the_inner_index() {
     let kernel = Kernel::Conv(conv(Face::Weight, 64, [3, 64], 64, 4, 2, 1));

@@ -37,7 +37,9 @@ fn parse_device(text: &str) -> Result<Selector, String> {
 
 fn parse_range(text: &str) -> Result<Range<usize>, String> {
     let parts = text.split_once("..").ok_or("write FROM..TO, for example 40..80")?;
-    let number = |part: &str, default| if part.is_empty() { Ok(default) } else { part.parse().map_err(|e| format!("{e}")) };
+    let number = |part: &str, default| {
+        if part.is_empty() { Ok(default) } else { part.parse().map_err(|e| format!("{e}")) }
+    };
     Ok(number(parts.0, 0)?..number(parts.1, usize::MAX)?)
 }
 
@@ -48,7 +50,9 @@ impl Global {
         let device = Device::open(self.device, options)?;
         match (&self.gpu_launches, device) {
             (Some(range), Device::Gpu(gpu)) => Ok(Device::Mixed(gpu, range.clone())),
-            (Some(_), _) => Err(CliError::input("--gpu-launches needs a GPU beside the CPU; add --device gpu")),
+            (Some(_), _) => {
+                Err(CliError::input("--gpu-launches needs a GPU beside the CPU; add --device gpu"))
+            }
             (None, device) => Ok(device),
         }
     }
@@ -56,7 +60,7 @@ impl Global {
 
 /// Gray or colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ChannelsArg {
+pub(crate) enum ChannelsArg {
     /// One channel.
     Gray,
     /// Three channels.
@@ -74,7 +78,7 @@ impl From<ChannelsArg> for Channels {
 
 /// Which score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScoreArg {
+pub(crate) enum ScoreArg {
     /// A(x) with feature matching.
     Anogan,
     /// Â(x) with the reference discrimination loss (GAN_R).
@@ -95,7 +99,7 @@ impl From<ScoreArg> for Score {
 
 /// Which part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SplitArg {
+pub(crate) enum SplitArg {
     /// Training images.
     Train,
     /// Test images.
@@ -104,7 +108,7 @@ pub enum SplitArg {
 
 /// Where images come from.
 #[derive(Debug, Clone, Args)]
-pub struct DataArgs {
+pub(crate) struct DataArgs {
     /// Data: a folder (MVTec layout, or flat), an IDX or CIFAR-10 set, or builtin:retina.
     #[arg(long, value_name = "D")]
     pub data: String,
@@ -121,7 +125,7 @@ pub struct DataArgs {
 
 /// How images become squares, for training; models remember it.
 #[derive(Debug, Clone, Args)]
-pub struct PreprocessArgs {
+pub(crate) struct PreprocessArgs {
     /// Side of the square images: a power of two from 16 to 256.
     #[arg(long, default_value_t = 64)]
     pub size: usize,
@@ -170,7 +174,7 @@ pub(crate) fn patches(args: &PreprocessArgs) -> Option<PatchOptions> {
 
 /// How the latent of a query is searched.
 #[derive(Debug, Clone, Args)]
-pub struct SearchArgs {
+pub(crate) struct SearchArgs {
     /// Gradient steps on z for each query, Γ [default: what the model was calibrated with, else 500].
     #[arg(long, value_name = "N")]
     pub search_steps: Option<usize>,
@@ -212,7 +216,7 @@ impl SearchArgs {
 
 /// Where a model's weights lie.
 #[derive(Debug, Clone, Args)]
-pub struct ModelArg {
+pub(crate) struct ModelArg {
     /// Model file written by `train`.
     #[arg(value_name = "M")]
     pub model: PathBuf,

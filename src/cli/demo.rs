@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
 use super::train::{PriorArg, System};
-use super::{CliError, Interrupt, eval, say, say_json, train};
+use super::{CliError, Interrupt, eval, note, say, say_json, train};
 
 /// Train on built-in retina scans, search and score test scans, write report/report.html.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let device = global.open()?;
-    eprintln!("demo on {}", device.describe());
+    note(&format!("demo on {}", device.describe()));
     let data = DataArgs {
         data: format!("builtin:retina:train=2000,test={}", args.test_images),
         normal_class: vec![],
@@ -85,9 +85,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if global.json {
         return say_json(&evaluation);
     }
-    say(&eval::summary(&evaluation));
+    say(&eval::summary(&evaluation))?;
     if let Some([page, _]) = files {
-        say(&format!("report: {}", page.display()));
+        say(&format!("report: {}", page.display()))?;
     }
     Ok(())
 }

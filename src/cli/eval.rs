@@ -7,10 +7,9 @@ use std::sync::Arc;
 use ganomede_datasets::{Batch, Dataset, Indices, Split, Truth};
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
-use super::score::channels;
-use super::session::{FALSE_ALARM_RATE, Selection, calibrate, score_all};
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, no_image, open_data, score_all};
 use super::train::{held_out, report_rejected, search_config};
-use super::{CliError, Interrupt, say, say_json};
+use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::eval::{Evaluation, EvaluationInput, PixelMap};
 use crate::models::anogan::{Score, SearchConfig};
@@ -51,9 +50,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if global.json {
         return say_json(&evaluation);
     }
-    say(&summary(&evaluation));
+    say(&summary(&evaluation))?;
     if let Some([page, _]) = files {
-        say(&format!("report: {}", page.display()));
+        say(&format!("report: {}", page.display()))?;
     }
     Ok(())
 }
@@ -61,7 +60,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 /// The lines that people read.
 pub(crate) fn summary(e: &Evaluation) -> String {
     let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |v| format!("{v:.4}"));
-    let interval = e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
+    let interval =
+        e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
     let mut lines = vec![
         format!("images: {} normal, {} anomalous", e.n_normal, e.n_anomalous),
         format!("AUROC {}{interval}", number(e.auroc)),
@@ -143,6 +143,7 @@ pub(crate) fn evaluate(
         Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
         None => None,
     };
+    args.report.as_deref().map_or(Ok(()), check_folder)?;
     let batch = args.batch.min(indices.len());
     let mut scorer = Scorer::new(device, &model, path, &search, batch)?;
     let selection = Selection { data: dataset.clone(), split: Split::Test, indices };
@@ -191,7 +192,10 @@ pub(crate) fn evaluate(
         Ok(())
     };
     let (count, seconds) = score_all(&mut scorer, &selection, "scoring", interrupt, &mut each)?;
-    report_rejected(&dataset);
+    report_rejected(&dataset.rejected());
+    if scores.is_empty() {
+        return Err(no_image(&args.data.data, &dataset.rejected()));
+    }
 
     let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
     let pixels: Vec<_> =
@@ -229,15 +233,9 @@ pub(crate) fn evaluate(
 }
 
 fn open(data: &DataArgs, model: &ModelFile) -> Result<Dataset, CliError> {
-    let info = &model.header.data;
-    let mut data = data.clone();
-    if data.normal_class.is_empty() && data.anomalous_class.is_empty() {
-        data.normal_class.clone_from(&info.normal_classes);
-        data.anomalous_class.clone_from(&info.anomalous_classes);
-    }
-    let options = data.open_options(model.header.config.size, channels(model), info.centre_crop);
-    let dataset = Dataset::open(&data.data, &options)?;
-    if dataset.is_empty(Split::Test) {
+    let dataset = open_data(data, model)?;
+    let labelled = |i| dataset.entry(Split::Test, i).is_some_and(|entry| entry.truth != Truth::Unknown);
+    if !(0..dataset.len(Split::Test)).any(labelled) {
         return Err(CliError::input(format!(
             "'{}' has no labelled test images; eval needs test/good and test/<defect> folders, or a labelled set \
              with --normal-class; `ganomede score` works without labels",
@@ -266,9 +264,11 @@ fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices
     let half = limit / 2;
     let take_normal = normal.len().min((limit - half).max(limit - anomalous.len().min(limit)));
     let take_anomalous = anomalous.len().min(limit - take_normal);
-    let mut chosen: Vec<_> = normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
+    let mut chosen: Vec<_> =
+        normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
     chosen.sort_unstable();
-    let note = format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
+    let note =
+        format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
     Ok((Indices::list(chosen), Some(note)))
 }
 
@@ -286,25 +286,50 @@ fn calibration(
         return Ok(Some(own.clone()));
     }
     let Some(indices) = held_out(model, dataset)? else {
-        eprintln!("no threshold: these search settings differ from the calibrated ones and the training data are not here");
+        note(
+            "no threshold: these search settings differ from the calibrated ones and the training data are not here",
+        );
         return Ok(None);
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices };
     calibrate(device, model, path, search, args.batch, &held_out, args.false_alarm_rate, interrupt)
 }
 
-fn configuration(model: &ModelFile, path: &Path, search: &SearchConfig, args: &Args) -> Vec<(String, String)> {
+fn configuration(
+    model: &ModelFile,
+    path: &Path,
+    search: &SearchConfig,
+    args: &Args,
+) -> Vec<(String, String)> {
     let header = &model.header;
     let config = &header.config;
     let colour = if config.channels == 1 { "gray" } else { "rgb" };
     [
         ("model", path.display().to_string()),
-        ("trained on", format!("{} ({} images, {} held out)", header.data.spec, header.data.training_images, header.data.held_out)),
+        (
+            "trained on",
+            format!(
+                "{} ({} images, {} held out)",
+                header.data.spec, header.data.training_images, header.data.held_out
+            ),
+        ),
         ("images", format!("{0}×{0} {colour}", config.size)),
         ("networks", format!("width {}, latent {}, kernel {}", config.width, config.latent, config.kernel)),
-        ("training", format!("{} steps of {}, lr {}, seed {}", header.progress.steps, header.batch, header.training.lr, header.seed)),
+        (
+            "training",
+            format!(
+                "{} steps of {}, lr {}, seed {}",
+                header.progress.steps, header.batch, header.training.lr, header.seed
+            ),
+        ),
         ("training time", format!("{:.1} s on {}", header.progress.seconds, header.device)),
-        ("search", format!("{} steps, {} restarts, λ {}, lr {}", search.steps, search.restarts, search.lambda, search.lr)),
+        (
+            "search",
+            format!(
+                "{} steps, {} restarts, λ {}, lr {}",
+                search.steps, search.restarts, search.lambda, search.lr
+            ),
+        ),
         ("false-alarm rate", args.false_alarm_rate.to_string()),
         ("version", header.version.clone()),
     ]

@@ -1,12 +1,20 @@
 //! The command line: one file for each command, shared arguments and output here.
 
 mod args;
+mod bench;
+mod data;
 mod demo;
+mod devices;
+mod doctor;
 mod eval;
+mod explain;
+mod ops;
+mod programs;
 mod progress;
 mod score;
 mod search;
 mod session;
+mod table;
 mod train;
 
 use std::io::Write;
@@ -21,7 +29,12 @@ pub use args::Global;
 /// Finds what does not look like your normal images: trains a GAN on them, searches the latent of every query, scores
 /// what the search cannot show. Runs on Vulkan, Metal, DX12 or the embedded CPU device.
 #[derive(Debug, Parser)]
-#[command(name = "ganomede", version, max_term_width = 110, after_help = "Example:\n  ganomede demo --report report")]
+#[command(
+    name = "ganomede",
+    version,
+    max_term_width = 110,
+    after_help = "Example:\n  ganomede demo --report report"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,6 +49,11 @@ enum Command {
     Score(score::Args),
     Eval(eval::Args),
     Search(search::Args),
+    Data(data::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
+    Bench(bench::Args),
+    Explain(explain::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -93,7 +111,7 @@ fn train_is_machine(error: &TrainError) -> bool {
         TrainError::File(e) => e.is_machine_fault(),
         TrainError::Data(e) => e.is_machine_fault(),
         TrainError::Score(e) => score_is_machine(e),
-        TrainError::Report(_) | TrainError::NonFinite { .. } => true,
+        TrainError::Report(_) | TrainError::NonFinite { .. } | TrainError::NonFiniteState { .. } => true,
         TrainError::Config(_) | TrainError::Compile(_) | TrainError::BatchTooLarge { .. } => false,
         TrainError::Mismatch { .. } => false,
     }
@@ -151,12 +169,17 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(args, &cli.global, &interrupt),
         Command::Eval(args) => eval::run(args, &cli.global, &interrupt),
         Command::Search(args) => search::run(args, &cli.global, &interrupt),
+        Command::Data(args) => data::run(args, &cli.global),
+        Command::Devices(args) => devices::run(args, &cli.global),
+        Command::Doctor(args) => doctor::run(args, &cli.global, &interrupt),
+        Command::Explain(args) => explain::run(args, &cli.global),
+        Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let label = if error.code == 130 { "" } else { "error: " };
-            let _ = writeln!(std::io::stderr(), "{label}{}", error.message);
+            note(&format!("{label}{}", error.message));
             ExitCode::from(error.code)
         }
     }
@@ -170,14 +193,24 @@ fn quiet_driver() {
     }
 }
 
-/// Writes to stdout; a reader that has gone away ends the output, not the program.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Writes a line of results to stdout; a reader that has gone away ends the output, not the program.
+pub(crate) fn say(text: &str) -> Result<(), CliError> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::machine(format!(
+            "cannot write to standard output: {e}; check the space where it goes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line of log to stderr. A log that cannot be written (full disk, closed pipe) never ends the work.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One JSON document on stdout.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
-    say(&text);
-    Ok(())
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
+    say(&text)
 }

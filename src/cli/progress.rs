@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::note;
+
 /// Between plain lines.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -15,13 +17,13 @@ pub(crate) struct Progress {
     unit: &'static str,
     total: Option<u64>,
     started: Instant,
-    first: Option<u64>,
+    first: u64,
     last_line: Option<Instant>,
 }
 
 impl Progress {
-    /// Starts; `total` is unknown when time is the limit.
-    pub(crate) fn new(label: &str, unit: &'static str, total: Option<u64>) -> Self {
+    /// Starts at `first` units done; `total` is unknown when time is the limit.
+    pub(crate) fn new(label: &str, unit: &'static str, first: u64, total: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(8));
             let template = match total {
@@ -32,19 +34,17 @@ impl Progress {
                 bar.set_style(style);
             }
             bar.set_prefix(label.to_owned());
+            bar.set_position(first);
+            bar.reset_eta();
             bar
         });
         let now = Instant::now();
-        Self { bar, label: label.to_owned(), unit, total, started: now, first: None, last_line: None }
+        Self { bar, label: label.to_owned(), unit, total, started: now, first, last_line: None }
     }
 
     /// Shows that `done` units are done.
     pub(crate) fn at(&mut self, done: u64, message: &str) {
-        let first = *self.first.get_or_insert(done.saturating_sub(1));
         if let Some(bar) = &self.bar {
-            if bar.position() == 0 && first > 0 {
-                bar.reset_eta();
-            }
             bar.set_position(done);
             bar.set_message(message.to_owned());
             return;
@@ -52,12 +52,13 @@ impl Progress {
         let finished = self.total.is_some_and(|t| done >= t);
         if finished || self.last_line.is_none_or(|t| t.elapsed() >= INTERVAL) {
             self.last_line = Some(Instant::now());
-            let rate = (done - first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+            let rate =
+                done.saturating_sub(self.first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
             let of = self.total.map_or(String::new(), |t| format!("/{t}"));
             let eta = self.total.map_or(String::new(), |t| {
                 format!(", {:.0} s left", t.saturating_sub(done) as f64 / rate.max(1e-9))
             });
-            eprintln!("{}: {done}{of} {} ({rate:.1}/s{eta}) {message}", self.label, self.unit);
+            note(&format!("{}: {done}{of} {} ({rate:.1}/s{eta}) {message}", self.label, self.unit));
         }
     }
 

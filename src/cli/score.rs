@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ganomede_datasets::{Channels, Dataset, Split};
+use ganomede_datasets::{DataError, Rejected, Split};
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg};
-use super::session::{FALSE_ALARM_RATE, Selection, score_all};
+use super::session::{FALSE_ALARM_RATE, Selection, check_folder, no_image, open_data, score_all};
 use super::train::{report_rejected, search_config};
-use super::{CliError, Interrupt, say, say_json};
+use super::{CliError, Interrupt, note, say, say_json};
 use crate::models::file::ModelFile;
 use crate::models::scorer::Scorer;
 use crate::report::{overlay, save_png_atomic};
@@ -61,12 +61,6 @@ struct Document {
     rejected: Vec<Rejected>,
 }
 
-#[derive(Debug, Serialize)]
-struct Rejected {
-    path: String,
-    reason: String,
-}
-
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1"));
@@ -74,27 +68,26 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
     let search = search_config(&args.search, &model);
-    let sets = args.paths.iter().map(|p| open(p, args, &model)).collect::<Result<Vec<_>, _>>()?;
+    let (sets, mut rejected) = open_all(args, &model)?;
+    if sets.is_empty() {
+        return Err(no_image(&args.paths.join(" "), &rejected));
+    }
     let largest = sets.iter().map(|s| s.indices.len()).max().unwrap_or(1);
     let device = global.open()?;
     let mut scorer = Scorer::new(&device, &model, path, &search, args.batch.min(largest.max(1)))?;
     let calibration = model.header.calibration.as_ref().filter(|c| c.search == search);
     if calibration.is_none() {
-        eprintln!("no calibration for these search settings: scores come without probability and verdict");
+        note("no calibration for these search settings: scores come without probability and verdict");
     }
     let threshold = match calibration {
         Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
         None => None,
     };
-    if let Some(folder) = &args.maps {
-        let refused = |e| CliError::machine(format!("cannot make folder '{}': {e}", folder.display()));
-        std::fs::create_dir_all(folder).map_err(refused)?;
-    }
+    args.maps.as_deref().map_or(Ok(()), check_folder)?;
     let (channels, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
     let len = scorer.image_len();
     let mut rows = vec![];
-    let mut rejected = vec![];
     for set in &sets {
         score_all(&mut scorer, set, "scoring", interrupt, &mut |batch, found| {
             for (i, found) in found.iter().enumerate() {
@@ -118,18 +111,27 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             }
             Ok(())
         })?;
-        report_rejected(&set.data);
-        rejected.extend(set.data.rejected().into_iter().map(|r| Rejected { path: r.path, reason: r.reason }));
+        rejected.extend(set.data.rejected());
     }
+    if rows.is_empty() {
+        return Err(no_image(&args.paths.join(" "), &rejected));
+    }
+    report_rejected(&rejected);
     if global.json {
         let threshold = threshold.map(|t| t.value);
-        return say_json(&Document { model: path.clone(), device: device.describe(), threshold, images: rows, rejected });
+        return say_json(&Document {
+            model: path.clone(),
+            device: device.describe(),
+            threshold,
+            images: rows,
+            rejected,
+        });
     }
-    say("score\tprobability\tverdict\timage");
+    say("score\tprobability\tverdict\timage")?;
     for row in rows {
         let probability = row.probability.map_or("-".to_owned(), |p| format!("{p:.3}"));
         let verdict = row.anomalous.map_or("-", |a| if a { "anomalous" } else { "normal" });
-        say(&format!("{:.4}\t{probability}\t{verdict}\t{}", row.score, row.path));
+        say(&format!("{:.4}\t{probability}\t{verdict}\t{}", row.score, row.path))?;
     }
     Ok(())
 }
@@ -146,30 +148,38 @@ fn file_stem(id: &str) -> String {
     stem.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(80).collect()
 }
 
-fn open(path: &str, args: &Args, model: &ModelFile) -> Result<Selection, CliError> {
-    let info = &model.header.data;
-    let data = DataArgs {
-        data: path.to_owned(),
-        normal_class: info.normal_classes.clone(),
-        anomalous_class: info.anomalous_classes.clone(),
-        strict: args.strict,
-    };
-    let options = data.open_options(model.header.config.size, channels(model), info.centre_crop);
-    let data = Arc::new(Dataset::open(path, &options)?);
-    let split = match args.split {
-        Some(SplitArg::Train) => Split::Train,
-        Some(SplitArg::Test) => Split::Test,
-        None if data.is_empty(Split::Test) => Split::Train,
-        None => Split::Test,
-    };
-    let indices = data.all(split);
-    if indices.is_empty() {
-        return Err(CliError::input(format!("'{path}' has no {} images; choose the other --split", split.name())));
+/// Opens everything to be scored; of several paths, a file that cannot be used is listed and skipped unless `strict`.
+fn open_all(args: &Args, model: &ModelFile) -> Result<(Vec<Selection>, Vec<Rejected>), CliError> {
+    let (mut sets, mut rejected) = (vec![], vec![]);
+    for path in &args.paths {
+        let data = DataArgs {
+            data: path.clone(),
+            normal_class: vec![],
+            anomalous_class: vec![],
+            strict: args.strict,
+        };
+        let data = match open_data(&data, model) {
+            Ok(data) => Arc::new(data),
+            Err(DataError::File { path, reason }) if args.paths.len() > 1 && !args.strict => {
+                rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let split = match args.split {
+            Some(SplitArg::Train) => Split::Train,
+            Some(SplitArg::Test) => Split::Test,
+            None if data.is_empty(Split::Test) => Split::Train,
+            None => Split::Test,
+        };
+        let indices = data.all(split);
+        if indices.is_empty() {
+            return Err(CliError::input(format!(
+                "'{path}' has no {} images; choose the other --split",
+                split.name()
+            )));
+        }
+        sets.push(Selection { data, split, indices });
     }
-    Ok(Selection { data, split, indices })
-}
-
-/// Gray or colour, as the model was trained.
-pub(crate) fn channels(model: &ModelFile) -> Channels {
-    if model.header.config.channels == 1 { Channels::Gray } else { Channels::Rgb }
+    Ok((sets, rejected))
 }

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Dataset, Split};
+use ganomede_datasets::Split;
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
-use super::score::{channels, map_scale};
+use super::score::map_scale;
+use super::session::open_data;
 use super::train::search_config;
 use super::{CliError, Interrupt, say, say_json};
 use crate::models::anogan::Score;
 use crate::models::file::ModelFile;
-use crate::models::scorer::{Found, Scorer};
+use crate::models::scorer::{Found, Scorer, Watch};
 use crate::report::{ReportError, filmstrip, overlay, picture, save_png_atomic};
 
 /// Search the latent of one image and show how G(z) approaches it.
@@ -60,16 +61,15 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     if search.score == Score::Pd {
         return Err(CliError::input("the score `pd` needs no search; use --score anogan or reference"));
     }
-    let info = &model.header.data;
-    let data = DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
-    let size = model.header.config.size;
-    let dataset = Dataset::open(&args.image, &data.open_options(size, channels(&model), info.centre_crop))?;
+    let data =
+        DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
+    let dataset = open_data(&data, &model)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
     let sample = dataset.load(split, 0)?;
     let device = global.open()?;
     let mut scorer = Scorer::new(&device, &model, path, &search, 1)?;
 
-    let colours = model.header.config.channels;
+    let (colours, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
     let steps = stages(search.steps, args.stages.clamp(1, 64));
     let mut rows = vec![];
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
             Err(error) => failed = Some(error),
         }
     };
-    let found = scorer.score(&sample.image.pixels, Some((&steps, &mut watch)))?;
+    let found = scorer.score(&sample.image.pixels, Some(Watch { stages: &steps, see: &mut watch }))?;
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -107,12 +107,15 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     if global.json {
         return say_json(&document);
     }
-    say("step\tloss\tresidual\tdiscrimination");
+    say("step\tloss\tresidual\tdiscrimination")?;
     for stage in &document.stages {
-        say(&format!("{}\t{:.3}\t{:.3}\t{:.3}", stage.step, stage.loss, stage.residual, stage.discrimination));
+        say(&format!(
+            "{}\t{:.3}\t{:.3}\t{:.3}",
+            stage.step, stage.loss, stage.residual, stage.discrimination
+        ))?;
     }
     let probability = document.probability.map_or(String::new(), |p| format!(", probability {p:.3}"));
-    say(&format!("score {:.4}{probability}", document.score));
+    say(&format!("score {:.4}{probability}", document.score))?;
     Ok(())
 }
 

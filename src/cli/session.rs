@@ -4,8 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ganomede_datasets::{Batch, BatchOptions, Batches, Dataset, Indices, Split};
+use ganomede_datasets::{
+    Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, Rejected, Split,
+};
 
+use super::args::DataArgs;
 use super::progress::Progress;
 use super::{CliError, Interrupt};
 use crate::device::Device;
@@ -19,6 +22,44 @@ pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
 /// Held-out images scored for calibration, at most.
 const MAX_CALIBRATION: usize = 256;
 
+/// Opens data for a trained model: framed as the model was trained, labelled sets with the model's classes where the
+/// command gives none.
+pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, DataError> {
+    let info = &model.header.data;
+    let config = &model.header.config;
+    let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
+    let open = |data: &DataArgs| {
+        Dataset::open(&data.data, &data.open_options(config.size, channels, info.centre_crop))
+    };
+    if !data.normal_class.is_empty() || !data.anomalous_class.is_empty() {
+        return open(data);
+    }
+    let (normal_class, anomalous_class) = (info.normal_classes.clone(), info.anomalous_classes.clone());
+    match open(&DataArgs { normal_class, anomalous_class, ..data.clone() }) {
+        // Only labelled sets know classes: a folder of parts is as good for a model of a labelled set.
+        Err(DataError::Spec { .. }) => open(data),
+        outcome => outcome,
+    }
+}
+
+/// Makes sure before the work that its results can be written: makes the folder and tries it.
+pub(crate) fn check_folder(folder: &Path) -> Result<(), CliError> {
+    let tried =
+        std::fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder).map(drop));
+    tried.map_err(|e| {
+        CliError::machine(format!(
+            "cannot write to folder '{}': {e}; choose another place or fix its permissions",
+            folder.display()
+        ))
+    })
+}
+
+/// The error of a command for which no image was left.
+pub(crate) fn no_image(what: &str, rejected: &[Rejected]) -> CliError {
+    let first = rejected.first().map_or(String::new(), |r| format!("; the first, {}: {}", r.path, r.reason));
+    CliError::input(format!("none of the images of {what} can be used{first}"))
+}
+
 /// A place in a data set.
 pub(crate) struct Selection {
     pub(crate) data: Arc<Dataset>,
@@ -26,17 +67,20 @@ pub(crate) struct Selection {
     pub(crate) indices: Indices,
 }
 
+/// Sees a batch with what was found in it.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>;
+
 /// Scores a selection in its order; `each` sees every batch with what was found. Returns images and seconds.
 pub(crate) fn score_all(
     scorer: &mut Scorer,
     selection: &Selection,
     label: &str,
     interrupt: &Interrupt,
-    each: &mut dyn FnMut(&Batch, Vec<Found>) -> Result<(), CliError>,
+    each: Each<'_>,
 ) -> Result<(usize, f64), CliError> {
     let options = BatchOptions { batch: scorer.batch(), prefetch: 2, ..BatchOptions::default() };
     let batches = Batches::new(selection.data.clone(), selection.split, selection.indices.clone(), options)?;
-    let mut progress = Progress::new(label, "images", Some(selection.indices.len() as u64));
+    let mut progress = Progress::new(label, "images", 0, Some(selection.indices.len() as u64));
     let started = Instant::now();
     let mut done = 0;
     for batch in batches {
@@ -78,5 +122,10 @@ pub(crate) fn calibrate(
     })?;
     let quantiles = Quantiles::new(&scores)?;
     let threshold = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { search: search.clone(), quantiles, threshold: threshold.value, source: threshold.source }))
+    Ok(Some(Calibration {
+        search: search.clone(),
+        quantiles,
+        threshold: threshold.value,
+        source: threshold.source,
+    }))
 }

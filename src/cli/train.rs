@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use ganomede_datasets::{BatchOptions, Batches, Channels, Dataset, Indices, Split};
+use ganomede_datasets::{BatchOptions, Batches, Channels, Dataset, Indices, Rejected, Split};
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
 use super::progress::Progress;
-use super::session::{FALSE_ALARM_RATE, Selection, calibrate};
-use super::{CliError, Interrupt, say, say_json};
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder};
+use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
-use crate::models::anogan::{SearchConfig, Training};
+use crate::models::anogan::{AnoGan, SearchConfig, Training};
 use crate::models::dcgan::{Config, Prior};
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
 use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
 
 /// Train a system on normal images.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example:\n  ganomede train anogan --data parts/ --size 64 --epochs 20 --out parts.safetensors")]
+#[command(
+    after_help = "Example:\n  ganomede train anogan --data parts/ --size 64 --epochs 20 --out parts.safetensors"
+)]
 pub(crate) struct Args {
     /// Which published system.
     #[arg(value_enum)]
@@ -126,8 +128,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         summary.images_per_second,
         summary.device,
         summary.model.display()
-    ));
-    Ok(())
+    ))
 }
 
 fn checkpoint_path(out: &Path) -> PathBuf {
@@ -136,19 +137,13 @@ fn checkpoint_path(out: &Path) -> PathBuf {
 }
 
 /// Makes sure before hours of work that the results can be written.
-fn check_writable(out: &Path) -> Result<(), CliError> {
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let refused = |e: std::io::Error| {
-        CliError::machine(format!("cannot write to folder '{}': {e}; choose another --out or fix its permissions", folder.display()))
-    };
-    std::fs::create_dir_all(folder).map_err(refused)?;
-    if out.is_dir() {
-        return Err(CliError::input(format!("--out '{}' is a folder; name a file", out.display())));
+fn check_writable(args: &Args) -> Result<(), CliError> {
+    if args.out.is_dir() {
+        return Err(CliError::input(format!("--out '{}' is a folder; name a file", args.out.display())));
     }
-    tempfile::NamedTempFile::new_in(folder).map(drop).map_err(refused)
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    check_folder(folder.unwrap_or(Path::new(".")))?;
+    args.samples.as_deref().map_or(Ok(()), check_folder)
 }
 
 /// Trains as the arguments say, calibrates, writes the model.
@@ -172,14 +167,18 @@ pub(crate) fn train_model(
     let augment = args.preprocess.augment()?;
     let limits = limits(args)?;
     if !(args.lr > 0.0 && args.lr.is_finite()) {
-        return Err(CliError::input(format!("--lr is {}; it must be a positive number, 0.0002 is usual", args.lr)));
+        return Err(CliError::input(format!(
+            "--lr is {}; it must be a positive number, 0.0002 is usual",
+            args.lr
+        )));
     }
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
     }
 
     let (data, patch) = (&args.data, patches(&args.preprocess));
-    let mut options = data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
+    let mut options =
+        data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
     options.patch = patch;
     options.for_training = true;
     let dataset = Arc::new(Dataset::open(&data.data, &options)?);
@@ -187,12 +186,12 @@ pub(crate) fn train_model(
     if training.len() < args.batch {
         return Err(TrainError::BatchTooLarge { batch: args.batch, images: training.len() }.into());
     }
-    check_writable(&args.out)?;
+    check_writable(args)?;
 
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        system: "anogan".to_owned(),
+        system: AnoGan::NAME.to_owned(),
         config,
         training: Training { lr: args.lr, ..Training::default() },
         batch: args.batch,
@@ -215,13 +214,13 @@ pub(crate) fn train_model(
     };
     let checkpoint = checkpoint_path(&args.out);
     let mut trainer = start(args, device, header, &checkpoint)?;
-    eprintln!(
+    note(&format!(
         "training on {} normal images ({} held out) of {}, {:.0} MB of device memory",
         training.len(),
         held_out.len(),
         data.data,
         trainer.bytes() as f64 / 1e6
-    );
+    ));
 
     let resumed_at = trainer.progress().steps;
     let loop_options = LoopOptions {
@@ -248,29 +247,35 @@ pub(crate) fn train_model(
         };
         let mut progress: Option<Progress> = None;
         let mut tick = |news: Tick<'_>| {
-            let losses: Vec<_> = news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-            let progress = progress.get_or_insert_with(|| Progress::new("training", "steps", news.total));
+            let losses: Vec<_> =
+                news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+            let progress =
+                progress.get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
             progress.at(news.step, &losses.join(" "));
             if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         train(&mut trainer, &loop_options, &mut epoch, &mut tick)?
     };
     let steps = trainer.progress().steps;
-    if end == End::Interrupted {
+    let interrupted = || {
         let path = checkpoint.display();
-        return Err(CliError::interrupted(format!(
+        CliError::interrupted(format!(
             "interrupted at step {steps}; checkpoint saved to {path}; the same command with --resume continues"
-        )));
+        ))
+    };
+    if end == End::Interrupted {
+        return Err(interrupted());
     }
     let mut model = trainer.model()?;
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
-    model.header.calibration =
-        calibrate(device, &model, &args.out, &search, args.batch, &held_out, FALSE_ALARM_RATE, interrupt)?;
+    let calibration =
+        calibrate(device, &model, &args.out, &search, args.batch, &held_out, FALSE_ALARM_RATE, interrupt);
+    model.header.calibration = calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
     model.save(&args.out)?;
-    report_rejected(&dataset);
+    report_rejected(&dataset.rejected());
     let progress = trainer.progress();
     let summary = Summary {
-        system: "anogan".to_owned(),
+        system: AnoGan::NAME.to_owned(),
         device: device.describe(),
         seed: global.seed,
         steps,
@@ -287,7 +292,7 @@ pub(crate) fn train_model(
         losses: progress.losses.iter().filter_map(|(n, v)| Some((n.clone(), *v.last()?))).collect(),
     };
     if steps == resumed_at {
-        eprintln!("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
+        note("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
     }
     Ok((summary, model))
 }
@@ -310,27 +315,26 @@ fn start(args: &Args, device: &Device, mut header: Header, checkpoint: &Path) ->
         let file = ModelFile::load(checkpoint)?;
         check_resumable(&file.header, &header, checkpoint)?;
         header.progress = file.header.progress.clone();
-        eprintln!("resuming at step {} from {}", header.progress.steps, checkpoint.display());
+        note(&format!("resuming at step {} from {}", header.progress.steps, checkpoint.display()));
         return Ok(Trainer::new(device, header, Some((&file, checkpoint)))?);
     }
     if args.resume {
-        eprintln!("no checkpoint at {}; starting anew", checkpoint.display());
+        note(&format!("no checkpoint at {}; starting anew", checkpoint.display()));
     }
     Ok(Trainer::new(device, header, None)?)
 }
 
 /// Lists files that could not be used.
-pub(crate) fn report_rejected(dataset: &Dataset) {
-    let rejected = dataset.rejected();
+pub(crate) fn report_rejected(rejected: &[Rejected]) {
     if rejected.is_empty() {
         return;
     }
-    eprintln!("{} files could not be used:", rejected.len());
+    note(&format!("{} files could not be used:", rejected.len()));
     for file in rejected.iter().take(20) {
-        eprintln!("  {}: {}", file.path, file.reason);
+        note(&format!("  {}: {}", file.path, file.reason));
     }
     if rejected.len() > 20 {
-        eprintln!("  … and {} more (`ganomede data info` lists them all)", rejected.len() - 20);
+        note(&format!("  … and {} more (`ganomede data info` lists them all)", rejected.len() - 20));
     }
 }
 

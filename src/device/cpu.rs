@@ -42,6 +42,9 @@ impl CpuStore {
 pub(super) type Elsewhere<'a> =
     &'a mut dyn FnMut(usize, &[&[f32]], &mut [&mut [f32]]) -> Option<Result<(), DeviceError>>;
 
+/// Sees index, inputs and outputs of each launch that has run; false ends the replay.
+pub(super) type After<'a> = &'a mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bool;
+
 /// A program with its buffers.
 pub struct CpuExecutable {
     program: Arc<Program>,
@@ -49,6 +52,8 @@ pub struct CpuExecutable {
     /// One vector for each buffer; those of states are empty here and lent by the store during a replay.
     buffers: Vec<Vec<f32>>,
     scratch: Vec<f32>,
+    /// Scratch that each launch asked for: kernels share what they get out among threads.
+    scratch_lens: Vec<usize>,
     input_lens: Vec<Vec<usize>>,
     output_lens: Vec<Vec<usize>>,
 }
@@ -62,11 +67,13 @@ impl CpuExecutable {
             .map(|b| if matches!(b.role, Role::State(_)) { vec![] } else { vec![0.0; b.len] })
             .collect();
         let threads = rayon::current_num_threads();
-        let scratch = program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).max().unwrap_or(0);
+        let scratch_lens: Vec<_> =
+            program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect();
         Self {
             store: store.clone(),
             buffers,
-            scratch: vec![0.0; scratch],
+            scratch: vec![0.0; scratch_lens.iter().copied().max().unwrap_or(0)],
+            scratch_lens,
             input_lens: program.launches.iter().map(|l| l.kernel.input_lens()).collect(),
             output_lens: program.launches.iter().map(|l| l.kernel.output_lens()).collect(),
             program,
@@ -93,7 +100,7 @@ impl CpuExecutable {
     pub(super) fn replay(
         &mut self,
         mut elsewhere: Option<Elsewhere<'_>>,
-        mut after: Option<&mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bool>,
+        mut after: Option<After<'_>>,
     ) -> Result<(), DeviceError> {
         let mut states = self.store.lock();
         for (buffer, info) in self.program.buffers.iter().enumerate() {
@@ -125,7 +132,9 @@ impl CpuExecutable {
                 let outputs = &mut outputs[..launch.outputs.len()];
                 match elsewhere.as_mut().and_then(|run| run(index, inputs, outputs)) {
                     Some(outcome) => result = outcome,
-                    None => launch.kernel.cpu(inputs, outputs, &mut self.scratch),
+                    None => {
+                        launch.kernel.cpu(inputs, outputs, &mut self.scratch[..self.scratch_lens[index]]);
+                    }
                 }
                 if let Some(after) = &mut after {
                     let views: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();

@@ -4,6 +4,8 @@
 mod cpu;
 pub mod error;
 pub mod gpu;
+pub mod machine;
+mod profile;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ pub use cpu::{CpuExecutable, CpuStore};
 pub use error::DeviceError;
 use gpu::{Gpu, GpuChoice, GpuExecutable, GpuOptions, GpuStore};
 
-use crate::program::{Program, Role, StateId};
+use crate::program::{Launch, Program, Role, StateId};
 use crate::tape::States;
 
 /// What `--device` says.
@@ -91,7 +93,10 @@ impl Device {
     pub fn store(&self, states: &States, seed: u64) -> Result<Store, DeviceError> {
         let lens = states.lens();
         let store = match self {
-            Self::Cpu | Self::Mixed(..) => Store::Cpu(CpuStore::new(&lens)),
+            Self::Cpu | Self::Mixed(..) => {
+                host_has(lens.iter().map(|&len| 4 * len as u64).sum())?;
+                Store::Cpu(CpuStore::new(&lens))
+            }
             Self::Gpu(gpu) => Store::Gpu(gpu.store(&lens)?),
         };
         for id in (0..lens.len()).map(StateId) {
@@ -105,19 +110,45 @@ impl Device {
     /// # Errors
     /// [`DeviceError`] naming the launch that does not fit the device.
     pub fn load(&self, program: &Program, store: &Store) -> Result<Executable, DeviceError> {
+        self.load_variants(program, store, |_, _| None)
+    }
+
+    /// As [`Device::load`], asking `variant` for the GPU variant of each launch by its index; `None` is the kernel's
+    /// choice. The CPU has one form of each kernel and does not ask.
+    ///
+    /// # Errors
+    /// As for [`Device::load`], and for a variant that the kernel does not have.
+    pub fn load_variants<'a>(
+        &self,
+        program: &Program,
+        store: &Store,
+        variant: impl Fn(usize, &Launch) -> Option<&'a str>,
+    ) -> Result<Executable, DeviceError> {
+        if let Store::Cpu(_) = store {
+            let buffers = program.buffers.iter().filter(|b| !matches!(b.role, Role::State(_)));
+            host_has(buffers.map(|b| 4 * b.len as u64).sum())?;
+        }
         let body = match (self, store) {
             (Self::Cpu, Store::Cpu(store)) => Body::Cpu(CpuExecutable::new(Arc::new(program.clone()), store)),
             (Self::Mixed(gpu, range), Store::Cpu(store)) => {
                 let executable = CpuExecutable::new(Arc::new(program.clone()), store);
                 Body::Mixed(executable, gpu.clone(), range.clone())
             }
-            (Self::Gpu(gpu), Store::Gpu(store)) => Body::Gpu(gpu.load(program, store)?),
+            (Self::Gpu(gpu), Store::Gpu(store)) => Body::Gpu(gpu.load_variants(program, store, variant)?),
             _ => {
                 let what = "a store of another device was given".to_owned();
                 return Err(DeviceError::Launch { launch: "load".to_owned(), what });
             }
         };
         Ok(Executable { program: Arc::new(program.clone()), body })
+    }
+}
+
+/// Refuses what the machine's memory cannot hold: the system would end the process rather than fail the allocation.
+fn host_has(needed: u64) -> Result<(), DeviceError> {
+    match machine::available_memory() {
+        Some(available) if needed > available => Err(DeviceError::Memory { needed, available }),
+        _ => Ok(()),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct AnoGan {
 }
 
 impl AnoGan {
+    /// Name in commands and model files.
+    pub const NAME: &'static str = "anogan";
     /// Names of what [`AnoGan::train_step`] returns.
     pub const LOSSES: [&'static str; 4] = ["loss_d", "loss_g", "d_real", "d_fake"];
 
@@ -183,7 +185,15 @@ pub struct SearchConfig {
 
 impl Default for SearchConfig {
     fn default() -> Self {
-        Self { score: Score::AnoGan, steps: 500, restarts: 1, lambda: 0.1, lr: 0.05, tolerance: 0.0, clip_z: false }
+        Self {
+            score: Score::AnoGan,
+            steps: 500,
+            restarts: 1,
+            lambda: 0.1,
+            lr: 0.05,
+            tolerance: 0.0,
+            clip_z: false,
+        }
     }
 }
 
@@ -240,7 +250,8 @@ impl Search {
         let z = states.add("search.z", &[n, model.config.latent], zero.clone());
         let first = states.entries().len();
         let adam = Adam::new(states, "search.adam", vec![z.clone()], config.lr, [0.9, 0.999]);
-        let moments = (first..states.entries().len()).map(|i| states.variable(crate::program::StateId(i))).collect();
+        let moments =
+            (first..states.entries().len()).map(|i| states.variable(crate::program::StateId(i))).collect();
         let mut per_query = |name: &str| states.add(format!("search.{name}"), &[n], zero.clone());
         let (best, since, active) = (per_query("best"), per_query("since"), per_query("active"));
         Self { config: config.clone(), x, features, z, adam, moments, best, since, active }
@@ -282,7 +293,8 @@ impl Search {
             moved = moved.clamp(-1.0, 1.0);
         }
         if self.config.tolerance > 0.0 {
-            let (best, since, active) = (tape.state(&self.best), tape.state(&self.since), tape.state(&self.active));
+            let (best, since, active) =
+                (tape.state(&self.best), tape.state(&self.since), tape.state(&self.active));
             let improved = (best * (1.0 - self.config.tolerance)).greater(loss);
             let since = (since + 1.0) * (1.0 - improved);
             tape.assign(&self.best, best.minimum(loss));

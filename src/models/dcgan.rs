@@ -64,7 +64,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the field, its value and what is allowed.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let bad = |field, value: usize, allowed| Err(ConfigError { field, value: value.to_string(), allowed });
+        let bad =
+            |field, value: usize, allowed| Err(ConfigError { field, value: value.to_string(), allowed });
         if !self.size.is_power_of_two() || !(16..=256).contains(&self.size) {
             return bad("size", self.size, "a power of two from 16 to 256");
         }

@@ -36,7 +36,9 @@ pub enum FileError {
     #[error(transparent)]
     Write(#[from] crate::report::ReportError),
     /// Not a whole safetensors file.
-    #[error("'{path}' is not a complete safetensors file ({reason}); it may have been cut short: copy or train it again")]
+    #[error(
+        "'{path}' is not a complete safetensors file ({reason}); it may have been cut short: copy or train it again"
+    )]
     Malformed {
         /// File.
         path: PathBuf,
@@ -44,7 +46,9 @@ pub enum FileError {
         reason: String,
     },
     /// A safetensors file of something else.
-    #[error("'{path}' has no `{ENTRY}` metadata: it was not written by this program; use a file made by `ganomede train`")]
+    #[error(
+        "'{path}' has no `{ENTRY}` metadata: it was not written by this program; use a file made by `ganomede train`"
+    )]
     Foreign {
         /// File.
         path: PathBuf,
@@ -58,7 +62,9 @@ pub enum FileError {
         reason: String,
     },
     /// Another version of the layout.
-    #[error("'{path}' has model format {found}, this program reads {FORMAT}; use the version that wrote it, or train again")]
+    #[error(
+        "'{path}' has model format {found}, this program reads {FORMAT}; use the version that wrote it, or train again"
+    )]
     Version {
         /// File.
         path: PathBuf,
@@ -71,8 +77,22 @@ pub enum FileError {
         /// File.
         path: PathBuf,
     },
+    /// A model of another system.
+    #[error(
+        "'{path}' is a model of the system '{found}', here '{expected}' is needed; use the command that trained it"
+    )]
+    System {
+        /// File.
+        path: PathBuf,
+        /// System found.
+        found: String,
+        /// System expected.
+        expected: &'static str,
+    },
     /// A tensor that the system does not have, or lacks, or in another shape.
-    #[error("'{path}': tensor '{tensor}' {what}; the file does not fit its own configuration, train it again")]
+    #[error(
+        "'{path}': tensor '{tensor}' {what}; the file does not fit its own configuration, train it again"
+    )]
     Tensor {
         /// File.
         path: PathBuf,
@@ -255,13 +275,18 @@ impl ModelFile {
         let malformed = |reason: String| FileError::Malformed { path: path.to_owned(), reason };
         let info = std::fs::metadata(path).map_err(read)?;
         if !info.is_file() || info.len() > MAX_BYTES {
-            return Err(malformed(format!("{} bytes, {}", info.len(), if info.is_file() { "a file" } else { "no file" })));
+            return Err(malformed(format!(
+                "{} bytes, {}",
+                info.len(),
+                if info.is_file() { "a file" } else { "no file" }
+            )));
         }
         let bytes = std::fs::read(path).map_err(read)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;
         let entry = metadata.metadata().as_ref().and_then(|m| m.get(ENTRY));
         let entry = entry.ok_or_else(|| FileError::Foreign { path: path.to_owned() })?;
-        let damaged = |e: serde_json::Error| FileError::Metadata { path: path.to_owned(), reason: e.to_string() };
+        let damaged =
+            |e: serde_json::Error| FileError::Metadata { path: path.to_owned(), reason: e.to_string() };
         let sealed: Sealed = serde_json::from_str(entry).map_err(damaged)?;
         let format = sealed.header.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if format != u64::from(FORMAT) {
@@ -274,7 +299,8 @@ impl ModelFile {
                 let what = format!("has type {:?}, expected F32", view.dtype());
                 return Err(FileError::Tensor { path: path.to_owned(), tensor: name.to_owned(), what });
             }
-            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let values =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), values });
         }
         if seal(&sealed.header, &tensors) != sealed.sha256 {

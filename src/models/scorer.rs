@@ -33,7 +33,9 @@ pub enum ScoreError {
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
     /// An image whose search gave no number.
-    #[error("the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again")]
+    #[error(
+        "the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again"
+    )]
     NotANumber {
         /// Position in the batch.
         index: usize,
@@ -57,29 +59,61 @@ pub struct Found {
     pub map: Vec<f32>,
 }
 
-/// Puts a model's tensors into a store.
+/// Follows a search: `see` gets the step and what is found so far, at each of the stages and at the end.
+pub struct Watch<'a> {
+    /// Steps to look at.
+    pub stages: &'a [usize],
+    /// Looks.
+    pub see: &'a mut dyn FnMut(usize, &[Found]),
+}
+
+/// Puts a system's states on a device, with the tensors of its file; `all` asks for the states of training too.
+///
+/// Everything is checked before memory is taken: a file whose configuration promises more than its tensors hold costs
+/// nothing.
 ///
 /// # Errors
-/// [`FileError::Tensor`] for a tensor that is missing or has another shape.
-pub fn load_weights(file: &ModelFile, path: &Path, states: &States, store: &Store, all: bool) -> Result<(), ScoreError> {
+/// [`FileError::System`] for another system's file, [`FileError::Tensor`] for a tensor that is missing or has another
+/// shape, [`ScoreError::Device`] where memory is short.
+pub fn load_weights(
+    device: &Device,
+    file: &ModelFile,
+    path: &Path,
+    states: &States,
+    seed: u64,
+    all: bool,
+) -> Result<Store, ScoreError> {
+    if file.header.system != AnoGan::NAME {
+        let (path, found) = (path.to_owned(), file.header.system.clone());
+        return Err(FileError::System { path, found, expected: AnoGan::NAME }.into());
+    }
+    let fault = |tensor: &str, what: String| FileError::Tensor {
+        path: path.to_owned(),
+        tensor: tensor.to_owned(),
+        what,
+    };
+    let mut values = vec![];
     for tensor in &file.tensors {
-        let fault = |what: String| FileError::Tensor { path: path.to_owned(), tensor: tensor.name.clone(), what };
         let Some(state) = states.find(&tensor.name) else {
-            return Err(fault("is unknown to this system".to_owned()).into());
+            return Err(fault(&tensor.name, "is unknown to this system".to_owned()).into());
         };
         if state.shape != tensor.shape {
-            return Err(fault(format!("has shape {:?}, expected {:?}", tensor.shape, state.shape)).into());
+            let what = format!("has shape {:?}, expected {:?}", tensor.shape, state.shape);
+            return Err(fault(&tensor.name, what).into());
         }
-        store.write(state.id, &tensor.values)?;
+        values.push((state.id, &tensor.values));
     }
     for entry in states.entries() {
         let needed = all || is_weight(&entry.name);
         if needed && !file.tensors.iter().any(|t| t.name == entry.name) {
-            let what = format!("is missing (shape {:?})", entry.shape);
-            return Err(FileError::Tensor { path: path.to_owned(), tensor: entry.name.clone(), what }.into());
+            return Err(fault(&entry.name, format!("is missing (shape {:?})", entry.shape)).into());
         }
     }
-    Ok(())
+    let store = device.store(states, seed)?;
+    for (id, values) in values {
+        store.write(id, values)?;
+    }
+    Ok(store)
 }
 
 /// Whether a state belongs to the model proper, not to its training or to a search.
@@ -129,8 +163,7 @@ impl Sampler {
     pub fn of_file(device: &Device, file: &ModelFile, path: &Path) -> Result<Self, ScoreError> {
         let mut states = States::new();
         let model = AnoGan::new(&mut states, &file.header.config)?;
-        let store = device.store(&states, 0)?;
-        load_weights(file, path, &states, &store, false)?;
+        let store = load_weights(device, file, path, &states, 0, false)?;
         Self::new(device, &model, &store, file.header.seed)
     }
 
@@ -191,14 +224,18 @@ impl Scorer {
         config.check()?;
         if queries == 0 || queries.saturating_mul(config.restarts) > 1 << 16 {
             let value = format!("{queries} with {} restarts", config.restarts);
-            return Err(ConfigError { field: "batch", value, allowed: "at least 1, and batch × restarts at most 65536" }.into());
+            return Err(ConfigError {
+                field: "batch",
+                value,
+                allowed: "at least 1, and batch × restarts at most 65536",
+            }
+            .into());
         }
         let lanes = queries * config.restarts;
         let mut states = States::new();
         let model = AnoGan::new(&mut states, &file.header.config)?;
         let search = Search::new(&mut states, &model, config, lanes);
-        let store = device.store(&states, 0)?;
-        load_weights(file, path, &states, &store, false)?;
+        let store = load_weights(device, file, path, &states, 0, false)?;
         let load = |record: &dyn Fn(&Tape)| -> Result<Executable, ScoreError> {
             Ok(device.load(&compiled(|tape| record(tape))?, &store)?)
         };
@@ -207,7 +244,9 @@ impl Scorer {
             prepare: load(&|tape| search.prepare(tape, &model))?,
             step: load(&|tape| search.step(tape, &model))?,
             finish: load(&|tape| search.finish(tape, &model))?,
-            posterior: load(&|tape| tape.output("score", model.posterior_score(tape, tape.input("x", &images))))?,
+            posterior: load(&|tape| {
+                tape.output("score", model.posterior_score(tape, tape.input("x", &images)))
+            })?,
             config: config.clone(),
             seed: file.header.seed,
             lanes,
@@ -248,11 +287,7 @@ impl Scorer {
     ///
     /// # Errors
     /// [`ScoreError`] where the device fails or a score is no number.
-    pub fn score(
-        &mut self,
-        images: &[f32],
-        mut watch: Option<(&[usize], &mut dyn FnMut(usize, &[Found]))>,
-    ) -> Result<Vec<Found>, ScoreError> {
+    pub fn score(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
         let len = self.image_len();
         let queries = images.len() / len;
         if self.config.score == Score::Pd {
@@ -271,12 +306,12 @@ impl Scorer {
         self.prepare.run(1)?;
         let mut done = 0;
         while done < self.config.steps {
-            if let Some((stages, watch)) = &mut watch
-                && stages.contains(&done)
+            if let Some(watch) = &mut watch
+                && watch.stages.contains(&done)
             {
-                watch(done, &self.collect(queries)?);
+                (watch.see)(done, &self.collect(queries)?);
             }
-            let stages = watch.as_ref().map_or(&[][..], |w| w.0);
+            let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
             let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(self.config.steps);
             // With early stop the host looks at the progress from time to time.
             let chunk = if self.config.tolerance > 0.0 { 25 } else { usize::MAX };
@@ -288,8 +323,8 @@ impl Scorer {
             }
         }
         let found = self.collect(queries)?;
-        if let Some((_, watch)) = &mut watch {
-            watch(done, &found);
+        if let Some(watch) = &mut watch {
+            (watch.see)(done, &found);
         }
         match found.iter().position(|f| !f.score.is_finite()) {
             Some(index) => Err(ScoreError::NotANumber { index }),

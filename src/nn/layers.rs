@@ -223,7 +223,8 @@ impl LayerNorm {
         let axes: Vec<_> = (1..x.rank()).collect();
         let mut channel = vec![1; x.rank()];
         channel[1] = self.weight.shape[0];
-        let (gamma, beta) = (tape.state(&self.weight).reshape(&channel), tape.state(&self.bias).reshape(&channel));
+        let (gamma, beta) =
+            (tape.state(&self.weight).reshape(&channel), tape.state(&self.bias).reshape(&channel));
         let r = 1.0 / (x.variance(&axes) + Self::EPSILON).sqrt();
         (x - x.mean(&axes)) * r * gamma + beta
     }

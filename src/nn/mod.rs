@@ -8,7 +8,7 @@ pub use layers::{BatchNorm, Conv2d, ConvTranspose2d, LayerNorm, Linear};
 pub use losses::{bce_with_logits, l1, mse};
 pub use optim::{Adam, Ema, RmsProp, Sgd};
 
-use crate::tape::{Initial, States, Tape, RandomState};
+use crate::tape::{Initial, RandomState, States, Tape};
 
 /// Whether layers learn (batch statistics, dropout) or are applied (running statistics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

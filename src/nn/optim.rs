@@ -21,6 +21,7 @@ pub struct Adam {
     pub epsilon: f32,
     /// Added to the gradient as decay · parameter.
     pub weight_decay: f32,
+    name: String,
     parameters: Vec<Variable>,
     m: Vec<Variable>,
     v: Vec<Variable>,
@@ -31,6 +32,7 @@ impl Adam {
     /// Registers two moments for each parameter and a step count, named under `name`.
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, lr: f32, betas: [f32; 2]) -> Self {
         Self {
+            name: name.to_owned(),
             lr,
             betas,
             epsilon: 1e-8,
@@ -61,11 +63,13 @@ impl Adam {
 
     /// Updates the parameters at a learning rate computed on the tape, shape `[1]`.
     pub fn apply_at<'t>(&self, tape: &'t Tape, gradients: &[Tensor<'t>], lr: Tensor<'t>) {
+        let _scope = tape.scope(&self.name);
         let [b1, b2] = self.betas;
         let t = tape.state(&self.step) + 1.0;
         tape.assign(&self.step, t);
         // βᵗ as e^(t·ln β); with β₁ = 0 the correction is 1.
-        let correction = |beta: f32| if beta > 0.0 { 1.0 - (t * beta.ln()).exp() } else { tape.full(1.0, &[1]) };
+        let correction =
+            |beta: f32| if beta > 0.0 { 1.0 - (t * beta.ln()).exp() } else { tape.full(1.0, &[1]) };
         let (step_size, root) = (lr / correction(b1), 1.0 / correction(b2).sqrt());
         for (i, (parameter, &g)) in self.parameters.iter().zip(gradients).enumerate() {
             let p = tape.state(parameter);
@@ -88,6 +92,7 @@ pub struct RmsProp {
     pub decay: f32,
     /// ε, outside the root as in PyTorch.
     pub epsilon: f32,
+    name: String,
     parameters: Vec<Variable>,
     v: Vec<Variable>,
 }
@@ -96,13 +101,15 @@ impl RmsProp {
     /// Registers one moment for each parameter.
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, lr: f32, decay: f32) -> Self {
         let v = moments(states, &format!("{name}.v"), &parameters);
-        Self { lr, decay, epsilon: 1e-8, parameters, v }
+        Self { lr, decay, epsilon: 1e-8, name: name.to_owned(), parameters, v }
     }
 
     /// Minimises a loss by one step.
     pub fn minimise<'t>(&self, tape: &'t Tape, loss: Tensor<'t>) {
         let wrt: Vec<_> = self.parameters.iter().map(|p| tape.state(p)).collect();
-        for ((parameter, state), g) in self.parameters.iter().zip(&self.v).zip(tape.grad(loss, &wrt)) {
+        let gradients = tape.grad(loss, &wrt);
+        let _scope = tape.scope(&self.name);
+        for ((parameter, state), g) in self.parameters.iter().zip(&self.v).zip(gradients) {
             let v = tape.state(state) * self.decay + g.square() * (1.0 - self.decay);
             tape.assign(state, v);
             tape.assign(parameter, tape.state(parameter) - g * self.lr / (v.sqrt() + self.epsilon));
@@ -117,6 +124,7 @@ pub struct Sgd {
     pub lr: f32,
     /// Momentum μ.
     pub momentum: f32,
+    name: String,
     parameters: Vec<Variable>,
     velocity: Vec<Variable>,
 }
@@ -125,13 +133,15 @@ impl Sgd {
     /// Registers one velocity for each parameter.
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, lr: f32, momentum: f32) -> Self {
         let velocity = moments(states, &format!("{name}.velocity"), &parameters);
-        Self { lr, momentum, parameters, velocity }
+        Self { lr, momentum, name: name.to_owned(), parameters, velocity }
     }
 
     /// Minimises a loss by one step.
     pub fn minimise<'t>(&self, tape: &'t Tape, loss: Tensor<'t>) {
         let wrt: Vec<_> = self.parameters.iter().map(|p| tape.state(p)).collect();
-        for ((parameter, state), g) in self.parameters.iter().zip(&self.velocity).zip(tape.grad(loss, &wrt)) {
+        let gradients = tape.grad(loss, &wrt);
+        let _scope = tape.scope(&self.name);
+        for ((parameter, state), g) in self.parameters.iter().zip(&self.velocity).zip(gradients) {
             let velocity = tape.state(state) * self.momentum + g;
             tape.assign(state, velocity);
             tape.assign(parameter, tape.state(parameter) - velocity * self.lr);
@@ -144,6 +154,7 @@ impl Sgd {
 pub struct Ema {
     /// Decay d, 0.999 for GANs.
     pub decay: f32,
+    name: String,
     parameters: Vec<Variable>,
     averages: Vec<Variable>,
 }
@@ -152,7 +163,7 @@ impl Ema {
     /// Registers one average for each parameter, starting where the parameter starts.
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, decay: f32) -> Self {
         let averages = moments(states, name, &parameters);
-        Self { decay, parameters, averages }
+        Self { decay, name: name.to_owned(), parameters, averages }
     }
 
     /// Averages of the parameters, in their order.
@@ -162,6 +173,7 @@ impl Ema {
 
     /// Follows the parameters; at `step` (shape `[1]`, the updates so far) 0 the averages become the parameters.
     pub fn update<'t>(&self, tape: &'t Tape, step: Tensor<'t>) {
+        let _scope = tape.scope(&self.name);
         // Early averages weigh as a plain mean would: d_t = min(d, t / (t + 1)) is 0 at the first update.
         let decay = (step / (step + 1.0)).minimum(tape.full(self.decay, &[1]));
         for (parameter, average) in self.parameters.iter().zip(&self.averages) {

@@ -4,7 +4,7 @@
 //! Vocabulary. A node is *stored* when its value lives in a buffer; element-wise nodes that are not stored are
 //! recomputed inside every step that reads them. A *root* of a step is a stored node that the step computes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use ganomede_kernels::expr::{Binary, Unary};
@@ -55,6 +55,11 @@ const MAX_BINDINGS: usize = 8;
 const MAX_LEAVES: usize = 7;
 /// Instructions of one expression.
 const MAX_WEIGHT: u32 = 96;
+
+/// Whether a scope names a layer; what is written outside any has none, its gradient only the mark.
+fn is_layer(scope: &str) -> bool {
+    !matches!(scope, "" | "∇")
+}
 
 impl<'g> Fused<'g> {
     /// Decides what is stored and groups the rest. `merge` allows several roots in a step.
@@ -320,7 +325,8 @@ impl<'g> Fused<'g> {
                 roots.push(mean);
                 roots.sort_unstable();
             }
-            steps.push(Step { kind, roots, reads: BTreeSet::new(), scope: self.node(id).scope.clone() });
+            let scope = self.layer(&kind, id);
+            steps.push(Step { kind, roots, reads: BTreeSet::new(), scope });
         }
         steps.reverse();
         self.steps = steps;
@@ -463,11 +469,25 @@ impl<'g> Fused<'g> {
         let mut roots = a.roots.clone();
         roots.extend(&b.roots);
         roots.sort_unstable();
-        let step = Step { kind: a.kind.clone(), roots, reads: BTreeSet::new(), scope: b.scope.clone() };
+        let scope = if is_layer(&b.scope) { b.scope.clone() } else { a.scope.clone() };
+        let step = Step { kind: a.kind.clone(), roots, reads: BTreeSet::new(), scope };
         let step = Step { reads: self.reads(&step), ..step };
         let blocked = step.reads.iter().any(|r| step.roots.contains(r));
         (!blocked && self.bindings(&step.roots, &step.reads) <= MAX_BINDINGS && !self.between(earlier, later))
             .then_some(step)
+    }
+
+    /// The layer that a step is known by: its product's, else that of the node nearest to its root that has a name.
+    fn layer(&self, kind: &StepKind, root: NodeId) -> Rc<str> {
+        let first = if let StepKind::Product(product) = kind { *product } else { root };
+        let (mut queue, mut seen) = (VecDeque::from([first]), BTreeSet::new());
+        while let Some(id) = queue.pop_front() {
+            if is_layer(&self.node(id).scope) {
+                return self.node(id).scope.clone();
+            }
+            queue.extend(self.inputs[id].iter().filter(|&&input| !self.stored[input] && seen.insert(input)));
+        }
+        self.node(root).scope.clone()
     }
 
     /// Whether every read of `root` by the step is element by element in the step's own shape.

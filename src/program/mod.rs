@@ -1,5 +1,6 @@
 //! Programs: flat lists of kernel launches over planned buffers. A device replays one with nothing left to decide.
 
+mod describe;
 mod fuse;
 mod lower;
 mod plan;

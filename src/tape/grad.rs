@@ -240,14 +240,22 @@ fn binary_vjp<'t>(
 ) -> (Option<Tensor<'t>>, Option<Tensor<'t>>) {
     // Ties of max and min share the gradient.
     let pick = |above: Tensor<'t>| g * (above + a.equal(b).affine(0.5, 0.0));
-    let (da, db): (Box<dyn Fn() -> Tensor<'t>>, Box<dyn Fn() -> Tensor<'t>>) = match op {
-        Binary::Add => (Box::new(|| g), Box::new(|| g)),
-        Binary::Sub => (Box::new(|| g), Box::new(|| -g)),
-        Binary::Mul => (Box::new(|| g * b), Box::new(|| g * a)),
-        Binary::Div => (Box::new(|| g / b), Box::new(|| -(g * y / b))),
-        Binary::Max => (Box::new(|| pick(a.greater(b))), Box::new(|| pick(b.greater(a)))),
-        Binary::Min => (Box::new(|| pick(b.greater(a))), Box::new(|| pick(a.greater(b)))),
-        Binary::Greater | Binary::Equal => return (None, None),
+    let da = || match op {
+        Binary::Add | Binary::Sub => Some(g),
+        Binary::Mul => Some(g * b),
+        Binary::Div => Some(g / b),
+        Binary::Max => Some(pick(a.greater(b))),
+        Binary::Min => Some(pick(b.greater(a))),
+        Binary::Greater | Binary::Equal => None,
     };
-    (wanted[0].then(da), wanted[1].then(db))
+    let db = || match op {
+        Binary::Add => Some(g),
+        Binary::Sub => Some(-g),
+        Binary::Mul => Some(g * a),
+        Binary::Div => Some(-(g * y / b)),
+        Binary::Max => Some(pick(b.greater(a))),
+        Binary::Min => Some(pick(a.greater(b))),
+        Binary::Greater | Binary::Equal => None,
+    };
+    (wanted[0].then(da).flatten(), wanted[1].then(db).flatten())
 }

@@ -195,8 +195,17 @@ impl Tape {
         ScopeGuard(self)
     }
 
-    /// A value that the host writes before each replay.
+    /// A value that the host writes before each replay. Its name belongs to one shape, without empty dimensions.
     pub fn input(&self, name: &str, shape: &[usize]) -> Tensor<'_> {
+        if shape.contains(&0) {
+            let what = format!("'{name}' of shape {shape:?} is empty");
+            let stand_in: Vec<_> = shape.iter().map(|&n| n.max(1)).collect();
+            return self.poison("input", what, &stand_in);
+        }
+        let other = |n: &Node| matches!(&n.op, Op::Input(known) if known == name) && n.shape != shape;
+        if self.inner.borrow().graph.nodes.iter().any(other) {
+            self.fail("input", format!("'{name}' is used with shape {shape:?} and with another"));
+        }
         self.node(Op::Input(name.to_owned()), vec![], shape.to_vec())
     }
 
@@ -229,8 +238,11 @@ impl Tape {
         self.constant(value).broadcast_to(shape)
     }
 
-    /// Keeps a value for the host to read after a replay.
+    /// Keeps a value for the host to read after a replay, under a name of its own.
     pub fn output(&self, name: &str, value: Tensor<'_>) {
+        if self.inner.borrow().graph.outputs.iter().any(|(known, _)| known == name) {
+            self.fail("output", format!("two outputs are named '{name}'"));
+        }
         self.inner.borrow_mut().graph.outputs.push((name.to_owned(), value.id));
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::DeviceError;
 use crate::models::ConfigError;
-use crate::models::file::FileError;
+use crate::models::file::{FileError, NamedTensor};
 use crate::models::scorer::ScoreError;
 use crate::program::CompileError;
 use crate::report::ReportError;
@@ -71,8 +71,23 @@ pub enum TrainError {
         /// Where the last good checkpoint is, or that there is none.
         checkpoint: String,
     },
+    /// A state that is no number, found when it was to be saved.
+    #[error(
+        "training diverged at step {step}: '{tensor}' holds values that are not finite. {checkpoint}. Lower --lr, or \
+         train with another --seed"
+    )]
+    NonFiniteState {
+        /// Step.
+        step: u64,
+        /// Parameter, running statistic or moment.
+        tensor: String,
+        /// Where the last good checkpoint is, or that there is none.
+        checkpoint: String,
+    },
     /// A checkpoint of another training.
-    #[error("'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings")]
+    #[error(
+        "'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings"
+    )]
     Mismatch {
         /// Checkpoint.
         path: PathBuf,
@@ -147,6 +162,10 @@ pub fn train(
     epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
     tick: &mut dyn FnMut(Tick<'_>) -> ControlFlow<()>,
 ) -> Result<End, TrainError> {
+    if let Some(folder) = &options.samples {
+        let refused = |source| ReportError::Write { path: folder.clone(), source };
+        std::fs::create_dir_all(folder).map_err(refused)?;
+    }
     let before = trainer.progress().seconds;
     let started = Instant::now();
     let mut saved = trainer.progress().steps;
@@ -167,7 +186,9 @@ pub fn train(
             let losses = trainer.step(&images?)?;
             trainer.set_seconds(before + started.elapsed().as_secs_f64());
             if let Some(&(loss, value)) = losses.iter().find(|(_, v)| !v.is_finite()) {
-                return Err(trainer.diagnose(loss, value, &options.checkpoint, saved));
+                return Err(
+                    diagnose(trainer, options, epoch, saved, loss, value).unwrap_or_else(|fault| fault)
+                );
             }
             let step = step + 1;
             let seconds = trainer.progress().seconds;
@@ -198,9 +219,60 @@ fn total_steps(limits: &Limits, per_epoch: u64) -> Option<u64> {
 }
 
 fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(), TrainError> {
-    trainer.checkpoint()?.save(&options.checkpoint)?;
+    let file = trainer.checkpoint()?;
+    // The losses of a step are those before its update: they can be finite where the new weights are not.
+    if let Some(tensor) = file.tensors.iter().find(|t| !is_finite(t)) {
+        let (step, checkpoint) = (trainer.progress().steps, last_good(&options.checkpoint, *saved));
+        return Err(TrainError::NonFiniteState { step, tensor: tensor.name.clone(), checkpoint });
+    }
+    file.save(&options.checkpoint)?;
     *saved = trainer.progress().steps;
     Ok(())
+}
+
+/// Explains a loss that is no number. The step at fault has already spoilt the weights, so the training is repeated
+/// from the last checkpoint, which gives the same bits, and every launch of that step is looked at.
+fn diagnose(
+    trainer: &mut Trainer,
+    options: &LoopOptions,
+    epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
+    saved: u64,
+    loss: &'static str,
+    value: f32,
+) -> Result<TrainError, TrainError> {
+    let step = trainer.progress().steps;
+    let per_epoch = trainer.progress().steps_per_epoch.max(1);
+    trainer.rewind((saved > 0).then_some(&options.checkpoint))?;
+    let mut batches = epoch(saved / per_epoch, saved % per_epoch)?;
+    let mut done = saved;
+    let found = loop {
+        let Some(images) = batches.next() else {
+            batches = epoch(done / per_epoch, done % per_epoch)?;
+            continue;
+        };
+        done += 1;
+        if done == step {
+            break trainer.find_non_finite(&images?)?;
+        }
+        trainer.replay(&images?)?;
+    };
+    let (layer, kernel) =
+        found.map_or(("none on a second look".to_owned(), "unknown"), |found| (found.scope, found.kernel));
+    let checkpoint = last_good(&options.checkpoint, saved);
+    Ok(TrainError::NonFinite { step, loss, value, layer, kernel, checkpoint })
+}
+
+/// The random key is two words of the seed and may look like anything.
+fn is_finite(tensor: &NamedTensor) -> bool {
+    tensor.name.starts_with("random.") || tensor.values.iter().all(|v| v.is_finite())
+}
+
+/// Sentence about the checkpoint that is left when training diverges.
+fn last_good(checkpoint: &Path, saved: u64) -> String {
+    match saved {
+        0 => "There is no earlier checkpoint".to_owned(),
+        step => format!("The last good checkpoint is of step {step}: '{}'", checkpoint.display()),
+    }
 }
 
 fn save_samples(trainer: &mut Trainer, folder: &Path, step: u64) -> Result<(), TrainError> {

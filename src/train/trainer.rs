@@ -1,17 +1,17 @@
 //! One model in training on one device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
 use super::{TrainError, record};
-use crate::device::{Device, DeviceError, Executable, Store};
+use crate::device::{Device, DeviceError, Executable, NonFinite, Store};
 use crate::models::anogan::{AnoGan, Optimisers};
 use crate::models::file::{Header, ModelFile, NamedTensor, Progress};
 use crate::models::scorer::{Sampler, compiled, is_weight, load_weights};
 use crate::nn;
 use crate::program::{Program, StateId};
-use crate::tape::{States, Tensor};
+use crate::tape::{States, Tape, Tensor};
 
 /// States, programs and progress of a training.
 pub struct Trainer {
@@ -27,7 +27,11 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError`] for settings out of range, a checkpoint that does not fit, or a device at fault.
-    pub fn new(device: &Device, header: Header, checkpoint: Option<(&ModelFile, &Path)>) -> Result<Self, TrainError> {
+    pub fn new(
+        device: &Device,
+        header: Header,
+        checkpoint: Option<(&ModelFile, &Path)>,
+    ) -> Result<Self, TrainError> {
         let (config, batch) = (header.config.clone(), header.batch);
         if batch == 0 {
             let value = batch.to_string();
@@ -36,10 +40,10 @@ impl Trainer {
         let mut states = States::new();
         let model = AnoGan::new(&mut states, &config)?;
         let optimisers = Optimisers::new(&mut states, &model, header.training, header.seed);
-        let store = device.store(&states, header.seed)?;
-        if let Some((file, path)) = checkpoint {
-            load_weights(file, path, &states, &store, true)?;
-        }
+        let store = match checkpoint {
+            Some((file, path)) => load_weights(device, file, path, &states, header.seed, true)?,
+            None => device.store(&states, header.seed)?,
+        };
         let step = Self::step_program(&model, &optimisers, batch)?;
         let sampler = Sampler::new(device, &model, &store, header.seed)?;
         Ok(Self { step: device.load(&step, &store)?, sampler, states, store, header })
@@ -49,15 +53,22 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError::Compile`] for settings that do not fit together.
-    pub fn step_program(model: &AnoGan, optimisers: &Optimisers, batch: usize) -> Result<Program, TrainError> {
-        Ok(compiled(|tape| {
-            let x = tape.input("x", &model.config.images(batch));
-            let z = model.config.prior.sample(tape, &optimisers.random, batch, model.config.latent);
-            let losses = model.train_step(tape, x, z, optimisers);
-            let parts: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
-            tape.output("losses", Tensor::concat(&parts, 0));
-            nn::advance(tape, &optimisers.random);
-        })?)
+    pub fn step_program(
+        model: &AnoGan,
+        optimisers: &Optimisers,
+        batch: usize,
+    ) -> Result<Program, TrainError> {
+        Ok(compiled(|tape| Self::record_step(tape, model, optimisers, batch))?)
+    }
+
+    /// Records that program.
+    pub fn record_step(tape: &Tape, model: &AnoGan, optimisers: &Optimisers, batch: usize) {
+        let x = tape.input("x", &model.config.images(batch));
+        let z = model.config.prior.sample(tape, &optimisers.random, batch, model.config.latent);
+        let losses = model.train_step(tape, x, z, optimisers);
+        let parts: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
+        tape.output("losses", Tensor::concat(&parts, 0));
+        nn::advance(tape, &optimisers.random);
     }
 
     /// Steps, time and loss history so far.
@@ -84,8 +95,7 @@ impl Trainer {
     /// # Errors
     /// [`DeviceError`] where the device fails or the batch has the wrong length.
     pub fn step(&mut self, images: &[f32]) -> Result<Vec<(&'static str, f32)>, DeviceError> {
-        self.step.write("x", images)?;
-        self.step.run(1)?;
+        self.replay(images)?;
         let values = self.step.read("losses")?;
         let losses: Vec<_> = AnoGan::LOSSES.into_iter().zip(values).collect();
         self.header.progress.steps += 1;
@@ -93,20 +103,32 @@ impl Trainer {
         Ok(losses)
     }
 
-    /// Explains a loss that is no number.
-    pub(super) fn diagnose(&mut self, loss: &'static str, value: f32, checkpoint: &Path, saved: u64) -> TrainError {
-        let step = self.header.progress.steps;
-        let (layer, kernel) = match self.step.find_non_finite() {
-            Ok(Some(found)) => (found.scope, found.kernel),
-            Ok(None) => ("none on a second look".to_owned(), "unknown"),
-            Err(error) => return error.into(),
+    /// One step that is not counted.
+    pub(super) fn replay(&mut self, images: &[f32]) -> Result<(), DeviceError> {
+        self.step.write("x", images)?;
+        self.step.run(1)
+    }
+
+    /// Puts the states back to a checkpoint of this training, or to its start.
+    pub(super) fn rewind(&mut self, checkpoint: Option<&PathBuf>) -> Result<(), TrainError> {
+        let Some(path) = checkpoint else {
+            for id in (0..self.states.entries().len()).map(StateId) {
+                self.store.write(id, &self.states.initial_values(id, self.header.seed))?;
+            }
+            return Ok(());
         };
-        let checkpoint = if saved > 0 {
-            format!("The last good checkpoint is of step {saved}: '{}'", checkpoint.display())
-        } else {
-            "There is no earlier checkpoint".to_owned()
-        };
-        TrainError::NonFinite { step, loss, value, layer, kernel, checkpoint }
+        for tensor in ModelFile::load(path)?.tensors {
+            if let Some(state) = self.states.find(&tensor.name) {
+                self.store.write(state.id, &tensor.values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first launch of a step on these images whose outputs are not finite.
+    pub(super) fn find_non_finite(&mut self, images: &[f32]) -> Result<Option<NonFinite>, DeviceError> {
+        self.step.write("x", images)?;
+        self.step.find_non_finite()
     }
 
     fn tensors(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<NamedTensor>, DeviceError> {
@@ -152,13 +174,34 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
     fn text(value: impl std::fmt::Debug) -> String {
         format!("{value:?}")
     }
-    let fields = [
-        ("system", text(&found.system), text(&asked.system)),
-        ("sizes", text(&found.config), text(&asked.config)),
-        ("hyper-parameters", text(found.training), text(asked.training)),
-        ("batch", text(found.batch), text(asked.batch)),
-        ("seed", text(found.seed), text(asked.seed)),
-        ("data", text(&found.data), text(&asked.data)),
+    /// A field with its value in the checkpoint and as asked for.
+    macro_rules! compare {
+        ($($name:literal => $($field:ident).+),* $(,)?) => {
+            [$(($name, text(&found.$($field).+), text(&asked.$($field).+))),*]
+        };
+    }
+    let fields = compare![
+        "system" => system,
+        "--size" => config.size,
+        "--channels" => config.channels,
+        "--width" => config.width,
+        "--latent" => config.latent,
+        "--prior" => config.prior,
+        "--kernel" => config.kernel,
+        "--lr" => training.lr,
+        "betas" => training.betas,
+        "--batch" => batch,
+        "--seed" => seed,
+        "--data" => data.spec,
+        "--normal-class" => data.normal_classes,
+        "--anomalous-class" => data.anomalous_classes,
+        "--centre-crop" => data.centre_crop,
+        "--patch" => data.patch,
+        "--augment" => data.augment,
+        "--val-fraction" => data.val_fraction,
+        "training images" => data.training_images,
+        "held-out images" => data.held_out,
+        "a data digest of" => data.digest,
     ];
     match fields.into_iter().find(|(_, a, b)| a != b) {
         None => Ok(()),

@@ -127,7 +127,8 @@ fn node_value(graph: &Graph, node: &Node, values: &[Vec<f64>], world: &World) ->
             let inner = from(0)[from(0).len() - if *trans_a { 2 } else { 1 }];
             let element = |operand: usize, batch: &[usize], row: usize, column: usize, transposed: bool| {
                 let matrix = if transposed { [column, row] } else { [row, column] };
-                let index = if from(operand).len() == 3 { [batch, &matrix].concat() } else { matrix.to_vec() };
+                let index =
+                    if from(operand).len() == 3 { [batch, &matrix].concat() } else { matrix.to_vec() };
                 value(operand)[at(from(operand), &index)]
             };
             gather(&node.shape, |i| {
@@ -145,7 +146,8 @@ fn conv(face: Face, g: &Geometry, a: &[f64], b: &[f64], len: usize) -> Vec<f64> 
     let mut out = vec![0.0; len];
     each(&[g.batch, g.co, g.y[0], g.y[1], g.ci, g.kernel[0], g.kernel[1]], |i| {
         let [n, co, oh, ow, ci, kh, kw] = *i else { return };
-        let place = |d: usize, o: usize, k: usize| (o * g.stride[d] + k * g.dilation[d]).checked_sub(g.pad_low[d]);
+        let place =
+            |d: usize, o: usize, k: usize| (o * g.stride[d] + k * g.dilation[d]).checked_sub(g.pad_low[d]);
         let (Some(h), Some(w)) = (place(0, oh, kh), place(1, ow, kw)) else { return };
         if h >= g.x[0] || w >= g.x[1] {
             return;
@@ -176,7 +178,9 @@ fn max_pool(p: &MaxPool, a: &[f64], indices: Option<&[f64]>) -> Vec<f64> {
         pool::Face::Indices => gather(&[p.planes, p.y[0], p.y[1]], |i| {
             let (mut best, mut found) = (f64::NEG_INFINITY, 0);
             each(&p.kernel, |k| {
-                let place = |d: usize| (i[1 + d] * p.stride[d] + k[d]).checked_sub(p.pad_low[d]).filter(|&v| v < p.x[d]);
+                let place = |d: usize| {
+                    (i[1 + d] * p.stride[d] + k[d]).checked_sub(p.pad_low[d]).filter(|&v| v < p.x[d])
+                };
                 if let (Some(h), Some(w)) = (place(0), place(1)) {
                     let v = a[i[0] * x_plane + h * p.x[1] + w];
                     if v > best {

@@ -50,7 +50,7 @@ impl Folder {
         rejected: &mut Vec<Rejected>,
     ) -> Result<Self, DataError> {
         refuse_classes(root, options)?;
-        let is_mvtec = root.join("train/good").is_dir() || root.join("test").is_dir();
+        let is_mvtec = is_mvtec(root);
         let mut folder = Folder {
             root: root.to_path_buf(),
             layout: if is_mvtec { "mvtec" } else { "folder" },
@@ -190,6 +190,11 @@ impl Source for Folder {
     }
 }
 
+/// `train/good/` or `test/` says so.
+pub(crate) fn is_mvtec(root: &Path) -> bool {
+    root.join("train/good").is_dir() || root.join("test").is_dir()
+}
+
 fn refuse_classes(path: &Path, options: &OpenOptions) -> Result<(), DataError> {
     match options.normal_classes.iter().chain(&options.anomalous_classes).next() {
         Some(class) => Err(DataError::spec(
@@ -264,10 +269,7 @@ fn probe_all(
     for (chunk, flags) in flags.chunks_mut(PROBE_CHUNK).enumerate() {
         let refused = flags.par_iter_mut().enumerate().filter_map(|(i, flag)| {
             let path = folder.join(names.get(chunk * PROBE_CHUNK + i));
-            judge(&path, options).err().map(|error| {
-                *flag = false;
-                error
-            })
+            judge(&path, options).err().inspect(|_| *flag = false)
         });
         for error in refused.collect::<Vec<_>>() {
             match error {

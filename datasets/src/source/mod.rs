@@ -6,6 +6,7 @@ mod generated;
 mod idx;
 mod labelled;
 mod names;
+mod several;
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,12 @@ use crate::dataset::OpenOptions;
 use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
 
-pub(crate) use generated::Generated;
+use generated::Generated;
+pub(crate) use several::Several;
 
 /// Training or test part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     /// Normal images only.
     Train,
@@ -43,7 +46,8 @@ impl Split {
 }
 
 /// What is known about an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Truth {
     /// Known to be normal.
     Normal,
@@ -65,7 +69,7 @@ pub struct Entry {
 }
 
 /// A file that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Rejected {
     /// The file.
     pub path: String,
@@ -111,8 +115,20 @@ pub(crate) trait Source: Send + Sync {
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError>;
 }
 
-/// Opens a path, telling the layout from its contents. Rejected files go to `rejected`.
+/// Opens one specification: a generator, or a path whose layout is told from its contents. Files that cannot be
+/// used go to `rejected`.
 pub(crate) fn open(
+    spec: &str,
+    options: &OpenOptions,
+    rejected: &mut Vec<Rejected>,
+) -> Result<Box<dyn Source>, DataError> {
+    match spec.strip_prefix("builtin:") {
+        Some(name) => Ok(Box::new(Generated::open(name, options)?)),
+        None => open_path(Path::new(spec), options, rejected),
+    }
+}
+
+fn open_path(
     path: &Path,
     options: &OpenOptions,
     rejected: &mut Vec<Rejected>,
@@ -130,8 +146,7 @@ pub(crate) fn open(
     };
     if metadata.is_dir() {
         // Layout by directories comes first: it is stated on purpose, while a stray file is not.
-        let by_directories = path.join("train").is_dir() || path.join("test").is_dir();
-        if by_directories {
+        if folder::is_mvtec(path) {
             return Ok(Box::new(folder::Folder::open(path, options, rejected)?));
         }
         if let Some(set) = idx::open_folder(path, options)? {

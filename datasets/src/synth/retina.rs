@@ -85,24 +85,24 @@ impl Scene {
     fn new(rng: &mut Rng) -> Self {
         let brightness = rng.range(0.88, 1.10);
         Scene {
-            top: rng.range(0.10, 0.28),
-            tilt: rng.range(-0.14, 0.14),
-            bow: rng.range(-0.10, 0.10),
-            wobble: Curve::new(rng, 0.012),
-            total: rng.range(0.44, 0.54),
-            thickness: std::array::from_fn(|_| Curve::new(rng, 0.18)),
-            pit: match rng.below(4) {
-                0 => (rng.range(0.04, 0.10), rng.range(0.2, 0.8), rng.range(0.18, 0.32)),
+            top: rng.range(0.14, 0.22),
+            tilt: rng.range(-0.06, 0.06),
+            bow: rng.range(-0.035, 0.035),
+            wobble: Curve::new(rng, 0.008),
+            total: rng.range(0.48, 0.52),
+            thickness: std::array::from_fn(|_| Curve::new(rng, 0.07)),
+            pit: match rng.below(8) {
+                0 => (rng.range(0.03, 0.05), rng.range(0.2, 0.8), rng.range(0.18, 0.32)),
                 _ => (0.0, 0.5, 1.0),
             },
             levels: LEVELS.map(|level| level * brightness * rng.range(0.93, 1.07)),
             vessels: std::array::from_fn(|_| match rng.below(2) {
-                0 => (rng.unit(), rng.range(0.020, 0.045), rng.range(0.25, 0.55)),
+                0 => (rng.unit(), rng.range(0.020, 0.045), rng.range(0.15, 0.35)),
                 _ => (0.0, 1.0, 0.0),
             }),
-            gain: Curve::new(rng, 0.10),
-            choroid: std::array::from_fn(|_| Curve::new(rng, 0.45)),
-            speckle: rng.range(0.14, 0.22),
+            gain: Curve::new(rng, 0.06),
+            choroid: std::array::from_fn(|_| Curve::new(rng, 0.22)),
+            speckle: rng.range(0.07, 0.11),
         }
     }
 
@@ -155,12 +155,12 @@ impl Lesions {
         let pixel = 1.0 / size as f32;
         match kind {
             INTRARETINAL => {
-                for _ in 0..2 + rng.below(3) {
+                for _ in 0..3 + rng.below(3) {
                     let u = rng.range(0.12, 0.88);
                     let edges = scene.edges(u);
                     let top = if rng.below(3) == 0 { INL_TOP } else { ONL_TOP };
                     let v = (edges[top] + edges[top + 1]) * 0.5;
-                    let radius_v = rng.range(0.035, 0.065).max(1.5 * pixel);
+                    let radius_v = rng.range(0.065, 0.100).max(1.5 * pixel);
                     lesions.cysts.push(Ellipse { u, v, radius_u: radius_v * rng.range(1.0, 1.8), radius_v });
                 }
             }
@@ -170,12 +170,12 @@ impl Lesions {
                 height: rng.range(0.07, 0.13).max(2.0 * pixel),
             }),
             FOCI => {
-                for _ in 0..5 + rng.below(5) {
+                for _ in 0..7 + rng.below(5) {
                     let u = rng.range(0.06, 0.94);
                     let edges = scene.edges(u);
                     // Anywhere between the GCL and the EZ.
                     let v = rng.range(edges[1] + 0.02, edges[EZ_TOP] - 0.02);
-                    let radius = rng.range(0.013, 0.024).max(1.1 * pixel);
+                    let radius = rng.range(0.024, 0.036).max(1.1 * pixel);
                     lesions.foci.push(Ellipse {
                         u,
                         v,
@@ -188,8 +188,8 @@ impl Lesions {
                 for _ in 0..2 + rng.below(3) {
                     lesions.drusen.push(Lift {
                         u: rng.range(0.1, 0.9),
-                        width: rng.range(0.06, 0.12).max(2.0 * pixel),
-                        height: rng.range(0.05, 0.09).max(1.5 * pixel),
+                        width: rng.range(0.08, 0.14).max(2.0 * pixel),
+                        height: rng.range(0.07, 0.12).max(1.5 * pixel),
                     });
                 }
             }
@@ -228,11 +228,16 @@ fn render(scene: &Scene, lesions: &Lesions, size: usize, rng: &mut Rng) -> Drawi
         let vessel: f32 = scene.vessels.iter().map(|&(c, w, depth)| depth * bump((u - c) / w)).sum();
         let gain = 1.0 + scene.gain.at(u);
         let choroid = scene.choroid.each_ref().map(|curve| curve.at(u));
+        // Edges lie in order, so going down a pixel sees only those within the blur; `passed` are behind it.
+        let mut passed = 0;
         for y in 0..size {
             let v = at(y);
-            let mut value = scene.levels[0];
-            for (k, &edge) in edges.iter().enumerate() {
-                value += (scene.levels[k + 1] - scene.levels[k]) * beyond(v, edge, blur);
+            while passed < EDGES && edges[passed] + 0.5 * blur <= v {
+                passed += 1;
+            }
+            let mut value = scene.levels[passed];
+            for k in (passed..EDGES).take_while(|&k| edges[k] - 0.5 * blur < v) {
+                value += (scene.levels[k + 1] - scene.levels[k]) * beyond(v, edges[k], blur);
             }
             let below = v - edges[BRUCH];
             if below > 0.0 {
@@ -296,4 +301,76 @@ fn speckled(light: &[f32], strength: f32, size: usize, rng: &mut Rng) -> Vec<u8>
         }
     }
     gray
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    /// Mean gray of the masked and of the other pixels, before and after an anomaly.
+    fn contrast(kind: usize, index: u64, size: usize) -> (f64, f64) {
+        let normal = Retina.draw(&[0, 1, index], size, None);
+        let ill = Retina.draw(&[0, 1, index], size, Some(kind));
+        assert!(normal.mask.iter().all(|&m| m == 0));
+        let change = |inside: bool| {
+            let pixels =
+                normal.gray.iter().zip(&ill.gray).zip(&ill.mask).filter(|(_, m)| (**m != 0) == inside);
+            let (sum, count) = pixels.fold((0.0, 0), |(sum, count), ((a, b), _)| {
+                (sum + (f64::from(*a) - f64::from(*b)).abs(), count + 1)
+            });
+            sum / f64::from(count)
+        };
+        (change(true), change(false))
+    }
+
+    #[test]
+    fn the_mask_holds_the_change() {
+        for size in [32, 64, 128] {
+            for (kind, name) in KINDS.iter().enumerate() {
+                let of = |index| contrast(kind, index, size);
+                let (inside, outside): (Vec<_>, Vec<_>) = (0..20).map(of).unzip();
+                let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+                let (inside, outside) = (mean(&inside), mean(&outside));
+                // Fluid lifts the layers above it, so there is change outside as well.
+                assert!(inside > 30.0 && inside > 2.5 * outside, "{name} at {size}: {inside} {outside}");
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_change_only_with_the_version() {
+        let mut drawn = Vec::new();
+        for (index, size) in [(0, 16), (1, 32), (2, 64)] {
+            for kind in [None, Some(0), Some(1), Some(2), Some(3)] {
+                let drawing = Retina.draw(&[9, 1, index], size, kind);
+                drawn.extend(drawing.gray);
+                drawn.extend(drawing.mask);
+            }
+        }
+        let digest = Sha256::digest(&drawn);
+        assert_eq!(Retina.version(), 1);
+        assert_eq!(
+            format!("{:02x?}", &digest[..4]),
+            "[c3, 8a, 4c, cf]",
+            "raise the version, then write down the new digest"
+        );
+    }
+
+    #[test]
+    fn layers_never_cross() {
+        for seed in 0..200 {
+            let scene = Scene::new(&mut Rng::new(&[seed]));
+            for (kind, name) in KINDS.iter().enumerate() {
+                let lesions = Lesions::new(&mut Rng::new(&[seed, 1]), kind, &scene, 64);
+                for x in 0..64 {
+                    let u = x as f32 / 63.0;
+                    let mut edges = scene.edges(u);
+                    lesions.lift(u, &mut edges);
+                    let crossing = edges.windows(2).find(|pair| pair[0] > pair[1] + 1e-5);
+                    assert!(crossing.is_none(), "seed {seed}, {name}, column {u}: {edges:?}");
+                }
+            }
+        }
+    }
 }

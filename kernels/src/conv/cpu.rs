@@ -6,29 +6,76 @@
 //! take pieces from a queue, so bits do not depend on the number of threads.
 
 mod images;
+mod pixels;
 mod weight;
 mod winograd;
 
-use super::{Conv, Face, Geometry};
+use super::{Conv, Epilogue, Face, Geometry};
+use crate::gemm::Gemm;
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
-    match conv.face {
-        Face::Weight => weight::Plan::new(&conv.geometry).scratch_len(threads),
-        _ => images::Plan::new(conv).scratch_len(threads),
+    if let Some(product) = full_window(conv) {
+        return product.cpu_scratch_len(threads);
+    }
+    match (pixels::Plan::new(conv), conv.face) {
+        (Some(plan), _) => plan.scratch_len(threads),
+        (None, Face::Weight) => weight::Plan::new(&conv.geometry).scratch_len(threads),
+        (None, _) => images::Plan::new(conv).scratch_len(threads),
     }
 }
 
 pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
-    match conv.face {
-        Face::Weight => weight::Plan::new(&conv.geometry).run(inputs, outputs[0], scratch),
-        _ => images::Plan::new(conv).run(conv, inputs, outputs[0], scratch),
+    if let Some(product) = full_window(conv) {
+        let (channels, plane) = match conv.face {
+            Face::Transpose => (conv.geometry.ci, conv.geometry.x[0] * conv.geometry.x[1]),
+            _ => (conv.geometry.co, 1),
+        };
+        let operands =
+            if conv.face == Face::Weight { [inputs[1], inputs[0]] } else { [inputs[0], inputs[1]] };
+        product.cpu(&operands, outputs, scratch);
+        if !conv.epilogue.expr.code.is_empty() {
+            outputs[0].par_chunks_mut(plane).enumerate().for_each(|(i, out)| {
+                conv.epilogue.apply_channel(out, &inputs[2..], i * plane, i % channels);
+            });
+        }
+        return;
+    }
+    let out = &mut *outputs[0];
+    match (pixels::Plan::new(conv), conv.face) {
+        (Some(plan), _) => plan.run(conv, inputs, out, scratch),
+        (None, Face::Weight) => weight::Plan::new(&conv.geometry).run(inputs, out, scratch),
+        (None, _) => images::Plan::new(conv).run(conv, inputs, out, scratch),
     }
 }
 
+/// A window as large as the image, as between a latent vector and its first feature map, makes each face a matrix
+/// product with x as `[n, (ci, tap)]` and y as `[n, co]`: y = x wᵀ, x = y w, w = yᵀ x.
+fn full_window(conv: &Conv) -> Option<Gemm> {
+    let g = &conv.geometry;
+    let full = g.kernel == g.x && g.y == [1, 1] && g.pad_low == [0, 0] && g.dilation == [1, 1];
+    let taps = g.ci * g.kernel[0] * g.kernel[1];
+    let (m, n, k) = match conv.face {
+        Face::Conv => (g.batch, g.co, taps),
+        Face::Transpose => (g.batch, taps, g.co),
+        Face::Weight => (g.co, taps, g.batch),
+    };
+    full.then_some(Gemm {
+        batch: 1,
+        m,
+        n,
+        k,
+        trans_a: conv.face == Face::Weight,
+        trans_b: conv.face == Face::Conv,
+        batched_a: false,
+        batched_b: false,
+        epilogue: Epilogue::default(),
+    })
+}
+
 /// Runs `work` on every piece of `pieces`, each worker with its own `len` elements of `scratch`.
-fn share<T: Send>(
+pub(crate) fn share<T: Send>(
     pieces: impl Iterator<Item = T> + Send,
     scratch: &mut [f32],
     len: usize,
@@ -36,7 +83,7 @@ fn share<T: Send>(
 ) {
     let queue = Mutex::new(pieces);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    scratch.par_chunks_exact_mut(len).for_each(|scratch| {
+    scratch.par_chunks_exact_mut(len).take(rayon::current_num_threads()).for_each(|scratch| {
         while let Some(piece) = next() {
             work(piece, scratch);
         }

@@ -78,8 +78,7 @@ fn chosen(conv: &Conv, traits: &GpuTraits) -> &'static str {
     }
     let phases = phases::of(conv);
     let first = &phases[..phases.len().min(PHASES_PER_DISPATCH)];
-    let product = product_of(conv, first);
-    product::choose(product.rows, product.cols, product.inner, product.slices, traits)
+    product_of(conv, first).choose(traits)
 }
 
 /// Positions in the padded image are signed words in the shaders.
@@ -212,7 +211,6 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
     };
     Product {
         kernel: conv.name(),
-        shader: "conv.wgsl",
         operands: maps_section(),
         rows: maps.rows,
         cols: maps.cols_outer * most(|phase| phase.cols),

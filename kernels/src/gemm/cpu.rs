@@ -1,54 +1,162 @@
 //! CPU twin of the matrix product.
+//!
+//! A piece of work is a block of rows of one output. B is copied (or transposed) a panel of [`LANES`] columns and
+//! [`DEPTH`] inner indices at a time; A is broadcast from where it lies, transposed or not.
 
 use super::Gemm;
+use crate::conv::cpu::share;
+use crate::tile::{self, LANES, ROWS};
 use rayon::prelude::*;
 
-/// Rows of the output that one task computes.
-const ROWS: usize = 32;
+/// Rows of a piece: enough to pay for its copy of B.
+const BLOCK: usize = 32;
+/// Inner indices multiplied in one go: such a panel of B fills the first-level cache.
+const DEPTH: usize = 256;
+/// Outputs of a piece of a matrix-vector product.
+const VECTOR: usize = 256;
+/// A panel of B, rows of A padded to a whole tile, and a tile of outputs.
+const WORKER: [usize; 3] = [DEPTH * LANES, ROWS * DEPTH, BLOCK * LANES];
 
-pub(super) fn scratch_len(_gemm: &Gemm, _threads: usize) -> usize {
-    0
+pub(super) fn scratch_len(_gemm: &Gemm, threads: usize) -> usize {
+    threads * WORKER.iter().sum::<usize>()
 }
 
-pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], _scratch: &mut [f32]) {
-    let &Gemm { m, n, k, trans_a, trans_b, .. } = gemm;
-    let (a, b, operands) = (inputs[0], inputs[1], &inputs[2..]);
-    outputs[0].par_chunks_mut(m * n).enumerate().for_each(|(batch, out)| {
-        let a = &a[if gemm.batched_a { batch * m * k } else { 0 }..][..m * k];
-        let b = &b[if gemm.batched_b { batch * k * n } else { 0 }..][..k * n];
-        out.par_chunks_mut(ROWS * n).enumerate().for_each(|(block, out)| {
-            let row = block * ROWS;
-            let (a_row, a_col) = if trans_a { (1, m) } else { (k, 1) };
-            let (b_row, b_col) = if trans_b { (1, k) } else { (n, 1) };
-            let a = &a[row * a_row..];
-            // SAFETY: out holds `out.len() / n` rows of n; A from `row` on holds as many rows of k, and B is k × n
-            // with the strides given, so every access is inside the three slices; out is exclusive.
-            unsafe {
-                ::gemm::gemm(
-                    out.len() / n,
-                    n,
-                    k,
-                    out.as_mut_ptr(),
-                    1,
-                    n as isize,
-                    false,
-                    a.as_ptr(),
-                    a_col as isize,
-                    a_row as isize,
-                    b.as_ptr(),
-                    b_col as isize,
-                    b_row as isize,
-                    0.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    ::gemm::Parallelism::None,
-                );
-            }
-            for (r, out) in out.chunks_mut(n).enumerate() {
-                gemm.epilogue.apply_row(out, operands, ((batch * m) + row + r) * n, 0);
-            }
+pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+    let &Gemm { m, n, .. } = gemm;
+    let operands = &inputs[2..];
+    if m == 1 || n == 1 {
+        outputs[0].par_chunks_mut(m * n).enumerate().for_each(|(batch, out)| {
+            out.par_chunks_mut(VECTOR).enumerate().for_each(|(block, out)| {
+                let first = block * VECTOR;
+                matrix_vector(gemm, inputs, batch, first, out);
+                if m == 1 {
+                    gemm.epilogue.apply_row(out, operands, batch * n + first, first);
+                } else {
+                    gemm.epilogue.apply_channel(out, operands, batch * m + first, 0);
+                }
+            });
         });
+        return;
+    }
+    let pieces = outputs[0].chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
+        out.chunks_mut(BLOCK * n).enumerate().map(move |(block, out)| (batch, block * BLOCK, out))
     });
+    share(pieces, scratch, WORKER.iter().sum(), |(batch, row, out), scratch| {
+        rows(gemm, inputs, batch, row, out, scratch);
+        for (r, out) in out.chunks_exact_mut(n).enumerate() {
+            gemm.epilogue.apply_row(out, operands, (batch * m + row + r) * n, 0);
+        }
+    });
+}
+
+impl Gemm {
+    /// A and B of one batch.
+    fn operands<'a>(&self, inputs: &[&'a [f32]], batch: usize) -> [&'a [f32]; 2] {
+        let (a, b) = (self.m * self.k, self.k * self.n);
+        [
+            &inputs[0][if self.batched_a { batch * a } else { 0 }..][..a],
+            &inputs[1][if self.batched_b { batch * b } else { 0 }..][..b],
+        ]
+    }
+
+    /// Distances between rows and between inner indices of A.
+    fn steps_a(&self) -> (usize, usize) {
+        if self.trans_a { (1, self.m) } else { (self.k, 1) }
+    }
+}
+
+/// Rows `row..` of one product.
+fn rows(gemm: &Gemm, inputs: &[&[f32]], batch: usize, row: usize, out: &mut [f32], scratch: &mut [f32]) {
+    let &Gemm { n, k, .. } = gemm;
+    let [a, b] = gemm.operands(inputs, batch);
+    let (row_step, depth_step) = gemm.steps_a();
+    let (panel, scratch) = scratch.split_at_mut(WORKER[0]);
+    let (edge, tile) = scratch.split_at_mut(WORKER[1]);
+    let count = out.len() / n;
+    let whole = count / ROWS * ROWS;
+    for k in (0..k).step_by(DEPTH).map(|first| first..k.min(first + DEPTH)) {
+        let (depth, add) = (k.len(), k.start > 0);
+        let a = &a[row * row_step + k.start * depth_step..];
+        for r in whole..count {
+            for i in 0..depth {
+                edge[(r - whole) * depth + i] = a[r * row_step + i * depth_step];
+            }
+        }
+        for column in (0..n).step_by(LANES) {
+            let lanes = LANES.min(n - column);
+            pack(gemm, b, k.clone(), column, panel);
+            if lanes == LANES {
+                tile::product(whole, depth, a, row_step, depth_step, panel, &mut out[column..], n, add);
+            } else {
+                tile::product(whole, depth, a, row_step, depth_step, panel, tile, LANES, false);
+            }
+            if whole < count {
+                tile::product(ROWS, depth, edge, depth, 1, panel, &mut tile[whole * LANES..], LANES, false);
+            }
+            let from_tile = if lanes == LANES { whole } else { 0 };
+            for (out, tile) in out.chunks_exact_mut(n).zip(tile.chunks_exact(LANES)).skip(from_tile) {
+                let out = out[column..][..lanes].iter_mut().zip(tile);
+                if add {
+                    out.for_each(|(out, sum)| *out += sum);
+                } else {
+                    out.for_each(|(out, sum)| *out = *sum);
+                }
+            }
+        }
+    }
+}
+
+/// `panel[i][j] = B[k.start + i][column + j]`, zero after the last column.
+fn pack(gemm: &Gemm, b: &[f32], k: std::ops::Range<usize>, column: usize, panel: &mut [f32]) {
+    let lanes = LANES.min(gemm.n - column);
+    let panel = &mut panel[..k.len() * LANES];
+    if lanes < LANES {
+        panel.fill(0.0);
+    }
+    if gemm.trans_b {
+        tile::transpose(lanes, k.len(), &b[column * gemm.k + k.start..], gemm.k, panel, LANES);
+    } else {
+        for (panel, k) in panel.chunks_exact_mut(LANES).zip(k) {
+            panel[..lanes].copy_from_slice(&b[k * gemm.n + column..][..lanes]);
+        }
+    }
+}
+
+/// Outputs `first..` of a product whose output is one row or one column.
+fn matrix_vector(gemm: &Gemm, inputs: &[&[f32]], batch: usize, first: usize, out: &mut [f32]) {
+    let &Gemm { m, n, k, trans_b, .. } = gemm;
+    let [a, b] = gemm.operands(inputs, batch);
+    let (a_row, a_column) = gemm.steps_a();
+    let (b_row, b_column) = if trans_b { (1, k) } else { (n, 1) };
+    // The matrix as rows that give an output each, and the vector.
+    let (matrix, steps, vector, vector_step) = if n == 1 && m > 1 {
+        (&a[first * a_row..], (a_row, a_column), b, b_row)
+    } else {
+        (&b[first * b_column..], (b_column, b_row), a, a_column)
+    };
+    // SAFETY: the matrix has at least `out.len()` rows of k from its first element with these steps, since `first`
+    // and `out` are a range of its rows; the vector has k elements; out is exclusive.
+    unsafe {
+        ::gemm::gemm(
+            out.len(),
+            1,
+            k,
+            out.as_mut_ptr(),
+            out.len() as isize,
+            1,
+            false,
+            matrix.as_ptr(),
+            steps.1 as isize,
+            steps.0 as isize,
+            vector.as_ptr(),
+            1,
+            vector_step as isize,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            ::gemm::Parallelism::None,
+        );
+    }
 }

@@ -11,7 +11,7 @@ pub(crate) mod product;
 
 use super::Gemm;
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
-use product::{Product, Stages, bindings, check_bindings, choose, fold, read, with_epilogue, write};
+use product::{Product, Stages, bindings, check_bindings, fold, read, with_epilogue, write};
 
 const NAIVE: &str = include_str!("../../../shaders/gemm_naive.wgsl");
 const DOT: &str = include_str!("../../../shaders/gemm_dot.wgsl");
@@ -43,7 +43,7 @@ pub(crate) fn chosen(gemm: &Gemm, traits: &GpuTraits) -> &'static str {
     match gemm.m.min(gemm.n) {
         1 if gemm.k >= 256 && gemm.out_len() <= 4096 => "dot",
         1 => "naive",
-        _ => choose(gemm.m, gemm.n, gemm.k, gemm.batch, traits),
+        _ => product_of(gemm, [Slot::Input(0), Slot::Input(1)], 1).choose(traits),
     }
 }
 
@@ -55,6 +55,26 @@ pub(crate) fn stages(
     channel_width: usize,
     traits: &GpuTraits,
 ) -> Result<Stages, KernelError> {
+    let product = product_of(gemm, slots, channel_width);
+    let outputs = gemm.out_len();
+    let (shader, text, groups) = match variant {
+        "naive" => ("gemm_naive.wgsl", NAIVE, outputs.div_ceil(64)),
+        "dot" => ("gemm_dot.wgsl", DOT, outputs),
+        _ => return product.stages(variant, traits),
+    };
+    let dispatch = Dispatch {
+        shader,
+        source: with_epilogue(text, &gemm.epilogue, 4),
+        entry: "main",
+        constants: Vec::new(),
+        workgroups: fold("gemm", groups, traits)?,
+        bindings: bindings(vec![read(slots[0]), read(slots[1]), write(Slot::Output(0))], &gemm.epilogue),
+        params: product.words(1),
+    };
+    Ok(Stages { dispatches: vec![dispatch], scratch_len: 0 })
+}
+
+fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'_> {
     let &Gemm { batch, m, n, k, .. } = gemm;
     let strides = [
         if gemm.batched_a { m * k } else { 0 },
@@ -65,36 +85,16 @@ pub(crate) fn stages(
         if gemm.trans_b { k } else { 1 },
         channel_width,
     ];
-    let params: Vec<u32> = strides.iter().map(|&stride| stride as u32).collect();
-    let (shader, text, groups) = match variant {
-        "naive" => ("gemm_naive.wgsl", NAIVE, (batch * m * n).div_ceil(64)),
-        "dot" => ("gemm_dot.wgsl", DOT, batch * m * n),
-        _ => {
-            let product = Product {
-                kernel: "gemm",
-                shader: if variant == "registers" { "gemm_registers.wgsl" } else { "gemm_tile.wgsl" },
-                operands: None,
-                rows: m,
-                cols: n,
-                inner: k,
-                slices: batch,
-                params,
-                a: slots[0],
-                b: slots[1],
-                epilogue: &gemm.epilogue,
-            };
-            return product.stages(variant, traits);
-        }
-    };
-    let sizes = [m, n, k, batch, 1].map(|size| size as u32);
-    let dispatch = Dispatch {
-        shader,
-        source: with_epilogue(text, &gemm.epilogue, 4),
-        entry: "main",
-        constants: Vec::new(),
-        workgroups: fold("gemm", groups, traits)?,
-        bindings: bindings(vec![read(slots[0]), read(slots[1]), write(Slot::Output(0))], &gemm.epilogue),
-        params: sizes.into_iter().chain(params).collect(),
-    };
-    Ok(Stages { dispatches: vec![dispatch], scratch_len: 0 })
+    Product {
+        kernel: "gemm",
+        operands: None,
+        rows: m,
+        cols: n,
+        inner: k,
+        slices: batch,
+        params: strides.iter().map(|&stride| stride as u32).collect(),
+        a,
+        b,
+        epilogue: &gemm.epilogue,
+    }
 }

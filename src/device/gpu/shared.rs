@@ -304,12 +304,7 @@ pub(super) fn binding_bytes(len: usize) -> u64 {
 /// A software adapter allocates from the machine's memory, lazily, and would be killed rather than refused; a driver of
 /// hardware knows its own limit.
 fn default_memory_limit(software: bool) -> u64 {
-    let available = || {
-        let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024 / 10 * 9)
-    };
+    let available = || super::super::machine::available_memory().map(|bytes| bytes / 10 * 9);
     if software { available().unwrap_or(u64::MAX) } else { u64::MAX }
 }
 

@@ -4,11 +4,12 @@
 //! 2 × 2 tiles of them) are taken [`BLOCK`] at a time: their source patches become rows of at most [`DEPTH`]
 //! numbers, and rows × packed weights gives the outputs of all channels.
 
+mod pack;
+
 use super::super::{Conv, Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
-use crate::tile::{self, LANES, ROWS, WIDTH};
-use multiversion::multiversion;
+use crate::tile::{self, LANES, ROWS, WIDTH, simd};
 use rayon::prelude::*;
 
 /// Positions whose rows are in flight together.
@@ -173,63 +174,6 @@ impl Plan {
         });
     }
 
-    /// Element of w for (channel made, channel read, tap 0), and its distance between channels made.
-    fn weight_at(&self, made: usize, read: usize) -> (usize, usize) {
-        let taps = self.g.kernel[0] * self.g.kernel[1];
-        match self.face {
-            Face::Transpose => ((read * self.g.ci + made) * taps, taps),
-            _ => ((made * self.g.ci + read) * taps, self.g.ci * taps),
-        }
-    }
-
-    fn pack_taps(&self, w: &[f32], panel: usize, mut packed: &mut [f32]) {
-        let lanes = (self.to.0 - panel * LANES).min(LANES);
-        for pass in 0..self.passes() {
-            let axes = self.axes(pass);
-            let (here, rest) = packed.split_at_mut(self.depth(pass) * LANES);
-            for read in 0..self.from.0 {
-                let (at, step) = self.weight_at(panel * LANES, read);
-                for segment in 0..self.segments(pass) {
-                    let [h, v] = [segment / axes[1].taps, segment % axes[1].taps];
-                    let tap = (axes[0].tap + h * axes[0].tap_step) * self.g.kernel[1]
-                        + axes[1].tap
-                        + v * axes[1].tap_step;
-                    let row = &mut here[(segment * self.pitch + read) * LANES..][..LANES];
-                    for (lane, value) in row[..lanes].iter_mut().enumerate() {
-                        *value = w[at + tap + lane * step];
-                    }
-                    row[lanes..].fill(0.0);
-                }
-            }
-            packed = rest;
-        }
-    }
-
-    fn pack_phases(&self, w: &[f32], panel: usize, packed: &mut [f32]) {
-        let lanes = (self.to.0 - panel * LANES).min(LANES);
-        let depth = self.depth(0);
-        let segments = self.segments(0);
-        let mut taps = [0.0; 16 * LANES];
-        for read in 0..self.pitch {
-            if read < self.from.0 {
-                let (at, step) = self.weight_at(panel * LANES, read);
-                tile::transpose(lanes, 16, &w[at..], step, &mut taps, LANES);
-            } else {
-                taps.fill(0.0);
-            }
-            for phase in 0..4 {
-                let [h, v] = winograd::phases(self.face, &self.g, phase);
-                let (pass, segment) = (phase / segments, phase % segments);
-                pack_phase(
-                    &taps,
-                    std::array::from_fn(|i| std::array::from_fn(|j| (h.taps[i] * 4 + v.taps[j]) * LANES)),
-                    &mut packed[(pass * PRODUCTS * depth + segment * self.pitch + read) * LANES..],
-                    depth * LANES,
-                );
-            }
-        }
-    }
-
     fn piece(
         &self,
         conv: &Conv,
@@ -381,57 +325,34 @@ impl Plan {
     }
 }
 
-/// `len` channels of one tile, transformed into nine rows.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn tile_row(source: &[f32], pixels: [[usize; 3]; 3], len: usize, rows: &mut [f32]) {
-    for c in (0..len).step_by(WIDTH) {
-        let tile = winograd::data(pixels.map(|row| row.map(|at| tile::vector(&source[at + c..]))));
-        for (product, vector) in tile.as_flattened().iter().enumerate() {
-            rows[product * BLOCK * PITCH + c..][..WIDTH].copy_from_slice(vector);
+simd! {
+    /// `len` channels of one tile, transformed into nine rows.
+    fn tile_row(source: &[f32], pixels: [[usize; 3]; 3], len: usize, rows: &mut [f32]) {
+        for c in (0..len).step_by(WIDTH) {
+            let tile = winograd::data::<WIDTH>(winograd::load(source, &pixels, c));
+            winograd::store(&tile, &mut rows[c..], BLOCK * PITCH);
         }
     }
 }
 
-/// One input channel of one phase: taps `[16][LANES]` to nine transformed vectors of lanes.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn pack_phase(taps: &[f32; 16 * LANES], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
-    let filter = winograd::filter::<LANES>(at.map(|row| row.map(|at| tile::vector(&taps[at..]))));
-    for (product, vector) in filter.as_flattened().iter().enumerate() {
-        packed[product * product_len..][..LANES].copy_from_slice(vector);
-    }
-}
-
-/// Sums of nine products to 2 × 2 outputs a tile, those of them that are inside the image.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn untile(sums: &[f32], lanes: usize, run: Run, axes: [Axis; 2], size: [usize; 2], made: &mut [f32]) {
-    for (t, n, i, j) in run.positions() {
-        let place = |axis: &Axis, g: usize| (g < axis.grid).then_some(g * axis.out_step + axis.out);
-        let at: [[Option<usize>; 2]; 2] = std::array::from_fn(|r| {
-            std::array::from_fn(|c| {
-                let (h, v) = (place(&axes[0], 2 * i + r)?, place(&axes[1], 2 * j + c)?);
-                Some(((n * size[0] + h) * size[1] + v) * lanes)
-            })
-        });
-        for lane in (0..lanes).step_by(WIDTH) {
-            let products = std::array::from_fn(|r| {
-                std::array::from_fn(|c| tile::vector(&sums[((r * 3 + c) * BLOCK + t) * lanes + lane..]))
+simd! {
+    /// Sums of nine products to 2 × 2 outputs a tile, those of them that are inside the image.
+    fn untile(sums: &[f32], lanes: usize, run: Run, axes: [Axis; 2], size: [usize; 2], made: &mut [f32]) {
+        for (t, n, i, j) in run.positions() {
+            let place = |axis: &Axis, g: usize| (g < axis.grid).then_some(g * axis.out_step + axis.out);
+            let at: [[Option<usize>; 2]; 2] = std::array::from_fn(|r| {
+                std::array::from_fn(|c| {
+                    let (h, v) = (place(&axes[0], 2 * i + r)?, place(&axes[1], 2 * j + c)?);
+                    Some(((n * size[0] + h) * size[1] + v) * lanes)
+                })
             });
-            let outputs = winograd::output(products);
-            for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
-                if let Some(at) = at {
-                    made[at + lane..][..WIDTH].copy_from_slice(vector);
+            let products = std::array::from_fn(|r| std::array::from_fn(|c| ((r * 3 + c) * BLOCK + t) * lanes));
+            for lane in (0..lanes).step_by(WIDTH) {
+                let outputs = winograd::output::<WIDTH>(winograd::load(sums, &products, lane));
+                for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
+                    if let Some(at) = at {
+                        made[at + lane..][..WIDTH].copy_from_slice(vector);
+                    }
                 }
             }
         }

@@ -6,8 +6,7 @@
 use super::super::{Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
-use crate::tile::{self, LANES, WIDTH};
-use multiversion::multiversion;
+use crate::tile::{self, LANES, WIDTH, simd};
 use rayon::prelude::*;
 
 /// Positions whose rows are in flight together: the inner index of one product.
@@ -28,7 +27,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(g: &Geometry) -> Self {
-        let winograd = has_phases(g);
+        let winograd = has_phases(g) && g.batch * g.y[0] * g.y[1] >= 4 * BLOCK;
         let channels = if g.ci >= 128 { 32 } else { 16 }.min(g.ci);
         let blocks = g.ci.div_ceil(channels);
         let mut plan = Self {
@@ -238,10 +237,10 @@ impl Plan {
     }
 
     /// Sums of (product, row, output channel) over the parts, for the input channel block of `row`'s piece.
-    fn total<const N: usize>(&self, sums: &[f32], block: usize, at: usize) -> [f32; N] {
-        let mut total = [0.0; N];
+    fn total(&self, sums: &[f32], block: usize, at: usize) -> [f32; WIDTH] {
+        let mut total = [0.0; WIDTH];
         for part in 0..self.parts() {
-            let sums = &sums[(block * self.parts() + part) * self.sums_len() + at..][..N];
+            let sums = &sums[(block * self.parts() + part) * self.sums_len() + at..][..WIDTH];
             for (total, sum) in total.iter_mut().zip(sums) {
                 *total += sum;
             }
@@ -254,7 +253,7 @@ impl Plan {
         for ci in 0..self.g.ci {
             for tap in 0..taps {
                 let row = tap * self.pitch + ci % self.channels;
-                let total = self.total::<WIDTH>(sums, ci / self.channels, row * self.lanes() + co);
+                let total = self.total(sums, ci / self.channels, row * self.lanes() + co);
                 for (out, total) in out.chunks_exact_mut(self.g.ci * taps).zip(total) {
                     out[ci * taps + tap] = total;
                 }
@@ -268,12 +267,11 @@ impl Plan {
         for ci in 0..self.g.ci {
             for phase in 0..4 {
                 let row = phase * self.pitch + ci % self.channels;
-                let products = std::array::from_fn(|r| {
-                    std::array::from_fn(|c| {
-                        let at = ((r * 3 + c) * self.rows() + row) * self.lanes() + co;
-                        self.total::<WIDTH>(sums, ci / self.channels, at)
-                    })
-                });
+                let mut products = [[[0.0; WIDTH]; 3]; 3];
+                for (product, vector) in products.as_flattened_mut().iter_mut().enumerate() {
+                    let at = (product * self.rows() + row) * self.lanes() + co;
+                    *vector = self.total(sums, ci / self.channels, at);
+                }
                 let [h, v] = winograd::phases(Face::Weight, &self.g, phase);
                 let gradient = winograd::filter_gradient(products);
                 for (r, row) in gradient.iter().enumerate() {
@@ -294,44 +292,34 @@ fn copy_panels(y: &[f32], t: usize, count: usize, columns: &mut [f32]) {
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn data_panels(
-    x: &[f32],
-    pixels: [[usize; 3]; 3],
-    len: usize,
-    panel: usize,
-    product: usize,
-    rows: &mut [f32],
-) {
-    for c in (0..len).step_by(WIDTH) {
-        let tile = winograd::data(pixels.map(|row| row.map(|at| tile::vector(&x[at + c..]))));
-        for (e, vector) in tile.as_flattened().iter().enumerate() {
-            rows[e * product + c / WIDTH * panel..][..WIDTH].copy_from_slice(vector);
+simd! {
+    fn data_panels(
+        x: &[f32],
+        pixels: [[usize; 3]; 3],
+        len: usize,
+        panel: usize,
+        product: usize,
+        rows: &mut [f32],
+    ) {
+        for c in (0..len).step_by(WIDTH) {
+            let tile = winograd::data::<WIDTH>(winograd::load(x, &pixels, c));
+            winograd::store(&tile, &mut rows[c / WIDTH * panel..], product);
         }
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
-fn gradient_panels(
-    y: &[f32],
-    pixels: [[usize; 2]; 2],
-    len: usize,
-    panel: usize,
-    product: usize,
-    columns: &mut [f32],
-) {
-    for c in (0..len).step_by(WIDTH) {
-        let tile = winograd::output_gradient(pixels.map(|row| row.map(|at| tile::vector(&y[at + c..]))));
-        for (e, vector) in tile.as_flattened().iter().enumerate() {
-            columns[e * product + c / LANES * panel + c % LANES..][..WIDTH].copy_from_slice(vector);
+simd! {
+    fn gradient_panels(
+        y: &[f32],
+        pixels: [[usize; 2]; 2],
+        len: usize,
+        panel: usize,
+        product: usize,
+        columns: &mut [f32],
+    ) {
+        for c in (0..len).step_by(WIDTH) {
+            let tile = winograd::output_gradient::<WIDTH>(winograd::load(y, &pixels, c));
+            winograd::store(&tile, &mut columns[c / LANES * panel + c % LANES..], product);
         }
     }
 }

@@ -9,63 +9,107 @@
 
 use super::super::{Face, Geometry};
 use super::Axis;
-use crate::tile::WIDTH;
 
 /// Products of one tile.
 pub(super) const PRODUCTS: usize = 9;
 
-/// Lanes of one vector.
-pub(super) type Vector = [f32; WIDTH];
+/// A square of vectors of `L` lanes.
+pub(super) type Tile<const N: usize, const L: usize> = [[[f32; L]; N]; N];
 
 #[inline(always)]
-fn add<const N: usize>(a: [f32; N], b: [f32; N]) -> [f32; N] {
-    std::array::from_fn(|i| a[i] + b[i])
+fn add<const L: usize>(mut a: [f32; L], b: [f32; L]) -> [f32; L] {
+    for i in 0..L {
+        a[i] += b[i];
+    }
+    a
 }
 
 #[inline(always)]
-fn sub<const N: usize>(a: [f32; N], b: [f32; N]) -> [f32; N] {
-    std::array::from_fn(|i| a[i] - b[i])
+fn sub<const L: usize>(mut a: [f32; L], b: [f32; L]) -> [f32; L] {
+    for i in 0..L {
+        a[i] -= b[i];
+    }
+    a
 }
 
 /// Applies a map along the rows and then along the columns of a tile.
 #[inline(always)]
-fn both<V: Copy, const I: usize, const O: usize>(
-    tile: [[V; I]; I],
-    map: impl Fn([V; I]) -> [V; O],
-) -> [[V; O]; O] {
-    let rows = tile.map(&map);
-    let columns: [[V; O]; O] = std::array::from_fn(|j| map(std::array::from_fn(|i| rows[i][j])));
-    std::array::from_fn(|i| std::array::from_fn(|j| columns[j][i]))
+fn both<const I: usize, const O: usize, const L: usize>(
+    tile: Tile<I, L>,
+    map: impl Fn([[f32; L]; I]) -> [[f32; L]; O],
+) -> Tile<O, L> {
+    let mut rows = [[[0.0; L]; O]; I];
+    for i in 0..I {
+        rows[i] = map(tile[i]);
+    }
+    let mut out = [[[0.0; L]; O]; O];
+    for j in 0..O {
+        let mut column = [[0.0; L]; I];
+        for i in 0..I {
+            column[i] = rows[i][j];
+        }
+        let column = map(column);
+        for i in 0..O {
+            out[i][j] = column[i];
+        }
+    }
+    out
 }
 
 /// Bᵀ d B.
 #[inline(always)]
-pub(super) fn data(d: [[Vector; 3]; 3]) -> [[Vector; 3]; 3] {
+pub(super) fn data<const L: usize>(d: Tile<3, L>) -> Tile<3, L> {
     both(d, |[a, b, c]| [sub(a, b), b, sub(b, c)])
 }
 
 /// G f Gᵀ.
 #[inline(always)]
-pub(super) fn filter<const N: usize>(f: [[[f32; N]; 2]; 2]) -> [[[f32; N]; 3]; 3] {
+pub(super) fn filter<const L: usize>(f: Tile<2, L>) -> Tile<3, L> {
     both(f, |[a, b]| [a, add(a, b), b])
 }
 
 /// Aᵀ m A.
 #[inline(always)]
-pub(super) fn output(m: [[Vector; 3]; 3]) -> [[Vector; 2]; 2] {
+pub(super) fn output<const L: usize>(m: Tile<3, L>) -> Tile<2, L> {
     both(m, |[a, b, c]| [add(a, b), sub(b, c)])
 }
 
 /// A y Aᵀ.
 #[inline(always)]
-pub(super) fn output_gradient(y: [[Vector; 2]; 2]) -> [[Vector; 3]; 3] {
-    both(y, |[a, b]| [a, add(a, b), b.map(|b| -b)])
+pub(super) fn output_gradient<const L: usize>(y: Tile<2, L>) -> Tile<3, L> {
+    both(y, |[a, b]| [a, add(a, b), sub([0.0; L], b)])
 }
 
 /// Gᵀ u G.
 #[inline(always)]
-pub(super) fn filter_gradient<const N: usize>(u: [[[f32; N]; 3]; 3]) -> [[[f32; N]; 2]; 2] {
+pub(super) fn filter_gradient<const L: usize>(u: Tile<3, L>) -> Tile<2, L> {
     both(u, |[a, b, c]| [add(a, b), add(b, c)])
+}
+
+/// The tile whose vectors stand at `at + offset`.
+#[inline(always)]
+pub(super) fn load<const N: usize, const L: usize>(
+    values: &[f32],
+    at: &[[usize; N]; N],
+    offset: usize,
+) -> Tile<N, L> {
+    let mut tile = [[[0.0; L]; N]; N];
+    for r in 0..N {
+        for c in 0..N {
+            tile[r][c].copy_from_slice(&values[at[r][c] + offset..][..L]);
+        }
+    }
+    tile
+}
+
+/// Stores the vectors of a tile `step` apart.
+#[inline(always)]
+pub(super) fn store<const N: usize, const L: usize>(tile: &Tile<N, L>, values: &mut [f32], step: usize) {
+    for r in 0..N {
+        for c in 0..N {
+            values[(r * N + c) * step..][..L].copy_from_slice(&tile[r][c]);
+        }
+    }
 }
 
 /// One axis of one phase: output p of the tile at grid position g is `d_p·f₀ + d_{p+1}·f₁` with d_r the source at

@@ -9,7 +9,7 @@ const TILE: &str = include_str!("../../../../shaders/gemm_tile.wgsl");
 const REGISTERS: &str = include_str!("../../../../shaders/gemm_registers.wgsl");
 const REDUCE: &str = include_str!("../../../../shaders/gemm_reduce.wgsl");
 
-/// Most of either side of the tile variants' inner index that is summed before a split pays, in multiply-adds.
+/// Fewest inner values in a chunk of split-K: below, moving partial sums costs more than idle units.
 const SHORTEST_CHUNK: usize = 128;
 /// Workgroups that keep a hardware adapter busy: about two for each compute unit of a large one.
 const BUSY_WORKGROUPS: usize = 128;
@@ -20,8 +20,6 @@ const BUSY_SOFTWARE_THREADS: usize = 512;
 pub(crate) struct Product<'a> {
     /// Family, for errors.
     pub(crate) kernel: &'static str,
-    /// Shader that defines the operand functions, for messages.
-    pub(crate) shader: &'static str,
     /// Text for the shaders' `//#operands` section, `None` for plain strides.
     pub(crate) operands: Option<&'a str>,
     /// Rows of the output.
@@ -43,6 +41,7 @@ pub(crate) struct Product<'a> {
 }
 
 /// Dispatches with the scratch elements they need.
+#[derive(Debug)]
 pub(crate) struct Stages {
     /// Dispatches in order.
     pub(crate) dispatches: Vec<Dispatch>,
@@ -53,29 +52,26 @@ pub(crate) struct Stages {
 /// Variants that every product has.
 pub(crate) const VARIANTS: [&str; 3] = ["tile64", "tile32", "registers"];
 
-/// The variant for a product on an adapter.
-///
-/// Software adapters and products of at most four rows take register tiles. On hardware 64 × 64 tiles reuse each
-/// loaded value most, but 32 × 32 tiles waste less where a side is short and give four times the workgroups where,
-/// split-K included, the grid would leave the adapter idle.
-pub(crate) fn choose(
-    rows: usize,
-    cols: usize,
-    inner: usize,
-    slices: usize,
-    traits: &GpuTraits,
-) -> &'static str {
-    let groups = rows.div_ceil(64) * cols.div_ceil(64) * slices;
-    if traits.software || rows <= 4 {
-        "registers"
-    } else if rows <= 32 || cols <= 32 || groups * (inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2 {
-        "tile32"
-    } else {
-        "tile64"
-    }
-}
-
 impl Product<'_> {
+    /// The variant for an adapter.
+    ///
+    /// Software adapters and products of at most four rows take register tiles where the scratch fits a binding. On
+    /// hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a side is short and
+    /// give four times the workgroups where, split-K included, the grid would leave the adapter idle.
+    pub(crate) fn choose(&self, traits: &GpuTraits) -> &'static str {
+        let fits = |stages: Stages| 4 * stages.scratch_len as u64 <= traits.max_binding_bytes;
+        let groups = self.rows.div_ceil(64) * self.cols.div_ceil(64) * self.slices;
+        if (traits.software || self.rows <= 4) && self.registers(traits).is_ok_and(fits) {
+            "registers"
+        } else if self.rows.min(self.cols) <= 32
+            || groups * (self.inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2
+        {
+            "tile32"
+        } else {
+            "tile64"
+        }
+    }
+
     /// The dispatches of one of [`VARIANTS`].
     pub(crate) fn stages(&self, variant: &str, traits: &GpuTraits) -> Result<Stages, KernelError> {
         match variant {
@@ -88,99 +84,91 @@ impl Product<'_> {
     /// Shared-memory tiles of `8 r` by `8 r`.
     fn tile(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
-        let splits = self.splits(groups, BUSY_WORKGROUPS, traits);
+        let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols };
+        let splits = self.splits(groups, BUSY_WORKGROUPS, &sums, traits);
         let target = if splits > 1 { Slot::Scratch } else { Slot::Output(0) };
         let mut dispatches = vec![Dispatch {
-            shader: self.shader,
-            source: self.source(TILE, 4),
+            shader: "gemm_tile.wgsl",
+            source: self.source(TILE, 4, &format!("const R: u32 = {r}u;\n")),
             entry: "main",
-            constants: vec![("R", r as f64)],
+            constants: Vec::new(),
             workgroups: fold(self.kernel, groups * splits, traits)?,
-            bindings: self.bindings(vec![read(self.a), read(self.b), write(target)]),
+            bindings: bindings(vec![read(self.a), read(self.b), write(target)], self.epilogue),
             params: self.words(splits),
         }];
-        dispatches.extend(self.reduce(splits, 0, traits)?);
-        Ok(Stages { dispatches, scratch_len: self.partial_len(splits) })
+        let mut scratch_len = 0;
+        if splits > 1 {
+            dispatches.push(self.reduce(splits, &sums, traits)?);
+            scratch_len = self.sums_len(splits, &sums);
+        }
+        Ok(Stages { dispatches, scratch_len })
     }
 
-    /// Register tiles of `4 u` rows by `c` columns, with A packed first.
+    /// Register tiles of `4 u` rows by `c` columns, with A packed first and the epilogue last.
     fn registers(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let (u, c, lanes, busy) = if traits.software {
             (quads_per_thread(self.rows, 4), cols_per_thread(self.cols, 8), 8, BUSY_SOFTWARE_THREADS)
         } else {
             (quads_per_thread(self.rows, 2), cols_per_thread(self.cols, 4), 64, BUSY_WORKGROUPS * 64)
         };
-        let row_tiles = self.rows.div_ceil(4 * u);
+        let (row_tiles, col_tiles) = (self.rows.div_ceil(4 * u), self.cols.div_ceil(c));
         let packed = self.slices * self.inner * row_tiles * u;
-        let threads = row_tiles * self.cols.div_ceil(c) * self.slices;
-        let splits = self.splits(threads, busy, traits);
-        let source = self.source(REGISTERS, 5);
-        let params = self.words(splits);
-        let constants = vec![("U", u as f64), ("C", c as f64), ("LANES", lanes as f64)];
-        let pack = Dispatch {
-            shader: self.shader,
-            source: source.clone(),
-            entry: "pack",
-            constants: constants.clone(),
-            workgroups: fold(self.kernel, packed.div_ceil(64).max(1), traits)?,
-            bindings: vec![read(self.a), write(Slot::Scratch)],
-            params: params.clone(),
+        let threads = row_tiles * col_tiles * self.slices;
+        let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c };
+        let splits = self.splits(threads, busy, &sums, traits);
+        let source = self.source(REGISTERS, 0, &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"));
+        let stage = |entry, groups, bindings| {
+            Ok(Dispatch {
+                shader: "gemm_registers.wgsl",
+                source: source.clone(),
+                entry,
+                constants: if entry == "main" { vec![("LANES", lanes as f64)] } else { Vec::new() },
+                workgroups: fold(self.kernel, groups, traits)?,
+                bindings,
+                params: self.words(splits),
+            })
         };
-        let main = Dispatch {
-            shader: self.shader,
-            source,
-            entry: "main",
-            constants,
-            workgroups: fold(self.kernel, (threads * splits).div_ceil(lanes), traits)?,
-            bindings: self.bindings(vec![
-                read(self.a),
-                write(Slot::Scratch),
-                read(self.b),
-                write(Slot::Output(0)),
-            ]),
-            params,
-        };
-        let mut dispatches = vec![pack, main];
-        dispatches.extend(self.reduce(splits, 4 * packed, traits)?);
-        Ok(Stages { dispatches, scratch_len: 4 * packed + self.partial_len(splits) })
+        let scratch = write(Slot::Scratch);
+        let dispatches = vec![
+            stage("pack", packed.div_ceil(64), vec![read(self.a), scratch])?,
+            stage("main", (threads * splits).div_ceil(lanes), vec![read(self.a), scratch, read(self.b)])?,
+            self.reduce(splits, &sums, traits)?,
+        ];
+        Ok(Stages { dispatches, scratch_len: 4 * packed + self.sums_len(splits, &sums) })
     }
 
-    /// The second stage of split-K, where there is one; the partial sums begin at element `start` of scratch.
-    fn reduce(
-        &self,
-        splits: usize,
-        start: usize,
-        traits: &GpuTraits,
-    ) -> Result<Option<Dispatch>, KernelError> {
-        if splits == 1 {
-            return Ok(None);
-        }
-        let outputs = self.slices * self.rows * self.cols;
-        Ok(Some(Dispatch {
+    /// Adds the partial sums of the splits and applies the epilogue.
+    fn reduce(&self, splits: usize, sums: &Sums, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
+        let quads = self.slices * self.rows.div_ceil(4) * self.cols;
+        Ok(Dispatch {
             shader: "gemm_reduce.wgsl",
-            source: self.source(REDUCE, 3),
+            source: self.source(REDUCE, 3, ""),
             entry: "main",
-            constants: vec![("START", start as f64)],
-            workgroups: fold(self.kernel, outputs.div_ceil(64), traits)?,
-            bindings: self.bindings(vec![read(Slot::Scratch), write(Slot::Output(0))]),
+            constants: vec![
+                ("START", sums.start as f64),
+                ("QUADS", sums.quads as f64),
+                ("COLS", sums.cols as f64),
+            ],
+            workgroups: fold(self.kernel, quads.div_ceil(64), traits)?,
+            bindings: bindings(vec![read(Slot::Scratch), write(Slot::Output(0))], self.epilogue),
             params: self.words(splits),
-        }))
+        })
     }
 
     /// Elements of scratch for the partial sums.
-    fn partial_len(&self, splits: usize) -> usize {
-        if splits == 1 { 0 } else { splits * self.slices * self.rows.div_ceil(4) * 4 * self.cols }
+    fn sums_len(&self, splits: usize, sums: &Sums) -> usize {
+        splits * self.slices * sums.quads * 4 * sums.cols
     }
 
     /// Chunks of the inner index: as many as bring `units` of parallel work up to `busy`, while each keeps
     /// [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
-    fn splits(&self, units: usize, busy: usize, traits: &GpuTraits) -> usize {
-        let one = 4 * self.slices * self.rows.div_ceil(4) * 4 * self.cols;
-        let fitting = traits.max_binding_bytes as usize / 2 / one.max(1);
-        (busy / units.max(1)).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
+    fn splits(&self, units: usize, busy: usize, sums: &Sums, traits: &GpuTraits) -> usize {
+        let fitting = traits.max_binding_bytes as usize / 2 / (4 * self.sums_len(1, sums));
+        (busy / units).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
     }
 
-    fn words(&self, splits: usize) -> Vec<u32> {
+    /// The words of `Params`.
+    pub(crate) fn words(&self, splits: usize) -> Vec<u32> {
         let sizes = [self.rows, self.cols, self.inner, self.slices, splits];
         let mut words: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
         words.extend(&self.params);
@@ -188,17 +176,20 @@ impl Product<'_> {
         words
     }
 
-    fn bindings(&self, main: Vec<Bind>) -> Vec<Bind> {
-        bindings(main, self.epilogue)
-    }
-
-    fn source(&self, skeleton: &'static str, first_operand: usize) -> Cow<'static, str> {
-        let text = with_epilogue(skeleton, self.epilogue, first_operand);
+    fn source(&self, skeleton: &'static str, first_operand: usize, tile: &str) -> Cow<'static, str> {
+        let text = splice(&with_epilogue(skeleton, self.epilogue, first_operand), "tile", tile);
         match self.operands {
             Some(operands) => splice(&text, "operands", operands).into(),
-            None => text,
+            None => text.into(),
         }
     }
+}
+
+/// Partial sums in scratch, from vec4 `start` on: `[split, slice, quad of rows, col]` of vec4.
+struct Sums {
+    start: usize,
+    quads: usize,
+    cols: usize,
 }
 
 fn quads_per_thread(rows: usize, most: usize) -> usize {

@@ -1,0 +1,35 @@
+# Needs Rust 1.95 or newer and a C linker. `make demo` is the place to start.
+
+CARGO ?= cargo
+REPORT ?= report
+DEVICE ?= auto
+
+.PHONY: help demo test check doc bench bench-peers
+
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## train on built-in scans, search and score test scans, write report/report.html
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked --quiet -- demo --report $(REPORT)
+
+test: ## all tests, on the CPU and on the GPU path
+	scripts/ensure-adapter.sh
+	$(CARGO) test --workspace --locked
+
+check: ## format, lints, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+doc: ## API documentation, in target/doc
+	$(CARGO) doc --workspace --no-deps --locked
+
+bench: ## time of a training step and a search step on this machine; DEVICE=gpu for another device
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked --quiet -- bench step --size 64 --width 64 --batch 64 --device $(DEVICE)
+	$(CARGO) run --release --locked --quiet -- bench search --batch 64 --device $(DEVICE)
+
+bench-peers: ## the same steps in PyTorch on the CPU; needs python3 with torch
+	python3 benches/peers/dcgan_torch.py step
+	python3 benches/peers/dcgan_torch.py search

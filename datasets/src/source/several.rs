@@ -1,0 +1,62 @@
+//! Several sources one after another: `score model a.png b.png folder`.
+
+use sha2::Sha256;
+
+use super::{Entry, RawSample, Source, Split};
+use crate::DataError;
+use crate::preprocess::Preprocess;
+
+/// The splits of its parts, joined in order.
+pub(crate) struct Several {
+    parts: Vec<Box<dyn Source>>,
+    /// Per split: entries up to and including each part.
+    ends: [Vec<usize>; 2],
+}
+
+impl Several {
+    pub(crate) fn new(parts: Vec<Box<dyn Source>>) -> Self {
+        let ends = [Split::Train, Split::Test].map(|split| {
+            let add = |total: &mut usize, count: usize| {
+                *total = total.saturating_add(count);
+                Some(*total)
+            };
+            parts.iter().map(|part| part.len(split)).scan(0, add).collect()
+        });
+        Several { parts, ends }
+    }
+
+    fn locate(&self, split: Split, i: usize) -> (&dyn Source, usize) {
+        let ends = &self.ends[split.slot()];
+        let part = ends.partition_point(|&end| end <= i);
+        let before = if part == 0 { 0 } else { ends[part - 1] };
+        (&*self.parts[part], i - before)
+    }
+}
+
+impl Source for Several {
+    fn layout(&self) -> &'static str {
+        "several"
+    }
+
+    fn len(&self, split: Split) -> usize {
+        self.ends[split.slot()].last().copied().unwrap_or(0)
+    }
+
+    fn has_masks(&self) -> bool {
+        self.parts.iter().any(|part| part.has_masks())
+    }
+
+    fn entry(&self, split: Split, i: usize) -> Entry {
+        let (part, i) = self.locate(split, i);
+        part.entry(split, i)
+    }
+
+    fn load(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<RawSample, DataError> {
+        let (part, i) = self.locate(split, i);
+        part.load(split, i, preprocess)
+    }
+
+    fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
+        self.parts.iter().try_for_each(|part| part.digest(split, hasher))
+    }
+}

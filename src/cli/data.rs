@@ -1,0 +1,260 @@
+//! `data`: built-in generators, checks, patches and conversion.
+
+use std::path::PathBuf;
+
+use ganomede_datasets::{
+    Dataset, Info, OpenOptions, Preprocess, Rejected, Split, SplitInfo, Truth, Written, extract_patches,
+    info, write_mvtec,
+};
+use serde::Serialize;
+
+use super::args::Global;
+use super::table::Table;
+use super::{CliError, note, say, say_json};
+
+/// Generate, check, cut and convert data sets.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  ganomede data synth retina --out scans --train 200 --test 50\n  \
+    ganomede data info scans --all\n  ganomede data patches slides/ --out patches --count 5000 --patch 64\n  \
+    ganomede data convert mnist/ --normal-class 3 --out threes")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum What {
+    /// Write images of a built-in generator, with masks, in MVTec layout.
+    Synth(Synth),
+    /// Count, measure and check what a data set holds.
+    Info(InfoArgs),
+    /// Cut random square patches out of the training images, into a flat folder.
+    Patches(Patches),
+    /// Write any data set as PNG files in MVTec layout.
+    Convert(Convert),
+}
+
+/// The data set that a command reads.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Given {
+    /// A folder (MVTec layout, or flat), an IDX or CIFAR-10 set, or builtin:retina.
+    #[arg(value_name = "D")]
+    place: Option<String>,
+    /// The same, as the other commands take it.
+    #[arg(long, value_name = "D")]
+    data: Option<String>,
+}
+
+impl Given {
+    fn spec(&self) -> &str {
+        self.place.as_deref().or(self.data.as_deref()).unwrap_or_default()
+    }
+}
+
+/// How labelled sets are split and bad files treated.
+#[derive(Debug, Clone, clap::Args)]
+struct Choice {
+    /// Labelled sets: normal classes, the others are anomalous.
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    normal_class: Vec<String>,
+    /// Labelled sets: anomalous classes, the others are normal.
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    anomalous_class: Vec<String>,
+    /// Make a file that cannot be read an error instead of skipping it.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Choice {
+    fn open(&self, spec: &str) -> Result<Dataset, CliError> {
+        let options = OpenOptions {
+            normal_classes: self.normal_class.clone(),
+            anomalous_classes: self.anomalous_class.clone(),
+            strict: self.strict,
+            ..OpenOptions::default()
+        };
+        Ok(Dataset::open(spec, &options)?)
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Synth {
+    /// Which generator: retina.
+    #[arg(value_name = "NAME", default_value = "retina")]
+    name: String,
+    /// Folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Normal images for training.
+    #[arg(long, default_value_t = 200)]
+    train: usize,
+    /// Test images, half of them anomalous.
+    #[arg(long, default_value_t = 50)]
+    test: usize,
+    /// Side of the images in pixels.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct InfoArgs {
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    choice: Choice,
+    /// Decode every image, which finds all that cannot be used; otherwise 64 of each split.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Patches {
+    #[command(flatten)]
+    given: Given,
+    /// Folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Patches in all.
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+    /// Side of a patch in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = 64)]
+    patch: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Convert {
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    choice: Choice,
+    /// Folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Training images at most [default: all].
+    #[arg(long, value_name = "N")]
+    train: Option<usize>,
+    /// Test images at most [default: all].
+    #[arg(long, value_name = "N")]
+    test: Option<usize>,
+}
+
+/// What `synth`, `patches` and `convert` say.
+#[derive(Debug, Serialize)]
+struct Summary {
+    source: String,
+    out: PathBuf,
+    #[serde(flatten)]
+    written: Written,
+    rejected: Vec<Rejected>,
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    let summary = match &args.what {
+        What::Info(args) => return show(args, global),
+        What::Synth(args) => synth(args, global)?,
+        What::Patches(args) => {
+            let source = args.given.spec().to_owned();
+            let (written, rejected) =
+                extract_patches(&source, &args.out, args.count, args.patch, global.seed)?;
+            Summary { source, out: args.out.clone(), written, rejected }
+        }
+        What::Convert(args) => {
+            let dataset = args.choice.open(args.given.spec())?;
+            let most = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
+            written(&dataset, &args.out, most(args.train), most(args.test))?
+        }
+    };
+    list(&summary.rejected, 20);
+    if global.json {
+        return say_json(&summary);
+    }
+    let Written { train, test, masks } = summary.written;
+    let place = summary.out.display();
+    say(&match &args.what {
+        What::Patches(_) => format!("{train} patches in {place}"),
+        _ => format!("{train} training images, {test} test images and {masks} masks in {place}"),
+    })
+}
+
+/// Files that cannot be used, `most` of them by name.
+fn list(rejected: &[Rejected], most: usize) {
+    if !rejected.is_empty() {
+        note(&format!("{} files could not be used:", rejected.len()));
+    }
+    rejected.iter().take(most).for_each(|file| note(&format!("  {}: {}", file.path, file.reason)));
+    if rejected.len() > most {
+        note(&format!("  … and {} more (`ganomede data info --all` lists them)", rejected.len() - most));
+    }
+}
+
+fn synth(args: &Synth, global: &Global) -> Result<Summary, CliError> {
+    let spec = format!("builtin:{}:train={},test={},seed={}", args.name, args.train, args.test, global.seed);
+    let preprocess = Preprocess { size: args.size, ..Preprocess::default() };
+    let dataset = Dataset::open(&spec, &OpenOptions { preprocess, ..OpenOptions::default() })?;
+    written(&dataset, &args.out, args.train, args.test)
+}
+
+fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) -> Result<Summary, CliError> {
+    let written = write_mvtec(dataset, out, train, test)?;
+    Ok(Summary {
+        source: dataset.spec().to_owned(),
+        out: out.to_owned(),
+        written,
+        rejected: dataset.rejected(),
+    })
+}
+
+fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
+    let info = info(&args.choice.open(args.given.spec())?, args.all)?;
+    if global.json {
+        return say_json(&info);
+    }
+    say(&text(&info))?;
+    list(&info.rejected, usize::MAX);
+    Ok(())
+}
+
+fn text(info: &Info) -> String {
+    let mut parts = vec![format!("{}: {}", info.spec, info.layout)];
+    parts.extend(info.splits.iter().map(split_text));
+    parts.join("\n\n")
+}
+
+fn split_text(split: &SplitInfo) -> String {
+    let name = if split.split == Split::Train { "training" } else { "test" };
+    if split.count == 0 {
+        return format!("{name}: no images");
+    }
+    let mut classes = Table::new(&["  class", "truth", ">images"]);
+    for class in &split.classes {
+        let truth = match class.truth {
+            Truth::Normal => "normal",
+            Truth::Anomalous => "anomalous",
+            Truth::Unknown => "unknown",
+        };
+        let label = if class.class.is_empty() { "(none)" } else { &class.class };
+        classes.row([format!("  {label}"), truth.to_owned(), class.count.to_string()]);
+    }
+    let list = |items: Vec<(String, usize)>| {
+        let (shown, more) = items.split_at(items.len().min(5));
+        let mut words: Vec<_> = shown.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        if !more.is_empty() {
+            words.push(format!("and {} more", more.len()));
+        }
+        words.join(", ")
+    };
+    let sizes = split.sizes.iter().map(|(size, &count)| (size.clone(), count)).collect();
+    let colours = split.colour_types.iter().map(|(colour, &count)| ((*colour).to_owned(), count)).collect();
+    format!(
+        "{name}: {} images, digest {}\n{}\n  of {} decoded: sizes {}; colours {}; {} with a mask",
+        split.count,
+        &split.digest[..split.digest.len().min(16)],
+        classes.text(),
+        split.decoded,
+        list(sizes),
+        list(colours),
+        split.masks,
+    )
+}

@@ -1,0 +1,171 @@
+//! Element-wise operations.
+
+use ganomede_kernels::expr::{Binary, Num, Unary};
+
+use super::shape::broadcast_shape;
+use crate::tape::{Op, Tensor};
+
+impl<'t> Tensor<'t> {
+    fn unary(self, op: Unary) -> Tensor<'t> {
+        let node = self.tape.get(self.id);
+        match (op, &node.op) {
+            (Unary::Affine(a, b), _) if a == Num(1.0) && b == Num(0.0) => return self,
+            (Unary::Affine(a, b), Op::Unary(Unary::Affine(c, d))) => {
+                let inner = Tensor { tape: self.tape, id: node.inputs[0] };
+                return inner.affine(a.0 * c.0, a.0 * d.0 + b.0);
+            }
+            (_, Op::Const(c)) => return self.tape.constant(op.eval(f64::from(c.0)) as f32),
+            // A function of a repeated value is the repeated function of the value.
+            (_, Op::Broadcast) => {
+                return Tensor { tape: self.tape, id: node.inputs[0] }.unary(op).broadcast_to(&node.shape);
+            }
+            _ => {}
+        }
+        self.tape.node(Op::Unary(op), vec![self.id], node.shape)
+    }
+
+    pub(super) fn constant_value(self) -> Option<f32> {
+        let node = self.tape.get(self.id);
+        match node.op {
+            Op::Const(c) => Some(c.0),
+            Op::Broadcast => Tensor { tape: self.tape, id: node.inputs[0] }.constant_value(),
+            _ => None,
+        }
+    }
+
+    fn binary(self, name: &'static str, op: Binary, other: Tensor<'t>) -> Tensor<'t> {
+        let (a, b) = (self.shape(), other.shape());
+        let Some(shape) = broadcast_shape(&a, &b) else {
+            return self.tape.poison(name, format!("shapes {a:?} and {b:?} do not broadcast"), &a);
+        };
+        match (op, self.constant_value(), other.constant_value()) {
+            (Binary::Add, _, Some(c)) => return self.broadcast_to(&shape).affine(1.0, c),
+            (Binary::Add, Some(c), _) => return other.broadcast_to(&shape).affine(1.0, c),
+            (Binary::Sub, _, Some(c)) => return self.broadcast_to(&shape).affine(1.0, -c),
+            (Binary::Sub, Some(c), _) => return other.broadcast_to(&shape).affine(-1.0, c),
+            (Binary::Mul, _, Some(c)) => return self.broadcast_to(&shape).affine(c, 0.0),
+            (Binary::Mul, Some(c), _) => return other.broadcast_to(&shape).affine(c, 0.0),
+            (Binary::Div, Some(1.0), _) => return other.broadcast_to(&shape).unary(Unary::Recip),
+            _ => {}
+        }
+        let (a, b) = (self.broadcast_to(&shape), other.broadcast_to(&shape));
+        self.tape.node(Op::Binary(op), vec![a.id, b.id], shape)
+    }
+
+    /// self · scale + shift, element by element.
+    pub fn affine(self, scale: f32, shift: f32) -> Tensor<'t> {
+        self.unary(Unary::Affine(Num(scale), Num(shift)))
+    }
+    /// 1 / self.
+    pub fn recip(self) -> Tensor<'t> {
+        self.unary(Unary::Recip)
+    }
+    /// e to the power of self.
+    pub fn exp(self) -> Tensor<'t> {
+        self.unary(Unary::Exp)
+    }
+    /// Natural logarithm.
+    pub fn log(self) -> Tensor<'t> {
+        self.unary(Unary::Log)
+    }
+    /// Square root.
+    pub fn sqrt(self) -> Tensor<'t> {
+        self.unary(Unary::Sqrt)
+    }
+    /// Absolute value; its derivative at 0 is 0.
+    pub fn abs(self) -> Tensor<'t> {
+        self.unary(Unary::Abs)
+    }
+    /// −1, 0 or 1.
+    pub fn sign(self) -> Tensor<'t> {
+        self.unary(Unary::Sign)
+    }
+    /// self².
+    pub fn square(self) -> Tensor<'t> {
+        self.unary(Unary::Square)
+    }
+    /// max(self, 0); its derivative at 0 is 0.
+    pub fn relu(self) -> Tensor<'t> {
+        self.unary(Unary::Relu)
+    }
+    /// self where positive, else slope · self; its derivative at 0 is the slope.
+    pub fn leaky_relu(self, slope: f32) -> Tensor<'t> {
+        self.unary(Unary::LeakyRelu(Num(slope)))
+    }
+    /// Hyperbolic tangent.
+    pub fn tanh(self) -> Tensor<'t> {
+        self.unary(Unary::Tanh)
+    }
+    /// 1 / (1 + e^−self).
+    pub fn sigmoid(self) -> Tensor<'t> {
+        self.unary(Unary::Sigmoid)
+    }
+    /// ln(1 + e^self), stable for large magnitudes.
+    pub fn softplus(self) -> Tensor<'t> {
+        self.unary(Unary::Softplus)
+    }
+    /// Limits values to [low, high]; the derivative is 1 within, bounds included.
+    pub fn clamp(self, low: f32, high: f32) -> Tensor<'t> {
+        self.unary(Unary::Clamp(Num(low), Num(high)))
+    }
+    /// 1 where positive, else 0; no gradient.
+    pub fn step(self) -> Tensor<'t> {
+        self.unary(Unary::Step)
+    }
+    pub(in crate::tape) fn leaky_mask(self, slope: f32) -> Tensor<'t> {
+        self.unary(Unary::LeakyMask(Num(slope)))
+    }
+    pub(in crate::tape) fn clamp_mask(self, low: Num, high: Num) -> Tensor<'t> {
+        self.unary(Unary::ClampMask(low, high))
+    }
+    /// The larger of two, element by element; equal values share the gradient.
+    pub fn maximum(self, other: Tensor<'t>) -> Tensor<'t> {
+        self.binary("maximum", Binary::Max, other)
+    }
+    /// The smaller of two, element by element; equal values share the gradient.
+    pub fn minimum(self, other: Tensor<'t>) -> Tensor<'t> {
+        self.binary("minimum", Binary::Min, other)
+    }
+    /// 1 where self > other, else 0; no gradient.
+    pub fn greater(self, other: Tensor<'t>) -> Tensor<'t> {
+        self.binary("greater", Binary::Greater, other)
+    }
+    /// 1 where self = other, else 0; no gradient.
+    pub fn equal(self, other: Tensor<'t>) -> Tensor<'t> {
+        self.binary("equal", Binary::Equal, other)
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $name:literal, $op:expr) => {
+        impl<'t> std::ops::$trait for Tensor<'t> {
+            type Output = Tensor<'t>;
+            fn $method(self, other: Tensor<'t>) -> Tensor<'t> {
+                self.binary($name, $op, other)
+            }
+        }
+        impl<'t> std::ops::$trait<f32> for Tensor<'t> {
+            type Output = Tensor<'t>;
+            fn $method(self, other: f32) -> Tensor<'t> {
+                self.binary($name, $op, self.tape.constant(other))
+            }
+        }
+        impl<'t> std::ops::$trait<Tensor<'t>> for f32 {
+            type Output = Tensor<'t>;
+            fn $method(self, other: Tensor<'t>) -> Tensor<'t> {
+                other.tape.constant(self).binary($name, $op, other)
+            }
+        }
+    };
+}
+operator!(Add, add, "add", Binary::Add);
+operator!(Sub, sub, "sub", Binary::Sub);
+operator!(Mul, mul, "mul", Binary::Mul);
+operator!(Div, div, "div", Binary::Div);
+
+impl<'t> std::ops::Neg for Tensor<'t> {
+    type Output = Tensor<'t>;
+    fn neg(self) -> Tensor<'t> {
+        self.affine(-1.0, 0.0)
+    }
+}

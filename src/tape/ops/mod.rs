@@ -1,0 +1,18 @@
+//! Operations: what a model may write. Each checks its shapes, simplifies where that is free, and appends nodes.
+
+mod elementwise;
+mod pool;
+mod product;
+mod random;
+mod reduce;
+mod shape;
+
+pub use pool::PoolOptions;
+pub use product::ConvOptions;
+pub use random::RandomState;
+
+/// Size of a strided window operation's output along one dimension, if a window fits.
+fn windows(x: usize, pads: usize, kernel: usize, dilation: usize, stride: usize) -> Option<usize> {
+    let extent = dilation * (kernel.checked_sub(1)?) + 1;
+    Some((x + pads).checked_sub(extent)? / stride.max(1) + 1)
+}

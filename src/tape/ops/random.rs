@@ -1,0 +1,44 @@
+//! Random numbers and dropout.
+
+use ganomede_kernels::random::Distribution;
+
+use crate::tape::{Op, Tape, Tensor, Variable};
+
+/// The states behind a program's random numbers: a key, and a count of replays.
+#[derive(Debug, Clone)]
+pub struct RandomState {
+    /// Two words of key as f32 bit patterns, shape `[2]`.
+    pub key: Variable,
+    /// Number of replays so far, shape `[1]`.
+    pub step: Variable,
+}
+
+impl Tape {
+    /// Uniform numbers in [0, 1), new at every replay and every call.
+    pub fn uniform(&self, random: &RandomState, shape: &[usize]) -> Tensor<'_> {
+        self.random(Distribution::Uniform, random, shape)
+    }
+
+    /// Standard normal numbers, new at every replay and every call.
+    pub fn normal(&self, random: &RandomState, shape: &[usize]) -> Tensor<'_> {
+        self.random(Distribution::Normal, random, shape)
+    }
+
+    fn random(&self, distribution: Distribution, random: &RandomState, shape: &[usize]) -> Tensor<'_> {
+        let (key, step) = (self.state(&random.key), self.state(&random.step));
+        let op = Op::Random(distribution, self.next_stream());
+        self.node(op, vec![key.id, step.id], shape.to_vec())
+    }
+}
+
+impl<'t> Tensor<'t> {
+    /// Zeroes elements with probability `p` and scales the rest by 1 / (1 − p).
+    pub fn dropout(self, random: &RandomState, p: f32) -> Tensor<'t> {
+        if !(0.0..1.0).contains(&p) {
+            let shape = self.shape();
+            return self.tape.poison("dropout", format!("probability {p} is not in [0, 1)"), &shape);
+        }
+        let keep = (self.tape.uniform(random, &self.shape()) - p).step();
+        self * keep.affine(1.0 / (1.0 - p), 0.0)
+    }
+}

@@ -1,0 +1,112 @@
+//! Reductions: sums, means, maxima, variances, softmax.
+
+use ganomede_kernels::expr::Num;
+
+use crate::tape::{Op, Tensor};
+
+impl<'t> Tensor<'t> {
+    fn reduced(self, name: &'static str, axes: &[usize]) -> Result<(Vec<usize>, Vec<usize>), Tensor<'t>> {
+        let mut shape = self.shape();
+        let mut axes = axes.to_vec();
+        axes.sort_unstable();
+        axes.dedup();
+        if axes.iter().any(|&a| a >= shape.len()) {
+            let what = format!("axes {axes:?} are not all dimensions of {shape:?}");
+            return Err(self.tape.poison(name, what, &shape));
+        }
+        axes.retain(|&a| shape[a] != 1);
+        for &axis in &axes {
+            shape[axis] = 1;
+        }
+        Ok((axes, shape))
+    }
+
+    fn scaled_sum(self, name: &'static str, axes: &[usize], mean: bool) -> Tensor<'t> {
+        let (axes, shape) = match self.reduced(name, axes) {
+            Ok(found) => found,
+            Err(poison) => return poison,
+        };
+        let count = self.len() / shape.iter().product::<usize>();
+        if axes.is_empty() {
+            return self;
+        }
+        let scale = if mean { 1.0 / count as f32 } else { 1.0 };
+        let node = self.tape.get(self.id);
+        if let Op::Broadcast = node.op {
+            // The sum of a repeated value is a multiple of it, where it repeats along all summed axes.
+            let inner = self.tape.get(node.inputs[0]).shape;
+            if inner.is_empty() || axes.iter().all(|&a| inner[a] == 1) {
+                let value = Tensor { tape: self.tape, id: node.inputs[0] };
+                return value.affine(if mean { 1.0 } else { count as f32 }, 0.0).broadcast_to(&shape);
+            }
+        }
+        self.tape.node(Op::Sum { axes, scale: Num(scale) }, vec![self.id], shape)
+    }
+
+    /// Sum over axes, which stay as size 1.
+    pub fn sum(self, axes: &[usize]) -> Tensor<'t> {
+        self.scaled_sum("sum", axes, false)
+    }
+
+    /// Mean over axes, which stay as size 1.
+    pub fn mean(self, axes: &[usize]) -> Tensor<'t> {
+        self.scaled_sum("mean", axes, true)
+    }
+
+    /// Sum of all elements, shape `[]`.
+    pub fn sum_all(self) -> Tensor<'t> {
+        self.sum(&(0..self.rank()).collect::<Vec<_>>()).reshape(&[])
+    }
+
+    /// Mean of all elements, shape `[]`.
+    pub fn mean_all(self) -> Tensor<'t> {
+        self.mean(&(0..self.rank()).collect::<Vec<_>>()).reshape(&[])
+    }
+
+    /// Sum of each sample `[n, …]` → `[n]`.
+    pub fn sum_per_sample(self) -> Tensor<'t> {
+        let n = self.shape().first().copied().unwrap_or(1);
+        self.sum(&(1..self.rank()).collect::<Vec<_>>()).reshape(&[n])
+    }
+
+    /// Mean of each sample `[n, …]` → `[n]`.
+    pub fn mean_per_sample(self) -> Tensor<'t> {
+        let n = self.shape().first().copied().unwrap_or(1);
+        self.mean(&(1..self.rank()).collect::<Vec<_>>()).reshape(&[n])
+    }
+
+    /// Maximum over axes, which stay as size 1; equal maxima share the gradient.
+    pub fn max(self, axes: &[usize]) -> Tensor<'t> {
+        match self.reduced("max", axes) {
+            Ok((axes, _)) if axes.is_empty() => self,
+            Ok((axes, shape)) => self.tape.node(Op::Max { axes }, vec![self.id], shape),
+            Err(poison) => poison,
+        }
+    }
+
+    /// Biased variance over axes, which stay as size 1; by Welford's method.
+    pub fn variance(self, axes: &[usize]) -> Tensor<'t> {
+        match self.reduced("variance", axes) {
+            Ok((axes, shape)) if axes.is_empty() => self.tape.full(0.0, &shape),
+            Ok((axes, shape)) => {
+                // The kernel views the tensor as [outer, kept, inner]: kept dimensions must be neighbours.
+                let full = self.shape();
+                let kept: Vec<_> = (0..full.len()).filter(|d| full[*d] != 1 && !axes.contains(d)).collect();
+                if kept.windows(2).all(|w| (w[0] + 1..w[1]).all(|d| full[d] == 1)) {
+                    return self.tape.node(Op::Variance { axes }, vec![self.id], shape);
+                }
+                let order: Vec<_> =
+                    (0..full.len()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
+                let last: Vec<_> = (full.len() - axes.len()..full.len()).collect();
+                self.permute(&order).variance(&last).reshape(&shape)
+            }
+            Err(poison) => poison,
+        }
+    }
+
+    /// Softmax along one axis.
+    pub fn softmax(self, axis: usize) -> Tensor<'t> {
+        let e = (self - self.max(&[axis]).stop_gradient()).exp();
+        e / e.sum(&[axis])
+    }
+}

@@ -1,0 +1,245 @@
+//! Convolutions and matrix products on the GPU: every variant against plain f64 loops, with shader checks on.
+
+use std::sync::LazyLock;
+
+use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
+use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
+use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
+use ganomede_kernels::gemm::Gemm;
+use ganomede_kernels::{Kernel, oracle};
+use proptest::prelude::*;
+
+const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
+
+static GPU: LazyLock<Gpu> = LazyLock::new(|| {
+    Gpu::open(GpuChoice::Any, GpuOptions { checked: true, ..GpuOptions::default() })
+        .expect("these tests need an adapter; apt-get install mesa-vulkan-drivers")
+});
+
+/// Repeatable numbers in (−1, 1).
+fn noise(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / 2_147_483_648.0 - 1.0
+        })
+        .collect()
+}
+
+fn inputs(kernel: &Kernel, seed: u32) -> Vec<Vec<f32>> {
+    kernel.input_lens().into_iter().enumerate().map(|(i, len)| noise(seed + i as u32, len)).collect()
+}
+
+/// Outputs start as NaN, so an element that no thread writes fails.
+fn run(kernel: &Kernel, variant: Option<&str>, inputs: &[Vec<f32>]) -> Vec<f32> {
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    GPU.run_kernel(kernel, variant, &inputs, None).unwrap_or_else(|e| panic!("{variant:?}: {e}")).remove(0)
+}
+
+/// Largest error over the root mean square of the expected values.
+fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let mean_square = want.iter().map(|w| w * w).sum::<f64>() / want.len() as f64;
+    let errors = got.iter().zip(want).map(|(&g, w)| (f64::from(g) - w).abs());
+    let worst = errors.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { f64::max(a, b) });
+    worst / mean_square.sqrt().max(1e-3)
+}
+
+fn assert_variants_match_oracle(kernel: &Kernel, seed: u32) {
+    let data = inputs(kernel, seed);
+    let slices: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
+    let want = match kernel {
+        Kernel::Conv(conv) => oracle::conv(conv, &slices),
+        Kernel::Gemm(gemm) => oracle::gemm(gemm, &slices),
+        _ => unreachable!("only products are tested here"),
+    };
+    for variant in kernel.variants() {
+        let error = relative_error(&run(kernel, Some(variant), &data), &want);
+        assert!(error < 2e-5, "{variant} of {kernel:?}: relative error {error}");
+    }
+}
+
+/// Leaky ReLU of scale[channel] · acc + residual · gain.
+fn epilogue() -> Epilogue {
+    let code = vec![
+        Instr::Operand(0),
+        Instr::Operand(1),
+        Instr::Binary(Binary::Mul, 0, 1),
+        Instr::Operand(2),
+        Instr::Operand(3),
+        Instr::Binary(Binary::Mul, 3, 4),
+        Instr::Binary(Binary::Add, 2, 5),
+        Instr::Unary(Unary::LeakyRelu(Num(0.2)), 6),
+    ];
+    Epilogue { operands: vec![Spread::Channel, Spread::Full, Spread::Scalar], expr: Expr { code } }
+}
+
+fn with_sizes(mut g: Geometry) -> Option<Geometry> {
+    g.y = [g.y_size(0)?, g.y_size(1)?];
+    Some(g)
+}
+
+fn square(
+    batch: usize,
+    channels: [usize; 2],
+    x: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+) -> Geometry {
+    let geometry = Geometry {
+        batch,
+        ci: channels[0],
+        co: channels[1],
+        x: [x; 2],
+        y: [1; 2],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        pad_low: [pad; 2],
+        pad_high: [pad; 2],
+        dilation: [1; 2],
+    };
+    with_sizes(geometry).unwrap()
+}
+
+fn faces(geometry: Geometry) -> impl Iterator<Item = Kernel> {
+    FACES.into_iter().map(move |face| {
+        let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
+        Kernel::Conv(Conv { face, geometry, epilogue })
+    })
+}
+
+fn any_geometry() -> impl Strategy<Value = Geometry> {
+    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
+    let channels = pair(1..=19);
+    (1usize..=3, channels, pair(1..=17), pair(1..=5), pair(1..=4), pair(0..=4), pair(0..=4), pair(1..=3))
+        .prop_filter_map(
+            "kernel larger than the padded image",
+            |(batch, [ci, co], x, kernel, stride, pad_low, pad_high, dilation)| {
+                with_sizes(Geometry {
+                    batch,
+                    ci,
+                    co,
+                    x,
+                    y: [1; 2],
+                    kernel,
+                    stride,
+                    pad_low,
+                    pad_high,
+                    dilation,
+                })
+            },
+        )
+}
+
+fn any_gemm() -> impl Strategy<Value = Gemm> {
+    let size = || prop_oneof![1usize..=9, 60usize..=68, Just(130)];
+    (1usize..=3, size(), size(), prop_oneof![1usize..=40, 250usize..=270], any::<[bool; 5]>()).prop_map(
+        |(batch, m, n, k, [trans_a, trans_b, batched_a, batched_b, fused])| {
+            let epilogue = if fused { epilogue() } else { Epilogue::default() };
+            Gemm { batch, m, n, k, trans_a, trans_b, batched_a, batched_b, epilogue }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn faces_match_the_oracle_on_any_geometry(geometry in any_geometry(), seed in 0u32..1000) {
+        for kernel in faces(geometry) {
+            assert_variants_match_oracle(&kernel, seed);
+        }
+    }
+
+    #[test]
+    fn products_match_the_oracle(gemm in any_gemm(), seed in 0u32..1000) {
+        assert_variants_match_oracle(&Kernel::Gemm(gemm), seed);
+    }
+}
+
+#[test]
+fn faces_match_the_oracle_on_gan_layers() {
+    for geometry in [
+        square(2, [3, 16], 32, 4, 2, 1),
+        square(3, [33, 70], 8, 4, 2, 1),
+        square(5, [40, 2], 4, 4, 1, 0), // the critic's last layer and the generator's first: plain matrix products
+        square(2, [9, 12], 11, 3, 1, 1),
+        // DCGAN's k5 s2 with TensorFlow's "same" padding, which is asymmetric.
+        with_sizes(Geometry { pad_low: [1; 2], pad_high: [2; 2], ..square(2, [6, 10], 16, 5, 2, 2) })
+            .unwrap(),
+        with_sizes(Geometry {
+            x: [1, 50],
+            kernel: [1, 9],
+            pad_low: [0, 4],
+            pad_high: [0, 4],
+            ..square(2, [4, 5], 9, 9, 2, 4)
+        })
+        .unwrap(),
+    ] {
+        for kernel in faces(geometry) {
+            assert_variants_match_oracle(&kernel, 7);
+        }
+    }
+}
+
+#[test]
+fn split_sums_match_the_oracle() {
+    // Inner sizes of 1024 and more with small outputs: every product variant splits.
+    for geometry in
+        [square(16, [3, 5], 16, 4, 2, 1), square(1, [160, 6], 6, 4, 2, 1), square(1, [6, 300], 6, 4, 2, 1)]
+    {
+        for kernel in faces(geometry) {
+            assert_variants_match_oracle(&kernel, 3);
+        }
+    }
+    let gemm = |m, n, k| Gemm {
+        batch: 1,
+        m,
+        n,
+        k,
+        trans_a: true,
+        trans_b: false,
+        batched_a: true,
+        batched_b: true,
+        epilogue: epilogue(),
+    };
+    for gemm in [gemm(5, 7, 2000), gemm(64, 1, 1031), gemm(1, 3, 4096)] {
+        assert_variants_match_oracle(&Kernel::Gemm(gemm), 5);
+    }
+}
+
+/// ⟨conv(x, w), y⟩ = ⟨x, transpose(y, w)⟩ = ⟨w, weight(x, y)⟩.
+#[test]
+fn faces_are_adjoint() {
+    let geometry =
+        with_sizes(Geometry { dilation: [2, 1], stride: [3, 2], ..square(3, [5, 20], 15, 4, 2, 2) }).unwrap();
+    let (x, w, y) = (noise(1, geometry.x_len()), noise(2, geometry.w_len()), noise(3, geometry.y_len()));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    let face = |face, a: &[f32], b: &[f32], variant| {
+        let kernel = Kernel::Conv(Conv { face, geometry, epilogue: Epilogue::default() });
+        run(&kernel, Some(variant), &[a.to_vec(), b.to_vec()])
+    };
+    for variant in ["tile64", "tile32", "registers"] {
+        let through_y = dot(&face(Face::Conv, &x, &w, variant), &y);
+        let through_x = dot(&face(Face::Transpose, &y, &w, variant), &x);
+        let through_w = dot(&face(Face::Weight, &x, &y, variant), &w);
+        let size = (geometry.y_len() as f64).sqrt() * 10.0;
+        assert!((through_y - through_x).abs() < 1e-6 * size, "{variant}: {through_y} {through_x}");
+        assert!((through_y - through_w).abs() < 1e-6 * size, "{variant}: {through_y} {through_w}");
+    }
+}
+
+#[test]
+fn two_runs_give_the_same_bits() {
+    for kernel in faces(square(4, [20, 24], 16, 4, 2, 1)) {
+        let data = inputs(&kernel, 11);
+        for variant in kernel.variants() {
+            let bits = || run(&kernel, Some(variant), &data).iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(), bits(), "{variant}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! AnoGAN as a whole: training, latent search and scores of a tiny model on built-in retina scans.
+
+mod common;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use common::{assert_close, cpu, difference, gpu};
+use ganomede::device::Device;
+use ganomede::models::anogan::{AnoGan, Optimisers, Score, Search, SearchConfig, Training};
+use ganomede::models::dcgan::{Config, Prior};
+use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress};
+use ganomede::models::scorer::{Found, Scorer, Watch, compiled, is_weight, load_weights};
+use ganomede::program::StateId;
+use ganomede::tape::States;
+use ganomede::train::Trainer;
+use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
+
+const BATCH: usize = 8;
+const TINY: Config = Config { size: 16, channels: 1, width: 4, latent: 8, prior: Prior::Uniform, kernel: 4 };
+
+fn header(config: Config, batch: usize, seed: u64) -> Header {
+    let data = DataInfo {
+        spec: "builtin:retina".to_owned(),
+        digest: String::new(),
+        training_images: 64,
+        held_out: 0,
+        val_fraction: 0.0,
+        normal_classes: vec![],
+        anomalous_classes: vec![],
+        centre_crop: false,
+        augment: String::new(),
+        patch: None,
+    };
+    Header {
+        format: FORMAT,
+        version: "0".to_owned(),
+        system: AnoGan::NAME.to_owned(),
+        config,
+        training: Training { lr: 1e-3, ..Training::default() },
+        batch,
+        seed,
+        device: String::new(),
+        data,
+        progress: Progress::default(),
+        calibration: None,
+    }
+}
+
+/// The first images of a split, one after the other.
+fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
+    let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
+    let preprocess = Preprocess { size: config.size, channels, ..Preprocess::default() };
+    let options = OpenOptions { preprocess, ..OpenOptions::default() };
+    let data = Dataset::open("builtin:retina:train=64,test=64", &options).unwrap();
+    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+}
+
+/// Trains for some steps on the first images in turn; returns the trainer and the losses of every step.
+fn trained(device: &Device, config: &Config, batch: usize, steps: usize) -> (Trainer, Vec<f32>) {
+    let all = images(config, Split::Train, 64);
+    let len = batch * config.images(1).iter().product::<usize>();
+    let mut trainer = Trainer::new(device, header(config.clone(), batch, 3), None).unwrap();
+    let mut losses = vec![];
+    for step in 0..steps {
+        let start = step * len % (all.len() - len + 1);
+        let start = start - start % config.images(1).iter().product::<usize>();
+        losses.extend(trainer.step(&all[start..start + len]).unwrap().into_iter().map(|(_, loss)| loss));
+    }
+    assert!(losses.iter().all(|l| l.is_finite()), "{losses:?}");
+    (trainer, losses)
+}
+
+/// A model trained on the CPU until its images are no noise, made once.
+fn model() -> &'static ModelFile {
+    static MODEL: OnceLock<ModelFile> = OnceLock::new();
+    MODEL.get_or_init(|| trained(&cpu(), &TINY, BATCH, 300).0.model().unwrap())
+}
+
+fn scorer_of(device: &Device, model: &ModelFile, config: &SearchConfig, queries: usize) -> Scorer {
+    Scorer::new(device, model, Path::new("tiny.safetensors"), config, queries)
+        .unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn scorer(config: &SearchConfig, queries: usize) -> Scorer {
+    scorer_of(&cpu(), model(), config, queries)
+}
+
+fn steps(steps: usize) -> SearchConfig {
+    SearchConfig { steps, ..SearchConfig::default() }
+}
+
+/// Asserts that two searches of one image found the same: scores within 1e-4 of each other.
+fn assert_same_search(what: &str, a: &Found, b: &Found) {
+    let relative = (a.score - b.score).abs() / b.score.abs();
+    assert!(relative <= 1e-4, "{what}: scores {} and {}, {relative:e} apart", a.score, b.score);
+    assert_close(&format!("{what}: z"), &a.z, &b.z, 5e-3);
+    assert_close(&format!("{what}: G(z)"), &a.reconstruction, &b.reconstruction, 5e-3);
+}
+
+#[test]
+fn a_batch_of_searches_is_as_many_single_searches() {
+    let len = TINY.images(1).iter().product::<usize>();
+    let queries = images(&TINY, Split::Test, 5);
+    for restarts in [1, 2] {
+        let config = SearchConfig { restarts, ..steps(40) };
+        let together = scorer(&config, 5).score(&queries, None).unwrap();
+        assert_eq!(together.len(), 5);
+        let mut single = scorer(&config, 1);
+        for (i, image) in queries.chunks(len).enumerate() {
+            let alone = single.score(image, None).unwrap();
+            assert_same_search(&format!("{restarts} restarts, query {i}"), &together[i], &alone[0]);
+        }
+    }
+}
+
+#[test]
+fn a_score_depends_on_neither_order_nor_company_nor_repetition() {
+    let len = TINY.images(1).iter().product::<usize>();
+    let queries = images(&TINY, Split::Test, 6);
+    let mut scorer = scorer(&steps(40), 6);
+    let first = scorer.score(&queries, None).unwrap();
+    assert_eq!(scorer.score(&queries, None).unwrap(), first, "the same again, to the last bit");
+
+    let order = [4, 0, 5, 2, 1, 3];
+    let shuffled: Vec<f32> = order.iter().flat_map(|&i| queries[i * len..][..len].iter().copied()).collect();
+    for (found, &i) in scorer.score(&shuffled, None).unwrap().iter().zip(&order) {
+        assert_same_search(&format!("shuffled, query {i}"), found, &first[i]);
+    }
+    // A last batch that is not full, and one image many times.
+    let part = scorer.score(&queries[2 * len..4 * len], None).unwrap();
+    assert_eq!(part.len(), 2);
+    assert_same_search("part of a batch", &part[0], &first[2]);
+    assert_same_search("part of a batch", &part[1], &first[3]);
+    let repeated: Vec<f32> = queries[3 * len..4 * len].iter().copied().cycle().take(6 * len).collect();
+    for found in scorer.score(&repeated, None).unwrap() {
+        assert_same_search("repeated", &found, &first[3]);
+    }
+}
+
+/// The programs of a search change the states of the search only: weights and running statistics keep every bit.
+fn scoring_changes_no_weight(device: &Device) {
+    let config = SearchConfig { tolerance: 1e-3, clip_z: true, ..steps(3) };
+    let mut states = States::new();
+    let net = AnoGan::new(&mut states, &TINY).unwrap();
+    let search = Search::new(&mut states, &net, &config, 4);
+    let store = load_weights(device, model(), Path::new("tiny"), &states, 0, false).unwrap();
+    let weights = || -> Vec<(String, Vec<u32>)> {
+        let entries = states.entries().iter().enumerate().filter(|(_, e)| is_weight(&e.name));
+        let bits = |i| store.read(StateId(i)).unwrap().iter().map(|v| v.to_bits()).collect();
+        entries.map(|(i, e)| (e.name.clone(), bits(i))).collect()
+    };
+    let before = weights();
+    assert!(before.iter().any(|(name, _)| name.ends_with("running_var")));
+    let mut load = |record: &dyn Fn(&ganomede::tape::Tape)| {
+        device.load(&compiled(|tape| record(tape)).unwrap(), &store).unwrap()
+    };
+    let mut prepare = load(&|tape| search.prepare(tape, &net));
+    let mut step = load(&|tape| search.step(tape, &net));
+    let mut finish = load(&|tape| search.finish(tape, &net));
+    prepare.write("x", &images(&TINY, Split::Test, 4)).unwrap();
+    prepare.write("z", &[0.1; 4 * 8]).unwrap();
+    prepare.run(1).unwrap();
+    finish.run(1).unwrap();
+    let start = finish.read("loss").unwrap();
+    step.run(3).unwrap();
+    finish.run(1).unwrap();
+    assert_ne!(finish.read("loss").unwrap(), start, "the search did search");
+    assert_eq!(weights(), before);
+}
+
+#[test]
+fn scoring_changes_no_weight_on_the_cpu() {
+    scoring_changes_no_weight(&cpu());
+}
+
+#[test]
+fn scoring_changes_no_weight_on_the_gpu() {
+    scoring_changes_no_weight(&gpu());
+}
+
+#[test]
+fn the_search_lowers_the_loss_of_training_images() {
+    let queries = images(&TINY, Split::Train, 64);
+    let (mut start, mut end) = (vec![], vec![]);
+    let mut watch = |step: usize, found: &[Found]| {
+        let losses: Vec<f64> = found.iter().map(|f| f.score).collect();
+        *(if step == 0 { &mut start } else { &mut end }) = losses;
+    };
+    scorer(&steps(60), 64).score(&queries, Some(Watch { stages: &[0], see: &mut watch })).unwrap();
+    let lower = start.iter().zip(&end).filter(|(a, b)| b < a).count();
+    assert!(lower >= 61, "the search lowered the loss of {lower} of 64 training images");
+}
+
+#[test]
+fn scores_are_made_of_the_losses_that_the_paper_names() {
+    let len = TINY.images(1).iter().product::<usize>();
+    let queries = images(&TINY, Split::Test, 3);
+    for score in [Score::AnoGan, Score::Reference] {
+        let config = SearchConfig { score, lambda: 0.25, ..steps(10) };
+        for (found, x) in scorer(&config, 3).score(&queries, None).unwrap().iter().zip(queries.chunks(len)) {
+            let residuals: Vec<f32> =
+                x.iter().zip(&found.reconstruction).map(|(x, g)| (x - g).abs()).collect();
+            let residual: f32 = residuals.iter().sum();
+            assert_close("residual loss", &[found.residual], &[residual], 1e-4);
+            assert_close("residual map", &found.map, &residuals, 1e-5);
+            assert!(found.discrimination >= 0.0);
+            let sum = 0.75 * found.residual + 0.25 * found.discrimination;
+            assert_close("score", &[found.score as f32], &[sum], 1e-5);
+            assert_eq!((found.z.len(), found.reconstruction.len()), (8, len));
+            assert!(found.reconstruction.iter().all(|v| v.abs() <= 1.0));
+        }
+    }
+    let config = SearchConfig { score: Score::Pd, ..SearchConfig::default() };
+    let found = scorer(&config, 4).score(&queries, None).unwrap();
+    assert_eq!(found.len(), 3);
+    for found in found {
+        assert!((0.0..=1.0).contains(&found.score), "1 − D(x) is {}", found.score);
+        assert!(found.z.is_empty() && found.map.iter().all(|&v| v == 0.0));
+    }
+}
+
+#[test]
+fn restarts_never_raise_the_loss() {
+    let queries = images(&TINY, Split::Test, 8);
+    let mut before: Option<Vec<f64>> = None;
+    let mut gained = 0;
+    for restarts in [1, 2, 5] {
+        let config = SearchConfig { restarts, ..steps(30) };
+        let scores: Vec<f64> =
+            scorer(&config, 8).score(&queries, None).unwrap().iter().map(|f| f.score).collect();
+        if let Some(before) = &before {
+            // The starts of fewer restarts are among those of more; only rounding may differ between batches.
+            assert!(
+                before.iter().zip(&scores).all(|(few, many)| *many <= few * 1.0001),
+                "{before:?} {scores:?}"
+            );
+            gained += before.iter().zip(&scores).filter(|(few, many)| *many < &(*few * 0.999)).count();
+        }
+        before = Some(scores);
+    }
+    assert!(gained > 0, "other starts found something better for some query");
+}
+
+#[test]
+fn early_stop_stops_and_finds_nearly_the_same() {
+    let queries = images(&TINY, Split::Train, 8);
+    let full = scorer(&steps(400), 8).score(&queries, None).unwrap();
+    let mut done = 0;
+    let mut watch = |step: usize, _: &[Found]| done = step;
+    let config = SearchConfig { tolerance: 2e-3, ..steps(400) };
+    let stopped = scorer(&config, 8).score(&queries, Some(Watch { stages: &[], see: &mut watch })).unwrap();
+    assert!((25..400).contains(&done), "stopped at step {done}");
+    for (a, b) in stopped.iter().zip(&full) {
+        assert!(
+            (a.score - b.score).abs() <= 0.05 * b.score,
+            "{} with early stop, {} without",
+            a.score,
+            b.score
+        );
+    }
+}
+
+#[test]
+fn clipped_latents_stay_in_the_support_of_the_prior() {
+    let queries = images(&TINY, Split::Test, 6);
+    let largest = |clip_z| {
+        let config = SearchConfig { clip_z, lr: 0.2, ..steps(30) };
+        let found = scorer(&config, 6).score(&queries, None).unwrap();
+        found.iter().flat_map(|f| f.z.clone()).fold(0.0_f32, |m, v| m.max(v.abs()))
+    };
+    assert!(largest(false) > 1.0, "without clipping some latent leaves [−1, 1]");
+    assert!(largest(true) <= 1.0);
+}
+
+#[test]
+fn both_devices_give_the_same_scores() {
+    let queries = images(&TINY, Split::Test, 4);
+    for config in [
+        steps(40),
+        SearchConfig { score: Score::Reference, restarts: 2, clip_z: true, ..steps(40) },
+        SearchConfig { score: Score::Pd, ..SearchConfig::default() },
+    ] {
+        let on = |device: &Device| scorer_of(device, model(), &config, 4).score(&queries, None).unwrap();
+        for (i, (a, b)) in on(&gpu()).iter().zip(on(&cpu())).enumerate() {
+            let relative = (a.score - b.score).abs() / b.score.abs();
+            assert!(relative <= 1e-3, "{:?}, query {i}: {} and {}", config.score, a.score, b.score);
+        }
+    }
+}
+
+fn training_twice_gives_the_same_bits(device: &Device) {
+    let run = || {
+        let (trainer, losses) = trained(device, &TINY, BATCH, 5);
+        let tensors = trainer.checkpoint().unwrap().tensors.into_iter();
+        let bits: Vec<(String, Vec<u32>)> =
+            tensors.map(|t| (t.name, t.values.iter().map(|v| v.to_bits()).collect())).collect();
+        (losses, bits)
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(first.0, second.0, "losses");
+    for (a, b) in first.1.iter().zip(&second.1) {
+        assert_eq!(a, b, "{}", a.0);
+    }
+}
+
+#[test]
+fn training_twice_gives_the_same_bits_on_the_cpu() {
+    training_twice_gives_the_same_bits(&cpu());
+}
+
+#[test]
+fn training_twice_gives_the_same_bits_on_the_gpu() {
+    training_twice_gives_the_same_bits(&gpu());
+}
+
+#[test]
+fn every_size_and_colour_trains_and_searches() {
+    for size in [16, 32, 64, 128, 256] {
+        for channels in [1, 3] {
+            for kernel in [4, 5] {
+                let config = Config { size, channels, width: 2, latent: 3, prior: Prior::Normal, kernel };
+                let (trainer, losses) = trained(&cpu(), &config, 2, 1);
+                assert_eq!(losses.len(), AnoGan::LOSSES.len());
+                let query = images(&config, Split::Test, 1);
+                let model = trainer.model().unwrap();
+                let found = scorer_of(&cpu(), &model, &steps(1), 1).score(&query, None).unwrap();
+                assert_eq!(found[0].reconstruction.len(), channels * size * size);
+                assert_eq!(found[0].map.len(), size * size);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bytes_reported_are_those_of_the_program() {
+    let mut states = States::new();
+    let net = AnoGan::new(&mut states, &TINY).unwrap();
+    let optimisers = Optimisers::new(&mut states, &net, Training::default(), 0);
+    let program = Trainer::step_program(&net, &optimisers, BATCH).unwrap();
+    for device in [cpu(), gpu()] {
+        let store = device.store(&states, 0).unwrap();
+        let executable = device.load(&program, &store).unwrap();
+        let trainer = Trainer::new(&device, header(TINY, BATCH, 0), None).unwrap();
+        assert_eq!(trainer.bytes(), executable.bytes(), "{}", device.describe());
+        assert!(executable.bytes() >= program.peak_bytes());
+    }
+    let states: u64 = states.lens().iter().map(|&len| 4 * len as u64).sum();
+    let batch = 4 * (BATCH * TINY.images(1).iter().product::<usize>()) as u64;
+    assert!(program.peak_bytes() > states + batch, "states {states} and one batch {batch} are the least");
+}
+
+#[test]
+fn any_part_of_a_training_step_can_run_on_the_gpu() {
+    let Device::Gpu(adapter) = gpu() else { panic!("`gpu` opens a GPU") };
+    let (reference, wanted) = trained(&cpu(), &TINY, BATCH, 2);
+    let weights = |trainer: &Trainer| trainer.model().unwrap().tensors;
+    for range in [0..40, 40..80, 20..usize::MAX] {
+        let (mixed, losses) = trained(&Device::Mixed(adapter.clone(), range.clone()), &TINY, BATCH, 2);
+        assert_close(&format!("losses with launches {range:?} on the GPU"), &losses, &wanted, 1e-4);
+        for (a, b) in weights(&mixed).iter().zip(&weights(&reference)) {
+            assert!(
+                difference(&a.values, &b.values) < 1e-2,
+                "'{}' with launches {range:?} on the GPU",
+                a.name
+            );
+        }
+    }
+}
