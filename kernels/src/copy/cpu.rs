@@ -118,11 +118,19 @@ fn transpose<'a>(
         for r0 in (0..rows.size).step_by(TILE) {
             let height = TILE.min(rows.size - r0);
             for (c, column) in square[..width].iter_mut().enumerate() {
-                column[..height].copy_from_slice(&input[(c0 + c) * columns.src + r0..][..height]);
+                let from = &input[(c0 + c) * columns.src + r0..][..height];
+                match from.first_chunk() {
+                    Some(whole) => *column = *whole,
+                    None => column[..height].copy_from_slice(from),
+                }
             }
             for r in 0..height {
+                let line: [f32; TILE] = std::array::from_fn(|c| square[c][r]);
                 let to = row(r0 + r, c0, width);
-                to.iter_mut().zip(&square).for_each(|(d, column)| *d = column[r]);
+                match to.first_chunk_mut() {
+                    Some(whole) => *whole = line,
+                    None => to.copy_from_slice(&line[..width]),
+                }
             }
         }
     }

@@ -9,11 +9,13 @@ use std::ops::Range;
 
 /// Channels below which each is cut into segments, so that every core has work.
 const FEW: usize = 16;
-/// Most channels of one task: memory is read in long pieces where a task has several.
+/// Most channels of one task.
 const GROUP: usize = 64;
+/// Most segments: bounds the memory of partial results.
+const MOST_SEGMENTS: usize = 64;
 /// Rows shorter than this are taken side by side, each element a lane.
 const SHORT_ROW: usize = 16;
-/// Rows at least this long are blocks of their own; those between are collected into blocks.
+/// Rows at least this long are blocks of their own, read in memory order; those between are collected into blocks.
 const LONG_ROW: usize = 256;
 
 /// Count, mean and sum of squared deviations of a set of numbers.
@@ -49,7 +51,7 @@ impl Set {
 /// Elements of one segment of a channel, and their number.
 fn segments(k: &Moments) -> (usize, usize) {
     let n = k.outer * k.inner;
-    let segment = n.div_ceil(n.div_ceil(TASK).min(64));
+    let segment = n.div_ceil(n.div_ceil(TASK).min(MOST_SEGMENTS));
     (segment, n.div_ceil(segment))
 }
 
@@ -64,16 +66,32 @@ fn slot_len(k: &Moments) -> usize {
 }
 
 pub(super) fn scratch_len(k: &Moments, threads: usize) -> usize {
-    let slots = threads * slot_len(k);
-    // Mean and squares in f64 for each segment of few channels.
-    if k.channels < FEW { 4 * k.channels * segments(k).1 + 2 + slots } else { slots }
+    threads * slot_len(k) + 4 * k.channels * partials(k) + 2
+}
+
+/// Segments whose mean and squares are kept in f64 for every channel.
+fn partials(k: &Moments) -> usize {
+    match by_images(k) {
+        _ if k.channels < FEW => segments(k).1,
+        Some(images) => k.outer.div_ceil(images),
+        None => 0,
+    }
+}
+
+/// Images of one segment where whole images are walked in memory order: long rows of many channels.
+fn by_images(k: &Moments) -> Option<usize> {
+    let images = (TASK / (k.channels * k.inner)).max(k.outer.div_ceil(MOST_SEGMENTS));
+    (k.channels >= FEW && k.inner >= LONG_ROW && k.outer > 1).then_some(images.max(1))
 }
 
 pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
     if k.channels < FEW {
         return few_channels(k, x, mean, var, scratch);
     }
-    let group = (TASK / (k.outer * k.inner)).max((k.channels / FEW).min(8)).clamp(1, GROUP);
+    if let Some(images) = by_images(k) {
+        return in_segments(k, images, x, mean, var, scratch);
+    }
+    let group = (TASK / (k.outer * k.inner)).clamp(1, GROUP);
     let (mean, var) = (Shared::new(mean), Shared::new(var));
     let space = channel_space(k);
     for_each_task(k.channels.div_ceil(group), slot_len(k), scratch, |task, slot| {
@@ -84,21 +102,55 @@ pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scr
         let images = x.chunks_exact(k.channels * k.inner).map(|image| &image[channels.start * k.inner..]);
         if k.inner < SHORT_ROW {
             side_by_side(k, images, &mut sets[..mean.len()]);
-        } else if k.inner < LONG_ROW {
+        } else {
             for (c, set) in channels.zip(&mut sets) {
                 *set = channel_set(&space, &x[c * k.inner..], 0..k.outer * k.inner, slot);
-            }
-        } else {
-            for image in images {
-                for (set, row) in sets[..mean.len()].iter_mut().zip(image.chunks_exact(k.inner)) {
-                    row.chunks(LANES).for_each(|block| *set = set.join(Set::of(block)));
-                }
             }
         }
         for ((mean, var), set) in mean.iter_mut().zip(var).zip(&sets) {
             (*mean, *var) = (set.mean as f32, (set.m2 / set.n) as f32);
         }
     });
+}
+
+/// Segments of whole images, every channel's set in each.
+fn in_segments(
+    k: &Moments,
+    images: usize,
+    x: &[f32],
+    mean: &mut [f32],
+    var: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let (sets, slots) = scratch.split_at_mut(4 * k.channels * partials(k) + 2);
+    let sets = &mut as_f64(sets)[..2 * k.channels * partials(k)];
+    let len = |segment: usize| (k.outer - segment * images).min(images) * k.inner;
+    {
+        let shared = Shared::new(&mut *sets);
+        let image = k.channels * k.inner;
+        for_each_task(partials(k), slot_len(k), slots, |segment, _| {
+            // SAFETY: every segment has sets of its own.
+            let sets = unsafe { shared.part(2 * k.channels * segment..2 * k.channels * (segment + 1)) };
+            sets.fill(0.0);
+            let part = &x[segment * images * image..][..len(segment) * k.channels];
+            for (i, image) in part.chunks_exact(image).enumerate() {
+                for (set, row) in sets.chunks_exact_mut(2).zip(image.chunks_exact(k.inner)) {
+                    let mut joined = Set { n: (i * k.inner) as f64, mean: set[0], m2: set[1] };
+                    row.chunks(LANES).for_each(|block| joined = joined.join(Set::of(block)));
+                    set.copy_from_slice(&[joined.mean, joined.m2]);
+                }
+            }
+        });
+    }
+    for (c, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
+        let all = sets.chunks(2 * k.channels).enumerate().map(|(segment, sets)| Set {
+            n: len(segment) as f64,
+            mean: sets[2 * c],
+            m2: sets[2 * c + 1],
+        });
+        let set = all.fold(Set::default(), Set::join);
+        (*mean, *var) = (set.mean as f32, (set.m2 / set.n) as f32);
+    }
 }
 
 /// Short rows of neighbouring channels, every element with accumulators of its own, in f64: means first, then the

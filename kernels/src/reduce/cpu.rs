@@ -6,9 +6,8 @@
 //! * Lanes: neighbouring outputs lie side by side in a block, and every step over the reduced space adds a block to
 //!   their accumulators.
 //!
-//! A unit is the outputs of one block; a task takes several units through the same steps of the reduced space, so
-//! that memory is read in long pieces. Where units are few, the reduced space is cut into segments of a fixed size
-//! whose partial results are added in order.
+//! A unit is the outputs of one block; a task takes a group of units through one segment of the reduced space. Where
+//! there are several segments, their partial results are added in order.
 
 use super::{Combine, Reduce};
 use crate::blocks::{Access, Block, Shared, Space, TASK, for_each_task, merge};
@@ -17,11 +16,13 @@ use crate::lanes::{self, as_f64};
 use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
 
-/// Units below which the reduced space is cut into segments, so that every core has work.
+/// Units below which the reduced space is cut into segments in any case, so that every core has work.
 const FEW: usize = 16;
 /// Reduced spaces and rows shorter than these go by lanes if a kept dimension is long enough to fill them.
 const SHORT_SPACE: usize = 64;
 const SHORT_ROW: usize = 16;
+/// Most segments: bounds the memory of partial results.
+const MOST_SEGMENTS: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrangement {
@@ -48,7 +49,7 @@ struct Plan {
     reduced_len: usize,
     segment: usize,
     segments: usize,
-    /// Units in one task where there is one segment.
+    /// Units in one task.
     group: usize,
 }
 
@@ -107,13 +108,20 @@ impl Plan {
         };
         let outer: Vec<usize> = kept.iter().map(|&d| shape[d]).collect();
         let units = numel(&outer) * dim.div_ceil(width);
-        let wanted = if units < FEW { (inner_len * width).div_ceil(TASK).min(64) } else { 1 };
-        // Segments hold whole rows of a plane.
-        let segment = (inner_len / step).div_ceil(wanted) * step;
-        let group = match arrangement {
-            Arrangement::Lanes => 1,
-            _ => (TASK / (segment * width)).max((units / FEW).min(8)).clamp(1, LANES / width),
+        let planes = inner_len / step;
+        let tasks = |elements: usize| elements.div_ceil(TASK).min(MOST_SEGMENTS);
+        // Over several planes all units go together, so that memory is read in its own order; else units are apart.
+        let (group, wanted) = match arrangement {
+            Arrangement::Planes if planes > 1 => {
+                let group = units.min(LANES / width);
+                (group, tasks(group * inner_len * width))
+            }
+            _ if units < FEW => (1, tasks(inner_len * width)),
+            Arrangement::Lanes => (1, 1),
+            _ => ((TASK / (inner_len * width)).clamp(1, LANES / width), 1),
         };
+        // Segments hold whole rows of a plane.
+        let segment = planes.div_ceil(wanted) * step;
         Self {
             arrangement,
             outer_strides: strides.iter().map(|s| kept.iter().map(|&d| s[d]).collect()).collect(),
@@ -202,38 +210,40 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
     let (partials, slots) = scratch.split_at_mut(plan.partials_len(count));
     let slot_len = plan.slot_len(count);
     let work_len = slot_len - 2 * count * LANES - 2;
-    if plan.segments == 1 {
+    let partials = as_f64(partials);
+    let place =
+        |unit: usize, segment: usize, o: usize| ((unit * plan.segments + segment) * count + o) * plan.width;
+    {
         let results: Vec<Shared<'_, f32>> = outputs.iter_mut().map(|o| Shared::new(o)).collect();
-        return for_each_task(plan.units().div_ceil(plan.group), slot_len, slots, |task, slot| {
+        let shared = Shared::new(&mut *partials);
+        let tasks = plan.units().div_ceil(plan.group) * plan.segments;
+        for_each_task(tasks, slot_len, slots, |task, slot| {
             let (work, acc) = slot.split_at_mut(work_len);
             let acc = &mut as_f64(acc)[..count * LANES];
-            let units = task * plan.group..plan.units().min((task + 1) * plan.group);
-            plan.reduce(k, inputs, units.clone(), 0, work, acc);
+            let (group, segment) = (task / plan.segments, task % plan.segments);
+            let units = group * plan.group..plan.units().min((group + 1) * plan.group);
+            plan.reduce(k, inputs, units.clone(), segment, work, acc);
             for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks(LANES)).enumerate() {
                 for (unit, acc) in units.clone().zip(acc.chunks(plan.width)) {
-                    let at = plan.first_output(unit);
-                    // SAFETY: every unit has outputs of its own.
-                    let out = unsafe { results[o].part(at..at + plan.width_of(unit)) };
-                    out.iter_mut().zip(acc).for_each(|(o, v)| *o = (v * f64::from(output.scale.0)) as f32);
+                    if plan.segments == 1 {
+                        let at = plan.first_output(unit);
+                        // SAFETY: every unit has outputs of its own.
+                        let out = unsafe { results[o].part(at..at + plan.width_of(unit)) };
+                        out.iter_mut()
+                            .zip(acc)
+                            .for_each(|(o, v)| *o = (v * f64::from(output.scale.0)) as f32);
+                    } else {
+                        let at = place(unit, segment, o);
+                        // SAFETY: every unit has partials of its own in every segment.
+                        unsafe { shared.part(at..at + plan.width) }.copy_from_slice(acc);
+                    }
                 }
             }
         });
     }
-    let partials = as_f64(partials);
-    let shared = Shared::new(&mut *partials);
-    let place =
-        |unit: usize, segment: usize, o: usize| ((unit * plan.segments + segment) * count + o) * plan.width;
-    for_each_task(plan.units() * plan.segments, slot_len, slots, |task, slot| {
-        let (work, acc) = slot.split_at_mut(work_len);
-        let acc = &mut as_f64(acc)[..count * LANES];
-        let (unit, segment) = (task / plan.segments, task % plan.segments);
-        plan.reduce(k, inputs, unit..unit + 1, segment, work, acc);
-        for (o, acc) in acc.chunks(LANES).enumerate() {
-            let at = place(unit, segment, o);
-            // SAFETY: every task has partials of its own.
-            unsafe { shared.part(at..at + plan.width) }.copy_from_slice(&acc[..plan.width]);
-        }
-    });
+    if plan.segments == 1 {
+        return;
+    }
     for (o, (output, out)) in k.outputs.iter().zip(outputs).enumerate() {
         for (i, out) in out.iter_mut().enumerate() {
             let (unit, at) = plan.unit_of(i);
