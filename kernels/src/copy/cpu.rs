@@ -124,6 +124,10 @@ fn transpose<'a>(
                     None => column[..height].copy_from_slice(from),
                 }
             }
+            #[allow(
+                clippy::needless_range_loop,
+                reason = "r counts columns of the square and rows of the output"
+            )]
             for r in 0..height {
                 let line: [f32; TILE] = std::array::from_fn(|c| square[c][r]);
                 let to = row(r0 + r, c0, width);
