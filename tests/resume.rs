@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use binary::{RETINA, assert_same_tensors, files, folder, text, train, train_command, wait_for};
+use binary::{RETINA, assert_same_tensors, files, folder, train, train_command, wait_for};
 use ganomede::models::file::ModelFile;
 
 /// Halves of this seed are a signalling and a quiet NaN where they travel as bits of an f32.
