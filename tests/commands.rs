@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use binary::{RETINA, field, files, folder, ganomede, text, train, write_grays};
 use ganomede::models::file::ModelFile;
-use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split, write_mvtec};
+use ganomede_datasets::{Dataset, OpenOptions, Preprocess, write_mvtec};
 use serde_json::Value;
 
 /// A model trained for eight steps, made once, and what `train --json` said.

@@ -152,7 +152,7 @@ fn scoring_changes_no_weight(device: &Device) {
     };
     let before = weights();
     assert!(before.iter().any(|(name, _)| name.ends_with("running_var")));
-    let mut load = |record: &dyn Fn(&ganomede::tape::Tape)| {
+    let load = |record: &dyn Fn(&ganomede::tape::Tape)| {
         device.load(&compiled(|tape| record(tape)).unwrap(), &store).unwrap()
     };
     let mut prepare = load(&|tape| search.prepare(tape, &net));
