@@ -303,6 +303,7 @@ impl ModelFile {
                 view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), values });
         }
+        tensors.sort_by(|a: &NamedTensor, b| a.name.cmp(&b.name));
         if seal(&sealed.header, &tensors) != sealed.sha256 {
             return Err(FileError::Altered { path: path.to_owned() });
         }

@@ -172,7 +172,9 @@ fn side(code: &[Instr], op: Binary, reg: usize) -> Option<Step> {
 fn unary_one(op: Unary, x: f32) -> f32 {
     match op {
         Unary::Neg => -x,
-        Unary::Relu => x.max(0.0),
+        // Not `max`, which would turn NaN into 0 and hide a broken training.
+        Unary::Relu if x <= 0.0 => 0.0,
+        Unary::Relu => x,
         Unary::LeakyRelu(s) => {
             if x > 0.0 {
                 x
@@ -205,7 +207,7 @@ fn unary_one(op: Unary, x: f32) -> f32 {
 /// The match stands outside the loop so that each arm is a loop that vectorises.
 fn unary(op: Unary, acc: &mut [f32]) {
     match op {
-        Unary::Relu => acc.iter_mut().for_each(|x| *x = x.max(0.0)),
+        Unary::Relu => acc.iter_mut().for_each(|x| *x = if *x <= 0.0 { 0.0 } else { *x }),
         Unary::LeakyRelu(s) => acc.iter_mut().for_each(|x| *x = if *x > 0.0 { *x } else { s.0 * *x }),
         Unary::Affine(a, b) => acc.iter_mut().for_each(|x| *x = *x * a.0 + b.0),
         _ => acc.iter_mut().for_each(|x| *x = unary_one(op, *x)),
