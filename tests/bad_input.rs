@@ -290,8 +290,9 @@ fn usage() {
     let help = ganomede(["--help"]);
     help.well();
     let commands = help.stdout.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let names: Vec<_> =
-        commands.take_while(|l| !l.is_empty()).filter_map(|l| l.split_whitespace().next()).collect();
+    // Descriptions that go on in a second line are indented further than names.
+    let named = commands.take_while(|l| !l.is_empty()).filter(|l| !l.starts_with("   "));
+    let names: Vec<_> = named.filter_map(|l| l.split_whitespace().next()).collect();
     for name in ["demo", "train", "score", "eval", "search"] {
         assert!(names.contains(&name), "{name} is not listed in {names:?}");
     }
