@@ -474,7 +474,8 @@ fn ctrl_c_saves_a_checkpoint_and_exits_130() {
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     wait_for(&mut child, &checkpoint);
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    // The shell's own `kill`: a bare system has no program of that name.
+    let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
     assert!(sent.success());
     let ended = Ended::from(child.wait_with_output().unwrap());
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{}", ended.stderr);

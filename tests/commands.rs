@@ -143,7 +143,7 @@ fn maps_are_pictures_of_the_images_named_in_the_rows() {
 fn other_search_settings_score_without_a_calibration_that_does_not_fit() {
     let ended = ganomede(["score", text(model()), RETINA, "--search-steps", "2", "--json"]);
     let document = ended.json();
-    assert!(ended.stderr.contains("no calibration for these search settings"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no calibration for these score settings"), "{}", ended.stderr);
     assert_eq!(document["images"].as_array().unwrap().len(), 12);
     assert!(document["images"][0]["probability"].is_null() && document["images"][0]["anomalous"].is_null());
     for name in ["pd", "reference"] {

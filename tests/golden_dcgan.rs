@@ -5,8 +5,8 @@ mod common;
 
 use common::{Fixture, assert_close, load, program, write};
 use ganomede::device::Device;
-use ganomede::models::anogan::{AnoGan, Optimisers, Training};
-use ganomede::models::dcgan::{Config, Prior};
+use ganomede::models::anogan::AnoGan;
+use ganomede::models::{Config, Prior, System, Training};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 
@@ -16,15 +16,16 @@ const TOLERANCE: f32 = 1e-3;
 /// Trains, compares, and returns all values of the model at the end.
 fn train(device: &Device) -> Vec<f32> {
     let fixture = Fixture::read("dcgan.safetensors");
-    let config = Config { size: 16, channels: 3, width: 8, latent: 16, prior: Prior::Normal, kernel: 4 };
+    let config =
+        Config { size: 16, channels: 3, width: 8, latent: 16, prior: Prior::Normal, ..Config::default() };
     let mut states = States::new();
-    let model = AnoGan::new(&mut states, &config).unwrap();
+    let mut model = AnoGan::new(&mut states, &config).unwrap();
     let of_model = states.entries().len();
-    let optimisers = Optimisers::new(&mut states, &model, Training::default(), 0);
+    model.register_training(&mut states, Training::default(), 0);
     let tape = Tape::new();
     let x = tape.input("x", &config.images(8));
     let z = tape.input("z", &[8, config.latent]);
-    for (name, value) in model.train_step(&tape, x, z, &optimisers) {
+    for (name, value) in model.train_step(&tape, x, z) {
         tape.output(name, value);
     }
     let (mut executable, store) = load(device, &program(&tape), &states, 0);

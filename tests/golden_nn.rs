@@ -72,9 +72,10 @@ fn norms(device: &Device) {
     let fixture = Fixture::read("nn.safetensors");
     let mut states = States::new();
     let (batch, layer) = (BatchNorm::new(&mut states, "bn", 3), LayerNorm::new(&mut states, "ln", 3));
+    let [gamma, beta] = batch.affine.as_ref().expect("γ and β");
     let store = device.store(&states, 0).unwrap();
     for (variable, name) in
-        [(&batch.weight, "weight"), (&layer.weight, "weight"), (&batch.bias, "bias"), (&layer.bias, "bias")]
+        [(gamma, "weight"), (&layer.weight, "weight"), (beta, "bias"), (&layer.bias, "bias")]
     {
         store.write(variable.id, &fixture.get(name).data).unwrap();
     }

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use binary::{RETINA, assert_same_tensors, folder, ganomede, text, train};
 use ganomede::device::Device;
-use ganomede::models::anogan::SearchConfig;
 use ganomede::models::file::{FORMAT, FileError, ModelFile};
+use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::scorer::{ScoreError, Scorer};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 
@@ -64,7 +64,7 @@ fn a_saved_file_loads_with_every_bit_and_field() {
     assert_eq!(header.data.digest.len(), 64);
     assert_eq!(header.progress.steps, 3);
     let calibration = header.calibration.as_ref().unwrap();
-    assert_eq!((calibration.quantiles.count(), calibration.search.steps), (8, 5));
+    assert_eq!((calibration.quantiles.count(), calibration.score.search.steps), (8, 5));
     assert!(calibration.source.contains("8 held-out normal images"), "{}", calibration.source);
 }
 
@@ -147,8 +147,8 @@ fn a_flipped_bit_in_the_metadata_is_refused_or_changes_nothing() {
 
 #[test]
 fn another_version_is_refused_by_its_number() {
-    let other = with_entry(&bytes(), |entry| entry.replace("\"format\":1", "\"format\":7"));
-    score_with("version", &other).refused(2, &["format 7", "reads 1", "train again"]);
+    let other = with_entry(&bytes(), |entry| entry.replace("\"format\":2", "\"format\":7"));
+    score_with("version", &other).refused(2, &["format 7", "reads 2", "train again"]);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn tensors_that_do_not_fit_the_configuration_are_refused_by_name_and_shape() {
 
 #[test]
 fn another_system_is_refused() {
-    let path = altered("system", |file| file.header.system = "gmm".to_owned());
-    ganomede(["score", text(&path), RETINA]).refused(2, &["gmm", "anogan"]);
+    let path = altered("system", |file| file.header.system = "crystal-ball".to_owned());
+    ganomede(["score", text(&path), RETINA]).refused(2, &["crystal-ball", "does not have"]);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_configuration_larger_than_its_tensors_is_refused_before_memory_is_taken() {
         (file.header.config.size, file.header.config.width, file.header.config.latent) = (256, 1024, 65_536);
     });
     let file = ModelFile::load(&path).unwrap();
-    let refused = Scorer::new(&Device::Cpu, &file, &path, &SearchConfig::default(), 1);
+    let refused = Scorer::new(&Device::Cpu, &file, &path, &ScoreConfig::default(), 1);
     let Err(ScoreError::File(FileError::Tensor { tensor, .. })) = refused else {
         panic!("not refused for a tensor")
     };

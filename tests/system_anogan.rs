@@ -7,17 +7,24 @@ use std::sync::OnceLock;
 
 use common::{assert_close, cpu, difference, gpu};
 use ganomede::device::Device;
-use ganomede::models::anogan::{AnoGan, Optimisers, Score, Search, SearchConfig, Training};
-use ganomede::models::dcgan::{Config, Prior};
 use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress};
-use ganomede::models::scorer::{Found, Scorer, Watch, compiled, is_weight, load_weights};
+use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, compiled, load};
+use ganomede::models::search::{Search, SearchConfig};
+use ganomede::models::{Config, Form, Options, Prior, Training, anogan};
 use ganomede::program::StateId;
-use ganomede::tape::States;
-use ganomede::train::Trainer;
+use ganomede::train::{Trainer, part_program};
 use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
 
 const BATCH: usize = 8;
-const TINY: Config = Config { size: 16, channels: 1, width: 4, latent: 8, prior: Prior::Uniform, kernel: 4 };
+const TINY: Config = Config {
+    form: Form::Image,
+    size: 16,
+    channels: 1,
+    width: 4,
+    latent: 8,
+    prior: Prior::Uniform,
+    kernel: 4,
+};
 
 fn header(config: Config, batch: usize, seed: u64) -> Header {
     let data = DataInfo {
@@ -35,8 +42,9 @@ fn header(config: Config, batch: usize, seed: u64) -> Header {
     Header {
         format: FORMAT,
         version: "0".to_owned(),
-        system: AnoGan::NAME.to_owned(),
+        system: anogan::INFO.name.to_owned(),
         config,
+        options: Options::default(),
         training: Training { lr: 1e-3, ..Training::default() },
         batch,
         seed,
@@ -60,7 +68,7 @@ fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
 fn trained(device: &Device, config: &Config, batch: usize, steps: usize) -> (Trainer, Vec<f32>) {
     let all = images(config, Split::Train, 64);
     let len = batch * config.images(1).iter().product::<usize>();
-    let mut trainer = Trainer::new(device, header(config.clone(), batch, 3), None).unwrap();
+    let mut trainer = Trainer::new(device, header(config.clone(), batch, 3), None, &[]).unwrap();
     let mut losses = vec![];
     for step in 0..steps {
         let start = step * len % (all.len() - len + 1);
@@ -77,17 +85,25 @@ fn model() -> &'static ModelFile {
     MODEL.get_or_init(|| trained(&cpu(), &TINY, BATCH, 300).0.model().unwrap())
 }
 
-fn scorer_of(device: &Device, model: &ModelFile, config: &SearchConfig, queries: usize) -> Scorer {
+fn scorer_of(device: &Device, model: &ModelFile, config: &ScoreConfig, queries: usize) -> Scorer {
     Scorer::new(device, model, Path::new("tiny.safetensors"), config, queries)
         .unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn scorer(config: &SearchConfig, queries: usize) -> Scorer {
+fn scorer(config: &ScoreConfig, queries: usize) -> Scorer {
     scorer_of(&cpu(), model(), config, queries)
 }
 
-fn steps(steps: usize) -> SearchConfig {
-    SearchConfig { steps, ..SearchConfig::default() }
+fn steps(steps: usize) -> ScoreConfig {
+    searched(SearchConfig { steps, ..SearchConfig::default() })
+}
+
+fn searched(search: SearchConfig) -> ScoreConfig {
+    ScoreConfig { search, ..ScoreConfig::default() }
+}
+
+fn pd() -> ScoreConfig {
+    ScoreConfig { score: "pd".to_owned(), ..ScoreConfig::default() }
 }
 
 /// Asserts that two searches of one image found the same: scores within 1e-4 of each other.
@@ -95,7 +111,8 @@ fn assert_same_search(what: &str, a: &Found, b: &Found) {
     let relative = (a.score - b.score).abs() / b.score.abs();
     assert!(relative <= 1e-4, "{what}: scores {} and {}, {relative:e} apart", a.score, b.score);
     assert_close(&format!("{what}: z"), &a.z, &b.z, 5e-3);
-    assert_close(&format!("{what}: G(z)"), &a.reconstruction, &b.reconstruction, 5e-3);
+    let image = |found: &Found| found.reconstruction.clone().unwrap();
+    assert_close(&format!("{what}: G(z)"), &image(a), &image(b), 5e-3);
 }
 
 #[test]
@@ -103,7 +120,7 @@ fn a_batch_of_searches_is_as_many_single_searches() {
     let len = TINY.images(1).iter().product::<usize>();
     let queries = images(&TINY, Split::Test, 5);
     for restarts in [1, 2] {
-        let config = SearchConfig { restarts, ..steps(40) };
+        let config = searched(SearchConfig { steps: 40, restarts, ..SearchConfig::default() });
         let together = scorer(&config, 5).score(&queries, None).unwrap();
         assert_eq!(together.len(), 5);
         let mut single = scorer(&config, 1);
@@ -140,24 +157,27 @@ fn a_score_depends_on_neither_order_nor_company_nor_repetition() {
 
 /// The programs of a search change the states of the search only: weights and running statistics keep every bit.
 fn scoring_changes_no_weight(device: &Device) {
-    let config = SearchConfig { tolerance: 1e-3, clip_z: true, ..steps(3) };
-    let mut states = States::new();
-    let net = AnoGan::new(&mut states, &TINY).unwrap();
-    let search = Search::new(&mut states, &net, &config, 4);
-    let store = load_weights(device, model(), Path::new("tiny"), &states, 0, false).unwrap();
+    let config = SearchConfig { tolerance: 1e-3, clip_z: true, steps: 3, ..SearchConfig::default() };
+    let mut search = None;
+    let file = Some((model(), Path::new("tiny")));
+    let loaded = load(device, &model().header, file, false, |system, states| {
+        search = Some(Search::new(states, system.config(), "anogan", &config, 4));
+    });
+    let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
+    let (search, net, store) = (search.unwrap(), loaded.system.latent().unwrap(), &loaded.store);
     let weights = || -> Vec<(String, Vec<u32>)> {
-        let entries = states.entries().iter().enumerate().filter(|(_, e)| is_weight(&e.name));
+        let entries = loaded.states.entries().iter().enumerate().take(loaded.weights);
         let bits = |i| store.read(StateId(i)).unwrap().iter().map(|v| v.to_bits()).collect();
         entries.map(|(i, e)| (e.name.clone(), bits(i))).collect()
     };
     let before = weights();
     assert!(before.iter().any(|(name, _)| name.ends_with("running_var")));
     let load = |record: &dyn Fn(&ganomede::tape::Tape)| {
-        device.load(&compiled(|tape| record(tape)).unwrap(), &store).unwrap()
+        device.load(&compiled(|tape| record(tape)).unwrap(), store).unwrap()
     };
-    let mut prepare = load(&|tape| search.prepare(tape, &net));
-    let mut step = load(&|tape| search.step(tape, &net));
-    let mut finish = load(&|tape| search.finish(tape, &net));
+    let mut prepare = load(&|tape| search.prepare(tape, net, false));
+    let mut step = load(&|tape| search.step(tape, net));
+    let mut finish = load(&|tape| search.finish(tape, net));
     prepare.write("x", &images(&TINY, Split::Test, 4)).unwrap();
     prepare.write("z", &[0.1; 4 * 8]).unwrap();
     prepare.run(1).unwrap();
@@ -196,27 +216,28 @@ fn the_search_lowers_the_loss_of_training_images() {
 fn scores_are_made_of_the_losses_that_the_paper_names() {
     let len = TINY.images(1).iter().product::<usize>();
     let queries = images(&TINY, Split::Test, 3);
-    for score in [Score::AnoGan, Score::Reference] {
-        let config = SearchConfig { score, lambda: 0.25, ..steps(10) };
+    for score in ["anogan", "reference"] {
+        let search = SearchConfig { lambda: 0.25, steps: 10, ..SearchConfig::default() };
+        let config = ScoreConfig { score: score.to_owned(), ..searched(search) };
         for (found, x) in scorer(&config, 3).score(&queries, None).unwrap().iter().zip(queries.chunks(len)) {
-            let residuals: Vec<f32> =
-                x.iter().zip(&found.reconstruction).map(|(x, g)| (x - g).abs()).collect();
+            let image = found.reconstruction.as_ref().unwrap();
+            let part = |name| found.part(name).unwrap();
+            let residuals: Vec<f32> = x.iter().zip(image).map(|(x, g)| (x - g).abs()).collect();
             let residual: f32 = residuals.iter().sum();
-            assert_close("residual loss", &[found.residual], &[residual], 1e-4);
-            assert_close("residual map", &found.map, &residuals, 1e-5);
-            assert!(found.discrimination >= 0.0);
-            let sum = 0.75 * found.residual + 0.25 * found.discrimination;
+            assert_close("residual loss", &[part("residual")], &[residual], 1e-4);
+            assert_close("residual map", found.map.as_ref().unwrap(), &residuals, 1e-5);
+            assert!(part("discrimination") >= 0.0);
+            let sum = 0.75 * part("residual") + 0.25 * part("discrimination");
             assert_close("score", &[found.score as f32], &[sum], 1e-5);
-            assert_eq!((found.z.len(), found.reconstruction.len()), (8, len));
-            assert!(found.reconstruction.iter().all(|v| v.abs() <= 1.0));
+            assert_eq!((found.z.len(), image.len()), (8, len));
+            assert!(image.iter().all(|v| v.abs() <= 1.0));
         }
     }
-    let config = SearchConfig { score: Score::Pd, ..SearchConfig::default() };
-    let found = scorer(&config, 4).score(&queries, None).unwrap();
+    let found = scorer(&pd(), 4).score(&queries, None).unwrap();
     assert_eq!(found.len(), 3);
     for found in found {
         assert!((0.0..=1.0).contains(&found.score), "1 − D(x) is {}", found.score);
-        assert!(found.z.is_empty() && found.map.iter().all(|&v| v == 0.0));
+        assert!(found.z.is_empty() && found.map.is_none() && found.reconstruction.is_none());
     }
 }
 
@@ -226,7 +247,7 @@ fn restarts_never_raise_the_loss() {
     let mut before: Option<Vec<f64>> = None;
     let mut gained = 0;
     for restarts in [1, 2, 5] {
-        let config = SearchConfig { restarts, ..steps(30) };
+        let config = searched(SearchConfig { restarts, steps: 30, ..SearchConfig::default() });
         let scores: Vec<f64> =
             scorer(&config, 8).score(&queries, None).unwrap().iter().map(|f| f.score).collect();
         if let Some(before) = &before {
@@ -248,7 +269,7 @@ fn early_stop_stops_and_finds_nearly_the_same() {
     let full = scorer(&steps(400), 8).score(&queries, None).unwrap();
     let mut done = 0;
     let mut watch = |step: usize, _: &[Found]| done = step;
-    let config = SearchConfig { tolerance: 2e-3, ..steps(400) };
+    let config = searched(SearchConfig { tolerance: 2e-3, steps: 400, ..SearchConfig::default() });
     let stopped = scorer(&config, 8).score(&queries, Some(Watch { stages: &[], see: &mut watch })).unwrap();
     assert!((25..400).contains(&done), "stopped at step {done}");
     for (a, b) in stopped.iter().zip(&full) {
@@ -265,7 +286,7 @@ fn early_stop_stops_and_finds_nearly_the_same() {
 fn clipped_latents_stay_in_the_support_of_the_prior() {
     let queries = images(&TINY, Split::Test, 6);
     let largest = |clip_z| {
-        let config = SearchConfig { clip_z, lr: 0.2, ..steps(30) };
+        let config = searched(SearchConfig { clip_z, lr: 0.2, steps: 30, ..SearchConfig::default() });
         let found = scorer(&config, 6).score(&queries, None).unwrap();
         found.iter().flat_map(|f| f.z.clone()).fold(0.0_f32, |m, v| m.max(v.abs()))
     };
@@ -276,11 +297,9 @@ fn clipped_latents_stay_in_the_support_of_the_prior() {
 #[test]
 fn both_devices_give_the_same_scores() {
     let queries = images(&TINY, Split::Test, 4);
-    for config in [
-        steps(40),
-        SearchConfig { score: Score::Reference, restarts: 2, clip_z: true, ..steps(40) },
-        SearchConfig { score: Score::Pd, ..SearchConfig::default() },
-    ] {
+    let twice = SearchConfig { restarts: 2, clip_z: true, steps: 40, ..SearchConfig::default() };
+    let reference = ScoreConfig { score: "reference".to_owned(), ..searched(twice) };
+    for config in [steps(40), reference, pd()] {
         let on = |device: &Device| scorer_of(device, model(), &config, 4).score(&queries, None).unwrap();
         for (i, (a, b)) in on(&gpu()).iter().zip(on(&cpu())).enumerate() {
             let relative = (a.score - b.score).abs() / b.score.abs();
@@ -319,14 +338,16 @@ fn every_size_and_colour_trains_and_searches() {
     for size in [16, 32, 64, 128, 256] {
         for channels in [1, 3] {
             for kernel in [4, 5] {
-                let config = Config { size, channels, width: 2, latent: 3, prior: Prior::Normal, kernel };
+                let form = Form::Image;
+                let config =
+                    Config { form, size, channels, width: 2, latent: 3, prior: Prior::Normal, kernel };
                 let (trainer, losses) = trained(&cpu(), &config, 2, 1);
-                assert_eq!(losses.len(), AnoGan::LOSSES.len());
+                assert_eq!(losses.len(), 4);
                 let query = images(&config, Split::Test, 1);
                 let model = trainer.model().unwrap();
                 let found = scorer_of(&cpu(), &model, &steps(1), 1).score(&query, None).unwrap();
-                assert_eq!(found[0].reconstruction.len(), channels * size * size);
-                assert_eq!(found[0].map.len(), size * size);
+                assert_eq!(found[0].reconstruction.as_ref().unwrap().len(), channels * size * size);
+                assert_eq!(found[0].map.as_ref().unwrap().len(), size * size);
             }
         }
     }
@@ -334,20 +355,24 @@ fn every_size_and_colour_trains_and_searches() {
 
 #[test]
 fn the_bytes_reported_are_those_of_the_program() {
-    let mut states = States::new();
-    let net = AnoGan::new(&mut states, &TINY).unwrap();
-    let optimisers = Optimisers::new(&mut states, &net, Training::default(), 0);
-    let program = Trainer::step_program(&net, &optimisers, BATCH).unwrap();
+    let header = header(TINY, BATCH, 0);
+    let mut held = vec![];
+    let mut peak = 0;
     for device in [cpu(), gpu()] {
-        let store = device.store(&states, 0).unwrap();
-        let executable = device.load(&program, &store).unwrap();
-        let trainer = Trainer::new(&device, header(TINY, BATCH, 0), None).unwrap();
+        let loaded = load(&device, &header, None, true, |system, states| {
+            system.register_training(states, Training::default(), 0);
+        });
+        let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
+        let program = part_program(loaded.system.as_ref(), 0, 0, BATCH).unwrap().program;
+        let executable = device.load(&program, &loaded.store).unwrap();
+        let trainer = Trainer::new(&device, header.clone(), None, &[]).unwrap();
         assert_eq!(trainer.bytes(), executable.bytes(), "{}", device.describe());
         assert!(executable.bytes() >= program.peak_bytes());
+        (held, peak) = (loaded.states.lens(), program.peak_bytes());
     }
-    let states: u64 = states.lens().iter().map(|&len| 4 * len as u64).sum();
+    let states: u64 = held.iter().map(|&len| 4 * len as u64).sum();
     let batch = 4 * (BATCH * TINY.images(1).iter().product::<usize>()) as u64;
-    assert!(program.peak_bytes() > states + batch, "states {states} and one batch {batch} are the least");
+    assert!(peak > states + batch, "states {states} and one batch {batch} are the least");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Prep
 use super::CliError;
 use crate::device::gpu::GpuOptions;
 use crate::device::{Device, Selector};
-use crate::models::anogan::{Score, SearchConfig};
+use crate::models::scorer::ScoreConfig;
+use crate::models::search::SearchConfig;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -72,27 +73,6 @@ impl From<ChannelsArg> for Channels {
         match value {
             ChannelsArg::Gray => Channels::Gray,
             ChannelsArg::Rgb => Channels::Rgb,
-        }
-    }
-}
-
-/// Which score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScoreArg {
-    /// A(x) with feature matching.
-    Anogan,
-    /// Â(x) with the reference discrimination loss (GAN_R).
-    Reference,
-    /// 1 − D(x), no search (P_D).
-    Pd,
-}
-
-impl From<ScoreArg> for Score {
-    fn from(value: ScoreArg) -> Self {
-        match value {
-            ScoreArg::Anogan => Score::AnoGan,
-            ScoreArg::Reference => Score::Reference,
-            ScoreArg::Pd => Score::Pd,
         }
     }
 }
@@ -172,8 +152,8 @@ pub(crate) fn patches(args: &PreprocessArgs) -> Option<PatchOptions> {
     args.patch.map(|size| PatchOptions { size, per_image: args.patches_per_image })
 }
 
-/// How the latent of a query is searched.
-#[derive(Debug, Clone, Args)]
+/// How samples are scored.
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SearchArgs {
     /// Gradient steps on z for each query, Γ [default: what the model was calibrated with, else 500].
     #[arg(long, value_name = "N")]
@@ -193,23 +173,31 @@ pub(crate) struct SearchArgs {
     /// Keep z within [−1, 1], the support of the uniform prior.
     #[arg(long)]
     pub clip_z: bool,
-    /// Which of the published scores [default: the model's, else anogan].
-    #[arg(long, value_enum)]
-    pub score: Option<ScoreArg>,
+    /// Which of the system's published scores; `ganomede systems` lists them [default: the model's, else the first].
+    #[arg(long, value_name = "NAME")]
+    pub score: Option<String>,
+    /// Refine by a latent search of N steps that starts from E(x), of systems with a generator and an encoder; 0 does
+    /// not [default: the model's, else 0].
+    #[arg(long, value_name = "N")]
+    pub refine: Option<usize>,
 }
 
 impl SearchArgs {
     /// The settings given, on top of those that a model was calibrated with.
-    pub(crate) fn config(&self, model: Option<&SearchConfig>) -> SearchConfig {
+    pub(crate) fn config(&self, model: Option<&ScoreConfig>) -> ScoreConfig {
         let base = model.cloned().unwrap_or_default();
-        SearchConfig {
-            score: self.score.map_or(base.score, Score::from),
-            steps: self.search_steps.unwrap_or(base.steps),
-            restarts: self.restarts.unwrap_or(base.restarts),
-            lambda: self.lambda.unwrap_or(base.lambda),
-            lr: self.search_lr.unwrap_or(base.lr),
-            tolerance: self.search_tolerance.unwrap_or(base.tolerance),
-            clip_z: self.clip_z || base.clip_z,
+        let search = SearchConfig {
+            steps: self.search_steps.unwrap_or(base.search.steps),
+            restarts: self.restarts.unwrap_or(base.search.restarts),
+            lambda: self.lambda.unwrap_or(base.search.lambda),
+            lr: self.search_lr.unwrap_or(base.search.lr),
+            tolerance: self.search_tolerance.unwrap_or(base.search.tolerance),
+            clip_z: self.clip_z || base.search.clip_z,
+        };
+        ScoreConfig {
+            score: self.score.clone().unwrap_or(base.score),
+            search,
+            refine: self.refine.unwrap_or(base.refine),
         }
     }
 }

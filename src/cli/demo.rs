@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
-use super::train::{PriorArg, System};
+use super::programs::System;
 use super::{CliError, Interrupt, eval, note, say, say_json, train};
+use crate::models::anogan;
 
 /// Train on built-in retina scans, search and score test scans, write report/report.html.
 #[derive(Debug, Clone, clap::Args)]
@@ -33,18 +34,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         anomalous_class: vec![],
         strict: false,
     };
-    let search = SearchArgs {
-        search_steps: Some(args.search_steps),
-        restarts: None,
-        lambda: None,
-        search_lr: None,
-        search_tolerance: None,
-        clip_z: false,
-        score: None,
-    };
+    let search = SearchArgs { search_steps: Some(args.search_steps), ..SearchArgs::default() };
     let model = args.report.join("retina.safetensors");
     let training = train::Args {
-        system: System::Anogan,
+        system: System::of(&anogan::INFO),
         data: data.clone(),
         preprocess: PreprocessArgs {
             size: 64,
@@ -56,14 +49,15 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         },
         out: model.clone(),
         width: 32,
-        latent: 100,
-        prior: PriorArg::Uniform,
+        latent: None,
+        prior: None,
         kernel: 4,
-        batch: 64,
+        options: vec![],
+        batch: None,
         epochs: None,
         steps: Some(args.steps),
         minutes: None,
-        lr: 2e-4,
+        lr: None,
         val_fraction: 0.05,
         checkpoint_every: 0,
         resume: false,

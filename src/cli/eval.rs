@@ -8,13 +8,12 @@ use ganomede_datasets::{Batch, Dataset, Indices, Split, Truth};
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, no_image, open_data, score_all};
-use super::train::{held_out, report_rejected, search_config};
+use super::train::{held_out, report_rejected, score_config};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::eval::{Evaluation, EvaluationInput, PixelMap};
-use crate::models::anogan::{Score, SearchConfig};
 use crate::models::file::{Calibration, ModelFile};
-use crate::models::scorer::{Found, Sampler, Scorer};
+use crate::models::scorer::{Found, Sampler, ScoreConfig, Scorer};
 use crate::report::{LossCurve, Panel, ReportInput, ScoredImage, write_report};
 
 /// Evaluate a model on labelled test images: metrics, plots, report.html.
@@ -131,21 +130,20 @@ pub(crate) fn evaluate(
 ) -> Result<(Evaluation, Option<[PathBuf; 2]>), CliError> {
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
-    let search = search_config(&args.search, &model);
-    search.check()?;
+    let score = score_config(&args.search, &model, path)?;
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1"));
     }
     let dataset = Arc::new(open(&args.data, &model)?);
     let (indices, sub_sample) = choose(&dataset, args.limit_test, global.seed)?;
-    let calibration = calibration(args, device, &model, path, &search, &dataset, interrupt)?;
+    let calibration = calibration(args, device, &model, path, &score, &dataset, interrupt)?;
     let threshold = match &calibration {
         Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
         None => None,
     };
     args.report.as_deref().map_or(Ok(()), check_folder)?;
     let batch = args.batch.min(indices.len());
-    let mut scorer = Scorer::new(device, &model, path, &search, batch)?;
+    let mut scorer = Scorer::new(device, &model, path, &score, batch)?;
     let selection = Selection { data: dataset.clone(), split: Split::Test, indices };
 
     let (mut scores, mut truths, mut images) = (vec![], vec![], vec![]);
@@ -153,8 +151,11 @@ pub(crate) fn evaluate(
     let mut extremes = Extremes { k: args.panels, classes: BTreeMap::new() };
     let config = &model.header.config;
     let (len, size) = (scorer.image_len(), config.size);
-    let localises = search.score != Score::Pd;
+    let mut preview = vec![];
     let mut each = |batch: &Batch, found: Vec<Found>| {
+        if preview.is_empty() {
+            preview = batch.images[..len * found.len()].to_vec();
+        }
         for (i, found) in found.into_iter().enumerate() {
             let anomalous = match batch.truths[i] {
                 Truth::Normal => false,
@@ -181,12 +182,12 @@ pub(crate) fn evaluate(
                 height: size,
                 width: size,
                 query: batch.images[i * len..][..len].to_vec(),
-                reconstruction: localises.then(|| found.reconstruction.clone()),
-                map: found.map.clone(),
+                reconstruction: found.reconstruction.clone(),
+                map: found.map.clone().unwrap_or_else(|| vec![0.0; size * size]),
                 mask: mask.clone(),
             });
-            if let (Some(mask), true) = (mask, localises) {
-                maps.push((found.map, mask));
+            if let (Some(mask), Some(map)) = (mask, found.map) {
+                maps.push((map, mask));
             }
         }
         Ok(())
@@ -218,12 +219,12 @@ pub(crate) fn evaluate(
             let input = ReportInput {
                 title: format!("{} on {}", model.header.system, args.data.data),
                 data: args.data.data.clone(),
-                configuration: configuration(&model, path, &search, args),
+                configuration: configuration(&model, path, &scorer, args),
                 evaluation: evaluation.clone(),
                 images,
                 panels: extremes.panels(),
                 losses: losses(&model),
-                samples: Some(Sampler::of_file(device, &model, path)?.grid()?),
+                samples: samples(device, &model, path, &preview)?,
             };
             Some(write_report(folder, &input)?)
         }
@@ -278,11 +279,11 @@ fn calibration(
     device: &Device,
     model: &ModelFile,
     path: &Path,
-    search: &SearchConfig,
+    score: &ScoreConfig,
     dataset: &Arc<Dataset>,
     interrupt: &Interrupt,
 ) -> Result<Option<Calibration>, CliError> {
-    if let Some(own) = model.header.calibration.as_ref().filter(|c| &c.search == search) {
+    if let Some(own) = model.header.calibration.as_ref().filter(|c| c.score == *score) {
         return Ok(Some(own.clone()));
     }
     let Some(indices) = held_out(model, dataset)? else {
@@ -292,15 +293,10 @@ fn calibration(
         return Ok(None);
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices };
-    calibrate(device, model, path, search, args.batch, &held_out, args.false_alarm_rate, interrupt)
+    calibrate(device, model, path, score, args.batch, &held_out, args.false_alarm_rate, interrupt)
 }
 
-fn configuration(
-    model: &ModelFile,
-    path: &Path,
-    search: &SearchConfig,
-    args: &Args,
-) -> Vec<(String, String)> {
+fn configuration(model: &ModelFile, path: &Path, scorer: &Scorer, args: &Args) -> Vec<(String, String)> {
     let header = &model.header;
     let config = &header.config;
     let colour = if config.channels == 1 { "gray" } else { "rgb" };
@@ -323,13 +319,7 @@ fn configuration(
             ),
         ),
         ("training time", format!("{:.1} s on {}", header.progress.seconds, header.device)),
-        (
-            "search",
-            format!(
-                "{} steps, {} restarts, λ {}, lr {}",
-                search.steps, search.restarts, search.lambda, search.lr
-            ),
-        ),
+        ("score", describe_score(scorer)),
         ("false-alarm rate", args.false_alarm_rate.to_string()),
         ("version", header.version.clone()),
     ]
@@ -338,12 +328,35 @@ fn configuration(
     .collect()
 }
 
+/// The score in use, with the settings of its search if it has one.
+fn describe_score(scorer: &Scorer) -> String {
+    let config = scorer.config();
+    if !scorer.is_searched() {
+        return config.score.clone();
+    }
+    let search = &config.search;
+    let from = if config.refine > 0 { " from E(x)" } else { "" };
+    format!(
+        "{}, {} search steps{from}, {} restarts, λ {}, lr {}",
+        config.score, search.steps, search.restarts, search.lambda, search.lr
+    )
+}
+
+fn samples(
+    device: &Device,
+    model: &ModelFile,
+    path: &Path,
+    preview: &[f32],
+) -> Result<Option<image::RgbImage>, CliError> {
+    let sampler = Sampler::of_file(device, model, path, preview)?;
+    Ok(sampler.map(|mut sampler| sampler.grid()).transpose()?)
+}
+
 fn losses(model: &ModelFile) -> Vec<LossCurve> {
-    let progress = &model.header.progress;
-    let curve = |(name, values): &(String, Vec<f32>)| LossCurve {
-        name: name.clone(),
-        steps: progress.at.clone(),
-        values: values.clone(),
+    let curve = |curve: &crate::models::file::Curve| LossCurve {
+        name: curve.name.clone(),
+        steps: curve.at.clone(),
+        values: curve.values.clone(),
     };
-    progress.losses.iter().map(curve).collect()
+    model.header.progress.losses.iter().map(curve).collect()
 }

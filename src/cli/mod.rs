@@ -14,6 +14,7 @@ mod progress;
 mod score;
 mod search;
 mod session;
+mod systems;
 mod table;
 mod train;
 
@@ -54,6 +55,7 @@ enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Systems(systems::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -168,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args, &cli.global, &interrupt),
         Command::Score(args) => score::run(args, &cli.global, &interrupt),
         Command::Eval(args) => eval::run(args, &cli.global, &interrupt),
+        Command::Systems(args) => systems::run(args, &cli.global),
         Command::Search(args) => search::run(args, &cli.global, &interrupt),
         Command::Data(args) => data::run(args, &cli.global),
         Command::Devices(args) => devices::run(args, &cli.global),

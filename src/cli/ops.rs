@@ -191,7 +191,8 @@ impl OpArgs {
                 if self.name == OpName::BatchNorm {
                     tape.output("out", y);
                 } else {
-                    let wrt = [x, tape.state(&norm.weight), tape.state(&norm.bias)];
+                    let parameters = norm.parameters();
+                    let wrt = [x, tape.state(&parameters[0]), tape.state(&parameters[1])];
                     for (gradient, name) in
                         tape.vjp(y, tape.input("dy", &dims), &wrt).into_iter().zip(["dx", "dγ", "dβ"])
                     {

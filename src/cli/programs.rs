@@ -1,42 +1,61 @@
 //! The programs that `explain`, `bench` and `doctor` look at, recorded without a model file or data.
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ganomede_kernels::{Kernel, random};
 
 use super::args::ChannelsArg;
 use super::{CliError, Interrupt};
 use crate::device::Executable;
-use crate::models::anogan::{AnoGan, Optimisers, Search, SearchConfig, Training};
-use crate::models::dcgan::Config;
+use crate::models::search::{Search, SearchConfig};
+use crate::models::{Config, Info, Options, SYSTEMS, Training, anogan, find};
 use crate::program::{CompileError, Program, Role, compile};
 use crate::tape::{Graph, States, Tape};
-use crate::train::Trainer;
+use crate::train::record_part;
 
-/// Systems whose programs can be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum System {
-    /// The networks alone; their training step is AnoGAN's.
-    Dcgan,
-    /// DCGAN and latent search.
-    Anogan,
+/// A system by the name that was given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct System {
+    pub(crate) info: &'static Info,
+    name: &'static str,
 }
 
 impl System {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Dcgan => "dcgan",
-            Self::Anogan => "anogan",
-        }
+    /// AnoGAN's networks alone; their training step is AnoGAN's.
+    const DCGAN: Self = Self { info: &anogan::INFO, name: "dcgan" };
+
+    /// Names a system by its own name.
+    pub(crate) const fn of(info: &'static Info) -> Self {
+        Self { info, name: info.name }
     }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+/// Parser of a system's name.
+pub(crate) fn parse_system() -> impl TypedValueParser<Value = System> {
+    let names = SYSTEMS.iter().map(|info| PossibleValue::new(info.name).help(info.title));
+    PossibleValuesParser::new(names).map(|name| System::of(find(&name).unwrap_or(&anogan::INFO)))
+}
+
+/// As [`parse_system`], with `dcgan` for AnoGAN's networks.
+pub(crate) fn parse_networks() -> impl TypedValueParser<Value = System> {
+    let names = SYSTEMS.iter().map(|info| PossibleValue::new(info.name).help(info.title));
+    let dcgan = PossibleValue::new("dcgan").help("AnoGAN's networks");
+    PossibleValuesParser::new(names.chain([dcgan])).map(|name| find(&name).map_or(System::DCGAN, System::of))
 }
 
 /// Which of a system's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Which {
-    /// One training step: D on real and fake images, then G.
+    /// One training step.
     Step,
     /// One gradient step of the latent search.
     Search,
+    /// One pass from samples to scores.
+    Score,
 }
 
 impl Which {
@@ -44,6 +63,7 @@ impl Which {
         match self {
             Self::Step => "step",
             Self::Search => "search",
+            Self::Score => "score",
         }
     }
 }
@@ -89,28 +109,64 @@ pub(crate) struct Recorded {
     pub(crate) prepare: Option<Program>,
 }
 
-/// Records and compiles.
-pub(crate) fn record(which: Which, config: &Config, batch: usize, seed: u64) -> Result<Recorded, CliError> {
+/// Records and compiles. Of a training's parts (`critic`, `generator`, …) the one named `part`, else the first.
+pub(crate) fn record(
+    system: System,
+    which: Which,
+    part: Option<&str>,
+    config: &Config,
+    batch: usize,
+    seed: u64,
+) -> Result<Recorded, CliError> {
     let mut states = States::new();
-    let model = AnoGan::new(&mut states, config)?;
+    let options = Options::new(system.info.options, [])?;
+    let mut model = system.info.build(&mut states, config, &options)?;
     let tape = Tape::new();
     let mut prepare = None;
     match which {
         Which::Step => {
-            let optimisers = Optimisers::new(&mut states, &model, Training::default(), seed);
-            Trainer::record_step(&tape, &model, &optimisers, batch);
+            let defaults = system.info.defaults;
+            let training = Training { lr: defaults.lr, betas: defaults.betas };
+            model.register_training(&mut states, training, seed);
+            let (stage, part) = find_part(model.as_ref(), part)?;
+            record_part(&tape, model.as_ref(), stage, part, batch);
         }
         Which::Search => {
-            let search = Search::new(&mut states, &model, &SearchConfig::default(), batch);
-            search.step(&tape, &model);
+            let Some(latent) = model.latent() else {
+                return Err(CliError::input(format!("{} has no latent search", system.name())));
+            };
+            let score = system.info.scores[0].name;
+            let search = Search::new(&mut states, config, score, &SearchConfig::default(), batch);
+            search.step(&tape, latent);
             let start = Tape::new();
-            search.prepare(&start, &model);
+            search.prepare(&start, latent, false);
             prepare = Some(compile(&start.finish().map_err(CompileError::from)?)?);
+        }
+        Which::Score => {
+            let scored = model.score(&tape, tape.input("x", &config.images(batch)), "");
+            tape.output("score", scored.score);
+            if let Some(map) = scored.map {
+                tape.output("map", map);
+            }
         }
     }
     let graph = tape.finish().map_err(CompileError::from)?;
     let program = compile(&graph)?;
     Ok(Recorded { states, graph, program, prepare })
+}
+
+/// Stage and place of the part of this name; the first part of all where there is none.
+fn find_part(model: &dyn crate::models::System, name: Option<&str>) -> Result<(usize, usize), CliError> {
+    let Some(name) = name else { return Ok((0, 0)) };
+    let stages = model.stages();
+    let mut places = stages
+        .iter()
+        .enumerate()
+        .flat_map(|(s, stage)| stage.parts.iter().enumerate().map(move |(p, part)| (part.name, (s, p))));
+    places.find(|(known, _)| *known == name).map(|(_, place)| place).ok_or_else(|| {
+        let known: Vec<_> = stages.iter().flat_map(|s| &s.parts).map(|p| p.name).collect();
+        CliError::input(format!("--part is {name}; its training has the parts {}", known.join(", ")))
+    })
 }
 
 /// Whether Ctrl-C was pressed, as an error.

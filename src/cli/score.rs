@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg};
 use super::session::{FALSE_ALARM_RATE, Selection, check_folder, no_image, open_data, score_all};
-use super::train::{report_rejected, search_config};
+use super::train::{report_rejected, score_config};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::models::file::ModelFile;
 use crate::models::scorer::Scorer;
@@ -67,17 +67,17 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
-    let search = search_config(&args.search, &model);
+    let score = score_config(&args.search, &model, path)?;
     let (sets, mut rejected) = open_all(args, &model)?;
     if sets.is_empty() {
         return Err(no_image(&args.paths.join(" "), &rejected));
     }
     let largest = sets.iter().map(|s| s.indices.len()).max().unwrap_or(1);
     let device = global.open()?;
-    let mut scorer = Scorer::new(&device, &model, path, &search, args.batch.min(largest.max(1)))?;
-    let calibration = model.header.calibration.as_ref().filter(|c| c.search == search);
+    let mut scorer = Scorer::new(&device, &model, path, &score, args.batch.min(largest.max(1)))?;
+    let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
     if calibration.is_none() {
-        note("no calibration for these search settings: scores come without probability and verdict");
+        note("no calibration for these score settings: scores come without probability and verdict");
     }
     let threshold = match calibration {
         Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
@@ -91,15 +91,15 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     for set in &sets {
         score_all(&mut scorer, set, "scoring", interrupt, &mut |batch, found| {
             for (i, found) in found.iter().enumerate() {
-                let map = match &args.maps {
-                    Some(folder) => {
+                let map = match (&args.maps, &found.map) {
+                    (Some(folder), Some(map)) => {
                         let name = format!("{:06}-{}.png", rows.len(), file_stem(&batch.ids[i]));
                         let file = folder.join(name);
                         let query = &batch.images[i * len..][..len];
-                        save_png_atomic(&file, &overlay(query, channels, &found.map, size, size, scale)?)?;
+                        save_png_atomic(&file, &overlay(query, channels, map, size, size, scale)?)?;
                         Some(file)
                     }
-                    None => None,
+                    _ => None,
                 };
                 rows.push(Row {
                     path: batch.ids[i].clone(),

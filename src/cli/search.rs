@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::score::map_scale;
 use super::session::open_data;
-use super::train::search_config;
+use super::train::score_config;
 use super::{CliError, Interrupt, say, say_json};
-use crate::models::anogan::Score;
 use crate::models::file::ModelFile;
 use crate::models::scorer::{Found, Scorer, Watch};
 use crate::report::{ReportError, filmstrip, overlay, picture, save_png_atomic};
@@ -57,29 +56,34 @@ struct Document {
 pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Result<(), CliError> {
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
-    let search = search_config(&args.search, &model);
-    if search.score == Score::Pd {
-        return Err(CliError::input("the score `pd` needs no search; use --score anogan or reference"));
-    }
+    let score = score_config(&args.search, &model, path)?;
     let data =
         DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
     let dataset = open_data(&data, &model)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
     let sample = dataset.load(split, 0)?;
     let device = global.open()?;
-    let mut scorer = Scorer::new(&device, &model, path, &search, 1)?;
+    let mut scorer = Scorer::new(&device, &model, path, &score, 1)?;
+    if !scorer.is_searched() {
+        return Err(CliError::input(format!(
+            "the score '{}' of {} comes from one pass and has no search to show; use --score with a searched one, or \
+             --refine N where there is an encoder",
+            score.score, model.header.system
+        )));
+    }
 
     let (colours, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
-    let steps = stages(search.steps, args.stages.clamp(1, 64));
+    let steps = stages(scorer.config().search.steps, args.stages.clamp(1, 64));
     let mut rows = vec![];
     let mut frames = vec![picture(&sample.image.pixels, colours, size, size)?];
     let mut failed: Option<ReportError> = None;
     let mut watch = |step: usize, found: &[Found]| {
         let found = &found[0];
-        let Found { score, residual, discrimination, .. } = *found;
-        rows.push(Stage { step, loss: score, residual, discrimination });
-        match picture(&found.reconstruction, colours, size, size) {
+        let part = |name| found.part(name).unwrap_or(0.0);
+        let (residual, discrimination) = (part("residual"), part("discrimination"));
+        rows.push(Stage { step, loss: found.score, residual, discrimination });
+        match picture(found.reconstruction.as_deref().unwrap_or_default(), colours, size, size) {
             Ok(frame) => frames.push(frame),
             Err(error) => failed = Some(error),
         }
@@ -89,11 +93,13 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
         return Err(error.into());
     }
     let found = &found[0];
-    frames.push(overlay(&sample.image.pixels, colours, &found.map, size, size, scale)?);
+    if let Some(map) = &found.map {
+        frames.push(overlay(&sample.image.pixels, colours, map, size, size, scale)?);
+    }
     if let Some(film) = &args.film {
         save_png_atomic(film, &filmstrip(&frames)?)?;
     }
-    let calibration = model.header.calibration.as_ref().filter(|c| c.search == search);
+    let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
     let document = Document {
         model: path.clone(),
         image: args.image.clone(),

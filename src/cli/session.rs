@@ -13,9 +13,8 @@ use super::progress::Progress;
 use super::{CliError, Interrupt};
 use crate::device::Device;
 use crate::eval::Quantiles;
-use crate::models::anogan::SearchConfig;
 use crate::models::file::{Calibration, ModelFile};
-use crate::models::scorer::{Found, Scorer};
+use crate::models::scorer::{Found, ScoreConfig, Scorer};
 
 /// Share of false alarms among normal images that a threshold aims at, unless told otherwise.
 pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
@@ -103,7 +102,7 @@ pub(crate) fn calibrate(
     device: &Device,
     model: &ModelFile,
     path: &Path,
-    search: &SearchConfig,
+    score: &ScoreConfig,
     batch: usize,
     held_out: &Selection,
     rate: f64,
@@ -114,7 +113,7 @@ pub(crate) fn calibrate(
         return Ok(None);
     }
     let selection = Selection { data: held_out.data.clone(), split: held_out.split, indices };
-    let mut scorer = Scorer::new(device, model, path, search, batch.min(selection.indices.len()))?;
+    let mut scorer = Scorer::new(device, model, path, score, batch.min(selection.indices.len()))?;
     let mut scores = vec![];
     score_all(&mut scorer, &selection, "calibrating on held-out normals", interrupt, &mut |_, found| {
         scores.extend(found.iter().map(|f| f.score));
@@ -123,7 +122,7 @@ pub(crate) fn calibrate(
     let quantiles = Quantiles::new(&scores)?;
     let threshold = quantiles.threshold(rate)?;
     Ok(Some(Calibration {
-        search: search.clone(),
+        score: score.clone(),
         quantiles,
         threshold: threshold.value,
         source: threshold.source,

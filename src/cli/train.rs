@@ -4,18 +4,18 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use ganomede_datasets::{BatchOptions, Batches, Channels, Dataset, Indices, Rejected, Split};
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
+use super::programs::{System, parse_system};
 use super::progress::Progress;
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
-use crate::models::anogan::{AnoGan, SearchConfig, Training};
-use crate::models::dcgan::{Config, Prior};
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
+use crate::models::scorer::{Sampler, ScoreConfig};
+use crate::models::{Config, Form, Options, Prior, Training};
 use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
 
 /// Train a system on normal images.
@@ -24,8 +24,8 @@ use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, c
     after_help = "Example:\n  ganomede train anogan --data parts/ --size 64 --epochs 20 --out parts.safetensors"
 )]
 pub(crate) struct Args {
-    /// Which published system.
-    #[arg(value_enum)]
+    /// Which published system; `ganomede systems` lists them.
+    #[arg(value_parser = parse_system())]
     pub(crate) system: System,
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -37,19 +37,22 @@ pub(crate) struct Args {
     /// Channels of the widest feature maps.
     #[arg(long, default_value_t = 64)]
     pub(crate) width: usize,
-    /// Length of the latent vector.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) latent: usize,
-    /// Distribution of the latent.
-    #[arg(long, value_enum, default_value = "uniform")]
-    pub(crate) prior: PriorArg,
-    /// Convolution kernel: 4, or 5 as in the paper.
+    /// Length of the latent vector [default: the system's].
+    #[arg(long)]
+    pub(crate) latent: Option<usize>,
+    /// Distribution of the latent [default: the system's].
+    #[arg(long, value_enum)]
+    pub(crate) prior: Option<PriorArg>,
+    /// Convolution kernel: 4, or 5 as in the AnoGAN paper.
     #[arg(long, default_value_t = 4)]
     pub(crate) kernel: usize,
-    /// Images in a step.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) batch: usize,
-    /// Passes over the data [default: 20 where no other limit is given].
+    /// Option of the system; `ganomede systems NAME` lists them.
+    #[arg(short = 'O', long = "option", value_name = "KEY=VALUE", value_parser = parse_option)]
+    pub(crate) options: Vec<(String, String)>,
+    /// Images in a step [default: the system's].
+    #[arg(long)]
+    pub(crate) batch: Option<usize>,
+    /// Passes over the data [default: the system's, where no other limit is given].
     #[arg(long)]
     pub(crate) epochs: Option<u64>,
     /// Steps in all.
@@ -58,9 +61,9 @@ pub(crate) struct Args {
     /// Minutes of training.
     #[arg(long)]
     pub(crate) minutes: Option<f64>,
-    /// Adam's step size.
-    #[arg(long, default_value_t = 2e-4)]
-    pub(crate) lr: f32,
+    /// Adam's step size [default: the system's].
+    #[arg(long)]
+    pub(crate) lr: Option<f32>,
     /// Fraction of the normal images held out for calibration; at most 256 of them are scored.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) val_fraction: f64,
@@ -70,22 +73,20 @@ pub(crate) struct Args {
     /// Continue from the checkpoint, bit for bit; starts anew where there is none.
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Folder for a grid of generated images after each epoch.
+    /// Folder for a grid of generated or reconstructed images after each epoch.
     #[arg(long, value_name = "DIR")]
     pub(crate) samples: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) search: SearchArgs,
 }
 
-/// Systems that can be trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum System {
-    /// DCGAN and latent search (Schlegl et al. 2017).
-    Anogan,
+fn parse_option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example nets=lite")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// `--prior`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum PriorArg {
     /// U(−1, 1).
     Uniform,
@@ -153,48 +154,56 @@ pub(crate) fn train_model(
     device: &Device,
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
+    let info = args.system.info;
+    let defaults = info.defaults;
     let config = Config {
+        form: Form::Image,
         size: args.preprocess.size,
         channels: Channels::from(args.preprocess.channels).count(),
         width: args.width,
-        latent: args.latent,
-        prior: if args.prior == PriorArg::Uniform { Prior::Uniform } else { Prior::Normal },
+        latent: args.latent.unwrap_or(defaults.latent),
+        prior: match args.prior {
+            Some(PriorArg::Uniform) => Prior::Uniform,
+            Some(PriorArg::Normal) => Prior::Normal,
+            None => defaults.prior,
+        },
         kernel: args.kernel,
     };
     config.check()?;
-    let search = args.search.config(None);
-    search.check()?;
+    let options = Options::new(info.options, args.options.iter().map(|(k, v)| (k.as_str(), v.as_str())))?;
+    let score = args.search.config(None);
+    let score = ScoreConfig { score: info.score(&score.score)?.to_owned(), ..score };
+    score.search.check()?;
     let augment = args.preprocess.augment()?;
-    let limits = limits(args)?;
-    if !(args.lr > 0.0 && args.lr.is_finite()) {
-        return Err(CliError::input(format!(
-            "--lr is {}; it must be a positive number, 0.0002 is usual",
-            args.lr
-        )));
+    let limits = limits(args, defaults.epochs)?;
+    let (batch, lr) = (args.batch.unwrap_or(defaults.batch), args.lr.unwrap_or(defaults.lr));
+    if !(lr > 0.0 && lr.is_finite()) {
+        return Err(CliError::input(format!("--lr is {lr}; it must be a positive number, 0.0002 is usual")));
     }
-    if args.batch == 0 {
+    if batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
     }
 
     let (data, patch) = (&args.data, patches(&args.preprocess));
-    let mut options =
+    let mut open =
         data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
-    options.patch = patch;
-    options.for_training = true;
-    let dataset = Arc::new(Dataset::open(&data.data, &options)?);
+    open.patch = patch;
+    open.for_training = true;
+    let dataset = Arc::new(Dataset::open(&data.data, &open)?);
     let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
-    if training.len() < args.batch {
-        return Err(TrainError::BatchTooLarge { batch: args.batch, images: training.len() }.into());
+    if training.len() < batch {
+        return Err(TrainError::BatchTooLarge { batch, images: training.len() }.into());
     }
     check_writable(args)?;
 
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        system: AnoGan::NAME.to_owned(),
+        system: info.name.to_owned(),
         config,
-        training: Training { lr: args.lr, ..Training::default() },
-        batch: args.batch,
+        options,
+        training: Training { lr, betas: defaults.betas },
+        batch,
         seed: global.seed,
         device: device.describe(),
         data: DataInfo {
@@ -209,11 +218,12 @@ pub(crate) fn train_model(
             augment: args.preprocess.augment.clone(),
             patch: args.preprocess.patch,
         },
-        progress: Done { steps_per_epoch: (training.len() / args.batch) as u64, ..Done::default() },
+        progress: Done { steps_per_epoch: (training.len() / batch) as u64, ..Done::default() },
         calibration: None,
     };
     let checkpoint = checkpoint_path(&args.out);
-    let mut trainer = start(args, device, header, &checkpoint)?;
+    let preview = preview(&dataset, &held_out);
+    let mut trainer = start(args, device, header, &checkpoint, &preview)?;
     note(&format!(
         "training on {} normal images ({} held out) of {}, {:.0} MB of device memory",
         training.len(),
@@ -229,8 +239,9 @@ pub(crate) fn train_model(
         checkpoint_every: args.checkpoint_every,
         samples: args.samples.clone(),
     };
+    let several = trainer.stages().len() > 1;
     let end = {
-        let (dataset, seed, batch) = (dataset.clone(), global.seed, args.batch);
+        let (dataset, seed) = (dataset.clone(), global.seed);
         let mut epoch = |epoch: u64, start: u64| -> Result<Epoch, ganomede_datasets::DataError> {
             let options = BatchOptions {
                 batch,
@@ -251,7 +262,8 @@ pub(crate) fn train_model(
                 news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
             let progress =
                 progress.get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
-            progress.at(news.step, &losses.join(" "));
+            let stage = if several { format!("{}: ", news.stage) } else { String::new() };
+            progress.at(news.step, &format!("{stage}{}", losses.join(" ")));
             if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         train(&mut trainer, &loop_options, &mut epoch, &mut tick)?
@@ -269,19 +281,19 @@ pub(crate) fn train_model(
     let mut model = trainer.model()?;
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
     let calibration =
-        calibrate(device, &model, &args.out, &search, args.batch, &held_out, FALSE_ALARM_RATE, interrupt);
+        calibrate(device, &model, &args.out, &score, batch, &held_out, FALSE_ALARM_RATE, interrupt);
     model.header.calibration = calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
     model.save(&args.out)?;
     report_rejected(&dataset.rejected());
     let progress = trainer.progress();
     let summary = Summary {
-        system: AnoGan::NAME.to_owned(),
+        system: info.name.to_owned(),
         device: device.describe(),
         seed: global.seed,
         steps,
         epochs: steps as f64 / progress.steps_per_epoch as f64,
         seconds: progress.seconds,
-        images_per_second: (steps * args.batch as u64) as f64 / progress.seconds.max(1e-9),
+        images_per_second: (steps * batch as u64) as f64 / progress.seconds.max(1e-9),
         peak_bytes: trainer.bytes(),
         training_images: model.header.data.training_images,
         held_out: model.header.data.held_out,
@@ -289,7 +301,7 @@ pub(crate) fn train_model(
         model: args.out.clone(),
         checkpoint,
         threshold: model.header.calibration.as_ref().map(|c| c.threshold),
-        losses: progress.losses.iter().filter_map(|(n, v)| Some((n.clone(), *v.last()?))).collect(),
+        losses: progress.losses.iter().filter_map(|c| Some((c.name.clone(), *c.values.last()?))).collect(),
     };
     if steps == resumed_at {
         note("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
@@ -297,7 +309,7 @@ pub(crate) fn train_model(
     Ok((summary, model))
 }
 
-fn limits(args: &Args) -> Result<Limits, CliError> {
+fn limits(args: &Args, epochs: u64) -> Result<Limits, CliError> {
     if let Some(minutes) = args.minutes
         && !(minutes > 0.0 && minutes.is_finite())
     {
@@ -307,21 +319,43 @@ fn limits(args: &Args) -> Result<Limits, CliError> {
         return Err(CliError::input("--epochs and --steps must be at least 1"));
     }
     let none = args.epochs.is_none() && args.steps.is_none() && args.minutes.is_none();
-    Ok(Limits { steps: args.steps, epochs: if none { Some(20) } else { args.epochs }, minutes: args.minutes })
+    Ok(Limits {
+        steps: args.steps,
+        epochs: if none { Some(epochs) } else { args.epochs },
+        minutes: args.minutes,
+    })
 }
 
-fn start(args: &Args, device: &Device, mut header: Header, checkpoint: &Path) -> Result<Trainer, CliError> {
+/// The first of the held-out samples, for sample grids.
+fn preview(dataset: &Dataset, held_out: &Indices) -> Vec<f32> {
+    let mut pixels = vec![];
+    for i in held_out.take(Sampler::COUNT / 2).iter() {
+        // A file that cannot be read is reported where it counts, in training or calibration.
+        if let Ok(sample) = dataset.load(Split::Train, i) {
+            pixels.extend(sample.image.pixels);
+        }
+    }
+    pixels
+}
+
+fn start(
+    args: &Args,
+    device: &Device,
+    mut header: Header,
+    checkpoint: &Path,
+    preview: &[f32],
+) -> Result<Trainer, CliError> {
     if args.resume && checkpoint.exists() {
         let file = ModelFile::load(checkpoint)?;
         check_resumable(&file.header, &header, checkpoint)?;
         header.progress = file.header.progress.clone();
         note(&format!("resuming at step {} from {}", header.progress.steps, checkpoint.display()));
-        return Ok(Trainer::new(device, header, Some((&file, checkpoint)))?);
+        return Ok(Trainer::new(device, header, Some((&file, checkpoint)), preview)?);
     }
     if args.resume {
         note(&format!("no checkpoint at {}; starting anew", checkpoint.display()));
     }
-    Ok(Trainer::new(device, header, None)?)
+    Ok(Trainer::new(device, header, None, preview)?)
 }
 
 /// Lists files that could not be used.
@@ -348,7 +382,17 @@ pub(crate) fn held_out(model: &ModelFile, dataset: &Arc<Dataset>) -> Result<Opti
     Ok((!held_out.is_empty()).then_some(held_out))
 }
 
-/// Search settings of a command on a model: its own flags on top of the calibrated ones.
-pub(crate) fn search_config(args: &SearchArgs, model: &ModelFile) -> SearchConfig {
-    args.config(model.header.calibration.as_ref().map(|c| &c.search))
+/// Score settings of a command on a model: its own flags on top of the calibrated ones.
+///
+/// # Errors
+/// For a score that the model's system does not have.
+pub(crate) fn score_config(
+    args: &SearchArgs,
+    model: &ModelFile,
+    path: &Path,
+) -> Result<ScoreConfig, CliError> {
+    let config = args.config(model.header.calibration.as_ref().map(|c| &c.score));
+    config.search.check()?;
+    let score = model.header.info(path)?.score(&config.score)?.to_owned();
+    Ok(ScoreConfig { score, ..config })
 }

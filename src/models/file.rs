@@ -9,13 +9,13 @@ use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::anogan::{SearchConfig, Training};
-use super::dcgan;
+use super::scorer::ScoreConfig;
+use super::{Config, ConfigError, Info, Options, Training};
 use crate::eval::Quantiles;
 use crate::report::write_atomic;
 
 /// Version of the layout; files of another version are refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Name of the metadata entry.
 const ENTRY: &str = "ganomede";
 /// Larger files are not model files of this program: 256-pixel models of width 256 stay far below.
@@ -77,17 +77,23 @@ pub enum FileError {
         /// File.
         path: PathBuf,
     },
-    /// A model of another system.
+    /// A system that this program does not have.
     #[error(
-        "'{path}' is a model of the system '{found}', here '{expected}' is needed; use the command that trained it"
+        "'{path}' is a model of the system '{found}', which this program does not have; use the version that wrote it"
     )]
     System {
         /// File.
         path: PathBuf,
         /// System found.
         found: String,
-        /// System expected.
-        expected: &'static str,
+    },
+    /// Sizes or options that the system does not allow.
+    #[error("the metadata of '{path}' is damaged ({source}); copy or train it again")]
+    Config {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfigError,
     },
     /// A tensor that the system does not have, or lacks, or in another shape.
     #[error(
@@ -143,13 +149,33 @@ pub struct DataInfo {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// The configuration that the scores come from.
-    pub search: SearchConfig,
+    pub score: ScoreConfig,
     /// Their quantiles.
     pub quantiles: Quantiles,
     /// Score from which on an image is called anomalous.
     pub threshold: f64,
     /// How the threshold was chosen.
     pub source: String,
+}
+
+/// A loss over the steps at which it was recorded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// Name.
+    pub name: String,
+    /// Steps.
+    pub at: Vec<u64>,
+    /// Values at those steps.
+    pub values: Vec<f32>,
+}
+
+/// Where a stage of training began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageStart {
+    /// Steps done before it.
+    pub steps: u64,
+    /// Seconds spent before it.
+    pub seconds: f64,
 }
 
 /// How far training is.
@@ -161,10 +187,10 @@ pub struct Progress {
     pub steps_per_epoch: u64,
     /// Seconds spent.
     pub seconds: f64,
-    /// Steps at which the losses below were recorded.
-    pub at: Vec<u64>,
-    /// Each loss over the recorded steps.
-    pub losses: Vec<(String, Vec<f32>)>,
+    /// Stages begun; the last of them is under way.
+    pub stages: Vec<StageStart>,
+    /// Loss history.
+    pub losses: Vec<Curve>,
 }
 
 /// Everything but the tensors.
@@ -177,7 +203,9 @@ pub struct Header {
     /// System.
     pub system: String,
     /// Sizes of the networks; with them the preprocessing: square size, channels, range [−1, 1].
-    pub config: dcgan::Config,
+    pub config: Config,
+    /// Options of the system.
+    pub options: Options,
     /// Training hyper-parameters.
     pub training: Training,
     /// Images in a step.
@@ -192,6 +220,17 @@ pub struct Header {
     pub progress: Progress,
     /// Score scale, absent in checkpoints.
     pub calibration: Option<Calibration>,
+}
+
+impl Header {
+    /// The system of the file.
+    ///
+    /// # Errors
+    /// [`FileError::System`] where this program does not have it.
+    pub fn info(&self, path: &Path) -> Result<&'static Info, FileError> {
+        super::find(&self.system)
+            .ok_or_else(|| FileError::System { path: path.to_owned(), found: self.system.clone() })
+    }
 }
 
 /// A tensor by name, shape and values.

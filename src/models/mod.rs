@@ -1,18 +1,22 @@
-//! The published systems, one file each.
+//! The published systems, one file each, and what they share.
 
 pub mod anogan;
+pub mod config;
 pub mod dcgan;
 pub mod file;
+pub mod options;
 pub mod scorer;
+pub mod search;
+pub mod system;
 
-/// A configuration value outside its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {value}; it must be {allowed}")]
-pub struct ConfigError {
-    /// Field.
-    pub field: &'static str,
-    /// Value given.
-    pub value: String,
-    /// What is allowed.
-    pub allowed: &'static str,
+pub use config::{Config, ConfigError, Form, Prior};
+pub use options::{Kind, OptionInfo, Options};
+pub use system::{Info, System, Training};
+
+/// Every system, in the order in which people meet them.
+pub const SYSTEMS: &[&Info] = &[&anogan::INFO];
+
+/// The system of this name.
+pub fn find(name: &str) -> Option<&'static Info> {
+    SYSTEMS.iter().copied().find(|info| info.name == name)
 }

@@ -1,16 +1,18 @@
-//! Applying a trained model: batches of latent searches, scores and residual maps.
+//! Applying a trained model: scores, reconstructions and maps of batches, by one pass or by latent search.
 
 use std::path::Path;
 
 use ganomede_kernels::{Kernel, random};
 use image::RgbImage;
 
-use super::ConfigError;
-use super::anogan::{AnoGan, Score, Search, SearchConfig};
-use super::dcgan::{self, Prior};
-use super::file::{FileError, ModelFile};
+use serde::{Deserialize, Serialize};
+
+use super::file::{FileError, Header, ModelFile};
+use super::search::{Search, SearchConfig};
+use super::system::System;
+use super::{Config, ConfigError, Form, Prior};
 use crate::device::{Device, DeviceError, Executable, Store};
-use crate::program::{CompileError, Program, compile};
+use crate::program::{CompileError, Program, StateId, compile};
 use crate::report::image_grid;
 use crate::tape::{States, Tape};
 
@@ -34,7 +36,7 @@ pub enum ScoreError {
     Report(#[from] crate::report::ReportError),
     /// An image whose search gave no number.
     #[error(
-        "the search of image {index} gave a score that is no number; the model's weights may be damaged: train it again"
+        "image {index} has a score that is no number; the model's weights may be damaged: train it again"
     )]
     NotANumber {
         /// Position in the batch.
@@ -42,21 +44,39 @@ pub enum ScoreError {
     },
 }
 
-/// What the search of one query found.
-#[derive(Debug, Clone, PartialEq)]
+/// Which score, and how it is searched.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoreConfig {
+    /// One of the system's scores; empty for its default.
+    pub score: String,
+    /// The latent search, of scores that have one.
+    pub search: SearchConfig,
+    /// Steps of a search from E(x), of systems with a generator and an encoder; 0 for one pass.
+    pub refine: usize,
+}
+
+/// What was found about one sample.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// A(x), or the score chosen in its place.
+    /// The score.
     pub score: f64,
-    /// R(x).
-    pub residual: f32,
-    /// D(x).
-    pub discrimination: f32,
-    /// The latent.
+    /// What it is made of, by name.
+    pub parts: Vec<(&'static str, f32)>,
+    /// The latent, of searched scores.
     pub z: Vec<f32>,
-    /// G(z), `[channels, size, size]`; the query itself for scores without a search.
-    pub reconstruction: Vec<f32>,
-    /// ∣x − G(z)∣, mean over channels, `[size, size]`; zeros for scores without a search.
-    pub map: Vec<f32>,
+    /// What the system makes of the sample, in its shape; absent for scores that make nothing.
+    pub reconstruction: Option<Vec<f32>>,
+    /// Where the sample is anomalous, `[height, width]`; absent for scores without a place.
+    pub map: Option<Vec<f32>>,
+    /// Features of the sample, if the score has some and [`Scorer::keep_features`] asked for them.
+    pub features: Vec<f32>,
+}
+
+impl Found {
+    /// A part of the score.
+    pub fn part(&self, name: &str) -> Option<f32> {
+        self.parts.iter().find(|(n, _)| *n == name).map(|&(_, v)| v)
+    }
 }
 
 /// Follows a search: `see` gets the step and what is found so far, at each of the stages and at the end.
@@ -67,26 +87,62 @@ pub struct Watch<'a> {
     pub see: &'a mut dyn FnMut(usize, &[Found]),
 }
 
-/// Puts a system's states on a device, with the tensors of its file; `all` asks for the states of training too.
+/// A system with its states on a device.
+pub struct Loaded {
+    /// The system.
+    pub system: Box<dyn System>,
+    /// Its states: weights first, then what was registered for training or searching.
+    pub states: States,
+    /// The number of weights.
+    pub weights: usize,
+    /// Values.
+    pub store: Store,
+}
+
+/// Makes the system of a header; `more` registers states beyond its weights. With a file its tensors are loaded:
+/// those of the weights, or of all states where `all`.
 ///
 /// Everything is checked before memory is taken: a file whose configuration promises more than its tensors hold costs
 /// nothing.
 ///
 /// # Errors
-/// [`FileError::System`] for another system's file, [`FileError::Tensor`] for a tensor that is missing or has another
-/// shape, [`ScoreError::Device`] where memory is short.
-pub fn load_weights(
+/// [`FileError::System`] for a system that this program does not have, [`FileError::Tensor`] for a tensor that is
+/// missing or has another shape, [`ScoreError::Config`] for sizes out of range, [`ScoreError::Device`] where memory is
+/// short.
+pub fn load(
     device: &Device,
-    file: &ModelFile,
+    header: &Header,
+    file: Option<(&ModelFile, &Path)>,
+    all: bool,
+    more: impl FnOnce(&mut dyn System, &mut States),
+) -> Result<Loaded, ScoreError> {
+    let path = file.map_or(Path::new(""), |(_, path)| path);
+    let mut states = States::new();
+    let built = header.info(path)?.build(&mut states, &header.config, &header.options);
+    let mut system = match (built, file) {
+        (Err(source), Some(_)) => return Err(FileError::Config { path: path.to_owned(), source }.into()),
+        (built, _) => built?,
+    };
+    let weights = states.entries().len();
+    more(system.as_mut(), &mut states);
+    let values = match file {
+        Some((file, path)) => fitting(file, path, &states, if all { usize::MAX } else { weights })?,
+        None => vec![],
+    };
+    let store = device.store(&states, header.seed)?;
+    for (id, values) in values {
+        store.write(id, values)?;
+    }
+    Ok(Loaded { system, states, weights, store })
+}
+
+/// The tensors of a file with the states they belong to; the first `needed` states must be there.
+fn fitting<'a>(
+    file: &'a ModelFile,
     path: &Path,
     states: &States,
-    seed: u64,
-    all: bool,
-) -> Result<Store, ScoreError> {
-    if file.header.system != AnoGan::NAME {
-        let (path, found) = (path.to_owned(), file.header.system.clone());
-        return Err(FileError::System { path, found, expected: AnoGan::NAME }.into());
-    }
+    needed: usize,
+) -> Result<Vec<(StateId, &'a [f32])>, FileError> {
     let fault = |tensor: &str, what: String| FileError::Tensor {
         path: path.to_owned(),
         tensor: tensor.to_owned(),
@@ -95,30 +151,20 @@ pub fn load_weights(
     let mut values = vec![];
     for tensor in &file.tensors {
         let Some(state) = states.find(&tensor.name) else {
-            return Err(fault(&tensor.name, "is unknown to this system".to_owned()).into());
+            return Err(fault(&tensor.name, "is unknown to this system".to_owned()));
         };
         if state.shape != tensor.shape {
             let what = format!("has shape {:?}, expected {:?}", tensor.shape, state.shape);
-            return Err(fault(&tensor.name, what).into());
+            return Err(fault(&tensor.name, what));
         }
-        values.push((state.id, &tensor.values));
+        values.push((state.id, &tensor.values[..]));
     }
-    for entry in states.entries() {
-        let needed = all || is_weight(&entry.name);
-        if needed && !file.tensors.iter().any(|t| t.name == entry.name) {
-            return Err(fault(&entry.name, format!("is missing (shape {:?})", entry.shape)).into());
+    for entry in states.entries().iter().take(needed) {
+        if !file.tensors.iter().any(|t| t.name == entry.name) {
+            return Err(fault(&entry.name, format!("is missing (shape {:?})", entry.shape)));
         }
     }
-    let store = device.store(states, seed)?;
-    for (id, values) in values {
-        store.write(id, values)?;
-    }
-    Ok(store)
-}
-
-/// Whether a state belongs to the model proper, not to its training or to a search.
-pub fn is_weight(name: &str) -> bool {
-    name.starts_with("generator.") || name.starts_with("discriminator.")
+    Ok(values)
 }
 
 /// Compiles what `record` writes on a fresh tape.
@@ -131,56 +177,91 @@ pub fn compiled(record: impl FnOnce(&Tape)) -> Result<Program, CompileError> {
     compile(&tape.finish()?)
 }
 
-/// A generator with fixed latents: the same sample grid all through a training.
+/// What a model makes of the same things all through a training: images of fixed latents, or reconstructions of fixed
+/// samples.
 pub struct Sampler {
-    generate: Executable,
-    latents: Vec<f32>,
-    config: dcgan::Config,
+    make: Executable,
+    given: Vec<f32>,
+    reconstructs: bool,
+    config: Config,
 }
 
 impl Sampler {
     /// Images in a grid.
     pub const COUNT: usize = 64;
 
-    /// Draws from a model whose weights are in `store`; the latents are a function of the seed.
+    /// Draws from a model whose weights are in `store`: images of latents that are a function of the seed where there
+    /// is a generator, else the first of the `preview` samples beside their reconstructions. `None` where there is
+    /// nothing to draw.
     ///
     /// # Errors
     /// [`ScoreError`] where the device refuses.
-    pub fn new(device: &Device, model: &AnoGan, store: &Store, seed: u64) -> Result<Self, ScoreError> {
-        let config = model.config.clone();
-        let program = compiled(|tape| {
-            let z = tape.input("z", &[Self::COUNT, config.latent]);
-            tape.output("images", model.generate(tape, z));
-        })?;
-        let latents = draw_latents(&config, seed, 0, Self::COUNT * config.latent);
-        Ok(Self { generate: device.load(&program, store)?, latents, config })
+    pub fn new(
+        device: &Device,
+        system: &dyn System,
+        store: &Store,
+        seed: u64,
+        preview: &[f32],
+    ) -> Result<Option<Self>, ScoreError> {
+        let config = system.config().clone();
+        if config.form != Form::Image {
+            return Ok(None);
+        }
+        let tape = Tape::new();
+        let (given, reconstructs) = match system.latent() {
+            Some(latent) => {
+                let z = tape.input("given", &[Self::COUNT, config.latent]);
+                tape.output("images", latent.generate(&tape, z));
+                (draw_latents(&config, seed, 0, Self::COUNT * config.latent), false)
+            }
+            None => {
+                let count = (preview.len() / config.sample_len()).min(Self::COUNT / 2);
+                let x = tape.input("given", &config.images(count.max(1)));
+                let Some(made) = system.score(&tape, x, "").reconstruction.filter(|_| count > 0) else {
+                    return Ok(None);
+                };
+                tape.output("images", made);
+                (preview[..count * config.sample_len()].to_vec(), true)
+            }
+        };
+        let program = compile(&tape.finish().map_err(CompileError::from)?)?;
+        Ok(Some(Self { make: device.load(&program, store)?, given, reconstructs, config }))
     }
 
     /// Draws from a model file.
     ///
     /// # Errors
     /// [`ScoreError`] for a file that does not fit, or a device at fault.
-    pub fn of_file(device: &Device, file: &ModelFile, path: &Path) -> Result<Self, ScoreError> {
-        let mut states = States::new();
-        let model = AnoGan::new(&mut states, &file.header.config)?;
-        let store = load_weights(device, file, path, &states, 0, false)?;
-        Self::new(device, &model, &store, file.header.seed)
+    pub fn of_file(
+        device: &Device,
+        file: &ModelFile,
+        path: &Path,
+        preview: &[f32],
+    ) -> Result<Option<Self>, ScoreError> {
+        let loaded = load(device, &file.header, Some((file, path)), false, |_, _| {})?;
+        Self::new(device, loaded.system.as_ref(), &loaded.store, file.header.seed, preview)
     }
 
-    /// A grid of eight columns.
+    /// A grid of eight columns; samples and their reconstructions take turns.
     ///
     /// # Errors
     /// [`ScoreError`] where the device fails.
     pub fn grid(&mut self) -> Result<RgbImage, ScoreError> {
-        self.generate.write("z", &self.latents)?;
-        self.generate.run(1)?;
-        let images = self.generate.read("images")?;
-        Ok(image_grid(&images, Self::COUNT, self.config.channels, self.config.size, 8)?)
+        self.make.write("given", &self.given)?;
+        self.make.run(1)?;
+        let mut images = self.make.read("images")?;
+        if self.reconstructs {
+            let len = self.config.sample_len();
+            let pairs = self.given.chunks(len).zip(images.chunks(len));
+            images = pairs.flat_map(|(x, made)| [x, made].concat()).collect();
+        }
+        let count = images.len() / self.config.sample_len();
+        Ok(image_grid(&images, count, self.config.channels, self.config.size, 8)?)
     }
 }
 
 /// Latents from the prior, a function of seed and stream.
-fn draw_latents(config: &dcgan::Config, seed: u64, stream: u32, len: usize) -> Vec<f32> {
+fn draw_latents(config: &Config, seed: u64, stream: u32, len: usize) -> Vec<f32> {
     let distribution = match config.prior {
         Prior::Uniform => random::Distribution::Uniform,
         Prior::Normal => random::Distribution::Normal,
@@ -196,21 +277,34 @@ fn draw_latents(config: &dcgan::Config, seed: u64, stream: u32, len: usize) -> V
     z
 }
 
-/// A model on a device, ready to search batches of queries.
+/// A model on a device, ready to score batches.
 pub struct Scorer {
-    model: AnoGan,
-    config: SearchConfig,
+    sizes: Config,
     seed: u64,
-    /// Searches side by side: queries times restarts.
-    lanes: usize,
-    prepare: Executable,
-    step: Executable,
-    finish: Executable,
-    posterior: Executable,
+    score: ScoreConfig,
+    batch: usize,
+    features: bool,
+    how: How,
+}
+
+#[allow(clippy::large_enum_variant, reason = "there is one to a scorer")]
+enum How {
+    /// One program from samples to scores.
+    Pass { program: Executable, parts: Vec<&'static str>, has: Has },
+    /// Latent searches side by side: queries times restarts.
+    Search { lanes: usize, encodes: bool, prepare: Executable, step: Executable, finish: Executable },
+}
+
+/// Which of its optional outputs a pass has.
+#[derive(Debug, Clone, Copy)]
+struct Has {
+    reconstruction: bool,
+    map: bool,
+    features: bool,
 }
 
 impl Scorer {
-    /// Loads a model for batches of `queries` images.
+    /// Loads a model for batches of `batch` samples.
     ///
     /// # Errors
     /// [`ScoreError`] for a setting out of range, a file that does not fit, or a device at fault.
@@ -218,60 +312,164 @@ impl Scorer {
         device: &Device,
         file: &ModelFile,
         path: &Path,
-        config: &SearchConfig,
-        queries: usize,
+        score: &ScoreConfig,
+        batch: usize,
     ) -> Result<Self, ScoreError> {
-        config.check()?;
-        if queries == 0 || queries.saturating_mul(config.restarts) > 1 << 16 {
-            let value = format!("{queries} with {} restarts", config.restarts);
-            return Err(ConfigError {
-                field: "batch",
-                value,
-                allowed: "at least 1, and batch × restarts at most 65536",
-            }
-            .into());
-        }
-        let lanes = queries * config.restarts;
-        let mut states = States::new();
-        let model = AnoGan::new(&mut states, &file.header.config)?;
-        let search = Search::new(&mut states, &model, config, lanes);
-        let store = load_weights(device, file, path, &states, 0, false)?;
-        let load = |record: &dyn Fn(&Tape)| -> Result<Executable, ScoreError> {
-            Ok(device.load(&compiled(|tape| record(tape))?, &store)?)
+        let header = &file.header;
+        let name = header.info(path)?.score(&score.score)?;
+        score.search.check()?;
+        let config = SearchConfig {
+            steps: if score.refine > 0 { score.refine } else { score.search.steps },
+            restarts: if score.refine > 0 { 1 } else { score.search.restarts },
+            ..score.search.clone()
         };
-        let images = model.config.images(lanes);
-        Ok(Self {
-            prepare: load(&|tape| search.prepare(tape, &model))?,
-            step: load(&|tape| search.step(tape, &model))?,
-            finish: load(&|tape| search.finish(tape, &model))?,
-            posterior: load(&|tape| {
-                tape.output("score", model.posterior_score(tape, tape.input("x", &images)))
-            })?,
-            config: config.clone(),
-            seed: file.header.seed,
-            lanes,
-            model,
-        })
+        if batch == 0 || batch.saturating_mul(config.restarts) > 1 << 16 {
+            let value = format!("{batch} with {} restarts", config.restarts);
+            let allowed = "at least 1, and batch × restarts at most 65536";
+            return Err(ConfigError::new("batch", value, allowed).into());
+        }
+        let mut search = None;
+        let lanes = batch * config.restarts;
+        let loaded = load(device, header, Some((file, path)), false, |system, states| {
+            if system.is_searched(name) || score.refine > 0 {
+                search = Some(Search::new(states, system.config(), name, &config, lanes));
+            }
+        })?;
+        let (system, store) = (loaded.system.as_ref(), &loaded.store);
+        let load = |record: &dyn Fn(&Tape)| -> Result<Executable, ScoreError> {
+            Ok(device.load(&compiled(|tape| record(tape))?, store)?)
+        };
+        let how = match (search, system.latent()) {
+            (Some(search), Some(model)) => {
+                let encodes = score.refine > 0;
+                let tape = Tape::new();
+                let probe = tape.input("x", &system.config().images(1));
+                if encodes && model.encode(&tape, probe).is_none() {
+                    return Err(no_refinement(&header.system));
+                }
+                How::Search {
+                    lanes,
+                    encodes,
+                    prepare: load(&|tape| search.prepare(tape, model, encodes))?,
+                    step: load(&|tape| search.step(tape, model))?,
+                    finish: load(&|tape| search.finish(tape, model))?,
+                }
+            }
+            (Some(_), None) => return Err(no_refinement(&header.system)),
+            (None, _) => {
+                let tape = Tape::new();
+                let x = tape.input("x", &system.config().images(batch));
+                let scored = system.score(&tape, x, name);
+                tape.output("score", scored.score);
+                for (part, value) in &scored.parts {
+                    tape.output(part, *value);
+                }
+                let optional = [
+                    ("reconstruction", scored.reconstruction),
+                    ("map", scored.map),
+                    ("features", scored.features),
+                ];
+                for (output, value) in optional {
+                    if let Some(value) = value {
+                        tape.output(output, value);
+                    }
+                }
+                let has = Has {
+                    reconstruction: scored.reconstruction.is_some(),
+                    map: scored.map.is_some(),
+                    features: scored.features.is_some(),
+                };
+                let parts = scored.parts.iter().map(|&(part, _)| part).collect();
+                let program = compile(&tape.finish().map_err(CompileError::from)?)?;
+                How::Pass { program: device.load(&program, store)?, parts, has }
+            }
+        };
+        let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
+        let sizes = header.config.clone();
+        Ok(Self { sizes, seed: header.seed, score, batch, features: false, how })
     }
 
-    /// Queries in a batch.
+    /// Makes later calls return the features of samples, where the score has some.
+    pub fn keep_features(&mut self) {
+        self.features = true;
+    }
+
+    /// Samples in a batch.
     pub fn batch(&self) -> usize {
-        self.lanes / self.config.restarts
+        self.batch
     }
 
-    /// The search settings.
-    pub fn config(&self) -> &SearchConfig {
-        &self.config
+    /// What is scored, with the names and numbers in use.
+    pub fn config(&self) -> &ScoreConfig {
+        &self.score
+    }
+
+    /// Whether the score is searched.
+    pub fn is_searched(&self) -> bool {
+        matches!(self.how, How::Search { .. })
     }
 
     /// Bytes held on the device.
     pub fn bytes(&self) -> u64 {
-        [&self.prepare, &self.step, &self.finish, &self.posterior].iter().map(|e| e.bytes()).sum()
+        match &self.how {
+            How::Pass { program, .. } => program.bytes(),
+            How::Search { prepare, step, finish, .. } => prepare.bytes() + step.bytes() + finish.bytes(),
+        }
     }
 
-    /// Elements of one image.
+    /// Elements of one sample.
     pub fn image_len(&self) -> usize {
-        self.model.config.images(1).iter().product()
+        self.sizes.sample_len()
+    }
+
+    /// Scores up to a batch of samples (`n · image_len` values in [−1, 1]); `watch` sees each recorded stage of a
+    /// search: step, and what is found so far.
+    ///
+    /// # Errors
+    /// [`ScoreError`] where the device fails or a score is no number.
+    pub fn score(&mut self, images: &[f32], watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
+        if images.is_empty() {
+            return Ok(vec![]);
+        }
+        let found = match &self.how {
+            How::Pass { .. } => self.pass(images)?,
+            How::Search { .. } => self.search(images, watch)?,
+        };
+        match found.iter().position(|f| !f.score.is_finite()) {
+            Some(index) => Err(ScoreError::NotANumber { index }),
+            None => Ok(found),
+        }
+    }
+
+    fn pass(&mut self, images: &[f32]) -> Result<Vec<Found>, ScoreError> {
+        let (len, map_len) = (self.sizes.sample_len(), self.sizes.map_len());
+        let How::Pass { program, parts, has } = &mut self.how else { return Ok(vec![]) };
+        let count = images.len() / len;
+        // Places beyond the samples repeat the last one, so that no value is out of the ordinary.
+        let mut x = images.to_vec();
+        x.extend((count..self.batch).flat_map(|_| &images[(count - 1) * len..]));
+        program.write("x", &x)?;
+        program.run(1)?;
+        let scores = program.read("score")?;
+        let values = parts.iter().map(|part| program.read(part)).collect::<Result<Vec<_>, _>>()?;
+        let read = |wanted: bool, name: &str| wanted.then(|| program.read(name)).transpose();
+        let reconstructions = read(has.reconstruction, "reconstruction")?;
+        let maps = read(has.map, "map")?;
+        let features = read(has.features && self.features, "features")?;
+        let feature_len = features.as_ref().map_or(0, |f| f.len() / self.batch);
+        let row = |all: &Option<Vec<f32>>, i: usize, len: usize| {
+            all.as_ref().map(|all| all[i * len..][..len].to_vec())
+        };
+        Ok((0..count)
+            .map(|i| Found {
+                score: f64::from(scores[i]),
+                parts: parts.iter().zip(&values).map(|(&part, values)| (part, values[i])).collect(),
+                z: vec![],
+                reconstruction: row(&reconstructions, i, len),
+                map: row(&maps, i, map_len),
+                features: row(&features, i, feature_len).unwrap_or_default(),
+            })
+            .collect())
     }
 
     /// Start of the search of one image: a function of the seed, the restart and the image's own pixels, so that a
@@ -279,46 +477,46 @@ impl Scorer {
     fn start(&self, image: &[f32], restart: usize) -> Vec<f32> {
         let words = image.iter().map(|v| v.to_bits()).chain([restart as u32]);
         let stream = words.fold(0x811c_9dc5_u32, |h, w| (h ^ w).wrapping_mul(0x0100_0193));
-        draw_latents(&self.model.config, self.seed, stream, self.model.config.latent)
+        draw_latents(&self.sizes, self.seed, stream, self.sizes.latent)
     }
 
-    /// Searches up to a batch of images (`n · image_len` values in [−1, 1]); `watch` sees each recorded stage of the
-    /// search: step, and the images found so far.
-    ///
-    /// # Errors
-    /// [`ScoreError`] where the device fails or a score is no number.
-    pub fn score(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
+    fn search(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
+        let How::Search { lanes, encodes, .. } = self.how else { return Ok(vec![]) };
         let len = self.image_len();
         let queries = images.len() / len;
-        if self.config.score == Score::Pd {
-            return self.posterior(images, queries);
-        }
+        let SearchConfig { steps, restarts, tolerance, .. } = self.score.search;
         // Lanes beyond the queries repeat the last one: every lane is a valid search and none is counted twice.
-        let query_of = |lane: usize| (lane / self.config.restarts).min(queries - 1);
-        let (mut x, mut z) = (Vec::with_capacity(self.lanes * len), vec![]);
-        for lane in 0..self.lanes {
+        let query_of = |lane: usize| (lane / restarts).min(queries - 1);
+        let (mut x, mut z) = (Vec::with_capacity(lanes * len), vec![]);
+        for lane in 0..lanes {
             let image = &images[query_of(lane) * len..][..len];
             x.extend_from_slice(image);
-            z.extend(self.start(image, lane % self.config.restarts));
+            if !encodes {
+                z.extend(self.start(image, lane % restarts));
+            }
         }
-        self.prepare.write("x", &x)?;
-        self.prepare.write("z", &z)?;
-        self.prepare.run(1)?;
+        let How::Search { prepare, .. } = &mut self.how else { return Ok(vec![]) };
+        prepare.write("x", &x)?;
+        if !encodes {
+            prepare.write("z", &z)?;
+        }
+        prepare.run(1)?;
         let mut done = 0;
-        while done < self.config.steps {
+        while done < steps {
             if let Some(watch) = &mut watch
                 && watch.stages.contains(&done)
             {
                 (watch.see)(done, &self.collect(queries)?);
             }
             let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
-            let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(self.config.steps);
+            let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(steps);
             // With early stop the host looks at the progress from time to time.
-            let chunk = if self.config.tolerance > 0.0 { 25 } else { usize::MAX };
-            let count = chunk.min(next.min(self.config.steps) - done);
-            self.step.run(count)?;
+            let chunk = if tolerance > 0.0 { 25 } else { usize::MAX };
+            let count = chunk.min(next.min(steps) - done);
+            let How::Search { step, .. } = &mut self.how else { return Ok(vec![]) };
+            step.run(count)?;
             done += count;
-            if self.config.tolerance > 0.0 && self.step.scalar("active")? < 0.5 {
+            if tolerance > 0.0 && step.scalar("active")? < 0.5 {
                 break;
             }
         }
@@ -326,53 +524,41 @@ impl Scorer {
         if let Some(watch) = &mut watch {
             (watch.see)(done, &found);
         }
-        match found.iter().position(|f| !f.score.is_finite()) {
-            Some(index) => Err(ScoreError::NotANumber { index }),
-            None => Ok(found),
-        }
+        Ok(found)
     }
 
     /// Reads the best restart of every query.
     fn collect(&mut self, queries: usize) -> Result<Vec<Found>, ScoreError> {
-        self.finish.run(1)?;
-        let read = |name| self.finish.read(name);
+        let (len, map_len, latent) = (self.sizes.sample_len(), self.sizes.map_len(), self.sizes.latent);
+        let restarts = self.score.search.restarts;
+        let How::Search { finish, .. } = &mut self.how else { return Ok(vec![]) };
+        finish.run(1)?;
+        let read = |name| finish.read(name);
         let (loss, residual, discrimination) = (read("loss")?, read("residual")?, read("discrimination")?);
         let (images, maps, z) = (read("reconstruction")?, read("map")?, read("z")?);
-        let (len, map_len) = (self.image_len(), self.model.config.size.pow(2));
-        let latent = self.model.config.latent;
         let best = |query: usize| {
-            let lanes = query * self.config.restarts..(query + 1) * self.config.restarts;
+            let lanes = query * restarts..(query + 1) * restarts;
             lanes.min_by(|&a, &b| loss[a].total_cmp(&loss[b])).unwrap_or(query)
         };
         Ok((0..queries)
             .map(best)
             .map(|lane| Found {
                 score: f64::from(loss[lane]),
-                residual: residual[lane],
-                discrimination: discrimination[lane],
+                parts: vec![("residual", residual[lane]), ("discrimination", discrimination[lane])],
                 z: z[lane * latent..][..latent].to_vec(),
-                reconstruction: images[lane * len..][..len].to_vec(),
-                map: maps[lane * map_len..][..map_len].to_vec(),
+                reconstruction: Some(images[lane * len..][..len].to_vec()),
+                map: Some(maps[lane * map_len..][..map_len].to_vec()),
+                features: vec![],
             })
             .collect())
     }
+}
 
-    fn posterior(&mut self, images: &[f32], queries: usize) -> Result<Vec<Found>, ScoreError> {
-        let len = self.image_len();
-        let mut x = images.to_vec();
-        x.resize(self.lanes * len, 0.0);
-        self.posterior.write("x", &x)?;
-        self.posterior.run(1)?;
-        let scores = self.posterior.read("score")?;
-        Ok((0..queries)
-            .map(|query| Found {
-                score: f64::from(scores[query]),
-                residual: 0.0,
-                discrimination: scores[query],
-                z: vec![],
-                reconstruction: images[query * len..][..len].to_vec(),
-                map: vec![0.0; self.model.config.size.pow(2)],
-            })
-            .collect())
-    }
+fn no_refinement(system: &str) -> ScoreError {
+    ConfigError::new(
+        "refine",
+        format!("asked of {system}"),
+        "left out: only a system with a generator and an encoder can refine",
+    )
+    .into()
 }

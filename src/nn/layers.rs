@@ -10,82 +10,61 @@ fn bias(states: &mut States, name: &str, len: usize, wanted: bool) -> Option<Var
     wanted.then(|| states.add(format!("{name}.bias"), &[len], Initial::Constant(0.0)))
 }
 
-/// Adds a per-channel bias to `[n, c, h, w]`.
-fn add_bias<'t>(tape: &'t Tape, y: Tensor<'t>, bias: Option<&Variable>) -> Tensor<'t> {
-    match bias {
-        Some(bias) => y + tape.state(bias).reshape(&[1, bias.shape[0], 1, 1]),
-        None => y,
-    }
-}
-
-/// 2-D convolution, weight `[out, in, k, k]`.
+/// 2-D convolution or its transpose.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,
-    /// Weight.
+    /// Weight: `[out, in, kh, kw]`, `[in, out, kh, kw]` of a transposed one.
     pub weight: Variable,
     /// Bias, absent where batch norm follows.
     pub bias: Option<Variable>,
     options: ConvOptions,
+    transposed: bool,
 }
 
 impl Conv2d {
-    /// Registers the parameters under `name`.
+    /// Registers the parameters of a convolution under `name`; `channels` are (in, out), the kernel is (height, width).
     pub fn new(
         states: &mut States,
         name: &str,
         channels: [usize; 2],
-        kernel: usize,
+        kernel: [usize; 2],
         options: ConvOptions,
         with_bias: bool,
     ) -> Self {
         let [from, to] = channels;
-        let weight = states.add(format!("{name}.weight"), &[to, from, kernel, kernel], WEIGHT);
-        Self { name: name.to_owned(), weight, bias: bias(states, name, to, with_bias), options }
+        let weight = states.add(format!("{name}.weight"), &[to, from, kernel[0], kernel[1]], WEIGHT);
+        let bias = bias(states, name, to, with_bias);
+        Self { name: name.to_owned(), weight, bias, options, transposed: false }
+    }
+
+    /// Registers the parameters of a transposed convolution.
+    pub fn transposed(
+        states: &mut States,
+        name: &str,
+        channels: [usize; 2],
+        kernel: [usize; 2],
+        options: ConvOptions,
+        with_bias: bool,
+    ) -> Self {
+        let [from, to] = channels;
+        let weight = states.add(format!("{name}.weight"), &[from, to, kernel[0], kernel[1]], WEIGHT);
+        let bias = bias(states, name, to, with_bias);
+        Self { name: name.to_owned(), weight, bias, options, transposed: true }
     }
 
     /// `[n, in, h, w]` → `[n, out, oh, ow]`.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
         let _scope = tape.scope(&self.name);
-        add_bias(tape, x.conv2d(tape.state(&self.weight), self.options), self.bias.as_ref())
-    }
-
-    /// Parameters.
-    pub fn parameters(&self) -> Vec<Variable> {
-        [Some(self.weight.clone()), self.bias.clone()].into_iter().flatten().collect()
-    }
-}
-
-/// Transposed 2-D convolution, weight `[in, out, k, k]`.
-#[derive(Debug, Clone)]
-pub struct ConvTranspose2d {
-    name: String,
-    /// Weight.
-    pub weight: Variable,
-    /// Bias, absent where batch norm follows.
-    pub bias: Option<Variable>,
-    options: ConvOptions,
-}
-
-impl ConvTranspose2d {
-    /// Registers the parameters under `name`.
-    pub fn new(
-        states: &mut States,
-        name: &str,
-        channels: [usize; 2],
-        kernel: usize,
-        options: ConvOptions,
-        with_bias: bool,
-    ) -> Self {
-        let [from, to] = channels;
-        let weight = states.add(format!("{name}.weight"), &[from, to, kernel, kernel], WEIGHT);
-        Self { name: name.to_owned(), weight, bias: bias(states, name, to, with_bias), options }
-    }
-
-    /// `[n, in, h, w]` → `[n, out, oh, ow]`.
-    pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
-        let _scope = tape.scope(&self.name);
-        add_bias(tape, x.conv_transpose2d(tape.state(&self.weight), self.options), self.bias.as_ref())
+        let weight = tape.state(&self.weight);
+        let y = match self.transposed {
+            false => x.conv2d(weight, self.options),
+            true => x.conv_transpose2d(weight, self.options),
+        };
+        match &self.bias {
+            Some(bias) => y + tape.state(bias).reshape(&[1, bias.shape[0], 1, 1]),
+            None => y,
+        }
     }
 
     /// Parameters.
@@ -124,18 +103,17 @@ impl Linear {
     }
 }
 
-/// Batch norm over every dimension but the channels (dimension 1). γ ~ N(1, 0.02), β = 0 as in DCGAN.
+/// Batch norm over every dimension but the channels (dimension 1).
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
     name: String,
-    /// γ.
-    pub weight: Variable,
-    /// β.
-    pub bias: Variable,
+    /// γ and β; absent in a plain norm.
+    pub affine: Option<[Variable; 2]>,
     /// Running mean.
     pub running_mean: Variable,
     /// Running variance, unbiased as in PyTorch.
     pub running_var: Variable,
+    epsilon: f32,
 }
 
 impl BatchNorm {
@@ -144,52 +122,70 @@ impl BatchNorm {
     /// Weight of the new batch in the running statistics.
     pub const MOMENTUM: f32 = 0.1;
 
-    /// Registers the parameters and running statistics under `name`.
+    /// Registers the parameters and running statistics under `name`. γ ~ N(1, 0.02), β = 0 as in DCGAN.
     pub fn new(states: &mut States, name: &str, channels: usize) -> Self {
+        let mut add = |part: &str, initial| states.add(format!("{name}.{part}"), &[channels], initial);
+        let gamma = add("weight", Initial::Normal { mean: 1.0, std: 0.02 });
+        let beta = add("bias", Initial::Constant(0.0));
+        Self { affine: Some([gamma, beta]), ..Self::plain(states, name, channels, Self::EPSILON) }
+    }
+
+    /// Registers the running statistics of a norm without γ and β.
+    pub fn plain(states: &mut States, name: &str, channels: usize, epsilon: f32) -> Self {
         let mut add = |part: &str, initial| states.add(format!("{name}.{part}"), &[channels], initial);
         Self {
             name: name.to_owned(),
-            weight: add("weight", Initial::Normal { mean: 1.0, std: 0.02 }),
-            bias: add("bias", Initial::Constant(0.0)),
+            affine: None,
             running_mean: add("running_mean", Initial::Constant(0.0)),
             running_var: add("running_var", Initial::Constant(1.0)),
+            epsilon,
         }
     }
 
     /// Normalises `[n, c, …]`. In train mode the biased variance normalises and the unbiased one is remembered.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let _scope = tape.scope(&self.name);
+        let flat = &self.running_mean.shape;
         let mut channel = vec![1; x.rank()];
-        channel[1] = self.weight.shape[0];
+        channel[1] = flat[0];
         let per_channel = |v: &Variable| tape.state(v).reshape(&channel);
-        let (gamma, beta) = (per_channel(&self.weight), per_channel(&self.bias));
+        let affine = self.affine.as_ref().map(|[gamma, beta]| (per_channel(gamma), per_channel(beta)));
         match mode {
             Mode::Eval => {
                 // Affine per channel: y = x·s + (β − μ·s), s = γ / √(σ² + ε).
-                let scale = gamma / (per_channel(&self.running_var) + Self::EPSILON).sqrt();
-                let shift = beta - per_channel(&self.running_mean) * scale;
-                x * scale + shift
+                let root = (per_channel(&self.running_var) + self.epsilon).sqrt();
+                let mean = per_channel(&self.running_mean);
+                match affine {
+                    Some((gamma, beta)) => {
+                        let scale = gamma / root;
+                        x * scale + (beta - mean * scale)
+                    }
+                    None => (x - mean) / root,
+                }
             }
             Mode::Train => {
                 let axes: Vec<_> = (0..x.rank()).filter(|&d| d != 1).collect();
                 let (mean, var) = (x.mean(&axes), x.variance(&axes));
-                let count = (x.len() / self.weight.shape[0]) as f32;
+                let count = (x.len() / flat[0]) as f32;
                 let unbiased = count / (count - 1.0).max(1.0);
-                let flat = &self.weight.shape;
                 let blend = |old: &Variable, new: Tensor<'t>| {
                     let new = new.reshape(flat).stop_gradient();
                     tape.assign(old, tape.state(old) * (1.0 - Self::MOMENTUM) + new * Self::MOMENTUM);
                 };
                 blend(&self.running_mean, mean);
                 blend(&self.running_var, var * unbiased);
-                (x - mean) * (gamma / (var + Self::EPSILON).sqrt()) + beta
+                let root = (var + self.epsilon).sqrt();
+                match affine {
+                    Some((gamma, beta)) => (x - mean) * (gamma / root) + beta,
+                    None => (x - mean) / root,
+                }
             }
         }
     }
 
     /// Learned parameters.
     pub fn parameters(&self) -> Vec<Variable> {
-        vec![self.weight.clone(), self.bias.clone()]
+        self.affine.iter().flatten().cloned().collect()
     }
 }
 
@@ -232,5 +228,67 @@ impl LayerNorm {
     /// Parameters.
     pub fn parameters(&self) -> Vec<Variable> {
         vec![self.weight.clone(), self.bias.clone()]
+    }
+}
+
+/// Which norm follows a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Over batch and pixels.
+    Batch,
+    /// Over each sample; what a gradient penalty allows.
+    Layer,
+    /// None; the convolution has a bias instead.
+    None,
+}
+
+impl NormKind {
+    /// What its parameters are called after their layer.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Batch => "bn",
+            Self::Layer => "ln",
+            Self::None => "",
+        }
+    }
+}
+
+/// A norm, or none.
+#[derive(Debug, Clone)]
+pub enum Norm {
+    /// Batch norm.
+    Batch(BatchNorm),
+    /// Layer norm.
+    Layer(LayerNorm),
+    /// Identity.
+    None,
+}
+
+impl Norm {
+    /// Registers the parameters under `name`.
+    pub fn new(states: &mut States, name: &str, channels: usize, kind: NormKind) -> Self {
+        match kind {
+            NormKind::Batch => Self::Batch(BatchNorm::new(states, name, channels)),
+            NormKind::Layer => Self::Layer(LayerNorm::new(states, name, channels)),
+            NormKind::None => Self::None,
+        }
+    }
+
+    /// Normalises `[n, c, …]`.
+    pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
+        match self {
+            Self::Batch(norm) => norm.forward(tape, x, mode),
+            Self::Layer(norm) => norm.forward(tape, x),
+            Self::None => x,
+        }
+    }
+
+    /// Learned parameters.
+    pub fn parameters(&self) -> Vec<Variable> {
+        match self {
+            Self::Batch(norm) => norm.parameters(),
+            Self::Layer(norm) => norm.parameters(),
+            Self::None => vec![],
+        }
     }
 }

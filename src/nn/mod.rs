@@ -4,7 +4,7 @@ mod layers;
 mod losses;
 mod optim;
 
-pub use layers::{BatchNorm, Conv2d, ConvTranspose2d, LayerNorm, Linear};
+pub use layers::{BatchNorm, Conv2d, LayerNorm, Linear, Norm, NormKind};
 pub use losses::{bce_with_logits, l1, mse};
 pub use optim::{Adam, Ema, RmsProp, Sgd};
 

@@ -63,6 +63,11 @@ impl States {
         Variable { id: StateId(self.entries.len() - 1), shape: shape.to_vec() }
     }
 
+    /// Makes a state start otherwise than its layer said.
+    pub fn set_initial(&mut self, variable: &Variable, initial: Initial) {
+        self.entries[variable.id.0].initial = initial;
+    }
+
     /// All entries in order of their ids.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

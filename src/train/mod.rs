@@ -4,16 +4,17 @@ mod history;
 mod trainer;
 
 pub use history::record;
-pub use trainer::{Trainer, check_resumable};
+pub use trainer::{PartProgram, Trainer, check_resumable, part_program, record_part};
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::device::DeviceError;
 use crate::models::ConfigError;
-use crate::models::file::{FileError, NamedTensor};
+use crate::models::file::{FileError, NamedTensor, Progress};
 use crate::models::scorer::ScoreError;
+use crate::models::system::{Share, Stage};
 use crate::program::CompileError;
 use crate::report::ReportError;
 
@@ -129,6 +130,8 @@ pub struct LoopOptions {
 pub struct Tick<'a> {
     /// Steps done.
     pub step: u64,
+    /// Name of the stage under way.
+    pub stage: &'static str,
     /// Steps in an epoch.
     pub steps_per_epoch: u64,
     /// Steps at which the loop will end, where known.
@@ -170,17 +173,23 @@ pub fn train(
     let started = Instant::now();
     let mut saved = trainer.progress().steps;
     let per_epoch = trainer.progress().steps_per_epoch.max(1);
-    let total = total_steps(&options.limits, per_epoch);
-    let time = options.limits.minutes.map(|m| Duration::from_secs_f64((m * 60.0 - before).max(0.0)));
+    let total = total_steps(trainer.stages(), &options.limits, per_epoch);
     loop {
         let step = trainer.progress().steps;
         let mut batches = epoch(step / per_epoch, step % per_epoch)?;
         loop {
             let step = trainer.progress().steps;
-            let out_of_time = time.is_some_and(|t| started.elapsed() >= t);
-            if total.is_some_and(|t| step >= t) || out_of_time {
+            let (last_step, last_second) = stage_end(trainer.stages(), trainer.progress(), &options.limits);
+            let out_of_time = last_second.is_some_and(|end| before + started.elapsed().as_secs_f64() >= end);
+            if last_step.is_some_and(|end| step >= end) || out_of_time {
+                trainer.set_seconds(before + started.elapsed().as_secs_f64());
+                let goes_on = trainer.next_stage()?;
+                // A replay from the last checkpoint must never have to cross the end of a stage.
                 save(trainer, options, &mut saved)?;
-                return Ok(End::Done);
+                if !goes_on {
+                    return Ok(End::Done);
+                }
+                continue;
             }
             let Some(images) = batches.next() else { break };
             let losses = trainer.step(&images?)?;
@@ -192,7 +201,8 @@ pub fn train(
             }
             let step = step + 1;
             let seconds = trainer.progress().seconds;
-            let news = Tick { step, steps_per_epoch: per_epoch, total, seconds, losses: &losses };
+            let stage = trainer.stages()[trainer.stage()].name;
+            let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &losses };
             if tick(news).is_break() {
                 save(trainer, options, &mut saved)?;
                 return Ok(End::Interrupted);
@@ -210,11 +220,48 @@ pub fn train(
     }
 }
 
-fn total_steps(limits: &Limits, per_epoch: u64) -> Option<u64> {
+/// Steps of the whole training, where they are known beforehand.
+fn total_steps(stages: &[Stage], limits: &Limits, per_epoch: u64) -> Option<u64> {
+    match limited_steps(limits, per_epoch) {
+        _ if stages.iter().all(|s| matches!(s.share, Share::Passes(_))) => {
+            Some(fixed_steps(stages, per_epoch))
+        }
+        total if limits.minutes.is_none() => total,
+        _ => None,
+    }
+}
+
+/// Steps that stages take whatever the budget.
+fn fixed_steps(stages: &[Stage], per_epoch: u64) -> u64 {
+    let passes = |stage: &Stage| if let Share::Passes(n) = stage.share { n } else { 0 };
+    stages.iter().map(|s| passes(s) * per_epoch).sum()
+}
+
+fn limited_steps(limits: &Limits, per_epoch: u64) -> Option<u64> {
     let by_epochs = limits.epochs.map(|e| e.saturating_mul(per_epoch));
     match (limits.steps, by_epochs) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
+    }
+}
+
+/// Step and second of the training at which the stage under way ends.
+fn stage_end(stages: &[Stage], progress: &Progress, limits: &Limits) -> (Option<u64>, Option<f64>) {
+    let Some(start) = progress.stages.last() else { return (None, None) };
+    let per_epoch = progress.steps_per_epoch.max(1);
+    let left = &stages[(progress.stages.len() - 1).min(stages.len() - 1)..];
+    match left[0].share {
+        Share::Passes(passes) => (Some(start.steps + passes * per_epoch), None),
+        Share::Part(part) => {
+            let parts = left.iter().map(|s| if let Share::Part(p) = s.share { p } else { 0.0 }).sum::<f64>();
+            let fraction = part / parts;
+            let steps = limited_steps(limits, per_epoch).map(|total| {
+                let rest = total.saturating_sub(start.steps + fixed_steps(&left[1..], per_epoch));
+                start.steps + ((rest as f64 * fraction).round() as u64).max(1)
+            });
+            let rest = |total: f64| (60.0 * total - start.seconds).max(0.0);
+            (steps, limits.minutes.map(|total| start.seconds + rest(total) * fraction))
+        }
     }
 }
 
@@ -252,9 +299,9 @@ fn diagnose(
         };
         done += 1;
         if done == step {
-            break trainer.find_non_finite(&images?)?;
+            break trainer.find_non_finite(&images?, step - 1)?;
         }
-        trainer.replay(&images?)?;
+        trainer.replay(&images?, done - 1)?;
     };
     let (layer, kernel) =
         found.map_or(("none on a second look".to_owned(), "unknown"), |found| (found.scope, found.kernel));
@@ -276,7 +323,44 @@ fn last_good(checkpoint: &Path, saved: u64) -> String {
 }
 
 fn save_samples(trainer: &mut Trainer, folder: &Path, step: u64) -> Result<(), TrainError> {
-    let grid = trainer.samples()?;
-    crate::report::save_png_atomic(&folder.join(format!("step-{step:07}.png")), &grid)?;
+    if let Some(grid) = trainer.samples()? {
+        crate::report::save_png_atomic(&folder.join(format!("step-{step:07}.png")), &grid)?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::file::StageStart;
+
+    fn stages() -> Vec<Stage> {
+        [("gan", Share::Part(3.0)), ("centre", Share::Passes(2)), ("encoder", Share::Part(1.0))]
+            .map(|(name, share)| Stage::simple(name, share))
+            .to_vec()
+    }
+
+    fn at(begun: &[(u64, f64)]) -> Progress {
+        let stages = begun.iter().map(|&(steps, seconds)| StageStart { steps, seconds }).collect();
+        Progress { stages, steps_per_epoch: 10, ..Progress::default() }
+    }
+
+    #[test]
+    fn stages_share_the_steps() {
+        let limits = Limits { steps: Some(100), ..Limits::default() };
+        assert_eq!(stage_end(&stages(), &at(&[(0, 0.0)]), &limits), (Some(60), None));
+        assert_eq!(stage_end(&stages(), &at(&[(0, 0.0), (60, 6.0)]), &limits), (Some(80), None));
+        assert_eq!(stage_end(&stages(), &at(&[(0, 0.0), (60, 6.0), (80, 8.0)]), &limits), (Some(100), None));
+        assert_eq!(total_steps(&stages(), &limits, 10), Some(100));
+    }
+
+    #[test]
+    fn stages_share_the_time() {
+        let limits = Limits { minutes: Some(1.0), ..Limits::default() };
+        assert_eq!(stage_end(&stages(), &at(&[(0, 0.0)]), &limits), (None, Some(45.0)));
+        assert_eq!(
+            stage_end(&stages(), &at(&[(0, 0.0), (9, 45.0), (29, 50.0)]), &limits),
+            (None, Some(60.0))
+        );
+    }
 }

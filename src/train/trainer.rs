@@ -5,25 +5,76 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::{TrainError, record};
-use crate::device::{Device, DeviceError, Executable, NonFinite, Store};
-use crate::models::anogan::{AnoGan, Optimisers};
-use crate::models::file::{Header, ModelFile, NamedTensor, Progress};
-use crate::models::scorer::{Sampler, compiled, is_weight, load_weights};
-use crate::nn;
-use crate::program::{Program, StateId};
-use crate::tape::{States, Tape, Tensor};
+use crate::device::{Device, DeviceError, Executable, NonFinite};
+use crate::models::ConfigError;
+use crate::models::file::{Header, ModelFile, NamedTensor, Progress, StageStart};
+use crate::models::scorer::{Loaded, Sampler, compiled, load};
+use crate::models::system::{Part, Stage, System};
+use crate::program::{CompileError, Program, StateId};
+use crate::tape::{Tape, Tensor};
 
 /// States, programs and progress of a training.
 pub struct Trainer {
     header: Header,
-    states: States,
-    store: Store,
-    step: Executable,
-    sampler: Sampler,
+    model: Loaded,
+    stages: Vec<Stage>,
+    device: Device,
+    /// The parts of the stage under way.
+    running: Vec<Running>,
+    sampler: Option<Sampler>,
+}
+
+/// A part on the device, with the names of its losses and their last values.
+struct Running {
+    part: Part,
+    program: Executable,
+    names: Vec<&'static str>,
+    last: Vec<f32>,
+}
+
+/// A program of one part of a stage, with the names of its losses.
+pub struct PartProgram {
+    /// Its input is `x`, its output `losses`.
+    pub program: Program,
+    /// Names of the losses.
+    pub names: Vec<&'static str>,
+}
+
+/// Records one step of a part on a batch; returns the names of the losses.
+pub fn record_part(
+    tape: &Tape,
+    system: &dyn System,
+    stage: usize,
+    part: usize,
+    batch: usize,
+) -> Vec<&'static str> {
+    let x = tape.input("x", &system.config().images(batch));
+    let losses = system.record(tape, stage, part, x);
+    if !losses.is_empty() {
+        let values: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
+        tape.output("losses", Tensor::concat(&values, 0));
+    }
+    losses.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Compiles one part of a stage.
+///
+/// # Errors
+/// [`CompileError`] for settings that do not fit together.
+pub fn part_program(
+    system: &dyn System,
+    stage: usize,
+    part: usize,
+    batch: usize,
+) -> Result<PartProgram, CompileError> {
+    let mut names = vec![];
+    let program = compiled(|tape| names = record_part(tape, system, stage, part, batch))?;
+    Ok(PartProgram { program, names })
 }
 
 impl Trainer {
-    /// Starts a training as the header says; `checkpoint` continues one.
+    /// Starts a training as the header says; `checkpoint` continues one. `preview` are samples, never trained on, that
+    /// sample grids show where the system reconstructs.
     ///
     /// # Errors
     /// [`TrainError`] for settings out of range, a checkpoint that does not fit, or a device at fault.
@@ -31,44 +82,59 @@ impl Trainer {
         device: &Device,
         header: Header,
         checkpoint: Option<(&ModelFile, &Path)>,
+        preview: &[f32],
     ) -> Result<Self, TrainError> {
-        let (config, batch) = (header.config.clone(), header.batch);
-        if batch == 0 {
-            let value = batch.to_string();
-            return Err(crate::models::ConfigError { field: "batch", value, allowed: "at least 1" }.into());
+        if header.batch == 0 {
+            return Err(ConfigError::new("batch", header.batch, "at least 1").into());
         }
-        let mut states = States::new();
-        let model = AnoGan::new(&mut states, &config)?;
-        let optimisers = Optimisers::new(&mut states, &model, header.training, header.seed);
-        let store = match checkpoint {
-            Some((file, path)) => load_weights(device, file, path, &states, header.seed, true)?,
-            None => device.store(&states, header.seed)?,
-        };
-        let step = Self::step_program(&model, &optimisers, batch)?;
-        let sampler = Sampler::new(device, &model, &store, header.seed)?;
-        Ok(Self { step: device.load(&step, &store)?, sampler, states, store, header })
+        let (training, seed) = (header.training, header.seed);
+        let model = load(device, &header, checkpoint, true, |system, states| {
+            system.register_training(states, training, seed);
+        })?;
+        let system = model.system.as_ref();
+        let sampler = Sampler::new(device, system, &model.store, seed, preview)?;
+        let stages = system.stages();
+        let mut trainer = Self { header, model, stages, device: device.clone(), running: vec![], sampler };
+        if trainer.header.progress.stages.is_empty() {
+            trainer.header.progress.stages.push(StageStart::default());
+        }
+        trainer.load_stage()?;
+        Ok(trainer)
     }
 
-    /// The program of one training step on a batch; its input is `x`, its output `losses`.
-    ///
-    /// # Errors
-    /// [`TrainError::Compile`] for settings that do not fit together.
-    pub fn step_program(
-        model: &AnoGan,
-        optimisers: &Optimisers,
-        batch: usize,
-    ) -> Result<Program, TrainError> {
-        Ok(compiled(|tape| Self::record_step(tape, model, optimisers, batch))?)
+    /// The stage under way.
+    pub fn stage(&self) -> usize {
+        (self.header.progress.stages.len().max(1) - 1).min(self.stages.len() - 1)
     }
 
-    /// Records that program.
-    pub fn record_step(tape: &Tape, model: &AnoGan, optimisers: &Optimisers, batch: usize) {
-        let x = tape.input("x", &model.config.images(batch));
-        let z = model.config.prior.sample(tape, &optimisers.random, batch, model.config.latent);
-        let losses = model.train_step(tape, x, z, optimisers);
-        let parts: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
-        tape.output("losses", Tensor::concat(&parts, 0));
-        nn::advance(tape, &optimisers.random);
+    /// All stages.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn load_stage(&mut self) -> Result<(), TrainError> {
+        self.running.clear();
+        let stage = self.stage();
+        for (i, &part) in self.stages[stage].parts.iter().enumerate() {
+            let PartProgram { program, names } =
+                part_program(self.model.system.as_ref(), stage, i, self.header.batch)?;
+            let program = self.device.load(&program, &self.model.store)?;
+            self.running.push(Running { part, program, last: vec![], names });
+        }
+        Ok(())
+    }
+
+    /// Ends the stage under way and begins the next; false where it was the last.
+    pub(super) fn next_stage(&mut self) -> Result<bool, TrainError> {
+        let stage = self.stage();
+        self.model.system.after_stage(stage, &self.model.store)?;
+        let Progress { steps, seconds, .. } = self.header.progress;
+        if stage + 1 == self.stages.len() {
+            return Ok(false);
+        }
+        self.header.progress.stages.push(StageStart { steps, seconds });
+        self.load_stage()?;
+        Ok(true)
     }
 
     /// Steps, time and loss history so far.
@@ -87,7 +153,7 @@ impl Trainer {
 
     /// Bytes held on the device for training.
     pub fn bytes(&self) -> u64 {
-        self.step.bytes()
+        self.running.iter().map(|r| r.program.bytes()).max().unwrap_or(0)
     }
 
     /// One step on a batch of images; returns the losses by name.
@@ -95,47 +161,74 @@ impl Trainer {
     /// # Errors
     /// [`DeviceError`] where the device fails or the batch has the wrong length.
     pub fn step(&mut self, images: &[f32]) -> Result<Vec<(&'static str, f32)>, DeviceError> {
-        self.replay(images)?;
-        let values = self.step.read("losses")?;
-        let losses: Vec<_> = AnoGan::LOSSES.into_iter().zip(values).collect();
+        self.replay(images, self.header.progress.steps)?;
         self.header.progress.steps += 1;
+        let mut losses = vec![];
+        for running in &self.running {
+            losses.extend(running.names.iter().copied().zip(running.last.iter().copied()));
+        }
         record(&mut self.header.progress, &losses);
         Ok(losses)
     }
 
-    /// One step that is not counted.
-    pub(super) fn replay(&mut self, images: &[f32]) -> Result<(), DeviceError> {
-        self.step.write("x", images)?;
-        self.step.run(1)
+    /// Step `step` of the training, not counted.
+    pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), DeviceError> {
+        let at = self.at(step);
+        for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
+            running.program.write("x", images)?;
+            running.program.run(1)?;
+            if !running.names.is_empty() {
+                running.last = running.program.read("losses")?;
+            }
+        }
+        let stage = self.stage();
+        let mut programs: Vec<_> = self.running.iter_mut().map(|r| &mut r.program).collect();
+        self.model.system.after_step(stage, at, &mut programs, &self.model.store)
+    }
+
+    /// A step of the training counted from the start of its stage.
+    fn at(&self, step: u64) -> u64 {
+        step - self.header.progress.stages.last().map_or(0, |start| start.steps.min(step))
     }
 
     /// Puts the states back to a checkpoint of this training, or to its start.
     pub(super) fn rewind(&mut self, checkpoint: Option<&PathBuf>) -> Result<(), TrainError> {
         let Some(path) = checkpoint else {
-            for id in (0..self.states.entries().len()).map(StateId) {
-                self.store.write(id, &self.states.initial_values(id, self.header.seed))?;
+            for id in (0..self.model.states.entries().len()).map(StateId) {
+                self.model.store.write(id, &self.model.states.initial_values(id, self.header.seed))?;
             }
             return Ok(());
         };
         for tensor in ModelFile::load(path)?.tensors {
-            if let Some(state) = self.states.find(&tensor.name) {
-                self.store.write(state.id, &tensor.values)?;
+            if let Some(state) = self.model.states.find(&tensor.name) {
+                self.model.store.write(state.id, &tensor.values)?;
             }
         }
         Ok(())
     }
 
-    /// The first launch of a step on these images whose outputs are not finite.
-    pub(super) fn find_non_finite(&mut self, images: &[f32]) -> Result<Option<NonFinite>, DeviceError> {
-        self.step.write("x", images)?;
-        self.step.find_non_finite()
+    /// The first launch of step `step` on these images whose outputs are not finite.
+    pub(super) fn find_non_finite(
+        &mut self,
+        images: &[f32],
+        step: u64,
+    ) -> Result<Option<NonFinite>, DeviceError> {
+        let at = self.at(step);
+        for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
+            running.program.write("x", images)?;
+            if let Some(found) = running.program.find_non_finite()? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
-    fn tensors(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<NamedTensor>, DeviceError> {
-        let entries = self.states.entries().iter().enumerate().filter(|(_, e)| wanted(&e.name));
+    /// The first `count` states.
+    fn tensors(&self, count: usize) -> Result<Vec<NamedTensor>, DeviceError> {
+        let entries = self.model.states.entries().iter().enumerate().take(count);
         entries
             .map(|(i, entry)| {
-                let values = self.store.read(StateId(i))?;
+                let values = self.model.store.read(StateId(i))?;
                 Ok(NamedTensor { name: entry.name.clone(), shape: entry.shape.clone(), values })
             })
             .collect()
@@ -146,7 +239,7 @@ impl Trainer {
     /// # Errors
     /// [`DeviceError`] where the device fails.
     pub fn checkpoint(&self) -> Result<ModelFile, DeviceError> {
-        Ok(ModelFile { header: self.header.clone(), tensors: self.tensors(|_| true)? })
+        Ok(ModelFile { header: self.header.clone(), tensors: self.tensors(usize::MAX)? })
     }
 
     /// The model alone.
@@ -154,15 +247,15 @@ impl Trainer {
     /// # Errors
     /// [`DeviceError`] where the device fails.
     pub fn model(&self) -> Result<ModelFile, DeviceError> {
-        Ok(ModelFile { header: self.header.clone(), tensors: self.tensors(is_weight)? })
+        Ok(ModelFile { header: self.header.clone(), tensors: self.tensors(self.model.weights)? })
     }
 
-    /// A grid of generated images; the latents stay the same over the training.
+    /// A grid of what the model makes of the same things all through the training, where it makes images.
     ///
     /// # Errors
     /// [`TrainError`] where the device fails.
-    pub fn samples(&mut self) -> Result<RgbImage, TrainError> {
-        Ok(self.sampler.grid()?)
+    pub fn samples(&mut self) -> Result<Option<RgbImage>, TrainError> {
+        Ok(self.sampler.as_mut().map(Sampler::grid).transpose()?)
     }
 }
 
@@ -182,7 +275,9 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
     }
     let fields = compare![
         "system" => system,
+        "options" => options,
         "--size" => config.size,
+        "form" => config.form,
         "--channels" => config.channels,
         "--width" => config.width,
         "--latent" => config.latent,

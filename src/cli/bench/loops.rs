@@ -14,9 +14,11 @@ use super::super::{CliError, Interrupt};
 use super::ProgramArgs;
 use super::timing::{Measured, ProcessorClock, Subject, Timing, elapsed_ms};
 use crate::device::Device;
-use crate::models::anogan::{SearchConfig, Training};
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
+use crate::models::scorer::ScoreConfig;
 use crate::models::scorer::Scorer;
+use crate::models::search::SearchConfig;
+use crate::models::{Options, Training};
 use crate::train::Trainer;
 
 /// Batches that warm caches and compile shaders.
@@ -35,11 +37,13 @@ fn open(program: &ProgramArgs, split: Split, batches: u32) -> Result<Batches, Cl
     Ok(Batches::new(dataset, split, indices, options)?)
 }
 
-fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Header {
-    Header {
+fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Result<Header, CliError> {
+    let info = program.system.info;
+    Ok(Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        system: "anogan".to_owned(),
+        system: info.name.to_owned(),
+        options: Options::new(info.options, [])?,
         config: program.sizes.config(),
         training: Training::default(),
         batch: program.batch,
@@ -59,7 +63,7 @@ fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Header {
         },
         progress: Progress::default(),
         calibration: None,
-    }
+    })
 }
 
 /// Times `each` on every batch; the first ones are not counted.
@@ -93,8 +97,10 @@ pub(super) fn train(
     started: Instant,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
-    let step = record(Which::Step, &program.sizes.config(), program.batch, global.seed)?.program;
-    let mut trainer = Trainer::new(device, header(program, global.seed, device), None)?;
+    let step =
+        record(program.system, Which::Step, None, &program.sizes.config(), program.batch, global.seed)?
+            .program;
+    let mut trainer = Trainer::new(device, header(program, global.seed, device)?, None, &[])?;
     let batches = open(program, Split::Train, runs.saturating_add(WARM))?;
     let measured = time(batches, started, interrupt, |images| Ok(trainer.step(images).map(drop)?))?;
     let subject = Subject::program(program.system, "train", &program.sizes, program.batch);
@@ -113,10 +119,13 @@ pub(super) fn score(
 ) -> Result<Timing, CliError> {
     let search = SearchConfig { steps, ..SearchConfig::default() };
     search.check()?;
-    let step = record(Which::Search, &program.sizes.config(), program.batch, global.seed)?.program;
+    let score = ScoreConfig { search, ..ScoreConfig::default() };
+    let step =
+        record(program.system, Which::Search, None, &program.sizes.config(), program.batch, global.seed)?
+            .program;
     // An untrained model takes as long as a trained one.
-    let model = Trainer::new(device, header(program, global.seed, device), None)?.model()?;
-    let mut scorer = Scorer::new(device, &model, Path::new("untrained"), &search, program.batch)?;
+    let model = Trainer::new(device, header(program, global.seed, device)?, None, &[])?.model()?;
+    let mut scorer = Scorer::new(device, &model, Path::new("untrained"), &score, program.batch)?;
     let batches = open(program, Split::Test, runs.saturating_add(WARM))?;
     let measured = time(batches, started, interrupt, |images| Ok(scorer.score(images, None).map(drop)?))?;
     let mut subject = Subject::program(program.system, "score", &program.sizes, program.batch);

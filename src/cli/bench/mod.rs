@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use super::args::Global;
 use super::ops::OpArgs;
-use super::programs::{Sizes, System, Which, fill_inputs, go_on, parse_batch, random_values, record};
+use super::programs::{
+    Sizes, System, Which, fill_inputs, go_on, parse_batch, parse_networks, random_values, record,
+};
 use super::{CliError, Interrupt, say, say_json};
 use crate::device::Device;
 use timing::{Subject, Timing, measure};
@@ -45,7 +47,7 @@ enum What {
 #[derive(Debug, Clone, clap::Args)]
 struct ProgramArgs {
     /// Which published system.
-    #[arg(long, value_enum, default_value = "dcgan")]
+    #[arg(long, default_value = "dcgan", value_parser = parse_networks())]
     system: System,
     #[command(flatten)]
     sizes: Sizes,
@@ -121,7 +123,7 @@ fn bench_program(
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
     let config = program.sizes.config();
-    let recorded = record(which, &config, program.batch, global.seed)?;
+    let recorded = record(program.system, which, None, &config, program.batch, global.seed)?;
     let store = device.store(&recorded.states, global.seed)?;
     let images = random_values(config.images(program.batch).iter().product(), global.seed, 0);
     if let Some(prepare) = &recorded.prepare {

@@ -4,11 +4,11 @@ use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
 use super::super::CliError;
-use super::super::programs::{Which, record};
+use super::super::programs::{System, Which, record};
 use super::super::table::bytes;
 use crate::device::gpu::{AdapterReport, PlannedLaunch};
 use crate::device::machine;
-use crate::models::dcgan::Config;
+use crate::models::{Config, anogan};
 use crate::program::Program;
 
 /// Largest batch tried: beyond it a step takes too long to be of use.
@@ -49,7 +49,7 @@ fn largest(config: &Config, needs: impl Fn(&Program) -> Result<u64, String>) -> 
         let mut fit = Fit { program: which.name(), largest_batch: None, peak_bytes: 0, limit: None };
         let mut batch = 1;
         while batch <= MAX_BATCH {
-            match needs(&record(which, config, batch, 0)?.program) {
+            match needs(&record(System::of(&anogan::INFO), which, None, config, batch, 0)?.program) {
                 Ok(bytes) => (fit.largest_batch, fit.peak_bytes) = (Some(batch), bytes),
                 Err(limit) => {
                     fit.limit = Some(limit);

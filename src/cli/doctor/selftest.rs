@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::super::CliError;
 use super::super::ops::{OpArgs, OpName};
-use super::super::programs::{Which, fill_inputs, random_values, record};
+use super::super::programs::{System, Which, fill_inputs, random_values, record};
 use crate::device::{Device, DeviceError, Executable};
-use crate::models::dcgan::Config;
+use crate::models::{Config, anogan};
 use crate::program::{Program, Role};
 use crate::tape::States;
 
@@ -117,7 +117,7 @@ pub(super) fn of_gpu(device: &Device, seed: u64) -> Result<Vec<SelfTest>, CliErr
         tests.push(SelfTest::new(&op_name.name(), compare(device, &states, &program, seed)));
     }
     let config = Config { size: 16, width: 8, latent: 16, ..Config::default() };
-    let step = record(Which::Step, &config, 4, seed)?;
+    let step = record(System::of(&anogan::INFO), Which::Step, None, &config, 4, seed)?;
     tests.push(SelfTest::new("training step", compare(device, &step.states, &step.program, seed)));
     Ok(tests)
 }

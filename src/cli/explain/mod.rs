@@ -9,7 +9,7 @@ use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
 use super::args::Global;
-use super::programs::{Recorded, Sizes, System, Which, parse_batch, record};
+use super::programs::{Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
 use super::table::{Table, bytes, digits, flops};
 use super::{CliError, note, say, say_json};
 use crate::device::Device;
@@ -24,7 +24,7 @@ use crate::tape::{Op, States};
     ganomede explain anogan --program search --dot - | dot -Tsvg > search.svg")]
 pub(crate) struct Args {
     /// Which published system.
-    #[arg(value_enum)]
+    #[arg(value_parser = parse_networks())]
     system: System,
     #[command(flatten)]
     sizes: Sizes,
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Which program.
     #[arg(long, value_enum, default_value = "step")]
     program: Which,
+    /// Which part of the training step, of systems that alternate: critic, generator, encoder, …
+    #[arg(long, value_name = "NAME")]
+    part: Option<String>,
     /// Write the launches as a Graphviz graph, `-` for stdout in place of the text.
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
@@ -118,7 +121,14 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         return Err(CliError::input("--json and --dot - both write to stdout; give --dot a file"));
     }
     let device = global.open()?;
-    let recorded = record(args.program, &args.sizes.config(), args.batch, global.seed)?;
+    let recorded = record(
+        args.system,
+        args.program,
+        args.part.as_deref(),
+        &args.sizes.config(),
+        args.batch,
+        global.seed,
+    )?;
     if let Some(path) = &args.dot {
         let title = format!("{} {}, batch {}", args.system.name(), args.program.name(), args.batch);
         let graph = dot::graph(&recorded.program, &recorded.states, &title);

@@ -1,0 +1,198 @@
+//! The latent search (Schlegl et al. 2017, §2.2): z moves by gradient steps until G(z) shows the query as well as the
+//! generator can. AnoGAN searches from samples of the prior, f-AnoGAN's `--refine` from E(x).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, ConfigError};
+use crate::nn::Adam;
+use crate::tape::{Initial, States, Tape, Tensor, Variable};
+
+/// What a search needs of a system. Everything in eval mode.
+pub trait Latent {
+    /// Images of given latents.
+    fn generate<'t>(&self, tape: &'t Tape, z: Tensor<'t>) -> Tensor<'t>;
+
+    /// f(x), `[n, features]`: what does not change while the latent of a query moves.
+    fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t>;
+
+    /// What is minimised, and scores at the end, for queries `x` with features f(x) at latents `z`.
+    fn search_losses<'t>(
+        &self,
+        tape: &'t Tape,
+        score: &str,
+        lambda: f32,
+        x: Tensor<'t>,
+        features: Tensor<'t>,
+        z: Tensor<'t>,
+    ) -> SearchLosses<'t>;
+
+    /// Where a search starts; `None` where it starts from the prior.
+    fn encode<'t>(&self, _tape: &'t Tape, _x: Tensor<'t>) -> Option<Tensor<'t>> {
+        None
+    }
+}
+
+/// Losses of a batch of searches, each `[n]`, and the images they are of.
+#[derive(Clone, Copy)]
+pub struct SearchLosses<'t> {
+    /// L(z).
+    pub loss: Tensor<'t>,
+    /// L_R(z).
+    pub residual: Tensor<'t>,
+    /// L_D(z).
+    pub discrimination: Tensor<'t>,
+    /// G(z).
+    pub image: Tensor<'t>,
+}
+
+/// How the latent of a query is searched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchConfig {
+    /// Γ, gradient steps on z.
+    pub steps: usize,
+    /// Starts for each query; the one with the least loss counts.
+    pub restarts: usize,
+    /// λ, weight of the discrimination loss.
+    pub lambda: f32,
+    /// Adam's first step size; a tenth of it from 0.4·Γ on, a twentieth from 0.6·Γ on (EGBAD's schedule).
+    pub lr: f32,
+    /// A query whose loss has not fallen by this fraction within [`SearchConfig::PATIENCE`] steps stops; 0 never.
+    pub tolerance: f32,
+    /// Keep z in [−1, 1], the support of the uniform prior.
+    pub clip_z: bool,
+}
+
+impl Default for SearchConfig {
+    fn default() -> Self {
+        Self { steps: 500, restarts: 1, lambda: 0.1, lr: 0.05, tolerance: 0.0, clip_z: false }
+    }
+}
+
+impl SearchConfig {
+    /// Steps without progress after which a query counts as converged.
+    pub const PATIENCE: f32 = 25.0;
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=1_000_000).contains(&self.steps) {
+            return Err(ConfigError::new("search-steps", self.steps, "1 to 1000000"));
+        }
+        if !(1..=1024).contains(&self.restarts) {
+            return Err(ConfigError::new("restarts", self.restarts, "1 to 1024"));
+        }
+        if !(0.0..=1.0).contains(&self.lambda) {
+            return Err(ConfigError::new("lambda", self.lambda, "between 0 and 1"));
+        }
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return Err(ConfigError::new("search-lr", self.lr, "a positive number"));
+        }
+        if !(0.0..1.0).contains(&self.tolerance) {
+            return Err(ConfigError::new("search-tolerance", self.tolerance, "at least 0 and less than 1"));
+        }
+        Ok(())
+    }
+}
+
+/// The states of a batch of searches and the programs over them. Every query has its own z, moments and progress;
+/// losses are summed, never averaged, over queries, so a batch of B searches is B searches.
+#[derive(Debug, Clone)]
+pub struct Search {
+    config: SearchConfig,
+    score: String,
+    x: Variable,
+    features: Variable,
+    z: Variable,
+    adam: Adam,
+    moments: Vec<Variable>,
+    best: Variable,
+    since: Variable,
+    active: Variable,
+}
+
+impl Search {
+    /// Registers the states of `n` searches as `search.*`.
+    pub fn new(states: &mut States, sizes: &Config, score: &str, config: &SearchConfig, n: usize) -> Self {
+        let zero = Initial::Constant(0.0);
+        let x = states.add("search.x", &sizes.images(n), zero.clone());
+        let features = states.add("search.features", &[n, sizes.features()], zero.clone());
+        let z = states.add("search.z", &[n, sizes.latent], zero.clone());
+        let first = states.entries().len();
+        let adam = Adam::new(states, "search.adam", vec![z.clone()], config.lr, [0.9, 0.999]);
+        let moments =
+            (first..states.entries().len()).map(|i| states.variable(crate::program::StateId(i))).collect();
+        let mut per_query = |name: &str| states.add(format!("search.{name}"), &[n], zero.clone());
+        let (best, since, active) = (per_query("best"), per_query("since"), per_query("active"));
+        let score = score.to_owned();
+        Self { config: config.clone(), score, x, features, z, adam, moments, best, since, active }
+    }
+
+    /// Starts the searches: inputs `x` and `z`, the latter left out where they start from E(x); f(x) is computed
+    /// here, once.
+    pub fn prepare(&self, tape: &Tape, model: &dyn Latent, encode: bool) {
+        let x = tape.input("x", &self.x.shape);
+        tape.assign(&self.x, x);
+        tape.assign(&self.features, model.features(tape, x));
+        let encoded = if encode { model.encode(tape, x) } else { None };
+        tape.assign(&self.z, encoded.unwrap_or_else(|| tape.input("z", &self.z.shape)));
+        for zeroed in self.moments.iter().chain([&self.since]) {
+            tape.assign(zeroed, tape.full(0.0, &zeroed.shape));
+        }
+        tape.assign(&self.best, tape.full(f32::MAX, &self.best.shape));
+        tape.assign(&self.active, tape.full(1.0, &self.active.shape));
+    }
+
+    fn losses<'t>(&self, tape: &'t Tape, model: &dyn Latent) -> SearchLosses<'t> {
+        let (x, features, z) = (tape.state(&self.x), tape.state(&self.features), tape.state(&self.z));
+        model.search_losses(tape, &self.score, self.config.lambda, x, features, z)
+    }
+
+    /// One gradient step on z; outputs the number of searches that go on as `active`.
+    pub fn step(&self, tape: &Tape, model: &dyn Latent) {
+        let z = tape.state(&self.z);
+        let loss = self.losses(tape, model).loss;
+        let gradient = tape.grad(loss.sum_all(), &[z])[0];
+        let total = self.config.steps as f32;
+        let t = tape.state(&self.moments[self.moments.len() - 1]);
+        let reached = |fraction: f32| (t - (fraction * total - 0.5)).step();
+        let lr = (1.0 - reached(0.4) * 0.9 - reached(0.6) * 0.05) * self.config.lr;
+        self.adam.apply_at(tape, &[gradient], lr);
+        let mut moved = tape.state(&self.z);
+        if self.config.clip_z {
+            moved = moved.clamp(-1.0, 1.0);
+        }
+        if self.config.tolerance > 0.0 {
+            let (best, since, active) =
+                (tape.state(&self.best), tape.state(&self.since), tape.state(&self.active));
+            let improved = (best * (1.0 - self.config.tolerance)).greater(loss);
+            let since = (since + 1.0) * (1.0 - improved);
+            tape.assign(&self.best, best.minimum(loss));
+            tape.assign(&self.since, since);
+            let active = active * (SearchConfig::PATIENCE - since).step();
+            tape.assign(&self.active, active);
+            moved = z + (moved - z) * active.reshape(&[active.len(), 1]);
+            tape.output("active", active.sum_all());
+        }
+        tape.assign(&self.z, moved);
+    }
+
+    /// Losses, images and residual maps at the current z: outputs `loss`, `residual`, `discrimination`,
+    /// `reconstruction`, `map` (mean over channels) and `z`.
+    pub fn finish(&self, tape: &Tape, model: &dyn Latent) {
+        let SearchLosses { loss, residual, discrimination, image } = self.losses(tape, model);
+        let map = (tape.state(&self.x) - image).abs().mean(&[1]);
+        let outputs = [
+            ("loss", loss),
+            ("residual", residual),
+            ("discrimination", discrimination),
+            ("reconstruction", image),
+            ("map", map),
+            ("z", tape.state(&self.z)),
+        ];
+        for (name, value) in outputs {
+            tape.output(name, value);
+        }
+    }
+}

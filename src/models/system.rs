@@ -1,0 +1,225 @@
+//! What a system is to the rest of the program: its names and defaults, its training stages, and how it scores.
+
+use serde::{Deserialize, Serialize};
+
+use super::options::OptionInfo;
+use super::search::Latent;
+use super::{Config, ConfigError, Options, Prior};
+use crate::device::{DeviceError, Executable, Store};
+use crate::tape::{States, Tape, Tensor};
+
+/// A name with a sentence about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// Name.
+    pub name: &'static str,
+    /// Sentence.
+    pub about: &'static str,
+}
+
+/// Settings that a system recommends; commands take them where the user gives none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Images in a step.
+    pub batch: usize,
+    /// Adam's step size.
+    pub lr: f32,
+    /// Adam's decay rates.
+    pub betas: [f32; 2],
+    /// Length of the latent vector.
+    pub latent: usize,
+    /// Distribution of the latent.
+    pub prior: Prior,
+    /// Passes over the data.
+    pub epochs: u64,
+}
+
+/// Makes a system and registers its weights.
+pub type New = fn(&mut States, &Config, &Options) -> Result<Box<dyn System>, ConfigError>;
+
+/// A published system: one constant `INFO` a file, all of them in [`super::SYSTEMS`].
+#[derive(Clone, Copy)]
+pub struct Info {
+    /// Name in commands and model files.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// Authors, venue and year.
+    pub paper: &'static str,
+    /// Address of the paper.
+    pub url: &'static str,
+    /// Its scores, the default first.
+    pub scores: &'static [Named],
+    /// Options beyond those of every system.
+    pub options: &'static [OptionInfo],
+    /// Recommended settings.
+    pub defaults: Defaults,
+    /// Registers the weights and makes the system. `config` and `options` have been checked.
+    pub new: New,
+}
+
+impl std::fmt::Debug for Info {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Info({})", self.name)
+    }
+}
+
+impl Info {
+    /// Registers the weights of a model and makes the system.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for sizes or options outside their range.
+    pub fn build(
+        &self,
+        states: &mut States,
+        config: &Config,
+        options: &Options,
+    ) -> Result<Box<dyn System>, ConfigError> {
+        config.check()?;
+        (self.new)(states, config, &options.checked(self.options)?)
+    }
+
+    /// Checks the name of a score; the default for an empty one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] listing the scores that the system has.
+    pub fn score(&self, name: &str) -> Result<&'static str, ConfigError> {
+        if name.is_empty() {
+            return Ok(self.scores[0].name);
+        }
+        let known = self.scores.iter().find(|s| s.name == name);
+        let names: Vec<_> = self.scores.iter().map(|s| s.name).collect();
+        known
+            .map(|s| s.name)
+            .ok_or_else(|| ConfigError::new("score", name, format!("one of {}", names.join(", "))))
+    }
+}
+
+/// How training goes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// Adam's step size.
+    pub lr: f32,
+    /// Adam's decay rates.
+    pub betas: [f32; 2],
+}
+
+impl Default for Training {
+    /// DCGAN's.
+    fn default() -> Self {
+        Self { lr: 2e-4, betas: [0.5, 0.999] }
+    }
+}
+
+/// How long a stage of training lasts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Share {
+    /// This part of the budget that the command gives, in relation to the parts of the other stages.
+    Part(f64),
+    /// So many passes over the training data, whatever the budget.
+    Passes(u64),
+}
+
+/// A program of a stage: it runs at every `every`-th step, on the batch of that step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Name in profiles.
+    pub name: &'static str,
+    /// Steps between two runs; at 5 it runs in the fifth step, the tenth, …
+    pub every: u64,
+}
+
+/// A stage of training: programs that run in turn until its share of the budget is used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Name in progress lines.
+    pub name: &'static str,
+    /// How long it lasts.
+    pub share: Share,
+    /// Its programs, in the order in which they run within a step.
+    pub parts: Vec<Part>,
+}
+
+impl Part {
+    /// Whether it runs at this step of its stage.
+    pub fn is_due(self, at: u64) -> bool {
+        (at + 1).is_multiple_of(self.every.max(1))
+    }
+}
+
+impl Stage {
+    /// A stage of one program that runs at every step.
+    pub fn simple(name: &'static str, share: Share) -> Self {
+        Self { name, share, parts: vec![Part { name, every: 1 }] }
+    }
+}
+
+/// Losses by name, each a tensor of one element.
+pub type Losses<'t> = Vec<(&'static str, Tensor<'t>)>;
+
+/// What one pass over a batch says.
+pub struct Scored<'t> {
+    /// The score of each sample, `[n]`.
+    pub score: Tensor<'t>,
+    /// What the score is made of, each `[n]`.
+    pub parts: Losses<'t>,
+    /// What the system makes of the samples, in their shape.
+    pub reconstruction: Option<Tensor<'t>>,
+    /// Where the samples are anomalous, `[n, h, w]`.
+    pub map: Option<Tensor<'t>>,
+    /// Features that a picture of the samples' neighbourhood can be drawn from, `[n, f]`.
+    pub features: Option<Tensor<'t>>,
+}
+
+/// A published system. Weights are registered when it is made; scoring uses batch norm in eval mode and writes no
+/// state.
+pub trait System {
+    /// Sizes.
+    fn config(&self) -> &Config;
+
+    /// Registers what only training needs: optimisers, random numbers, counters.
+    fn register_training(&mut self, states: &mut States, training: Training, seed: u64);
+
+    /// Stages of training, in order.
+    fn stages(&self) -> Vec<Stage>;
+
+    /// Records one step of a stage's part on a batch `x`; updates are assigned, losses returned.
+    fn record<'t>(&self, tape: &'t Tape, stage: usize, part: usize, x: Tensor<'t>) -> Losses<'t>;
+
+    /// Called after each step, for what the host does: `programs` are the stage's parts, `at` counts the stage's
+    /// steps from 0.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the device fails.
+    fn after_step(
+        &self,
+        _stage: usize,
+        _at: u64,
+        _programs: &mut [&mut Executable],
+        _store: &Store,
+    ) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Called when a stage ends, before a checkpoint is written.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the device fails.
+    fn after_stage(&self, _stage: usize, _store: &Store) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Scores a batch in one pass. `score` is one of [`Info::scores`]; those that are searched are asked of
+    /// [`System::latent`] instead.
+    fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, score: &str) -> Scored<'t>;
+
+    /// The generator and the losses of a latent search, for systems that have one.
+    fn latent(&self) -> Option<&dyn Latent> {
+        None
+    }
+
+    /// Whether a score comes from a latent search and not from one pass.
+    fn is_searched(&self, _score: &str) -> bool {
+        false
+    }
+}
