@@ -8,6 +8,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod explain;
+mod job;
 mod ops;
 mod programs;
 mod progress;

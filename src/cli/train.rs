@@ -1,22 +1,20 @@
 //! `train`: learns what normal images look like.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{BatchOptions, Batches, Channels, Dataset, Indices, Rejected, Split};
-use serde::Serialize;
+use ganomede_datasets::{Channels, Dataset, Indices, Rejected, Split};
 
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
+use super::job::{Images, Job, Summary};
 use super::programs::{System, parse_system};
-use super::progress::Progress;
-use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder};
+use super::session::{Selection, check_folder};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
-use crate::models::scorer::{Sampler, ScoreConfig};
-use crate::models::{Config, Form, Options, Prior, Training};
-use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
+use crate::models::scorer::ScoreConfig;
+use crate::models::{Config, Info, Options, Prior, Training};
+use crate::train::Limits;
 
 /// Train a system on normal images.
 #[derive(Debug, Clone, clap::Args)]
@@ -94,27 +92,6 @@ pub(crate) enum PriorArg {
     Normal,
 }
 
-/// `train --json`.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Summary {
-    pub(crate) system: String,
-    pub(crate) device: String,
-    pub(crate) seed: u64,
-    pub(crate) steps: u64,
-    pub(crate) epochs: f64,
-    pub(crate) seconds: f64,
-    pub(crate) images_per_second: f64,
-    pub(crate) peak_bytes: u64,
-    pub(crate) training_images: usize,
-    pub(crate) held_out: usize,
-    pub(crate) rejected_files: usize,
-    pub(crate) model: PathBuf,
-    pub(crate) checkpoint: PathBuf,
-    pub(crate) threshold: Option<f64>,
-    #[serde(rename = "final")]
-    pub(crate) losses: std::collections::BTreeMap<String, f32>,
-}
-
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let device = global.open()?;
     let (summary, _) = train_model(args, global, &device, interrupt)?;
@@ -130,11 +107,6 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         summary.device,
         summary.model.display()
     ))
-}
-
-fn checkpoint_path(out: &Path) -> PathBuf {
-    let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
-    out.with_extension(format!("checkpoint.{extension}"))
 }
 
 /// Makes sure before hours of work that the results can be written.
@@ -154,12 +126,41 @@ pub(crate) fn train_model(
     device: &Device,
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
-    let info = args.system.info;
-    let defaults = info.defaults;
     let config = Config {
-        form: Form::Image,
         size: args.preprocess.size,
         channels: Channels::from(args.preprocess.channels).count(),
+        ..networks(args)
+    };
+    let settings = Settings::new(args, global.seed, config)?;
+    let augment = args.preprocess.augment()?;
+    let data = &args.data;
+    let mut open =
+        data.open_options(settings.config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
+    open.patch = patches(&args.preprocess);
+    open.for_training = true;
+    let dataset = Arc::new(Dataset::open(&data.data, &open)?);
+    let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
+    check_writable(args)?;
+    let info = DataInfo {
+        spec: data.data.clone(),
+        digest: dataset.digest(Split::Train)?,
+        training_images: training.len(),
+        held_out: held_out.len(),
+        val_fraction: args.val_fraction,
+        normal_classes: data.normal_class.clone(),
+        anomalous_classes: data.anomalous_class.clone(),
+        centre_crop: args.preprocess.centre_crop,
+        augment: args.preprocess.augment.clone(),
+        patch: args.preprocess.patch,
+    };
+    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
+    settings.job(args, info).run(device, &Images { dataset, training, held_out, augment }, interrupt)
+}
+
+/// What a command line says of the networks beyond the shape of a sample.
+fn networks(args: &Args) -> Config {
+    let defaults = args.system.info.defaults;
+    Config {
         width: args.width,
         latent: args.latent.unwrap_or(defaults.latent),
         prior: match args.prior {
@@ -168,145 +169,71 @@ pub(crate) fn train_model(
             None => defaults.prior,
         },
         kernel: args.kernel,
-    };
-    config.check()?;
-    let options = Options::new(info.options, args.options.iter().map(|(k, v)| (k.as_str(), v.as_str())))?;
-    let score = args.search.config(None);
-    let score = ScoreConfig { score: info.score(&score.score)?.to_owned(), ..score };
-    score.search.check()?;
-    let augment = args.preprocess.augment()?;
-    let limits = limits(args, defaults.epochs)?;
-    let (batch, lr) = (args.batch.unwrap_or(defaults.batch), args.lr.unwrap_or(defaults.lr));
-    if !(lr > 0.0 && lr.is_finite()) {
-        return Err(CliError::input(format!("--lr is {lr}; it must be a positive number, 0.0002 is usual")));
+        ..Config::default()
     }
-    if batch == 0 {
-        return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
+}
+
+/// The settings of a training, checked before any data is opened.
+struct Settings {
+    info: &'static Info,
+    config: Config,
+    options: Options,
+    score: ScoreConfig,
+    limits: Limits,
+    batch: usize,
+    training: Training,
+    seed: u64,
+}
+
+impl Settings {
+    fn new(args: &Args, seed: u64, config: Config) -> Result<Self, CliError> {
+        let info = args.system.info;
+        let defaults = info.defaults;
+        config.check()?;
+        let given = args.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let options = Options::new(info.options, given)?;
+        let score = args.search.config(None);
+        let score = ScoreConfig { score: info.score(&score.score)?.to_owned(), ..score };
+        score.search.check()?;
+        let limits = limits(args, defaults.epochs)?;
+        let (batch, lr) = (args.batch.unwrap_or(defaults.batch), args.lr.unwrap_or(defaults.lr));
+        if !(lr > 0.0 && lr.is_finite()) {
+            return Err(CliError::input(format!(
+                "--lr is {lr}; it must be a positive number, 0.0002 is usual"
+            )));
+        }
+        if batch == 0 {
+            return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
+        }
+        let training = Training { lr, betas: defaults.betas };
+        Ok(Self { info, config, options, score, limits, batch, training, seed })
     }
 
-    let (data, patch) = (&args.data, patches(&args.preprocess));
-    let mut open =
-        data.open_options(config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
-    open.patch = patch;
-    open.for_training = true;
-    let dataset = Arc::new(Dataset::open(&data.data, &open)?);
-    let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
-    if training.len() < batch {
-        return Err(TrainError::BatchTooLarge { batch, images: training.len() }.into());
-    }
-    check_writable(args)?;
-
-    let header = Header {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        system: info.name.to_owned(),
-        config,
-        options,
-        training: Training { lr, betas: defaults.betas },
-        batch,
-        seed: global.seed,
-        device: device.describe(),
-        data: DataInfo {
-            spec: data.data.clone(),
-            digest: dataset.digest(Split::Train)?,
-            training_images: training.len(),
-            held_out: held_out.len(),
-            val_fraction: args.val_fraction,
-            normal_classes: data.normal_class.clone(),
-            anomalous_classes: data.anomalous_class.clone(),
-            centre_crop: args.preprocess.centre_crop,
-            augment: args.preprocess.augment.clone(),
-            patch: args.preprocess.patch,
-        },
-        progress: Done { steps_per_epoch: (training.len() / batch) as u64, ..Done::default() },
-        calibration: None,
-    };
-    let checkpoint = checkpoint_path(&args.out);
-    let preview = preview(&dataset, &held_out);
-    let mut trainer = start(args, device, header, &checkpoint, &preview)?;
-    note(&format!(
-        "training on {} normal images ({} held out) of {}, {:.0} MB of device memory",
-        training.len(),
-        held_out.len(),
-        data.data,
-        trainer.bytes() as f64 / 1e6
-    ));
-
-    let resumed_at = trainer.progress().steps;
-    let loop_options = LoopOptions {
-        limits,
-        checkpoint: checkpoint.clone(),
-        checkpoint_every: args.checkpoint_every,
-        samples: args.samples.clone(),
-    };
-    let several = trainer.stages().len() > 1;
-    let end = {
-        let (dataset, seed) = (dataset.clone(), global.seed);
-        let mut epoch = |epoch: u64, start: u64| -> Result<Epoch, ganomede_datasets::DataError> {
-            let options = BatchOptions {
-                batch,
-                seed,
-                epoch,
-                shuffle: true,
-                augment: augment.clone(),
-                start_batch: start as usize,
-                drop_last: true,
-                ..BatchOptions::default()
-            };
-            let batches = Batches::new(dataset.clone(), Split::Train, training.clone(), options)?;
-            Ok(Box::new(batches.map(|batch| batch.map(|b| b.images))))
+    fn job(self, args: &Args, data: DataInfo) -> Job {
+        let header = Header {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            system: self.info.name.to_owned(),
+            config: self.config,
+            options: self.options,
+            training: self.training,
+            batch: self.batch,
+            seed: self.seed,
+            device: String::new(),
+            progress: Done { steps_per_epoch: (data.training_images / self.batch) as u64, ..Done::default() },
+            data,
+            calibration: None,
         };
-        let mut progress: Option<Progress> = None;
-        let mut tick = |news: Tick<'_>| {
-            let losses: Vec<_> =
-                news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-            let progress =
-                progress.get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
-            let stage = if several { format!("{}: ", news.stage) } else { String::new() };
-            progress.at(news.step, &format!("{stage}{}", losses.join(" ")));
-            if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        train(&mut trainer, &loop_options, &mut epoch, &mut tick)?
-    };
-    let steps = trainer.progress().steps;
-    let interrupted = || {
-        let path = checkpoint.display();
-        CliError::interrupted(format!(
-            "interrupted at step {steps}; checkpoint saved to {path}; the same command with --resume continues"
-        ))
-    };
-    if end == End::Interrupted {
-        return Err(interrupted());
+        Job {
+            header,
+            score: self.score,
+            limits: self.limits,
+            out: args.out.clone(),
+            checkpoint_every: args.checkpoint_every,
+            resume: args.resume,
+            samples: args.samples.clone(),
+        }
     }
-    let mut model = trainer.model()?;
-    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
-    let calibration =
-        calibrate(device, &model, &args.out, &score, batch, &held_out, FALSE_ALARM_RATE, interrupt);
-    model.header.calibration = calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
-    model.save(&args.out)?;
-    report_rejected(&dataset.rejected());
-    let progress = trainer.progress();
-    let summary = Summary {
-        system: info.name.to_owned(),
-        device: device.describe(),
-        seed: global.seed,
-        steps,
-        epochs: steps as f64 / progress.steps_per_epoch as f64,
-        seconds: progress.seconds,
-        images_per_second: (steps * batch as u64) as f64 / progress.seconds.max(1e-9),
-        peak_bytes: trainer.bytes(),
-        training_images: model.header.data.training_images,
-        held_out: model.header.data.held_out,
-        rejected_files: dataset.rejected().len(),
-        model: args.out.clone(),
-        checkpoint,
-        threshold: model.header.calibration.as_ref().map(|c| c.threshold),
-        losses: progress.losses.iter().filter_map(|c| Some((c.name.clone(), *c.values.last()?))).collect(),
-    };
-    if steps == resumed_at {
-        note("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
-    }
-    Ok((summary, model))
 }
 
 fn limits(args: &Args, epochs: u64) -> Result<Limits, CliError> {
@@ -324,38 +251,6 @@ fn limits(args: &Args, epochs: u64) -> Result<Limits, CliError> {
         epochs: if none { Some(epochs) } else { args.epochs },
         minutes: args.minutes,
     })
-}
-
-/// The first of the held-out samples, for sample grids.
-fn preview(dataset: &Dataset, held_out: &Indices) -> Vec<f32> {
-    let mut pixels = vec![];
-    for i in held_out.take(Sampler::COUNT / 2).iter() {
-        // A file that cannot be read is reported where it counts, in training or calibration.
-        if let Ok(sample) = dataset.load(Split::Train, i) {
-            pixels.extend(sample.image.pixels);
-        }
-    }
-    pixels
-}
-
-fn start(
-    args: &Args,
-    device: &Device,
-    mut header: Header,
-    checkpoint: &Path,
-    preview: &[f32],
-) -> Result<Trainer, CliError> {
-    if args.resume && checkpoint.exists() {
-        let file = ModelFile::load(checkpoint)?;
-        check_resumable(&file.header, &header, checkpoint)?;
-        header.progress = file.header.progress.clone();
-        note(&format!("resuming at step {} from {}", header.progress.steps, checkpoint.display()));
-        return Ok(Trainer::new(device, header, Some((&file, checkpoint)), preview)?);
-    }
-    if args.resume {
-        note(&format!("no checkpoint at {}; starting anew", checkpoint.display()));
-    }
-    Ok(Trainer::new(device, header, None, preview)?)
 }
 
 /// Lists files that could not be used.

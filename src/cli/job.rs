@@ -1,0 +1,234 @@
+//! A training from settings and data to a model file: what `train`, `demo`, `compare` and `eval --seeds` share.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ganomede_datasets::{Augment, BatchOptions, Batches, DataError, Dataset, Indices, Rejected, Split};
+use serde::Serialize;
+
+use super::progress::Progress;
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate};
+use super::train::report_rejected;
+use super::{CliError, Interrupt, note};
+use crate::device::Device;
+use crate::models::file::{Calibration, Header, ModelFile};
+use crate::models::scorer::{Sampler, ScoreConfig};
+use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
+
+/// What is trained on.
+pub(crate) trait Feed {
+    /// Batches of an epoch from a given one on; a function of (seed, epoch, start) alone.
+    fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch, DataError>;
+
+    /// Samples for sample grids, never trained on.
+    fn preview(&self) -> Vec<f32>;
+
+    /// Scores held-out normal samples and turns them into a scale and a threshold.
+    fn calibrate(
+        &self,
+        device: &Device,
+        model: &ModelFile,
+        path: &Path,
+        score: &ScoreConfig,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Calibration>, CliError>;
+
+    /// Files that could not be used.
+    fn rejected(&self) -> Vec<Rejected>;
+}
+
+/// Images of a data set.
+pub(crate) struct Images {
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) training: Indices,
+    pub(crate) held_out: Selection,
+    pub(crate) augment: Augment,
+}
+
+impl Feed for Images {
+    fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch, DataError> {
+        let options = BatchOptions {
+            batch,
+            seed,
+            epoch,
+            shuffle: true,
+            augment: self.augment.clone(),
+            start_batch: start as usize,
+            drop_last: true,
+            ..BatchOptions::default()
+        };
+        let batches = Batches::new(self.dataset.clone(), Split::Train, self.training.clone(), options)?;
+        Ok(Box::new(batches.map(|batch| batch.map(|b| b.images))))
+    }
+
+    fn preview(&self) -> Vec<f32> {
+        let mut pixels = vec![];
+        for i in self.held_out.indices.take(Sampler::COUNT / 2).iter() {
+            // A file that cannot be read is reported where it counts, in training or calibration.
+            if let Ok(sample) = self.dataset.load(Split::Train, i) {
+                pixels.extend(sample.image.pixels);
+            }
+        }
+        pixels
+    }
+
+    fn calibrate(
+        &self,
+        device: &Device,
+        model: &ModelFile,
+        path: &Path,
+        score: &ScoreConfig,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Calibration>, CliError> {
+        let batch = model.header.batch;
+        calibrate(device, model, path, score, batch, &self.held_out, FALSE_ALARM_RATE, interrupt)
+    }
+
+    fn rejected(&self) -> Vec<Rejected> {
+        self.dataset.rejected()
+    }
+}
+
+/// A training to be done.
+pub(crate) struct Job {
+    /// Settings; progress and device are filled in.
+    pub(crate) header: Header,
+    /// Score that the model is calibrated with.
+    pub(crate) score: ScoreConfig,
+    pub(crate) limits: Limits,
+    /// Model file to write.
+    pub(crate) out: PathBuf,
+    pub(crate) checkpoint_every: u64,
+    pub(crate) resume: bool,
+    pub(crate) samples: Option<PathBuf>,
+}
+
+/// `train --json`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) system: String,
+    pub(crate) device: String,
+    pub(crate) seed: u64,
+    pub(crate) steps: u64,
+    pub(crate) epochs: f64,
+    pub(crate) seconds: f64,
+    pub(crate) images_per_second: f64,
+    pub(crate) peak_bytes: u64,
+    pub(crate) training_images: usize,
+    pub(crate) held_out: usize,
+    pub(crate) rejected_files: usize,
+    pub(crate) model: PathBuf,
+    pub(crate) checkpoint: PathBuf,
+    pub(crate) threshold: Option<f64>,
+    #[serde(rename = "final")]
+    pub(crate) losses: std::collections::BTreeMap<String, f32>,
+}
+
+impl Job {
+    /// Trains, calibrates, writes the model.
+    pub(crate) fn run(
+        mut self,
+        device: &Device,
+        feed: &dyn Feed,
+        interrupt: &Interrupt,
+    ) -> Result<(Summary, ModelFile), CliError> {
+        self.header.device = device.describe();
+        let (batch, seed) = (self.header.batch, self.header.seed);
+        let (system, data) = (self.header.system.clone(), self.header.data.clone());
+        if data.training_images < batch {
+            return Err(TrainError::BatchTooLarge { batch, images: data.training_images }.into());
+        }
+        let checkpoint = checkpoint_path(&self.out);
+        let mut trainer = self.start(device, &checkpoint, &feed.preview())?;
+        note(&format!(
+            "training {system} on {} normal samples ({} held out) of {}, {:.0} MB of device memory",
+            data.training_images,
+            data.held_out,
+            data.spec,
+            trainer.bytes() as f64 / 1e6
+        ));
+        let resumed_at = trainer.progress().steps;
+        let options = LoopOptions {
+            limits: self.limits,
+            checkpoint: checkpoint.clone(),
+            checkpoint_every: self.checkpoint_every,
+            samples: self.samples.clone(),
+        };
+        let several = trainer.stages().len() > 1;
+        let end = {
+            let mut epoch = |epoch: u64, start: u64| feed.epoch(batch, seed, epoch, start);
+            let mut progress: Option<Progress> = None;
+            let mut tick = |news: Tick<'_>| {
+                let losses: Vec<_> =
+                    news.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+                let progress = progress
+                    .get_or_insert_with(|| Progress::new("training", "steps", resumed_at, news.total));
+                let stage = if several { format!("{}: ", news.stage) } else { String::new() };
+                progress.at(news.step, &format!("{stage}{}", losses.join(" ")));
+                if interrupt.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            train(&mut trainer, &options, &mut epoch, &mut tick)?
+        };
+        let steps = trainer.progress().steps;
+        let interrupted = || {
+            let path = checkpoint.display();
+            CliError::interrupted(format!(
+                "interrupted at step {steps}; checkpoint saved to {path}; the same command with --resume continues"
+            ))
+        };
+        if end == End::Interrupted {
+            return Err(interrupted());
+        }
+        let mut model = trainer.model()?;
+        let calibration = feed.calibrate(device, &model, &self.out, &self.score, interrupt);
+        model.header.calibration =
+            calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
+        model.save(&self.out)?;
+        let rejected = feed.rejected();
+        report_rejected(&rejected);
+        let progress = trainer.progress();
+        let last = |curve: &crate::models::file::Curve| Some((curve.name.clone(), *curve.values.last()?));
+        let summary = Summary {
+            system,
+            device: device.describe(),
+            seed,
+            steps,
+            epochs: steps as f64 / progress.steps_per_epoch.max(1) as f64,
+            seconds: progress.seconds,
+            images_per_second: (steps * batch as u64) as f64 / progress.seconds.max(1e-9),
+            peak_bytes: trainer.bytes(),
+            training_images: data.training_images,
+            held_out: data.held_out,
+            rejected_files: rejected.len(),
+            model: self.out.clone(),
+            checkpoint,
+            threshold: model.header.calibration.as_ref().map(|c| c.threshold),
+            losses: progress.losses.iter().filter_map(last).collect(),
+        };
+        if steps == resumed_at {
+            note("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
+        }
+        Ok((summary, model))
+    }
+
+    fn start(&self, device: &Device, checkpoint: &Path, preview: &[f32]) -> Result<Trainer, CliError> {
+        let mut header = self.header.clone();
+        if self.resume && checkpoint.exists() {
+            let file = ModelFile::load(checkpoint)?;
+            check_resumable(&file.header, &header, checkpoint)?;
+            header.progress = file.header.progress.clone();
+            note(&format!("resuming at step {} from {}", header.progress.steps, checkpoint.display()));
+            return Ok(Trainer::new(device, header, Some((&file, checkpoint)), preview)?);
+        }
+        if self.resume {
+            note(&format!("no checkpoint at {}; starting anew", checkpoint.display()));
+        }
+        Ok(Trainer::new(device, header, None, preview)?)
+    }
+}
+
+fn checkpoint_path(out: &Path) -> PathBuf {
+    let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
+    out.with_extension(format!("checkpoint.{extension}"))
+}
