@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Indices, Split, Truth};
+use ganomede_datasets::{Batch, Dataset, Split, Truth};
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
-use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, no_image, open_data, score_all};
-use super::train::{held_out, report_rejected, score_config};
+use super::assess::{Assessment, TestSet, assess, losses};
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, open_data};
+use super::train::{held_out, score_config};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
-use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use crate::eval::Evaluation;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, Sampler, ScoreConfig, Scorer};
-use crate::report::{LossCurve, Panel, ReportInput, ScoredImage, write_report};
+use crate::report::{Panel, ReportInput, write_report};
 
 /// Evaluate a model on labelled test images: metrics, plots, report.html.
 #[derive(Debug, Clone, clap::Args)]
@@ -134,86 +135,43 @@ pub(crate) fn evaluate(
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1"));
     }
-    let dataset = Arc::new(open(&args.data, &model)?);
-    let (indices, sub_sample) = choose(&dataset, args.limit_test, global.seed)?;
+    let dataset = Arc::new(open_data(&args.data, &model)?);
+    let test = TestSet::new(&args.data.data, dataset.clone(), args.limit_test, global.seed)?;
     let calibration = calibration(args, device, &model, path, &score, &dataset, interrupt)?;
-    let threshold = match &calibration {
-        Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
-        None => None,
-    };
     args.report.as_deref().map_or(Ok(()), check_folder)?;
-    let batch = args.batch.min(indices.len());
+    let batch = args.batch.min(test.indices.len());
     let mut scorer = Scorer::new(device, &model, path, &score, batch)?;
-    let selection = Selection { data: dataset.clone(), split: Split::Test, indices };
 
-    let (mut scores, mut truths, mut images) = (vec![], vec![], vec![]);
-    let mut maps: Vec<(Vec<f32>, Vec<bool>)> = vec![];
     let mut extremes = Extremes { k: args.panels, classes: BTreeMap::new() };
     let config = &model.header.config;
     let (len, size) = (scorer.image_len(), config.size);
-    let mut preview = vec![];
-    let mut each = |batch: &Batch, found: Vec<Found>| {
-        if preview.is_empty() {
-            preview = batch.images[..len * found.len()].to_vec();
-        }
-        for (i, found) in found.into_iter().enumerate() {
-            let anomalous = match batch.truths[i] {
-                Truth::Normal => false,
-                Truth::Anomalous => true,
-                Truth::Unknown => continue,
-            };
-            let mask = batch.masks[i].as_ref().map(|m| m.pixels.clone());
-            images.push(ScoredImage {
-                id: batch.ids[i].clone(),
-                class: batch.classes[i].clone(),
-                anomalous: Some(anomalous),
-                score: found.score,
-                probability: calibration.as_ref().map(|c| c.quantiles.probability(found.score)),
-                verdict: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
-            });
-            scores.push(found.score);
-            truths.push(anomalous);
-            let panel_class = if anomalous { &batch.classes[i] } else { "normal" };
-            extremes.offer(panel_class, found.score, || Panel {
-                id: batch.ids[i].clone(),
-                class: batch.classes[i].clone(),
-                score: found.score,
-                channels: config.channels,
-                height: size,
-                width: size,
-                query: batch.images[i * len..][..len].to_vec(),
-                reconstruction: found.reconstruction.clone(),
-                map: found.map.clone().unwrap_or_else(|| vec![0.0; size * size]),
-                mask: mask.clone(),
-            });
-            if let (Some(mask), Some(map)) = (mask, found.map) {
-                maps.push((map, mask));
-            }
-        }
-        Ok(())
+    let mut see = |batch: &Batch, i: usize, found: &Found| {
+        let anomalous = batch.truths[i] == Truth::Anomalous;
+        let panel_class = if anomalous { &batch.classes[i] } else { "normal" };
+        extremes.offer(panel_class, found.score, || Panel {
+            id: batch.ids[i].clone(),
+            class: batch.classes[i].clone(),
+            score: found.score,
+            channels: config.channels,
+            height: size,
+            width: size,
+            query: batch.images[i * len..][..len].to_vec(),
+            reconstruction: found.reconstruction.clone(),
+            map: found.map.clone().unwrap_or_else(|| vec![0.0; size * size]),
+            mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
+        });
     };
-    let (count, seconds) = score_all(&mut scorer, &selection, "scoring", interrupt, &mut each)?;
-    report_rejected(&dataset.rejected());
-    if scores.is_empty() {
-        return Err(no_image(&args.data.data, &dataset.rejected()));
-    }
-
-    let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
-    let pixels: Vec<_> =
-        maps.iter().map(|(map, mask)| PixelMap { height: size, width: size, map, mask }).collect();
-    let description = device.describe();
-    let evaluation = Evaluation::new(&EvaluationInput {
-        system: &model.header.system,
-        device: &description,
-        scores: &scores,
-        truths: &truths,
-        classes: &classes,
-        pixels: &pixels,
-        threshold,
-        seconds_per_image: seconds / count.max(1) as f64,
-        sub_sample,
-        seed: global.seed,
-    })?;
+    let Assessment { evaluation, images, preview } = assess(
+        device,
+        &model,
+        &mut scorer,
+        &test,
+        calibration.as_ref(),
+        args.false_alarm_rate,
+        global.seed,
+        interrupt,
+        &mut see,
+    )?;
     let files = match &args.report {
         Some(folder) => {
             let input = ReportInput {
@@ -231,46 +189,6 @@ pub(crate) fn evaluate(
         None => None,
     };
     Ok((evaluation, files))
-}
-
-fn open(data: &DataArgs, model: &ModelFile) -> Result<Dataset, CliError> {
-    let dataset = open_data(data, model)?;
-    let labelled = |i| dataset.entry(Split::Test, i).is_some_and(|entry| entry.truth != Truth::Unknown);
-    if !(0..dataset.len(Split::Test)).any(labelled) {
-        return Err(CliError::input(format!(
-            "'{}' has no labelled test images; eval needs test/good and test/<defect> folders, or a labelled set \
-             with --normal-class; `ganomede score` works without labels",
-            data.data
-        )));
-    }
-    Ok(dataset)
-}
-
-/// All test entries, or a balanced sub-sample of them with a sentence about it.
-fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices, Option<String>), CliError> {
-    let total = dataset.len(Split::Test);
-    let Some(limit) = limit.filter(|&l| l < total) else { return Ok((dataset.all(Split::Test), None)) };
-    if limit < 2 {
-        return Err(CliError::input(format!("--limit-test is {limit}; it must be at least 2")));
-    }
-    let order = Indices::shuffled(total, seed);
-    let (mut normal, mut anomalous) = (vec![], vec![]);
-    for i in order.iter() {
-        match dataset.entry(Split::Test, i).map(|e| e.truth) {
-            Some(Truth::Normal) => normal.push(i),
-            Some(Truth::Anomalous) => anomalous.push(i),
-            _ => {}
-        }
-    }
-    let half = limit / 2;
-    let take_normal = normal.len().min((limit - half).max(limit - anomalous.len().min(limit)));
-    let take_anomalous = anomalous.len().min(limit - take_normal);
-    let mut chosen: Vec<_> =
-        normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
-    chosen.sort_unstable();
-    let note =
-        format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
-    Ok((Indices::list(chosen), Some(note)))
 }
 
 /// The model's own calibration, or a new one from its held-out normal images where the search settings differ.
@@ -350,13 +268,4 @@ fn samples(
 ) -> Result<Option<image::RgbImage>, CliError> {
     let sampler = Sampler::of_file(device, model, path, preview)?;
     Ok(sampler.map(|mut sampler| sampler.grid()).transpose()?)
-}
-
-fn losses(model: &ModelFile) -> Vec<LossCurve> {
-    let curve = |curve: &crate::models::file::Curve| LossCurve {
-        name: curve.name.clone(),
-        steps: curve.at.clone(),
-        values: curve.values.clone(),
-    };
-    model.header.progress.losses.iter().map(curve).collect()
 }

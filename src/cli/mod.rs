@@ -1,6 +1,7 @@
 //! The command line: one file for each command, shared arguments and output here.
 
 mod args;
+mod assess;
 mod bench;
 mod data;
 mod demo;

@@ -1,0 +1,168 @@
+//! Scoring the labelled test samples of a set with one model, and every metric of it: what `eval` and `compare` share.
+
+use std::sync::Arc;
+
+use ganomede_datasets::{Batch, Dataset, Indices, Split, Truth};
+
+use super::session::{Selection, no_image, score_all};
+use super::train::report_rejected;
+use super::{CliError, Interrupt};
+use crate::device::Device;
+use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use crate::models::file::{Calibration, ModelFile};
+use crate::models::scorer::{Found, Scorer};
+use crate::report::{LossCurve, ScoredImage};
+
+/// The labelled test samples of a set, or a part of them.
+pub(crate) struct TestSet {
+    /// The `--data` that was given.
+    pub(crate) spec: String,
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) indices: Indices,
+    /// How the part was chosen.
+    pub(crate) sub_sample: Option<String>,
+}
+
+impl TestSet {
+    /// All labelled test samples, or a balanced sub-sample of at most `limit`, chosen by the seed.
+    ///
+    /// # Errors
+    /// For a set without labels or a limit too small.
+    pub(crate) fn new(
+        spec: &str,
+        dataset: Arc<Dataset>,
+        limit: Option<usize>,
+        seed: u64,
+    ) -> Result<Self, CliError> {
+        let truth = |i| dataset.entry(Split::Test, i).map_or(Truth::Unknown, |entry| entry.truth);
+        if (0..dataset.len(Split::Test)).all(|i| truth(i) == Truth::Unknown) {
+            return Err(CliError::input(format!(
+                "'{spec}' has no labelled test images; eval needs test/good and test/<defect> folders, or a labelled \
+                 set with --normal-class; `ganomede score` works without labels"
+            )));
+        }
+        let (indices, sub_sample) = choose(&dataset, limit, seed)?;
+        Ok(Self { spec: spec.to_owned(), dataset, indices, sub_sample })
+    }
+}
+
+/// What a model does with a test set.
+pub(crate) struct Assessment {
+    pub(crate) evaluation: Evaluation,
+    pub(crate) images: Vec<ScoredImage>,
+    /// Samples of the first batch.
+    pub(crate) preview: Vec<f32>,
+}
+
+/// Sees each labelled sample of a batch, by its place in it, with what was found.
+pub(crate) type See<'a> = &'a mut dyn FnMut(&Batch, usize, &Found);
+
+/// Scores a test set and computes every metric.
+pub(crate) fn assess(
+    device: &Device,
+    model: &ModelFile,
+    scorer: &mut Scorer,
+    test: &TestSet,
+    calibration: Option<&Calibration>,
+    rate: f64,
+    seed: u64,
+    interrupt: &Interrupt,
+    see: See<'_>,
+) -> Result<Assessment, CliError> {
+    let threshold = match calibration {
+        Some(calibration) => Some(calibration.quantiles.threshold(rate)?),
+        None => None,
+    };
+    let (indices, dataset) = (test.indices.clone(), &test.dataset);
+    let selection = Selection { data: dataset.clone(), split: Split::Test, indices };
+    let (mut scores, mut truths, mut images) = (vec![], vec![], vec![]);
+    let mut maps: Vec<(Vec<f32>, Vec<bool>)> = vec![];
+    let len = scorer.image_len();
+    let mut preview = vec![];
+    let mut each = |batch: &Batch, found: Vec<Found>| {
+        if preview.is_empty() {
+            preview = batch.images[..len * found.len()].to_vec();
+        }
+        for (i, found) in found.into_iter().enumerate() {
+            let anomalous = match batch.truths[i] {
+                Truth::Normal => false,
+                Truth::Anomalous => true,
+                Truth::Unknown => continue,
+            };
+            images.push(ScoredImage {
+                id: batch.ids[i].clone(),
+                class: batch.classes[i].clone(),
+                anomalous: Some(anomalous),
+                score: found.score,
+                probability: calibration.map(|c| c.quantiles.probability(found.score)),
+                verdict: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
+            });
+            scores.push(found.score);
+            truths.push(anomalous);
+            see(batch, i, &found);
+            if let (Some(mask), Some(map)) = (&batch.masks[i], found.map) {
+                maps.push((map, mask.pixels.clone()));
+            }
+        }
+        Ok(())
+    };
+    let (count, seconds) = score_all(scorer, &selection, "scoring", interrupt, &mut each)?;
+    report_rejected(&dataset.rejected());
+    if scores.is_empty() {
+        return Err(no_image(&test.spec, &dataset.rejected()));
+    }
+    let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
+    let [height, width] = model.header.config.extent();
+    let pixels: Vec<_> = maps.iter().map(|(map, mask)| PixelMap { height, width, map, mask }).collect();
+    let description = device.describe();
+    let evaluation = Evaluation::new(&EvaluationInput {
+        system: &model.header.system,
+        device: &description,
+        scores: &scores,
+        truths: &truths,
+        classes: &classes,
+        pixels: &pixels,
+        threshold,
+        seconds_per_image: seconds / count.max(1) as f64,
+        sub_sample: test.sub_sample.clone(),
+        seed,
+    })?;
+    Ok(Assessment { evaluation, images, preview })
+}
+
+/// The loss history of a model, for reports.
+pub(crate) fn losses(model: &ModelFile) -> Vec<LossCurve> {
+    let curve = |curve: &crate::models::file::Curve| LossCurve {
+        name: curve.name.clone(),
+        steps: curve.at.clone(),
+        values: curve.values.clone(),
+    };
+    model.header.progress.losses.iter().map(curve).collect()
+}
+
+/// All test entries, or a balanced sub-sample of them with a sentence about it.
+fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices, Option<String>), CliError> {
+    let total = dataset.len(Split::Test);
+    let Some(limit) = limit.filter(|&l| l < total) else { return Ok((dataset.all(Split::Test), None)) };
+    if limit < 2 {
+        return Err(CliError::input(format!("--limit-test is {limit}; it must be at least 2")));
+    }
+    let order = Indices::shuffled(total, seed);
+    let (mut normal, mut anomalous) = (vec![], vec![]);
+    for i in order.iter() {
+        match dataset.entry(Split::Test, i).map(|e| e.truth) {
+            Some(Truth::Normal) => normal.push(i),
+            Some(Truth::Anomalous) => anomalous.push(i),
+            _ => {}
+        }
+    }
+    let half = limit / 2;
+    let take_normal = normal.len().min((limit - half).max(limit - anomalous.len().min(limit)));
+    let take_anomalous = anomalous.len().min(limit - take_normal);
+    let mut chosen: Vec<_> =
+        normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
+    chosen.sort_unstable();
+    let note =
+        format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
+    Ok((Indices::list(chosen), Some(note)))
+}
