@@ -58,9 +58,14 @@ pub(crate) fn quantile_of_sorted(sorted: &[f64], q: f64) -> f64 {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a 64-bit state is enough for resampling.
-struct SplitMix64(u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
 impl SplitMix64 {
+    /// Uniform in [0, 1), 53 bits.
+    pub(super) fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

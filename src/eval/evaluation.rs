@@ -1,8 +1,8 @@
 //! The result of `eval`: every image and pixel metric of one system on one data set.
 
 use super::{
-    Confusion, EvalError, PixelMap, PixelMetrics, Threshold, auroc, auroc_ci95, average_precision, check,
-    confusion, equal_error_rate, f1_max, no_skill_aupr, pixel_metrics, youden,
+    Confusion, EvalError, PixelMap, PixelMetrics, Threshold, auprc_trapz, auroc, auroc_ci95,
+    average_precision, check, confusion, equal_error_rate, f1_max, no_skill_aupr, pixel_metrics, youden,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,6 +52,8 @@ pub struct Evaluation {
     pub auroc_ci95: Option<[f64; 2]>,
     /// Average precision.
     pub aupr: Option<f64>,
+    /// Trapezoid area under the precision–recall curve: optimistic, for comparison with papers that quote it.
+    pub auprc_trapz: Option<f64>,
     /// Average precision without skill: the prevalence.
     pub aupr_baseline: Option<f64>,
     /// Oracle: best F1 of any threshold.
@@ -124,6 +126,7 @@ impl Evaluation {
             auroc: auroc(scores, truths)?,
             auroc_ci95: auroc_ci95(scores, truths, input.seed)?,
             aupr: average_precision(scores, truths)?,
+            auprc_trapz: auprc_trapz(scores, truths)?,
             aupr_baseline: no_skill_aupr(truths),
             f1_max: best.map(|b| b.0),
             f1_max_threshold: best.map(|b| b.1),
@@ -139,6 +142,25 @@ impl Evaluation {
             seconds_per_image: input.seconds_per_image,
             sub_sample: input.sub_sample.clone(),
         })
+    }
+
+    /// The metrics that tables and repeated runs quote, by their names in the document of `eval --json`.
+    pub fn named(&self) -> Vec<(&'static str, Option<f64>)> {
+        let threshold = self.threshold.as_ref();
+        vec![
+            ("auroc", self.auroc),
+            ("aupr", self.aupr),
+            ("auprc_trapz", self.auprc_trapz),
+            ("f1_max", self.f1_max),
+            ("eer", self.eer),
+            ("threshold.precision", threshold.and_then(|t| t.precision)),
+            ("threshold.recall", threshold.and_then(|t| t.recall)),
+            ("threshold.f1", threshold.and_then(|t| t.f1)),
+            ("threshold.false_alarm_rate", threshold.and_then(|t| t.false_alarm_rate)),
+            ("pixel.auroc", self.pixel.map(|p| p.auroc)),
+            ("pixel.aupro", self.pixel.map(|p| p.aupro)),
+            ("seconds_per_image", Some(self.seconds_per_image)),
+        ]
     }
 }
 

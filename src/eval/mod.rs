@@ -8,27 +8,32 @@
 //! * metrics that pick their operating point by looking at the truths are called *oracle*.
 
 mod bootstrap;
+mod embed;
 mod evaluation;
 mod pixel;
 mod quantiles;
 mod ranking;
+mod repeated;
+pub mod signal;
 
 pub use bootstrap::auroc_ci95;
 pub(crate) use bootstrap::quantile_of_sorted;
+pub use embed::{MAX_EMBEDDED, embed};
 pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
 pub use pixel::{PixelMap, PixelMetrics, aupro, pixel_auroc, pixel_metrics};
 pub use quantiles::{Quantiles, Threshold, min_max};
 pub use ranking::{
-    Confusion, PrPoint, RocPoint, auroc, average_precision, confusion, equal_error_rate, f1_max,
+    Confusion, PrPoint, RocPoint, auprc_trapz, auroc, average_precision, confusion, equal_error_rate, f1_max,
     no_skill_aupr, pr_curve, roc_curve, youden,
 };
+pub use repeated::Repeated;
 
-/// Why scores, truths or maps could not be evaluated.
+/// Why scores, truths, maps or features could not be evaluated.
 #[derive(Debug, thiserror::Error, Clone, PartialEq)]
 pub enum EvalError {
     /// A score is NaN or infinite.
     #[error(
-        "{what}[{index}] is {value}: scores must be finite; retrain, or lower the learning rate if training diverged"
+        "{what}[{index}] is {value}: it must be finite; retrain, or lower the learning rate if training diverged"
     )]
     NotFinite {
         /// Which list holds the value.
@@ -58,9 +63,51 @@ pub enum EvalError {
     /// A false-alarm rate outside (0, 1).
     #[error("false-alarm rate {0} is outside (0, 1); 0.05 flags at most one normal image in twenty")]
     FalseAlarmRate(f64),
+    /// A parameter of a metric outside its range.
+    #[error("{what} is {value}; it must be {range}")]
+    Parameter {
+        /// Which parameter.
+        what: &'static str,
+        /// The value itself.
+        value: f64,
+        /// What it must be, in words.
+        range: &'static str,
+    },
+    /// No run to summarise.
+    #[error("mean and standard deviation need at least one run; pass --seeds 1 or more")]
+    NoRun,
+    /// A point of a series that no window covers.
+    #[error(
+        "point {point} of {len} is covered by no window; let the last window end where the series ends, and keep \
+         the stride at or below the window's length"
+    )]
+    Uncovered {
+        /// The first such point.
+        point: usize,
+        /// Points of the series.
+        len: usize,
+    },
+    /// More vectors than an embedding takes.
+    #[error("{got} vectors are too many to embed; choose at most {most}, evenly from each class")]
+    TooMany {
+        /// Vectors found.
+        got: usize,
+        /// Vectors taken at most.
+        most: usize,
+    },
+    /// The system refused a thread.
+    #[error("cannot start a thread: {0}; close other programs and try again")]
+    Threads(String),
     /// A stored calibration is not one that [`Quantiles`] writes.
     #[error("stored calibration is invalid: {0}; the model file was altered, train or calibrate again")]
     Calibration(&'static str),
+}
+
+impl EvalError {
+    /// True for a fault of the machine, false for one of the request.
+    pub fn is_machine_fault(&self) -> bool {
+        matches!(self, Self::Threads(_))
+    }
 }
 
 /// Checks that `scores` are finite and as many as `truths`.

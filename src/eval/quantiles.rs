@@ -126,6 +126,19 @@ impl Quantiles {
         position(above - 1) + (position(above) - position(above - 1)) * min_max(score, low, high)
     }
 
+    /// The score on a fixed scale from 0 to 1, for one image alone and without any test set.
+    ///
+    /// [`min_max`] between the 0.5 % quantile of held-out normal scores and twice as far as their 99 % quantile,
+    /// clamped: half of the scale is left for anomalies. Monotone up to the clamp, so rankings within it stay.
+    pub fn scale_clamped(&self, score: f64) -> f64 {
+        let (low, high) = (self.quantile(0.005), self.quantile(0.99));
+        if high > low {
+            min_max(score, low, low + 2.0 * (high - low)).clamp(0.0, 1.0)
+        } else {
+            f64::from(u8::from(score > high)) // constant normals: anything above is off the scale
+        }
+    }
+
     /// [`min_max`] with the held-out extremes: 0 to 1 for scores seen among normals, above 1 beyond them.
     pub fn scale(&self, score: f64) -> f64 {
         min_max(score, self.min(), self.max())

@@ -126,6 +126,22 @@ pub fn average_precision(scores: &[f64], truths: &[bool]) -> Result<Option<f64>,
     }))
 }
 
+/// The trapezoid area under the precision–recall curve, from (recall 0, precision 1) on.
+///
+/// `Σ_k (R_k − R_{k−1}) (P_k + P_{k−1}) / 2`: published by EGBAD and others (scikit-learn's
+/// `auc(recall, precision)`). Straight lines between points claim precisions that no threshold reaches, so it
+/// is optimistic where recall is low; [`average_precision`] is the figure to quote. `None` if a class is missing.
+pub fn auprc_trapz(scores: &[f64], truths: &[bool]) -> Result<Option<f64>, EvalError> {
+    Ok(pr_curve(scores, truths)?.map(|curve| {
+        let (mut area, mut recall, mut precision) = (0.0, 0.0, 1.0);
+        for p in curve {
+            area += (p.recall - recall) * (p.precision + precision) / 2.0;
+            (recall, precision) = (p.recall, p.precision);
+        }
+        area
+    }))
+}
+
 /// The AUPR of a detector without skill: the prevalence, anomalies / images. `None` if a class is missing.
 pub fn no_skill_aupr(truths: &[bool]) -> Option<f64> {
     let anomalous = truths.iter().filter(|&&t| t).count();

@@ -51,6 +51,10 @@ fn ranking_metrics_agree_with_scikit_learn() {
         };
         agrees("auroc", auroc(&scores, &truths).unwrap().unwrap(), &case["auroc"]);
         agrees("ap", average_precision(&scores, &truths).unwrap().unwrap(), &case["average_precision"]);
+        agrees("auprc_trapz", auprc_trapz(&scores, &truths).unwrap().unwrap(), &case["auprc_trapz"]);
+        agrees("eer", equal_error_rate(&scores, &truths).unwrap().unwrap(), &case["eer"]);
+        let best = youden(&scores, &truths).unwrap().unwrap();
+        agrees("youden", best.tpr - best.fpr, &case["youden_j"]);
         agrees("f1_max", f1_max(&scores, &truths).unwrap().unwrap().0, &case["f1_max"]);
         let at = confusion(&scores, &truths, case["threshold"].as_f64().unwrap()).unwrap();
         agrees("precision", at.precision().unwrap(), &case["at_threshold"]["precision"]);
@@ -94,6 +98,8 @@ fn metrics_of_a_hand_example() {
     assert_eq!(auroc(&scores, &truths).unwrap(), Some(0.75));
     // Cuts: (P 1, R ½), (½, ½), (½, 1), (2/5, 1) → ½·1 + ½·½.
     assert_eq!(average_precision(&scores, &truths).unwrap(), Some(0.75));
+    // Trapezoids from (P 1, R 0): ½·1 to R ½, then ½·½ from (½, ½) to R 1.
+    assert_eq!(auprc_trapz(&scores, &truths).unwrap(), Some(0.75));
     assert_eq!(no_skill_aupr(&truths), Some(0.4));
     // At 4: 2·1/(2+1) = 2/3; at 2: 2·2/(2+4) = 2/3; the higher threshold is reported.
     assert_eq!(f1_max(&scores, &truths).unwrap(), Some((2.0 / 3.0, 4.0)));
@@ -116,6 +122,7 @@ fn a_missing_class_gives_none_and_never_nan() {
         assert_eq!(roc_curve(&scores, &truths).unwrap(), None);
         assert_eq!(pr_curve(&scores, &truths).unwrap(), None);
         assert_eq!(average_precision(&scores, &truths).unwrap(), None);
+        assert_eq!(auprc_trapz(&scores, &truths).unwrap(), None);
         assert_eq!(no_skill_aupr(&truths), None);
         assert_eq!(f1_max(&scores, &truths).unwrap(), None);
         assert_eq!(equal_error_rate(&scores, &truths).unwrap(), None);
@@ -218,6 +225,12 @@ fn probability_and_scaling_read_the_held_out_scores() {
     assert_eq!((q.probability(-1e300), q.probability(1e300)), (0.25, 0.75));
     assert_eq!([1.0, 2.5, 4.0, 7.0].map(|s| q.scale(s)), [0.0, 0.5, 1.0, 2.0]);
     assert_eq!((q.min(), q.max(), q.count(), q.quantile(0.5)), (1.0, 4.0, 3, 2.0));
+    // 0.5 % of the way from 1 to 4 is 1.02 (two ranks apart), 99 % is 3.96; the scale ends twice as far.
+    let (low, high) = (q.quantile(0.005), q.quantile(0.99));
+    assert!(close(q.scale_clamped(high), 0.5) && close(q.scale_clamped(low + 1.5 * (high - low)), 0.75));
+    assert_eq!([-9.0, low, 1e300].map(|s| q.scale_clamped(s)), [0.0, 0.0, 1.0]);
+    let flat = Quantiles::new(&[5.0; 4]).unwrap();
+    assert_eq!([4.0, 5.0, 5.1].map(|s| flat.scale_clamped(s)), [0.0, 0.0, 1.0]);
     let constant = Quantiles::new(&[5.0; 4]).unwrap();
     assert_eq!((constant.probability(5.0), constant.probability(5.1), constant.scale(5.0)), (0.2, 0.8, 0.0));
     assert!(!constant.threshold(0.25).unwrap().is_anomalous(5.0));
@@ -286,6 +299,74 @@ fn an_evaluation_has_the_fields_of_the_contract() {
     assert!(Evaluation::new(&EvaluationInput { classes: &classes[1..], ..input }).is_err());
 }
 
+#[test]
+fn repeated_runs_have_a_mean_and_a_spread() {
+    let r = Repeated::new(vec![0.9, 0.92, 0.97]).unwrap();
+    // Deviations −0.03, −0.01, 0.04 about 0.93: √(0.0026 / 2).
+    assert!(close(r.mean, 0.93) && close(r.sd.unwrap(), 0.0013f64.sqrt()));
+    assert_eq!((r.to_string(), format!("{r:.1}")), ("0.930 ± 0.036".into(), "0.9 ± 0.0".into()));
+    let one = Repeated::new(vec![0.5]).unwrap();
+    assert_eq!((one.sd, one.to_string()), (None, "0.500".into()));
+    assert_eq!(Repeated::new(vec![]), Err(EvalError::NoRun));
+    assert_eq!(Repeated::of_runs(&[]), Err(EvalError::NoRun));
+    assert!(matches!(Repeated::new(vec![1.0, f64::NAN]), Err(EvalError::NotFinite { index: 1, .. })));
+
+    let run = |scores: &[f64]| {
+        let truths = [false, false, true, true];
+        Evaluation::new(&EvaluationInput { scores, truths: &truths, ..EvaluationInput::default() }).unwrap()
+    };
+    let runs = [run(&[0.0, 1.0, 2.0, 3.0]), run(&[0.0, 2.0, 1.0, 3.0])];
+    let table = Repeated::of_runs(&runs).unwrap();
+    let auroc = &table.iter().find(|m| m.0 == "auroc").unwrap().1;
+    assert_eq!((auroc.mean, auroc.values.as_slice()), (0.875, &[1.0, 0.75][..]));
+    assert!(!table.iter().any(|m| m.0.starts_with("pixel") || m.0.starts_with("threshold")), "{table:?}");
+}
+
+/// Vectors of 40 features about one of three centres; vector i belongs to centre i % 3.
+fn clusters(n: usize) -> Vec<f32> {
+    let value =
+        |i: usize| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    (0..n * 40).map(|i| value(i) + if i % 40 == i / 40 % 3 { 3.0 } else { 0.0 }).collect()
+}
+
+#[test]
+fn an_embedding_keeps_neighbours_and_repeats() {
+    let n = 90;
+    let plane = embed(&clusters(n), 40).unwrap();
+    assert_eq!(plane.len(), n);
+    assert!(plane.iter().flatten().all(|v| v.is_finite()));
+    let distance = |a: usize, b: usize| (plane[a][0] - plane[b][0]).hypot(plane[a][1] - plane[b][1]);
+    for i in 0..n {
+        let nearest = (0..n).filter(|&j| j != i).min_by(|&a, &b| distance(i, a).total_cmp(&distance(i, b)));
+        assert_eq!(nearest.unwrap() % 3, i % 3, "the nearest neighbour of {i} is of its own cluster");
+    }
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(|| embed(&clusters(n), 40).unwrap()), plane, "{threads} threads");
+    }
+}
+
+#[test]
+fn an_embedding_of_little_or_odd_data_holds_together() {
+    assert!(embed(&[], 3).unwrap().is_empty());
+    assert_eq!(embed(&[1.0; 30], 3).unwrap(), vec![[0.0; 2]; 10]);
+    // Few vectors keep their principal components: points on a line, and one across it.
+    let line = embed(&[0.0, 0.0, 4.0, 0.0, 2.0, 1.5], 2).unwrap();
+    let distance = |a: usize, b: usize| (line[a][0] - line[b][0]).hypot(line[a][1] - line[b][1]);
+    assert!((distance(0, 1) / distance(0, 2) - 4.0 / 2.5).abs() < 1e-6, "{line:?}");
+    // Duplicates, one direction only, and magnitudes near the limits of f32.
+    let doubled: Vec<f32> = (0..20).flat_map(|i| [(i / 2) as f32; 3]).collect();
+    for features in [doubled.clone(), doubled.iter().map(|v| v * 1e37).collect()] {
+        let plane = embed(&features, 3).unwrap();
+        assert!(plane.len() == 20 && plane.iter().flatten().all(|v| v.is_finite()), "{plane:?}");
+    }
+    assert!(matches!(embed(&[1.0; 7], 3), Err(EvalError::Length { got: 7, expected: 9, .. })));
+    assert!(matches!(embed(&[1.0; 7], 0), Err(EvalError::Length { .. })));
+    assert!(matches!(embed(&[1.0, f32::NAN], 1), Err(EvalError::NotFinite { index: 1, .. })));
+    let many = vec![0.0; MAX_EMBEDDED + 1];
+    assert!(matches!(embed(&many, 1), Err(EvalError::TooMany { .. })));
+}
+
 /// Scores with many ties, and a truth each.
 fn labelled() -> impl Strategy<Value = (Vec<f64>, Vec<bool>)> {
     prop::collection::vec((-6i32..6, any::<bool>()), 1..60)
@@ -316,6 +397,39 @@ proptest! {
             prop_assert!(confusion(&scores, &truths, threshold).unwrap().f1().unwrap() <= best + 1e-12);
             prop_assert!(close(confusion(&scores, &truths, at).unwrap().f1().unwrap(), best));
         }
+    }
+
+    #[test]
+    fn threshold_metrics_and_trapezoids_are_their_definitions(
+        (scores, truths) in labelled(),
+        threshold in (-6i32..6).prop_map(|t| f64::from(t) / 3.0),
+    ) {
+        let count = |flagged: bool, truth: bool, at: f64| {
+            scores.iter().zip(&truths).filter(|&(&s, &t)| (s >= at) == flagged && t == truth).count() as f64
+        };
+        let anomalous = truths.iter().filter(|&&t| t).count() as f64;
+        let at = |t: f64| (count(true, true, t), count(true, false, t));
+        let got = confusion(&scores, &truths, threshold).unwrap();
+        if anomalous > 0.0 {
+            let (tp, fp) = at(threshold);
+            let precision = if tp + fp > 0.0 { tp / (tp + fp) } else { 0.0 };
+            prop_assert!(close(got.precision().unwrap(), precision) && close(got.recall().unwrap(), tp / anomalous));
+            let sum = precision + tp / anomalous;
+            let f1 = if sum > 0.0 { 2.0 * precision * (tp / anomalous) / sum } else { 0.0 };
+            prop_assert!(close(got.f1().unwrap(), f1));
+        }
+        // Every cut by counting afresh, from the highest down, joined by straight lines from (0, 1).
+        let mut cuts = scores.clone();
+        cuts.sort_by(|a, b| b.total_cmp(a));
+        cuts.dedup();
+        let points: Vec<(f64, f64)> = std::iter::once((0.0, 1.0))
+            .chain(cuts.into_iter().map(|t| (at(t).0 / anomalous, at(t).0 / (at(t).0 + at(t).1))))
+            .collect();
+        let area: f64 = points.windows(2).map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0).sum();
+        let both = truths.contains(&true) && truths.contains(&false);
+        let got = auprc_trapz(&scores, &truths).unwrap();
+        prop_assert_eq!(got.is_some(), both);
+        prop_assert!(got.is_none_or(|g| close(g, area)));
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! The figures of the report, and the numbers they draw.
 
+mod compare;
+mod scatter;
+
+pub(super) use compare::{Style, auroc_rows, roc_overlay, style};
+pub(super) use scatter::scatter;
+
 use super::plot::{DrawResult, Frame, GRID, INK, REFERENCE, SERIES, dashed, number, range, thinned};
 use super::{LossCurve, ReportError, ScoredImage};
 use crate::eval::{Evaluation, PrPoint, RocPoint, quantile_of_sorted};

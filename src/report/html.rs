@@ -1,12 +1,14 @@
 //! The page itself. Every value from outside passes through [`escape`] or is a number.
 
 mod cards;
+pub(super) mod compare;
 mod panels;
 
 use super::figures::{self, BoxPlot};
 use super::plot::{number, significant};
-use super::{Numbers, ReportError, ReportInput, ScoredImage};
+use super::{LossCurve, Numbers, PointKind, ReportError, ReportInput, ScoredImage, Supplement};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 const STYLE: &str = include_str!("report.css");
@@ -14,22 +16,19 @@ const SCRIPT: &str = include_str!("report.js");
 /// Rows of the score table at most; a page with more is slow to open, and metrics.json has them all.
 const MAX_ROWS: usize = 5000;
 
-/// The whole document.
-pub(super) fn page(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError> {
+/// The page of one evaluation.
+pub(super) fn page(
+    input: &ReportInput,
+    extra: &Supplement,
+    numbers: &Numbers,
+) -> Result<String, ReportError> {
     let e = &input.evaluation;
-    // Only this very script may run, and nothing may be loaded: a hostile file name stays a file name.
-    let policy = format!(
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'",
-        BASE64_STANDARD.encode(Sha256::digest(SCRIPT))
-    );
     let facts = [
         ("system", e.system.clone()),
         ("device", e.device.clone()),
         ("data", input.data.clone()),
         ("test images", format!("{} normal, {} anomalous", e.n_normal, e.n_anomalous)),
     ];
-    let facts: String =
-        facts.iter().map(|(name, value)| format!("<li><span>{name}</span> {}</li>", escape(value))).collect();
     let note = e.sub_sample.as_ref().map_or_else(String::new, |s| format!("<p class=note>{}</p>", escape(s)));
     let sections = [
         cards::cards(e),
@@ -37,24 +36,38 @@ pub(super) fn page(input: &ReportInput, numbers: &Numbers) -> Result<String, Rep
         scores(numbers, e.threshold.as_ref().map(|t| t.value))?,
         class_table(input),
         panels::section(input)?,
-        training(input)?,
-        configuration(input),
+        embedding(extra)?,
+        training(input, extra)?,
+        configuration(&input.configuration),
         score_table(&input.images),
     ];
-    Ok(format!(
+    let header = format!("{}{}{note}", cards::summary(e), facts_list(&facts));
+    Ok(document("Ganomede evaluation", &input.title, &header, &sections.concat()))
+}
+
+/// A whole document: header, sections and footer in one look, self-contained.
+fn document(eyebrow: &str, title: &str, header: &str, body: &str) -> String {
+    // Only this very script may run, and nothing may be loaded: a hostile file name stays a file name.
+    let policy = format!(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'",
+        BASE64_STANDARD.encode(Sha256::digest(SCRIPT))
+    );
+    let title = escape(title);
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <header><div><span class=eyebrow>Ganomede evaluation</span><h1>{title}</h1>{summary}\
-         <ul class=facts>{facts}</ul>{note}</div></header>\n<main>\n{body}\n\
+         <header><div><span class=eyebrow>{eyebrow}</span><h1>{title}</h1>{header}</div></header>\n<main>\n{body}\n\
          <footer>Every number on this page is in <code>metrics.json</code> beside it. Oracle values pick their \
          threshold by looking at the answers: they bound a detector and do not describe a deployed one.</footer>\n\
          </main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        title = escape(&input.title),
-        summary = cards::summary(e),
-        body = sections.join("\n"),
-    ))
+    )
+}
+
+fn facts_list(facts: &[(&str, String)]) -> String {
+    let fact = |(name, value): &(&str, String)| format!("<li><span>{name}</span> {}</li>", escape(value));
+    format!("<ul class=facts>{}</ul>", facts.iter().map(fact).collect::<String>())
 }
 
 fn curves(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError> {
@@ -130,31 +143,73 @@ fn class_table(input: &ReportInput) -> String {
     )
 }
 
-fn training(input: &ReportInput) -> Result<String, ReportError> {
+fn embedding(extra: &Supplement) -> Result<String, ReportError> {
+    let Some(embedding) = extra.embedding.as_ref().filter(|e| !e.points.is_empty()) else {
+        return Ok(String::new());
+    };
+    let groups =
+        PointKind::ALL.map(|kind| (kind, embedding.points.iter().filter(|p| p.kind == kind).count()));
+    let keys: String = groups
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(kind, n)| {
+            let (shape, colour) = match kind {
+                PointKind::Normal => ("dot", "normal"),
+                PointKind::Anomalous => ("triangle", "anomalous-mark"),
+                PointKind::Generated => ("cross", "curve"),
+            };
+            key(shape, colour, &format!("{} ({n})", kind.name()))
+        })
+        .collect();
+    Ok(format!(
+        "<h2>Features</h2><figure class=\"plot wide\"><h3>{}</h3>{}<figcaption>{keys}<p class=note>Neighbours in the \
+         picture are neighbours among the features. Distances between groups, their sizes and the axes mean \
+         nothing.</p></figcaption></figure>",
+        escape(&embedding.title),
+        figures::scatter(embedding)?
+    ))
+}
+
+fn training(input: &ReportInput, extra: &Supplement) -> Result<String, ReportError> {
     let mut html = String::new();
-    let losses: Result<String, ReportError> =
-        input.losses.iter().map(|l| Ok(plot(&l.name, &figures::loss(l)?, ""))).collect();
     if !input.losses.is_empty() {
-        html += &format!("<h2>Training</h2><div class=\"plots small\">{}</div>", losses?);
+        html += &format!("<h2>Training</h2>{}", loss_plots(&input.losses)?);
     }
-    if let Some(grid) = &input.samples {
+    let grid = input.samples.as_ref().map(|grid| ("end of training", grid));
+    let limit = if extra.timeline.is_empty() { 1440 } else { 640 };
+    let tile = |(name, grid): (&str, &RgbImage)| {
+        let image =
+            panels::inline_png(grid, &format!("Grid of images drawn by the generator, {name}"), limit)?;
+        Ok(format!("<figure>{image}<figcaption>{}</figcaption></figure>", escape(name)))
+    };
+    let over_time = extra.timeline.iter().map(|(name, grid)| (name.as_str(), grid));
+    let tiles: Result<Vec<String>, ReportError> = over_time.chain(grid).map(tile).collect();
+    let tiles = tiles?;
+    if !tiles.is_empty() {
+        let (class, over) = if tiles.len() > 1 { ("timeline", " over training") } else { ("single", "") };
         html += &format!(
-            "<h2>Samples</h2><figure class=\"plot samples\">{}<figcaption>Images drawn by the generator from \
-             random latent vectors.</figcaption></figure>",
-            panels::inline_png(grid, "Grid of images drawn by the generator", 1440)?
+            "<h2>Samples</h2><div class=\"samples {class}\">{}</div><p class=note>Images drawn by the generator from \
+             random latent vectors{over}.</p>",
+            tiles.concat()
         );
     }
     Ok(html)
 }
 
-fn configuration(input: &ReportInput) -> String {
-    if input.configuration.is_empty() {
+fn loss_plots(losses: &[LossCurve]) -> Result<String, ReportError> {
+    let plots: Result<String, ReportError> =
+        losses.iter().map(|l| Ok(plot(&l.name, &figures::loss(l)?, ""))).collect();
+    Ok(format!("<div class=\"plots small\">{}</div>", plots?))
+}
+
+fn configuration(rows: &[(String, String)]) -> String {
+    if rows.is_empty() {
         return String::new();
     }
     let row = |(name, value): &(String, String)| {
         format!("<tr><th scope=row>{}</th><td>{}</td></tr>", escape(name), escape(value))
     };
-    let rows: String = input.configuration.iter().map(row).collect();
+    let rows: String = rows.iter().map(row).collect();
     format!("<h2>Configuration</h2><div class=\"table wrap\"><table><tbody>{rows}</tbody></table></div>")
 }
 

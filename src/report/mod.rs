@@ -3,15 +3,23 @@
 //! The page needs no network, no server and no script: figures are inline SVG, images are inline PNG, and a
 //! content-security policy forbids everything else. Text from outside (paths, class names) is always escaped.
 
+mod compare;
 mod figures;
 mod file;
 mod html;
+mod markdown;
 mod picture;
 mod plot;
+mod supplement;
 
+pub use compare::{
+    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, select_compared, write_comparison,
+};
 pub use file::write_atomic;
+pub use markdown::{comparison_table, escape_markdown, replace_section, write_section};
 pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
 pub use plot::{Series, line_plot_svg};
+pub use supplement::{EmbeddedPoint, Embedding, PointKind, Supplement, sample_timeline};
 
 use crate::eval::{EvalError, Evaluation, PrPoint, RocPoint, pr_curve, roc_curve};
 use figures::{BoxPlot, Histogram};
@@ -63,6 +71,34 @@ pub enum ReportError {
     /// The scores cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] EvalError),
+    /// The images of two systems are not the same.
+    #[error(
+        "{system} scored {got} where {expected} was scored by the first system; score the same images in one order"
+    )]
+    Parallel {
+        /// The system that is off.
+        system: String,
+        /// Image or number of images found.
+        got: String,
+        /// Image or number of images of the first system.
+        expected: String,
+    },
+    /// A picture could not be read.
+    #[error("cannot read {}: {reason}; leave it out or write it again", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A section of a text file cannot be replaced.
+    #[error("cannot place section '{name}': {reason}")]
+    Section {
+        /// Name of the section.
+        name: String,
+        /// What is wrong with its markers, and what to do.
+        reason: &'static str,
+    },
     /// A figure or PNG could not be encoded.
     #[error("cannot draw a picture: {0}; please report this as a bug with the command that led here")]
     Picture(String),
@@ -159,9 +195,22 @@ pub fn select_panels(images: &[ScoredImage], k: usize) -> Vec<usize> {
 /// Errors: numbers that are not finite, panels whose lengths do not fit, files that cannot be written. Each
 /// file is whole or absent.
 pub fn write_report(folder: &Path, input: &ReportInput) -> Result<[PathBuf; 2], ReportError> {
-    let numbers = Numbers::new(input)?;
-    let page = html::page(input, &numbers)?;
-    let json = serde_json::to_vec_pretty(&numbers).map_err(|e| ReportError::Picture(e.to_string()))?;
+    write_report_with(folder, input, &Supplement::default())
+}
+
+/// [`write_report`] with sample grids over time and an embedding of features.
+pub fn write_report_with(
+    folder: &Path,
+    input: &ReportInput,
+    extra: &Supplement,
+) -> Result<[PathBuf; 2], ReportError> {
+    let numbers = Numbers::new(input, extra)?;
+    write_page(folder, &html::page(input, extra, &numbers)?, &numbers)
+}
+
+/// Writes a page and its numbers.
+fn write_page(folder: &Path, page: &str, numbers: &impl Serialize) -> Result<[PathBuf; 2], ReportError> {
+    let json = serde_json::to_vec_pretty(numbers).map_err(|e| ReportError::Picture(e.to_string()))?;
     std::fs::create_dir_all(folder)
         .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
     let [html_path, json_path] = ["report.html", "metrics.json"].map(|name| folder.join(name));
@@ -183,14 +232,17 @@ struct Numbers<'a> {
     histogram: Histogram,
     box_plots: Vec<BoxPlot>,
     losses: &'a [LossCurve],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<&'a Embedding>,
     images: &'a [ScoredImage],
 }
 
 impl<'a> Numbers<'a> {
-    fn new(input: &'a ReportInput) -> Result<Self, ReportError> {
-        check(input)?;
-        let labelled = || input.images.iter().filter_map(|i| Some((i.score, i.anomalous?)));
-        let (scores, truths): (Vec<f64>, Vec<bool>) = labelled().unzip();
+    fn new(input: &'a ReportInput, extra: &'a Supplement) -> Result<Self, ReportError> {
+        check(&input.images, &input.losses)?;
+        check_panels(input.panels.iter().map(|p| (&p.id, p.score)))?;
+        extra.check()?;
+        let (scores, truths) = labelled(&input.images);
         Ok(Self {
             title: &input.title,
             data: &input.data,
@@ -201,24 +253,36 @@ impl<'a> Numbers<'a> {
             histogram: Histogram::new(&input.images, input.evaluation.threshold.as_ref().map(|t| t.value)),
             box_plots: BoxPlot::of_classes(&input.images),
             losses: &input.losses,
+            embedding: extra.embedding.as_ref(),
             images: &input.images,
         })
     }
 }
 
-fn check(input: &ReportInput) -> Result<(), ReportError> {
-    let scores = input.images.iter().flat_map(|i| {
+/// Scores and truths of the images that have a truth.
+fn labelled(images: &[ScoredImage]) -> (Vec<f64>, Vec<bool>) {
+    images.iter().filter_map(|i| Some((i.score, i.anomalous?))).unzip()
+}
+
+fn check(images: &[ScoredImage], losses: &[LossCurve]) -> Result<(), ReportError> {
+    let mut scores = images.iter().flat_map(|i| {
         let probability = i.probability.map(|p| ("probability", &i.id, p));
         [Some(("score", &i.id, i.score)), probability].into_iter().flatten()
     });
-    let panels = input.panels.iter().map(|p| ("score", &p.id, p.score));
-    if let Some((what, id, value)) = scores.chain(panels).find(|(_, _, v)| !v.is_finite()) {
+    if let Some((what, id, value)) = scores.find(|(_, _, v)| !v.is_finite()) {
         return Err(ReportError::NotFinite { what, id: id.clone(), value });
     }
-    match input.losses.iter().find(|l| l.steps.len() != l.values.len()) {
+    match losses.iter().find(|l| l.steps.len() != l.values.len()) {
         Some(l) => {
             Err(ReportError::Loss { name: l.name.clone(), steps: l.steps.len(), values: l.values.len() })
         }
+        None => Ok(()),
+    }
+}
+
+fn check_panels<'a>(mut scores: impl Iterator<Item = (&'a String, f64)>) -> Result<(), ReportError> {
+    match scores.find(|(_, score)| !score.is_finite()) {
+        Some((id, value)) => Err(ReportError::NotFinite { what: "score", id: id.clone(), value }),
         None => Ok(()),
     }
 }

@@ -92,6 +92,30 @@ pub(super) struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// Draws whatever `content` adds inside a plain border: no axis means anything.
+    pub(super) fn draw_bare(
+        &self,
+        content: impl for<'a, 'b> FnOnce(&mut Chart<'a, 'b>) -> DrawResult,
+    ) -> Result<String, ReportError> {
+        let mut svg = String::new();
+        let canvas = SVGBackend::with_string(&mut svg, self.size).into_drawing_area();
+        let draw = || {
+            let mut builder = ChartBuilder::on(&canvas);
+            let mut chart = builder
+                .margin(6)
+                .build_cartesian_2d(Axis::new(&self.x.1, false), Axis::new(&self.y.1, false))?;
+            chart.plotting_area().draw(&Rectangle::new(
+                [(self.x.1.start, self.y.1.start), (self.x.1.end, self.y.1.end)],
+                GRID.stroke_width(3),
+            ))?;
+            content(&mut chart)?;
+            canvas.present()
+        };
+        draw().map_err(|e| ReportError::Picture(e.to_string()))?;
+        drop(canvas);
+        Ok(self.labelled(svg))
+    }
+
     /// Draws axes and grid, then whatever `content` adds.
     pub(super) fn draw(
         &self,
@@ -128,8 +152,13 @@ impl Frame<'_> {
         };
         draw().map_err(|e| ReportError::Picture(e.to_string()))?;
         drop(canvas);
+        Ok(self.labelled(svg))
+    }
+
+    /// The drawing under its accessible name.
+    fn labelled(&self, svg: String) -> String {
         let label = format!("<svg role=\"img\" aria-label=\"{}\" ", super::html::escape(self.alt));
-        Ok(svg.replacen("<svg ", &label, 1))
+        svg.replacen("<svg ", &label, 1)
     }
 }
 

@@ -69,7 +69,8 @@ fn plain(_: usize, name: &str) -> String {
 }
 
 fn page_of(input: &ReportInput) -> String {
-    html::page(input, &Numbers::new(input).unwrap()).unwrap()
+    let extra = Supplement::default();
+    html::page(input, &extra, &Numbers::new(input, &extra).unwrap()).unwrap()
 }
 
 /// Walks the tags of a page: every one closes, in order, and nothing is fetched; returns the text between them.

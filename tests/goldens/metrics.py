@@ -1,7 +1,7 @@
 """Golden values for src/eval: writes metrics.json beside this file.
 
 Run with numpy, scikit-learn and scipy installed:  python tests/goldens/metrics.py
-Image metrics come from scikit-learn; AUPRO is computed from its definition, one threshold at a
+Metrics of images and of points come from scikit-learn; adjusted F1 flags segments as its papers say; AUPRO is computed from its definition, one threshold at a
 time, with scipy's 8-connected component labels.
 """
 
@@ -11,10 +11,17 @@ import pathlib
 import numpy as np
 import scipy
 import sklearn
-from scipy import ndimage
+from scipy import ndimage, optimize
 from sklearn import metrics
 
 rng = np.random.default_rng(20170319)
+
+
+def eer(fpr, tpr):
+    """Where FPR = 1 - TPR on the curve, walked by its arc length so that vertical segments count too."""
+    along = np.concatenate([[0], np.cumsum(np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)))])
+    gap = lambda s: np.interp(s, along, fpr) + np.interp(s, along, tpr) - 1
+    return float(np.interp(optimize.brentq(gap, 0, along[-1], xtol=1e-15), along, fpr))
 
 
 def ranking(name, truths, scores):
@@ -29,8 +36,11 @@ def ranking(name, truths, scores):
         "truths": truths.astype(bool).tolist(),
         "scores": scores.tolist(),
         "auroc": metrics.roc_auc_score(truths, scores),
+        "auprc_trapz": metrics.auc(recall, precision),
         "average_precision": metrics.average_precision_score(truths, scores),
         "f1_max": float(f1.max()),
+        "eer": eer(fpr, tpr),
+        "youden_j": float((tpr - fpr).max()),
         "fpr": fpr.tolist(),
         "tpr": tpr.tolist(),
         # scikit-learn orders by falling recall and appends (1, 0); ours rises and has no such point.
@@ -84,6 +94,46 @@ def pixels():
     }
 
 
+def segments(truths):
+    edges = np.diff(np.concatenate([[0], truths.astype(int), [0]]))
+    return list(zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)))
+
+
+def adjust(flags, truths, k):
+    flags = flags.copy()
+    for start, end in segments(truths):
+        if flags[start:end].sum() * 100 > k * (end - start):
+            flags[start:end] = True
+    return flags
+
+
+def signal():
+    random = np.random.default_rng(814)
+    truths = np.zeros(400, bool)
+    for start, length in [(0, 7), (50, 1), (90, 40), (200, 5), (230, 25), (395, 5)]:
+        truths[start : start + length] = True
+    # Tenths: plenty of ties, and shares of a segment that are exactly K percent.
+    scores = np.round(random.normal(size=400) + 1.0 * truths, 1)
+
+    def best(k):
+        return max(metrics.f1_score(truths, adjust(scores >= t, truths, k)) for t in np.unique(scores))
+
+    cases = []
+    for threshold, k in [(1.5, 0), (1.5, 20), (1.5, 100), (2.5, 20), (0.0, 50), (9.9, 10)]:
+        flags = scores >= threshold
+        f1 = lambda flags: metrics.f1_score(truths, flags)
+        cases.append({
+            "threshold": threshold,
+            "k": k,
+            "f1": f1(flags),
+            "f1_point_adjusted": f1(adjust(flags, truths, 0)),
+            "f1_pa_k": f1(adjust(flags, truths, k)),
+            "f1_oracle": best(100),
+            "f1_pa_k_oracle": best(k),
+        })
+    return {"truths": truths.tolist(), "scores": scores.tolist(), "cases": cases}
+
+
 truths = (rng.random(60) < 0.4).astype(int)
 rare = np.zeros(90, int)
 rare[:7] = 1
@@ -96,6 +146,7 @@ golden = {
         ranking("constant", truths, np.ones(60)),
     ],
     "pixels": pixels(),
+    "signal": signal(),
 }
 path = pathlib.Path(__file__).with_suffix(".json")
 path.write_text(json.dumps(golden, separators=(",", ":")) + "\n")

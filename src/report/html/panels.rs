@@ -17,7 +17,7 @@ pub(super) fn section(input: &ReportInput) -> Result<String, ReportError> {
     if input.panels.is_empty() {
         return Ok(String::new());
     }
-    let scale = common_scale(&input.panels);
+    let scale = common_scale(input.panels.iter().flat_map(|p| &p.map));
     let mut known = classes(&input.images);
     for panel in &input.panels {
         if !known.iter().any(|(class, _)| *class == panel.class) {
@@ -64,11 +64,8 @@ fn card(p: &Panel, anomalous: Option<bool>, input: &ReportInput, scale: f32) -> 
     if let Some(mask) = p.mask.as_ref().filter(|m| m.contains(&true)) {
         tiles.push(("ground truth", truth_overlay(&p.query, c, mask, h, w)?));
     }
-    let tile = |(name, image): &(&str, RgbImage)| {
-        let alt = format!("{name} of {}", p.id);
-        Ok(format!("<figure>{}<figcaption>{name}</figcaption></figure>", inline_png(image, &alt, MAX_SIDE)?))
-    };
-    let tiles: Result<String, ReportError> = tiles.iter().map(tile).collect();
+    let tiles: Result<String, ReportError> =
+        tiles.iter().map(|(name, image)| tile(name, image, &p.id)).collect();
     let verdict = input.evaluation.threshold.as_ref().map(|t| p.score >= t.value);
     Ok(format!(
         "<article class=panel><header><span class=id>{}</span><span><span class=score>{}</span> {}</span></header>\
@@ -78,6 +75,12 @@ fn card(p: &Panel, anomalous: Option<bool>, input: &ReportInput, scale: f32) -> 
         outcome(anomalous, verdict),
         tiles?
     ))
+}
+
+/// A picture of an image under its caption.
+pub(super) fn tile(name: &str, image: &RgbImage, id: &str) -> Result<String, ReportError> {
+    let picture = inline_png(image, &format!("{name} of {id}"), MAX_SIDE)?;
+    Ok(format!("<figure>{picture}<figcaption>{name}</figcaption></figure>"))
 }
 
 /// An image element that carries its own PNG, its longest side shrunk to `limit` pixels.
@@ -94,9 +97,8 @@ pub(super) fn inline_png(image: &RgbImage, alt: &str, limit: u32) -> Result<Stri
 }
 
 /// One scale for all maps, so that their colours compare.
-fn common_scale(panels: &[Panel]) -> f32 {
-    let mut values: Vec<f32> =
-        panels.iter().flat_map(|p| &p.map).copied().filter(|v| v.is_finite()).collect();
+pub(super) fn common_scale<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
+    let mut values: Vec<f32> = values.copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f32::total_cmp);
     let at = (values.len() as f64 * SCALE_QUANTILE) as usize;
     values.get(at).or(values.last()).copied().filter(|v| *v > 0.0).unwrap_or(1.0)
