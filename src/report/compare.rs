@@ -207,3 +207,6 @@ fn as_map<S: serde::Serializer>(
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(repeated.iter().map(|(name, values)| (name, values)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ const NORMAL: RGBColor = SERIES[0];
 const ANOMALOUS: RGBColor = SERIES[1];
 const SQUARE: (u32, u32) = (1200, 900);
 const CURVE_WIDTH: u32 = 5;
+/// Room for names at the left of a row, [`shortened`] to fit in it at their size on phones.
+const LABELS: u32 = 330;
 /// Outliers drawn per class; the farthest ones.
 const MAX_OUTLIERS: usize = 60;
 
@@ -187,7 +189,7 @@ pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<Str
         alt: "Box plot of the scores of each class",
         x: ("score", span.start - margin..span.end + margin),
         y: ("", 0.0..boxes.len() as f64),
-        left: 290,
+        left: LABELS,
         y_ticks: false,
     };
     frame.draw(|chart, canvas| {
@@ -210,7 +212,7 @@ pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<Str
             chart.draw_series(farthest(b).map(|s| Circle::new((s, y), 6, colour.mix(0.6).filled())))?;
             let (_, row) = chart.backend_coord(&(span.start, y));
             let text = ("sans-serif", 34).into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
-            canvas.draw(&Text::new(shortened(&b.class), (282, row), text))?;
+            canvas.draw(&Text::new(shortened(&b.class), (LABELS as i32 - 8, row), text))?;
         }
         match threshold {
             Some(t) => dashed(chart, [(t, 0.0), (t, boxes.len() as f64)], INK),
@@ -274,5 +276,5 @@ fn farthest(b: &BoxPlot) -> impl Iterator<Item = f64> {
 
 /// A class name that fits beside its box.
 fn shortened(name: &str) -> String {
-    if name.chars().count() <= 15 { name.to_owned() } else { name.chars().take(14).chain(['…']).collect() }
+    if name.chars().count() <= 14 { name.to_owned() } else { name.chars().take(13).chain(['…']).collect() }
 }

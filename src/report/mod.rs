@@ -104,6 +104,13 @@ pub enum ReportError {
     Picture(String),
 }
 
+impl ReportError {
+    /// True for a fault of the machine or the program, false for one of a file that the user gave.
+    pub fn is_machine_fault(&self) -> bool {
+        !matches!(self, Self::Read { .. } | Self::Section { .. })
+    }
+}
+
 /// Everything a report shows.
 #[derive(Debug, Clone)]
 pub struct ReportInput {

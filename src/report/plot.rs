@@ -130,6 +130,7 @@ impl Frame<'_> {
             }
             let mut chart = builder
                 .margin(12)
+                .margin_top(26) // half a tick label at its size on phones
                 .margin_right(36)
                 .x_label_area_size(92)
                 .y_label_area_size(self.left)

@@ -74,7 +74,7 @@ fn page_of(input: &ReportInput) -> String {
 }
 
 /// Walks the tags of a page: every one closes, in order, and nothing is fetched; returns the text between them.
-fn assert_well_formed(page: &str) -> String {
+pub(super) fn assert_well_formed(page: &str) -> String {
     let (mut open, mut text, mut rest) = (Vec::new(), String::new(), page);
     while let Some(start) = rest.find('<') {
         text += &rest[..start];
@@ -127,6 +127,59 @@ fn the_page_is_complete_and_self_contained() {
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 4 * 12 + reconstructions + 1);
     assert_eq!(page.matches("<img ").count(), page.matches("<img alt=\"").count());
     assert_eq!(page.matches("<td class=id>").count(), 40 + 3);
+}
+
+#[test]
+fn a_supplement_adds_samples_over_time_and_the_features() {
+    let folder = tempfile::tempdir().unwrap();
+    for step in [0, 10, 200, 3000, 40_000] {
+        let grid = image_grid(&[step as f32 / 4e4; 4], 1, 1, 2, 1).unwrap();
+        save_png_atomic(&folder.path().join(format!("step-{step:07}.png")), &grid).unwrap();
+    }
+    std::fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
+    let captions = |at_most| -> Vec<String> {
+        sample_timeline(folder.path(), at_most).unwrap().into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(captions(3), ["step 0", "step 200", "step 40000"]);
+    assert_eq!((captions(9).len(), captions(1), captions(0).len()), (5, vec!["step 40000".to_owned()], 0));
+
+    // Three kinds of features, far apart.
+    let kinds: Vec<PointKind> = (0..30).map(|i| PointKind::ALL[i % 3]).collect();
+    let features: Vec<f32> = (0..60).map(|i| (i / 2 % 3 * 10) as f32 + (i * 7 % 5) as f32 / 10.0).collect();
+    let embedding = Embedding::of_features("t-SNE of <features>", &features, 2, &kinds).unwrap();
+    let extra =
+        Supplement { timeline: sample_timeline(folder.path(), 8).unwrap(), embedding: Some(embedding) };
+    let input = input(plain);
+    let page = html::page(&input, &extra, &Numbers::new(&input, &extra).unwrap()).unwrap();
+    let text = assert_well_formed(&page);
+    for part in
+        ["step 200", "end of training", "t-SNE of &lt;features&gt;", "generated (10)", "anomalous (10)"]
+    {
+        assert!(text.contains(part), "{part}");
+    }
+    assert_eq!(page.matches("<svg ").count(), 6);
+    let [_, json] = write_report_with(&folder.path().join("report"), &input, &extra).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!(json["embedding"]["points"].as_array().unwrap().len(), 30);
+    assert_eq!(json["embedding"]["points"][1]["kind"], "anomalous");
+
+    assert!(matches!(Embedding::of_features("", &features, 3, &kinds), Err(ReportError::Shape { .. })));
+    let point = EmbeddedPoint { kind: PointKind::Normal, x: f64::NAN, y: 0.0 };
+    let odd = Embedding { title: String::new(), points: vec![point] };
+    let extra = Supplement { embedding: Some(odd), ..extra };
+    assert!(matches!(Numbers::new(&input, &extra), Err(ReportError::NotFinite { what: "embedding", .. })));
+    // One point, and points that coincide, have no range to scale by.
+    for n in [1, 3] {
+        let points = vec![EmbeddedPoint { kind: PointKind::Generated, x: 1.0, y: 1.0 }; n];
+        let extra =
+            Supplement { embedding: Some(Embedding { title: "x".into(), points }), ..Supplement::default() };
+        let page = html::page(&input, &extra, &Numbers::new(&input, &extra).unwrap()).unwrap();
+        assert!(!assert_well_formed(&page).contains("NaN"));
+    }
+    std::fs::write(folder.path().join("step-9.png"), "broken").unwrap();
+    let error = sample_timeline(folder.path(), 9).unwrap_err();
+    assert!(matches!(&error, ReportError::Read { path, .. } if path.ends_with("step-9.png")), "{error}");
+    assert!(matches!(sample_timeline(&folder.path().join("none"), 9), Err(ReportError::Read { .. })));
 }
 
 #[test]

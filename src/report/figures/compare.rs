@@ -1,6 +1,6 @@
 //! Figures of several systems at once.
 
-use super::{CURVE_WIDTH, SQUARE, shortened, unit_frame, visible};
+use super::{CURVE_WIDTH, LABELS, SQUARE, shortened, unit_frame, visible};
 use crate::eval::RocPoint;
 use crate::report::ReportError;
 use crate::report::plot::{Chart, DrawResult, Frame, INK, REFERENCE, SERIES, dashed};
@@ -48,7 +48,7 @@ pub(in crate::report) fn auroc_rows(
         alt: "AUROC of each system with its 95 % interval",
         x: ("AUROC", (low - 0.03).max(0.0)..1.0),
         y: ("", 0.0..n),
-        left: 290,
+        left: LABELS,
         y_ticks: false,
     };
     frame.draw(|chart, canvas| {
@@ -63,7 +63,7 @@ pub(in crate::report) fn auroc_rows(
             chart.draw_series([Circle::new((*auroc, y), 11, colour.filled())])?;
             let row = chart.backend_coord(&(*auroc, y)).1;
             let text = ("sans-serif", 34).into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
-            canvas.draw(&Text::new(shortened(name), (282, row), text))?;
+            canvas.draw(&Text::new(shortened(name), (LABELS as i32 - 8, row), text))?;
         }
         Ok(())
     })

@@ -133,11 +133,13 @@ fn table(report: &CompareReport, ranked: &[usize]) -> String {
         format!("<tr><td class=stick>{name}</td>{cells}</tr>")
     };
     let rows: String = ranked.iter().enumerate().map(row).collect();
+    let seeds = report.systems.iter().flat_map(|s| &s.repeated).map(|(_, r)| r.values.len()).max();
+    let seeds = seeds.map_or_else(String::new, |n| format!(" Mean ± standard deviation is over {n} seeds."));
     let baseline = report.systems.first().and_then(|s| s.evaluation.aupr_baseline);
     format!(
         "<h2>Systems</h2><div class=table><table class=\"sortable compare\"><thead><tr><th class=stick>system</th>\
          {headings}</tr></thead><tbody>{rows}</tbody></table></div><p class=note>AUPR without skill: {}, the prevalence. \
-         Thresholds come from held-out normal images; the best value of a column is bold, whatever its interval.</p>",
+         Thresholds come from held-out normal images; the best value of a column is bold, whatever its interval.{seeds}</p>",
         rate(baseline)
     )
 }
@@ -150,8 +152,9 @@ fn cell(system: &ComparedSystem, column: &Column, best: Option<f64>) -> String {
     if let (Some([lo, hi]), "auroc") = (system.evaluation.auroc_ci95, column.name) {
         below = format!("<small>{lo:.3} to {hi:.3}</small>");
     }
-    if let Some((_, r)) = system.repeated.iter().find(|(name, _)| *name == column.name) {
-        below += &format!("<small>{r}, {} seeds</small>", r.values.len());
+    let quoted = system.repeated.iter().find(|(name, _)| *name == column.name);
+    if let (Some((_, r)), Some(Ordering::Greater)) = (quoted, column.better) {
+        below += &format!("<small>{r}</small>");
     }
     format!("<td class=n data-v=\"{value:e}\">{text}{below}</td>")
 }
@@ -247,7 +250,7 @@ fn card(
         };
         let verdict = system.threshold.as_ref().map(|t| seen.score >= t.value);
         columns += &format!(
-            "<div class=system><h4>{}</h4>{reconstruction}{map}<p>{} {}</p></div>",
+            "<div class=system><h4>{}</h4>{reconstruction}{map}<p class=verdicts>{} {}</p></div>",
             escape(&system.system),
             significant(seen.score),
             outcome(p.anomalous, verdict)
