@@ -80,6 +80,18 @@ pub struct SignalF1 {
     pub pa_k: f64,
 }
 
+impl SignalF1 {
+    /// Some F1 of the scores as they are, point-adjusted and PA%K-adjusted.
+    fn of(
+        forms: &[Vec<f64>; 3],
+        f1: impl Fn(&[f64]) -> Result<Option<f64>, EvalError>,
+    ) -> Result<Option<Self>, EvalError> {
+        let [plain, point_adjusted, pa_k] = [f1(&forms[0])?, f1(&forms[1])?, f1(&forms[2])?];
+        let all = plain.zip(point_adjusted).zip(pa_k);
+        Ok(all.map(|((plain, point_adjusted), pa_k)| Self { plain, point_adjusted, pa_k }))
+    }
+}
+
 /// Decisions of the deployed threshold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SignalThreshold {
@@ -120,11 +132,6 @@ impl SignalEvaluation {
             Ok(each?.concat())
         };
         let forms = [scores.clone(), adjusted(0.0)?, adjusted(k)?];
-        let f1 = |of: &dyn Fn(&[f64]) -> Result<Option<f64>, EvalError>| -> Result<_, EvalError> {
-            let [plain, point_adjusted, pa_k] = [of(&forms[0])?, of(&forms[1])?, of(&forms[2])?];
-            let zipped = plain.zip(point_adjusted).zip(pa_k);
-            Ok(zipped.map(|((plain, point_adjusted), pa_k)| SignalF1 { plain, point_adjusted, pa_k }))
-        };
         let at = |t: &Threshold| -> Result<SignalThreshold, EvalError> {
             check_finite("threshold", &[t.value])?;
             let decisions = confusion(&scores, &truths, t.value)?;
@@ -134,7 +141,7 @@ impl SignalEvaluation {
                 source: t.source.clone(),
                 precision: decisions.precision(),
                 recall: decisions.recall(),
-                f1: f1(&|scores| Ok(confusion(scores, &truths, t.value)?.f1()))?,
+                f1: SignalF1::of(&forms, |scores| Ok(confusion(scores, &truths, t.value)?.f1()))?,
                 segment_recall: ratio(found.delays.len() as f64, found.segments),
                 false_alarms_per_10k: ratio(1e4 * found.false_alarms as f64, truths.len()).unwrap_or(0.0),
                 mean_delay: ratio(found.delays.iter().sum::<usize>() as f64, found.delays.len()),
@@ -149,7 +156,7 @@ impl SignalEvaluation {
             aupr_baseline: no_skill_aupr(&truths),
             k,
             threshold: threshold.map(at).transpose()?,
-            oracle: f1(&|scores| Ok(f1_max(scores, &truths)?.map(|best| best.0)))?,
+            oracle: SignalF1::of(&forms, |scores| Ok(f1_max(scores, &truths)?.map(|best| best.0)))?,
         })
     }
 
