@@ -2,13 +2,18 @@
 //!
 //! A new one is a file beside `retina.rs` that implements [`Generator`], and a line in [`GENERATORS`].
 
+pub(crate) mod casting;
+pub(crate) mod concrete;
 mod curve;
+mod field;
 pub(crate) mod retina;
+pub(crate) mod telemetry;
 
 use std::ops::RangeInclusive;
 
-/// Every built-in generator.
-pub(crate) const GENERATORS: [&dyn Generator; 1] = [&retina::Retina];
+/// Every built-in generator of images; telemetry is a series and has its own type.
+pub(crate) const GENERATORS: [&dyn Generator; 3] =
+    [&retina::Retina, &concrete::Concrete, &casting::Casting];
 
 /// A gray image with its mask, both `size × size`, row-major.
 pub(crate) struct Drawing {
