@@ -18,6 +18,7 @@
 
 mod augment;
 mod batches;
+mod csv_file;
 mod dataset;
 mod decode;
 mod error;
@@ -28,8 +29,10 @@ mod patches;
 mod pixels;
 mod preprocess;
 mod rng;
+pub mod signal;
 mod source;
 mod synth;
+pub mod table;
 mod write;
 
 pub use augment::Augment;
@@ -41,5 +44,7 @@ pub use info::{ClassInfo, Info, SplitInfo, info};
 pub use patches::PatchOptions;
 pub use pixels::{Image, Mask};
 pub use preprocess::{Channels, Crop, Preprocess};
+pub use signal::{Interval, SignalOptions, SignalSet, Standardize, TrainPart, Windows, write_signal};
 pub use source::{Entry, Rejected, Split, Truth};
+pub use table::{MinMax, Table, TableOptions};
 pub use write::{Written, extract_patches, write_mvtec};

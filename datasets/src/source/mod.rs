@@ -6,6 +6,7 @@ mod generated;
 mod idx;
 mod labelled;
 mod names;
+mod npz;
 mod several;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
 
 use generated::Generated;
+pub(crate) use generated::parse_counts;
 pub(crate) use several::Several;
 
 /// Training or test part of a data set.
@@ -95,7 +97,7 @@ pub(crate) enum RawMask {
 
 /// Implementations hold no decoded image (folders, generators) or the raw bytes once (labelled sets).
 pub(crate) trait Source: Send + Sync {
-    /// `folder`, `mvtec`, `idx`, `cifar10` or `builtin`.
+    /// `folder`, `mvtec`, `idx`, `cifar10`, `npz` or `builtin`.
     fn layout(&self) -> &'static str;
 
     fn len(&self, split: Split) -> usize;
@@ -162,6 +164,12 @@ fn open_path(
     }
     if cifar::is_batch_file(path) {
         return Ok(Box::new(cifar::open_file(path, options)?));
+    }
+    if npz::is_npz(path) {
+        return Ok(Box::new(npz::open(path, options)?));
+    }
+    if crate::csv_file::is_csv(path) {
+        return Err(DataError::spec(spec, "is a table or a signal, not a set of images"));
     }
     Ok(Box::new(folder::Folder::open_file(path, options)?))
 }

@@ -117,7 +117,12 @@ impl Part {
 
     fn relief(&self, size: usize) -> Relief {
         let pixel = 1.0 / size as f32;
-        let mut relief = Relief { size, height: vec![0.0; size * size], metal: vec![0.0; size * size], tone: vec![1.0; size * size] };
+        let mut relief = Relief {
+            size,
+            height: vec![0.0; size * size],
+            metal: vec![0.0; size * size],
+            tone: vec![1.0; size * size],
+        };
         for at in 0..size * size {
             let (u, v) = relief.place(at);
             let r = self.reach(u, v);
@@ -137,7 +142,11 @@ impl Part {
             let (cu, cv) = self.spoke(k + 1, 0.82);
             let (mu, mv) = (0.72 * bu + 0.28 * cu, 0.72 * bv + 0.28 * cv);
             let knot = |u, v, radius| Knot { u, v, radius };
-            let vane = [knot(au, av, 0.016), knot(mu, mv, 0.014), knot(0.4 * mu + 0.6 * cu, 0.4 * mv + 0.6 * cv, 0.010)];
+            let vane = [
+                knot(au, av, 0.016),
+                knot(mu, mv, 0.014),
+                knot(0.4 * mu + 0.6 * cu, 0.4 * mv + 0.6 * cv, 0.010),
+            ];
             stroke(&vane, size, |at, cover| relief.height[at] = relief.height[at].max(0.028 * cover));
             if k % 2 == 0 {
                 let (u, v) = self.spoke(k, 0.66);
@@ -276,7 +285,8 @@ impl Relief {
     /// Lambert's law on the slopes of the relief, over a dark belt.
     fn shade(&self, part: &Part, rng: &mut Rng) -> Vec<u8> {
         let (n, last) = (self.size as f32, self.size - 1);
-        let height = |x: usize, y: usize| self.height[y * self.size + x] * self.metal[y * self.size + x].min(1.0);
+        let height =
+            |x: usize, y: usize| self.height[y * self.size + x] * self.metal[y * self.size + x].min(1.0);
         let mut gray = Vec::with_capacity(self.height.len());
         for at in 0..self.height.len() {
             let (x, y) = (at % self.size, at / self.size);

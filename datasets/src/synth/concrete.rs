@@ -109,7 +109,8 @@ impl Surface {
             let distance = (v - across) * dx - (u - 0.5) * dy;
             // A ridge of paste that ran out between the boards: bright above, its shadow below.
             let width = (1.6 * pixel).max(0.02);
-            value += strength * (bump((distance + 0.5 * width) / width) - bump((distance - 0.5 * width) / width));
+            value +=
+                strength * (bump((distance + 0.5 * width) / width) - bump((distance - 0.5 * width) / width));
             light.push(value);
         }
         for pore in &self.pores {

@@ -12,8 +12,7 @@ pub(crate) mod telemetry;
 use std::ops::RangeInclusive;
 
 /// Every built-in generator of images; telemetry is a series and has its own type.
-pub(crate) const GENERATORS: [&dyn Generator; 3] =
-    [&retina::Retina, &concrete::Concrete, &casting::Casting];
+pub(crate) const GENERATORS: [&dyn Generator; 3] = [&retina::Retina, &concrete::Concrete, &casting::Casting];
 
 /// A gray image with its mask, both `size × size`, row-major.
 pub(crate) struct Drawing {
