@@ -207,7 +207,9 @@ fn read<R: Read + io::Seek>(
         Some('i') => Kind::Signed,
         Some('b') => Kind::Bool,
         _ => {
-            return Err(refuse(format!("type `{descr}` is not read; save it as uint8 (labels: any integer)")));
+            return Err(refuse(format!(
+                "type `{descr}` is not read; save it as uint8 (labels: any integer)"
+            )));
         }
     };
     let width = match symbols.as_str() {
@@ -216,7 +218,9 @@ fn read<R: Read + io::Seek>(
         "4" => 4,
         "8" => 8,
         _ => {
-            return Err(refuse(format!("type `{descr}` is not read; save it as uint8 (labels: any integer)")));
+            return Err(refuse(format!(
+                "type `{descr}` is not read; save it as uint8 (labels: any integer)"
+            )));
         }
     };
     let big_endian = match order {
