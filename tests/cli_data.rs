@@ -12,10 +12,15 @@ use serde_json::Value;
 fn a_preview_shows_originals_and_their_versions() {
     let place = folder("augment_preview");
     let file = place.join("preview.png");
-    let command = ["data", "augment", "builtin:concrete:train=9,test=0", "--augment", "flip,rotate:10,noise:0.05"];
-    let more = ["--preview", file.to_str().unwrap(), "--images", "3", "--versions", "4", "--size", "32", "--json"];
+    let command =
+        ["data", "augment", "builtin:concrete:train=9,test=0", "--augment", "flip,rotate:10,noise:0.05"];
+    let more =
+        ["--preview", file.to_str().unwrap(), "--images", "3", "--versions", "4", "--size", "32", "--json"];
     let document = ganomede(command.iter().chain(&more)).well().json();
-    assert_eq!(document["ids"], serde_json::json!(["concrete:train:0", "concrete:train:3", "concrete:train:6"]));
+    assert_eq!(
+        document["ids"],
+        serde_json::json!(["concrete:train:0", "concrete:train:3", "concrete:train:6"])
+    );
     let first = image::open(&file).unwrap().into_rgb8();
     assert_eq!(first.dimensions(), (5 * 34 - 2, 3 * 34 - 2));
     let cell = |x: u32| image::imageops::crop_imm(&first, x * 34, 0, 32, 32).to_image();
@@ -27,7 +32,8 @@ fn a_preview_shows_originals_and_their_versions() {
     let refused = |list: &str, fragment: &str| {
         let output = place.join("never.png");
         let preview = output.to_str().unwrap();
-        ganomede(["data", "augment", "builtin:concrete", "--augment", list, "--preview", preview]).refused(2, &[fragment]);
+        ganomede(["data", "augment", "builtin:concrete", "--augment", list, "--preview", preview])
+            .refused(2, &[fragment]);
         assert!(!output.exists());
     };
     refused("spin:3", "spin:3");
@@ -39,7 +45,8 @@ fn manifests_hold_hashes_and_strict_refuses_shared_images() {
     let place = folder("manifest");
     let set = place.join("set");
     let set = set.to_str().unwrap();
-    ganomede(["data", "synth", "casting", "--out", set, "--train", "4", "--test", "4", "--size", "32"]).well();
+    ganomede(["data", "synth", "casting", "--out", set, "--train", "4", "--test", "4", "--size", "32"])
+        .well();
     let file = place.join("manifest.json");
     let manifest = ["data", "manifest", set, "--out", file.to_str().unwrap()];
     let said = ganomede(manifest).well().stdout.clone();
@@ -56,7 +63,8 @@ fn manifests_hold_hashes_and_strict_refuses_shared_images() {
     ganomede(["data", "manifest", set, "--strict"]).refused(2, &both);
     ganomede(["data", "info", set, "--strict"]).refused(2, &both);
     let model = place.join("never.safetensors");
-    let train = ["train", "anogan", "--data", set, "--out", model.to_str().unwrap(), "--steps", "1", "--strict"];
+    let train =
+        ["train", "anogan", "--data", set, "--out", model.to_str().unwrap(), "--steps", "1", "--strict"];
     ganomede(train).refused(2, &both);
 }
 
@@ -68,7 +76,8 @@ fn telemetry_is_written_with_labels() {
     let command = ["data", "synth", "telemetry", "--out", out, "--train", "600", "--test", "1000"];
     let document = ganomede(command.iter().chain(&["--json"])).well().json();
     assert_eq!((document["train"].as_u64(), document["test"].as_u64()), (Some(600), Some(1000)));
-    let lines = |name: &str| fs::read_to_string(place.join("rack").join(name)).unwrap().lines().count() as u64;
+    let lines =
+        |name: &str| fs::read_to_string(place.join("rack").join(name)).unwrap().lines().count() as u64;
     assert_eq!((lines("train.csv"), lines("test.csv")), (601, 1001));
     assert_eq!(lines("labels.csv"), 1 + document["intervals"].as_u64().unwrap());
     ganomede(command).refused(2, &["not an empty folder"]);

@@ -291,7 +291,10 @@ mod tests {
     fn headers_are_parsed_in_any_order_or_refused() {
         let parsed = parse_header("{'shape': (2, 3,), 'fortran_order': False, 'descr': '<i8'}   \n");
         assert_eq!(parsed, Some(("<i8".into(), false, vec![2, 3])));
-        assert_eq!(parse_header("{'descr': '|u1', 'fortran_order': True, 'shape': ()}").unwrap().2, Vec::<u64>::new());
+        assert_eq!(
+            parse_header("{'descr': '|u1', 'fortran_order': True, 'shape': ()}").unwrap().2,
+            Vec::<u64>::new()
+        );
         for bad in [
             "",
             "{}",

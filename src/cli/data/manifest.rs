@@ -55,7 +55,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let [train, test] = document.splits.each_ref().map(line);
     let shared = match document.overlap.len() {
         // A flat folder has one list, to train on or to score.
-        0 if matches!(data.layout(), "folder" | "file") => "one list serves as training and as test".to_owned(),
+        0 if matches!(data.layout(), "folder" | "file") => {
+            "one list serves as training and as test".to_owned()
+        }
         0 => "no test image is a training image".to_owned(),
         n => format!("{n} test images are training images as well"),
     };
