@@ -6,6 +6,9 @@ use crate::DataError;
 use crate::pixels::{Image, Mask};
 use crate::rng::Rng;
 
+/// Domain of previews, so that no other use of the seed repeats them.
+const PREVIEW: u64 = 0x7072_6576;
+
 /// Strength of each change; 0 or false is off. Parsed from a list such as `flip,rotate:10,noise:0.05`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Augment {
@@ -77,6 +80,13 @@ impl Augment {
     /// Whether nothing is changed.
     pub fn is_none(&self) -> bool {
         *self == Augment::default()
+    }
+
+    /// `image` as one of many possible changes, number `version` of `seed`: for previews.
+    pub fn version(&self, image: &Image, seed: u64, version: u64) -> Image {
+        let mut changed = image.clone();
+        self.apply(&mut changed, None, &[seed, PREVIEW, version]);
+        changed
     }
 
     /// Changes `image`, and `mask` along with it, as drawn from `key`.

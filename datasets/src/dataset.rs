@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
+use crate::flatten::flatten;
 use crate::indices::Indices;
 use crate::patches::PatchOptions;
 use crate::pixels::{Image, Mask};
@@ -22,11 +23,15 @@ pub struct OpenOptions {
     pub normal_classes: Vec<String>,
     /// Labelled sets: names or numbers of the anomalous classes; alone, all others are normal.
     pub anomalous_classes: Vec<String>,
-    /// Make a file that cannot be used an error instead of skipping it.
+    /// Make a file that cannot be used an error instead of skipping it, and likewise a test file of a folder that is a
+    /// training file as well.
     pub strict: bool,
     /// Seed of the patch positions. Built-in sets have their own (`seed=` in the specification), so that runs
     /// with different seeds see the same data.
     pub seed: u64,
+    /// Shift the columns of every image so that its brightest layer lies level, as the layers of OCT scans are before
+    /// patches are cut.
+    pub flatten: bool,
     /// Cut random patches instead of scaling whole images.
     pub patch: Option<PatchOptions>,
     /// Make it an error if there is nothing to train on, or if a labelled set is opened without classes.
@@ -51,7 +56,7 @@ pub struct Sample {
 /// A data set; decodes on demand and is shared between threads behind an `Arc`.
 pub struct Dataset {
     spec: String,
-    source: Box<dyn Source>,
+    pub(crate) source: Box<dyn Source>,
     options: OpenOptions,
     rejected: Mutex<BTreeSet<Rejected>>,
 }
@@ -115,6 +120,9 @@ impl Dataset {
                 return Err(DataError::spec(spec, reason));
             }
         }
+        if options.strict && matches!(dataset.layout(), "mvtec" | "several") {
+            dataset.check_disjoint()?;
+        }
         Ok(dataset)
     }
 
@@ -123,7 +131,7 @@ impl Dataset {
         &self.spec
     }
 
-    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `builtin` or `several`.
+    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `npz`, `builtin` or `several`.
     pub fn layout(&self) -> &'static str {
         self.source.layout()
     }
@@ -193,9 +201,19 @@ impl Dataset {
         Ok(Sample { id: entry.id, image, truth, class: entry.class, mask })
     }
 
-    /// The undistorted image behind entry `i` of the source, patches not counted.
+    /// The image as stored (flattened if asked for) behind entry `i` of the source, patches not counted.
     pub(crate) fn load_raw(&self, split: Split, i: usize) -> Result<RawSample, DataError> {
-        self.source.load(split, i, &self.options.preprocess)
+        let RawSample { image, mask } = self.source.load(split, i, &self.options.preprocess)?;
+        if !self.options.flatten {
+            return Ok(RawSample { image, mask });
+        }
+        Ok(match mask {
+            RawMask::Drawn(mask) => {
+                let (image, mask) = flatten(&image, Some(&mask));
+                RawSample { image, mask: mask.map_or(RawMask::Unknown, RawMask::Drawn) }
+            }
+            mask => RawSample { image: flatten(&image, None).0, mask },
+        })
     }
 
     /// Images of a split, patches not counted.
@@ -256,6 +274,9 @@ impl Dataset {
         hasher.update(format!("{} {}\n", self.layout(), split.name()));
         if let Some(patch) = &self.options.patch {
             hasher.update(format!("{} × {} seed {}\n", patch.size, patch.per_image, self.options.seed));
+        }
+        if self.options.flatten {
+            hasher.update("flattened\n");
         }
         self.source.digest(split, &mut hasher)?;
         Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())

@@ -52,6 +52,19 @@ pub enum DataError {
         /// `number name` of every class.
         classes: String,
     },
+    /// A test image that was trained on: figures would be too good.
+    #[error(
+        "test image {test} is the same as training image {train}{}; remove one of the two (`data manifest` lists all)",
+        if *more > 0 { format!(" (and {more} more pairs)") } else { String::new() }
+    )]
+    Overlap {
+        /// Id of the test image.
+        test: String,
+        /// Id of the training image.
+        train: String,
+        /// Further pairs.
+        more: usize,
+    },
     /// An output that would overwrite something.
     #[error("output {}: {reason}", path.display())]
     Output {

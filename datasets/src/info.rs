@@ -17,7 +17,7 @@ const SAMPLED: usize = 64;
 pub struct Info {
     /// The specification it was opened with.
     pub spec: String,
-    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `builtin` or `several`.
+    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `npz`, `builtin` or `several`.
     pub layout: &'static str,
     /// Training and test split.
     pub splits: Vec<SplitInfo>,

@@ -18,18 +18,23 @@
 
 mod augment;
 mod batches;
+mod csv_file;
 mod dataset;
 mod decode;
 mod error;
+mod flatten;
 mod indices;
 mod info;
+mod manifest;
 mod output;
 mod patches;
 mod pixels;
 mod preprocess;
 mod rng;
+pub mod signal;
 mod source;
 mod synth;
+pub mod table;
 mod write;
 
 pub use augment::Augment;
@@ -38,8 +43,11 @@ pub use dataset::{Dataset, OpenOptions, Sample};
 pub use error::DataError;
 pub use indices::Indices;
 pub use info::{ClassInfo, Info, SplitInfo, info};
+pub use manifest::{Manifest, ManifestFile, Overlap};
 pub use patches::PatchOptions;
 pub use pixels::{Image, Mask};
 pub use preprocess::{Channels, Crop, Preprocess};
+pub use signal::{Interval, SignalOptions, SignalSet, Standardize, TrainPart, Windows, write_signal};
 pub use source::{Entry, Rejected, Split, Truth};
+pub use table::{MinMax, Table, TableOptions};
 pub use write::{Written, extract_patches, write_mvtec};

@@ -115,7 +115,7 @@ impl Preprocess {
         let most = cover.iter().copied().fold(0.0, f32::max);
         let cut = if most > 0.0 { most.min(0.5) } else { 1.0 };
         // The tap weights sum to 1 only within rounding.
-        let pixels = cover.iter().map(|&c| c >= cut - 1e-5).collect();
+        let pixels = cover.iter().map(|&c| c > 0.0 && c >= cut - 1e-5).collect();
         Mask { height: self.size, width: self.size, pixels }
     }
 }

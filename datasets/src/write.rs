@@ -84,7 +84,7 @@ pub fn write_mvtec(dataset: &Dataset, out: &Path, train: usize, test: usize) -> 
 
 /// Cuts `count` random squares of `size` pixels from the training images of `spec` into the flat folder `out`.
 ///
-/// The patches are spread evenly over the images and named in order; the same seed gives the same patches. The
+/// With `flatten` the images are flattened first. The patches are spread evenly over the images and named in order; the same seed gives the same patches. The
 /// folder appears whole or not at all. Images that cannot be used are skipped and returned with the counts.
 pub fn extract_patches(
     spec: &str,
@@ -92,9 +92,10 @@ pub fn extract_patches(
     count: usize,
     size: usize,
     seed: u64,
+    flatten: bool,
 ) -> Result<(Written, Vec<crate::Rejected>), DataError> {
     let patch = PatchOptions { size, per_image: 1 };
-    let options = OpenOptions { patch: Some(patch), for_training: true, ..OpenOptions::default() };
+    let options = OpenOptions { patch: Some(patch), for_training: true, flatten, ..OpenOptions::default() };
     let dataset = Dataset::open(spec, &options)?;
     if !(1..=10_000_000).contains(&count) {
         return Err(DataError::option("patches", count, "use 1 to 10000000"));

@@ -150,10 +150,10 @@ fn patches_are_extracted_into_a_flat_folder() {
     }
     truncated_png(&root.join("cut.png"));
     let spec = root.to_str().unwrap();
-    let (written, rejected) = extract_patches(spec, &dir.path().join("a"), 12, 16, 7).unwrap();
+    let (written, rejected) = extract_patches(spec, &dir.path().join("a"), 12, 16, 7, false).unwrap();
     // The damaged file's share of the twelve is missing, and said to be.
     assert_eq!((written.train, rejected.len()), (9, 1));
-    extract_patches(spec, &dir.path().join("b"), 12, 16, 7).unwrap();
+    extract_patches(spec, &dir.path().join("b"), 12, 16, 7, false).unwrap();
     let files = names(&dir.path().join("a"));
     assert_eq!((files.len(), &files), (9, &names(&dir.path().join("b"))));
     for name in files {
@@ -161,8 +161,10 @@ fn patches_are_extracted_into_a_flat_folder() {
         assert_eq!((a.width(), a.height()), (16, 16));
         assert_eq!(a, b);
     }
-    assert!(refusal(extract_patches(spec, &dir.path().join("c"), 12, 65, 7)).contains("no usable image"));
-    assert!(refusal(extract_patches(spec, &dir.path().join("c"), 0, 16, 7)).contains("patches"));
+    assert!(
+        refusal(extract_patches(spec, &dir.path().join("c"), 12, 65, 7, false)).contains("no usable image")
+    );
+    assert!(refusal(extract_patches(spec, &dir.path().join("c"), 0, 16, 7, false)).contains("patches"));
     assert!(!dir.path().join("c").exists());
 }
 

@@ -141,6 +141,7 @@ impl DataArgs {
             anomalous_classes: self.anomalous_class.clone(),
             strict: self.strict,
             seed: 0,
+            flatten: false,
             patch: None,
             for_training: false,
         }

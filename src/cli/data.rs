@@ -1,10 +1,13 @@
-//! `data`: built-in generators, checks, patches and conversion.
+//! `data`: built-in generators, checks, patches, conversion, previews of augmentation and manifests.
+
+mod augment;
+mod manifest;
 
 use std::path::PathBuf;
 
 use ganomede_datasets::{
-    Dataset, Info, OpenOptions, Preprocess, Rejected, Split, SplitInfo, Truth, Written, extract_patches,
-    info, write_mvtec,
+    Dataset, Info, OpenOptions, Preprocess, Rejected, SignalOptions, SignalSet, Split, SplitInfo, Truth,
+    Written, extract_patches, info, signal, write_mvtec, write_signal,
 };
 use serde::Serialize;
 
@@ -16,7 +19,9 @@ use super::{CliError, note, say, say_json};
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede data synth retina --out scans --train 200 --test 50\n  \
     ganomede data info scans --all\n  ganomede data patches slides/ --out patches --count 5000 --patch 64\n  \
-    ganomede data convert mnist/ --normal-class 3 --out threes")]
+    ganomede data convert mnist/ --normal-class 3 --out threes\n  \
+    ganomede data augment scans --augment flip,rotate:10,noise:0.05 --preview preview.png\n  \
+    ganomede data manifest scans --out scans.json --strict")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -24,7 +29,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum What {
-    /// Write images of a built-in generator, with masks, in MVTec layout.
+    /// Write a built-in generator's images, with masks, in MVTec layout; telemetry as CSV with labels.
     Synth(Synth),
     /// Count, measure and check what a data set holds.
     Info(InfoArgs),
@@ -32,13 +37,17 @@ enum What {
     Patches(Patches),
     /// Write any data set as PNG files in MVTec layout.
     Convert(Convert),
+    /// Draw training images beside what augmentation makes of them.
+    Augment(augment::Args),
+    /// List every file with its hash, and the test images that are training images as well.
+    Manifest(manifest::Args),
 }
 
 /// The data set that a command reads.
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Given {
-    /// A folder (MVTec layout, or flat), an IDX or CIFAR-10 set, or builtin:retina.
+    /// A folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting.
     #[arg(value_name = "D")]
     place: Option<String>,
     /// The same, as the other commands take it.
@@ -61,18 +70,18 @@ struct Choice {
     /// Labelled sets: anomalous classes, the others are normal.
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     anomalous_class: Vec<String>,
-    /// Make a file that cannot be read an error instead of skipping it.
+    /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     strict: bool,
 }
 
 impl Choice {
-    fn open(&self, spec: &str) -> Result<Dataset, CliError> {
+    fn open(&self, spec: &str, options: OpenOptions) -> Result<Dataset, CliError> {
         let options = OpenOptions {
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
             strict: self.strict,
-            ..OpenOptions::default()
+            ..options
         };
         Ok(Dataset::open(spec, &options)?)
     }
@@ -80,21 +89,21 @@ impl Choice {
 
 #[derive(Debug, Clone, clap::Args)]
 struct Synth {
-    /// Which generator: retina.
+    /// Which generator: retina, concrete, casting or telemetry.
     #[arg(value_name = "NAME", default_value = "retina")]
     name: String,
     /// Folder to make.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Normal images for training.
-    #[arg(long, default_value_t = 200)]
-    train: usize,
-    /// Test images, half of them anomalous.
-    #[arg(long, default_value_t = 50)]
-    test: usize,
-    /// Side of the images in pixels.
-    #[arg(long, default_value_t = 64)]
-    size: usize,
+    /// Normal images for training [default: 200; telemetry: 8064 rows, 28 days].
+    #[arg(long, value_name = "N")]
+    train: Option<usize>,
+    /// Test images, half of them anomalous [default: 50; telemetry: 4032 rows, 14 days].
+    #[arg(long, value_name = "N")]
+    test: Option<usize>,
+    /// Side of the images in pixels [default: 64].
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -121,6 +130,9 @@ struct Patches {
     /// Side of a patch in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = 64)]
     patch: usize,
+    /// First shift the columns of each image so that its brightest layer lies level (OCT scans).
+    #[arg(long)]
+    flatten: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -138,6 +150,9 @@ struct Convert {
     /// Test images at most [default: all].
     #[arg(long, value_name = "N")]
     test: Option<usize>,
+    /// Shift the columns of each image and mask so that its brightest layer lies level (OCT scans).
+    #[arg(long)]
+    flatten: bool,
 }
 
 /// What `synth`, `patches` and `convert` say.
@@ -153,15 +168,19 @@ struct Summary {
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let summary = match &args.what {
         What::Info(args) => return show(args, global),
+        What::Augment(args) => return augment::run(args, global),
+        What::Manifest(args) => return manifest::run(args, global),
+        What::Synth(args) if args.name == "telemetry" => return telemetry(args, global),
         What::Synth(args) => synth(args, global)?,
         What::Patches(args) => {
             let source = args.given.spec().to_owned();
             let (written, rejected) =
-                extract_patches(&source, &args.out, args.count, args.patch, global.seed)?;
+                extract_patches(&source, &args.out, args.count, args.patch, global.seed, args.flatten)?;
             Summary { source, out: args.out.clone(), written, rejected }
         }
         What::Convert(args) => {
-            let dataset = args.choice.open(args.given.spec())?;
+            let options = OpenOptions { flatten: args.flatten, ..OpenOptions::default() };
+            let dataset = args.choice.open(args.given.spec(), options)?;
             let most = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
             written(&dataset, &args.out, most(args.train), most(args.test))?
         }
@@ -190,10 +209,36 @@ fn list(rejected: &[Rejected], most: usize) {
 }
 
 fn synth(args: &Synth, global: &Global) -> Result<Summary, CliError> {
-    let spec = format!("builtin:{}:train={},test={},seed={}", args.name, args.train, args.test, global.seed);
-    let preprocess = Preprocess { size: args.size, ..Preprocess::default() };
+    let (train, test) = (args.train.unwrap_or(200), args.test.unwrap_or(50));
+    let spec = format!("builtin:{}:train={train},test={test},seed={}", args.name, global.seed);
+    let preprocess = Preprocess { size: args.size.unwrap_or(64), ..Preprocess::default() };
     let dataset = Dataset::open(&spec, &OpenOptions { preprocess, ..OpenOptions::default() })?;
-    written(&dataset, &args.out, args.train, args.test)
+    written(&dataset, &args.out, train, test)
+}
+
+fn telemetry(args: &Synth, global: &Global) -> Result<(), CliError> {
+    #[derive(Serialize)]
+    struct Summary<'a> {
+        source: &'a str,
+        out: &'a std::path::Path,
+        #[serde(flatten)]
+        written: signal::SignalWritten,
+    }
+    if args.size.is_some() {
+        return Err(CliError::input(
+            "--size is for images; telemetry has none, give --train and --test in rows",
+        ));
+    }
+    let counts = [("train", args.train), ("test", args.test)];
+    let counts = counts.iter().filter_map(|(name, n)| n.map(|n| format!("{name}={n},")));
+    let spec = format!("builtin:telemetry:{}seed={}", counts.collect::<String>(), global.seed);
+    let set = SignalSet::open(&spec, &SignalOptions::default())?;
+    let written = write_signal(&set, &args.out)?;
+    if global.json {
+        return say_json(&Summary { source: &spec, out: &args.out, written });
+    }
+    let signal::SignalWritten { train, test, intervals } = written;
+    say(&format!("{train} training rows, {test} test rows and {intervals} faults in {}", args.out.display()))
 }
 
 fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) -> Result<Summary, CliError> {
@@ -207,7 +252,7 @@ fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) 
 }
 
 fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
-    let info = info(&args.choice.open(args.given.spec())?, args.all)?;
+    let info = info(&args.choice.open(args.given.spec(), OpenOptions::default())?, args.all)?;
     if global.json {
         return say_json(&info);
     }

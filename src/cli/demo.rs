@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
 use super::programs::System;
+use super::signals::SampleArgs;
 use super::{CliError, Interrupt, eval, note, say, say_json, train};
 use crate::models::anogan;
 
@@ -62,6 +63,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         checkpoint_every: 0,
         resume: false,
         samples: Some(args.report.join("samples")),
+        samples_from: SampleArgs::default(),
         search: search.clone(),
     };
     train::train_model(&training, global, &device, interrupt)?;
@@ -71,8 +73,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         report: Some(args.report.clone()),
         batch: 64,
         limit_test: None,
-        false_alarm_rate: super::session::FALSE_ALARM_RATE,
+        false_alarm_rate: None,
         panels: 3,
+        samples: SampleArgs::default(),
         search,
     };
     let (evaluation, files) = eval::evaluate(&evaluation, global, &device, interrupt)?;

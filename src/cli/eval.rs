@@ -9,10 +9,12 @@ use ganomede_datasets::{Batch, Dataset, Split, Truth};
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::assess::{Assessment, TestSet, assess, losses};
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, open_data};
+use super::signals::{self, SampleArgs};
 use super::train::{held_out, score_config};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::eval::Evaluation;
+use crate::models::Form;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, Sampler, ScoreConfig, Scorer};
 use crate::report::{Panel, ReportInput, write_report};
@@ -34,18 +36,27 @@ pub(crate) struct Args {
     /// Score at most N test images, as many normal as anomalous where possible, chosen by the seed.
     #[arg(long, value_name = "N")]
     pub(crate) limit_test: Option<usize>,
-    /// Share of false alarms among normal images that the threshold aims at.
-    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
-    pub(crate) false_alarm_rate: f64,
+    /// Share of false alarms among normal samples that the threshold aims at [default: 0.05; 0.01 of the points of a
+    /// series].
+    #[arg(long, value_name = "RATE")]
+    pub(crate) false_alarm_rate: Option<f64>,
     /// Panels for the highest and the lowest scores of each class.
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub(crate) panels: usize,
+    #[command(flatten)]
+    pub(crate) samples: SampleArgs,
     #[command(flatten)]
     pub(crate) search: SearchArgs,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let device = global.open()?;
+    let model = ModelFile::load(&args.model.model)?;
+    match model.header.config.form {
+        Form::Image => {}
+        Form::Signal => return signals::evaluate(args, global, &device, &model, interrupt),
+        Form::Table => return signals::evaluate_table(args, global, &device, &model, interrupt),
+    }
     let (evaluation, files) = evaluate(args, global, &device, interrupt)?;
     if global.json {
         return say_json(&evaluation);
@@ -167,7 +178,7 @@ pub(crate) fn evaluate(
         &mut scorer,
         &test,
         calibration.as_ref(),
-        args.false_alarm_rate,
+        args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE),
         global.seed,
         interrupt,
         &mut see,
@@ -211,7 +222,16 @@ fn calibration(
         return Ok(None);
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices };
-    calibrate(device, model, path, score, args.batch, &held_out, args.false_alarm_rate, interrupt)
+    calibrate(
+        device,
+        model,
+        path,
+        score,
+        args.batch,
+        &held_out,
+        args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE),
+        interrupt,
+    )
 }
 
 fn configuration(model: &ModelFile, path: &Path, scorer: &Scorer, args: &Args) -> Vec<(String, String)> {
@@ -238,7 +258,7 @@ fn configuration(model: &ModelFile, path: &Path, scorer: &Scorer, args: &Args) -
         ),
         ("training time", format!("{:.1} s on {}", header.progress.seconds, header.device)),
         ("score", describe_score(scorer)),
-        ("false-alarm rate", args.false_alarm_rate.to_string()),
+        ("false-alarm rate", args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE).to_string()),
         ("version", header.version.clone()),
     ]
     .into_iter()

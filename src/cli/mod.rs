@@ -3,6 +3,7 @@
 mod args;
 mod assess;
 mod bench;
+mod compare;
 mod data;
 mod demo;
 mod devices;
@@ -16,6 +17,7 @@ mod progress;
 mod score;
 mod search;
 mod session;
+mod signals;
 mod systems;
 mod table;
 mod train;
@@ -57,6 +59,7 @@ enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Compare(compare::Args),
     Systems(systems::Args),
 }
 
@@ -65,6 +68,12 @@ enum Command {
 pub struct CliError {
     message: String,
     code: u8,
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl CliError {
@@ -172,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args, &cli.global, &interrupt),
         Command::Score(args) => score::run(args, &cli.global, &interrupt),
         Command::Eval(args) => eval::run(args, &cli.global, &interrupt),
+        Command::Compare(args) => compare::run(args, &cli.global, &interrupt),
         Command::Systems(args) => systems::run(args, &cli.global),
         Command::Search(args) => search::run(args, &cli.global, &interrupt),
         Command::Data(args) => data::run(args, &cli.global),

@@ -9,11 +9,12 @@ use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
 use super::job::{Images, Job, Summary};
 use super::programs::{System, parse_system};
 use super::session::{Selection, check_folder};
+use super::signals::{SampleArgs, SeriesFeed, TableFeed};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
 use crate::models::scorer::ScoreConfig;
-use crate::models::{Config, Info, Options, Prior, Training};
+use crate::models::{Config, Form, Info, Options, Prior, Training};
 use crate::train::Limits;
 
 /// Train a system on normal images.
@@ -75,6 +76,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) samples: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) samples_from: SampleArgs,
+    #[command(flatten)]
     pub(crate) search: SearchArgs,
 }
 
@@ -126,6 +129,9 @@ pub(crate) fn train_model(
     device: &Device,
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
+    if args.samples_from.signal || args.samples_from.table {
+        return train_in_memory(args, global, device, interrupt);
+    }
     let config = Config {
         size: args.preprocess.size,
         channels: Channels::from(args.preprocess.channels).count(),
@@ -152,9 +158,37 @@ pub(crate) fn train_model(
         centre_crop: args.preprocess.centre_crop,
         augment: args.preprocess.augment.clone(),
         patch: args.preprocess.patch,
+        ..DataInfo::default()
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
     settings.job(args, info).run(device, &Images { dataset, training, held_out, augment }, interrupt)
+}
+
+/// Trains on windows of a series or rows of a table.
+fn train_in_memory(
+    args: &Args,
+    global: &Global,
+    device: &Device,
+    interrupt: &Interrupt,
+) -> Result<(Summary, ModelFile), CliError> {
+    let (from, data) = (&args.samples_from, &args.data);
+    if from.signal {
+        let set = from.open_signal(&data.data, None)?;
+        let (size, channels) = (args.preprocess.size, set.channels());
+        let config = Config { form: Form::Signal, size, channels, ..networks(args) };
+        let settings = Settings::new(args, global.seed, config)?;
+        let feed = SeriesFeed::new(set, size, args.val_fraction, from.stride)?;
+        check_writable(args)?;
+        return settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt);
+    }
+    let feed = TableFeed::new(
+        from.open_table(&data.data, &data.normal_class, global.seed, None)?,
+        args.val_fraction,
+    )?;
+    let config = Config { form: Form::Table, size: 1, channels: feed.features(), ..networks(args) };
+    let settings = Settings::new(args, global.seed, config)?;
+    check_writable(args)?;
+    settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt)
 }
 
 /// What a command line says of the networks beyond the shape of a sample.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ganomede_datasets::{MinMax, Standardize};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -120,8 +121,21 @@ impl FileError {
     }
 }
 
+/// How values that are not pixels become numbers in the range of the networks; fitted to the training rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// Pixels: [−1, 1] of their range.
+    #[default]
+    Pixels,
+    /// Channels of a series.
+    Signal(Standardize),
+    /// Features of a table.
+    Table(MinMax),
+}
+
 /// What was trained on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataInfo {
     /// The `--data` that was given.
     pub spec: String,
@@ -143,6 +157,9 @@ pub struct DataInfo {
     pub augment: String,
     /// Side of the random patches cut from large images, if any.
     pub patch: Option<usize>,
+    /// Scaling of what is no image.
+    #[serde(default)]
+    pub scaling: Scaling,
 }
 
 /// Score scale of a model: quantiles of held-out normal images under one search configuration.

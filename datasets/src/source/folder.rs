@@ -1,6 +1,7 @@
 //! Folders of image files: the MVTec layout, a flat folder, or one file.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -124,6 +125,11 @@ impl Folder {
         unreachable!("the index was checked against len() by the data set")
     }
 
+    fn path(&self, split: Split, i: usize) -> PathBuf {
+        let (group, name) = self.locate(split, i);
+        self.root.join(&group.relative).join(name)
+    }
+
     /// `ground_truth/<defect>/<id>_mask.<ext>`, or without `_mask` as some sets have it.
     fn mask(&self, group: &Group, name: &str, image: (usize, usize)) -> Result<RawMask, DataError> {
         if !self.has_ground_truth {
@@ -177,6 +183,27 @@ impl Source for Folder {
         Ok(RawSample { image, mask })
     }
 
+    fn splits_are_one(&self) -> bool {
+        self.layout != "mvtec"
+    }
+
+    fn content_length(&self, split: Split, i: usize) -> Result<u64, DataError> {
+        let path = self.path(split, i);
+        Ok(path.metadata().map_err(DataError::io("read", &path))?.len())
+    }
+
+    fn content(&self, split: Split, i: usize, _: &Preprocess) -> Result<[u8; 32], DataError> {
+        let path = self.path(split, i);
+        let mut file = std::fs::File::open(&path).map_err(DataError::io("read", &path))?;
+        let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut chunk).map_err(DataError::io("read", &path))? {
+                0 => return Ok(hasher.finalize().into()),
+                n => hasher.update(&chunk[..n]),
+            }
+        }
+    }
+
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
         for group in self.groups(split) {
             for i in 0..group.names.len() {
@@ -200,7 +227,7 @@ fn refuse_classes(path: &Path, options: &OpenOptions) -> Result<(), DataError> {
         Some(class) => Err(DataError::spec(
             path.to_string_lossy(),
             format!(
-                "class `{class}` was given, but classes apply to labelled sets (IDX, CIFAR-10); \
+                "class `{class}` was given, but classes apply to labelled sets (IDX, CIFAR-10, NPZ); \
                  a folder states them by its layout"
             ),
         )),

@@ -9,6 +9,8 @@ use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
 use crate::synth::{self, Generator};
 
+/// Entries are counted in 32 bits.
+const MOST: usize = u32::MAX as usize - 1;
 const DEFAULT_COUNTS: [usize; 2] = [4096, 512];
 
 /// `NAME[:TRAIN]` or `NAME[:train=N,test=N,seed=N]`, drawn on demand.
@@ -25,29 +27,16 @@ impl Generated {
         let (name, items) = spec.split_once(':').unwrap_or((spec, ""));
         let Some(generator) = synth::GENERATORS.iter().find(|g| g.name() == name) else {
             let names = synth::GENERATORS.map(|g| g.name()).join(", ");
+            if name == "telemetry" {
+                return Err(fail(format!(
+                    "is a signal, not a set of images; the built-in images are: {names}"
+                )));
+            }
             return Err(fail(format!("there is no such generator; the built-in ones are: {names}")));
         };
-        let mut set = Generated { generator: *generator, seed: 0, counts: DEFAULT_COUNTS };
-        for item in items.split(',').filter(|item| !item.is_empty()) {
-            let (key, value) = item.split_once('=').unwrap_or(("train", item));
-            let number: u64 = value.trim().parse().map_err(|_| {
-                fail(format!(
-                    "`{item}` is not understood; write `:train=N,test=N,seed=N` or `:N` training images"
-                ))
-            })?;
-            let count = || {
-                usize::try_from(number)
-                    .ok()
-                    .filter(|&n| n < u32::MAX as usize)
-                    .ok_or_else(|| fail(format!("`{item}` is too many images; 0 to 4294967294 are possible")))
-            };
-            match key.trim() {
-                "train" => set.counts[Split::Train.slot()] = count()?,
-                "test" => set.counts[Split::Test.slot()] = count()?,
-                "seed" => set.seed = number,
-                _ => return Err(fail(format!("there is no `{key}`; the items are train, test and seed"))),
-            }
-        }
+        let spec = format!("builtin:{spec}");
+        let (counts, seed) = parse_counts(&spec, items, DEFAULT_COUNTS, "training images", MOST)?;
+        let set = Generated { generator: *generator, seed, counts };
         let (sizes, size) = (generator.sizes(), options.preprocess.size);
         if !sizes.contains(&size) {
             return Err(fail(format!(
@@ -73,6 +62,35 @@ impl Generated {
     fn kind(&self, split: Split, i: usize) -> Option<usize> {
         (split == Split::Test && i % 2 == 1).then(|| i / 2 % self.generator.kinds().len())
     }
+}
+
+/// Counts of training and test entries (`what` they are) and seed out of `N` or `train=N,test=N,seed=N`.
+pub(crate) fn parse_counts(
+    spec: &str,
+    items: &str,
+    mut counts: [usize; 2],
+    what: &str,
+    most: usize,
+) -> Result<([usize; 2], u64), DataError> {
+    let fail = |reason: String| DataError::spec(spec, reason);
+    let mut seed = 0;
+    for item in items.split(',').filter(|item| !item.is_empty()) {
+        let (key, value) = item.split_once('=').unwrap_or(("train", item));
+        let number: u64 = value.trim().parse().map_err(|_| {
+            fail(format!("`{item}` is not understood; write `:train=N,test=N,seed=N` or `:N` {what}"))
+        })?;
+        let count = || {
+            let fits = usize::try_from(number).ok().filter(|&n| n <= most);
+            fits.ok_or_else(|| fail(format!("`{item}` is too many; 0 to {most} are possible")))
+        };
+        match key.trim() {
+            "train" => counts[Split::Train.slot()] = count()?,
+            "test" => counts[Split::Test.slot()] = count()?,
+            "seed" => seed = number,
+            _ => return Err(fail(format!("there is no `{key}`; the items are train, test and seed"))),
+        }
+    }
+    Ok((counts, seed))
 }
 
 impl Source for Generated {

@@ -1,4 +1,4 @@
-//! Labelled sets of small images (IDX, CIFAR-10): raw bytes in memory, and which classes count as normal.
+//! Labelled sets of small images (IDX, CIFAR-10, NPZ): raw bytes in memory, and which classes count as normal.
 
 use sha2::{Digest, Sha256};
 
@@ -18,6 +18,10 @@ pub(crate) struct Part {
     /// Planar (CHW), `count × channels × height × width`.
     pub(crate) pixels: Vec<u8>,
     pub(crate) channels: usize,
+    /// Pixels are HWC instead.
+    pub(crate) interleaved: bool,
+    /// A second part appended to this one: its first image, and its prefix of the ids.
+    pub(crate) appended: Option<(usize, String)>,
     /// One label an image; empty where the set has none.
     pub(crate) labels: Vec<u8>,
     /// Entries of the split, as positions in `pixels`.
@@ -97,7 +101,10 @@ impl Source for Labelled {
     fn entry(&self, split: Split, i: usize) -> Entry {
         let part = self.part(split);
         let at = part.entries[i];
-        let id = format!("{}:{at}", part.name);
+        let id = match &part.appended {
+            Some((first, name)) if at as usize >= *first => format!("{name}:{}", at as usize - first),
+            _ => format!("{}:{at}", part.name),
+        };
         match part.labels.get(at as usize).map(|&label| usize::from(label)) {
             Some(label) => Entry { id, class: self.classes[label].clone(), truth: self.truths[label] },
             None if split == Split::Train => Entry { id, class: String::new(), truth: Truth::Normal },
@@ -111,7 +118,7 @@ impl Source for Labelled {
         let start = part.entries[i] as usize * area;
         let planar = &part.pixels[start..start + area];
         let samples = match part.channels {
-            1 => planar.to_vec(),
+            _ if part.interleaved || part.channels == 1 => planar.to_vec(),
             n => (0..area).map(|k| planar[k % n * plane + k / n]).collect(),
         };
         let (width, height, channels) = (part.width, part.height, part.channels);

@@ -6,18 +6,20 @@ mod generated;
 mod idx;
 mod labelled;
 mod names;
+mod npz;
 mod several;
 
 use std::path::{Path, PathBuf};
 
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::dataset::OpenOptions;
-use crate::pixels::Raw;
+use crate::pixels::{Raw, Samples};
 use crate::preprocess::Preprocess;
 
 use generated::Generated;
+pub(crate) use generated::parse_counts;
 pub(crate) use several::Several;
 
 /// Training or test part of a data set.
@@ -95,7 +97,7 @@ pub(crate) enum RawMask {
 
 /// Implementations hold no decoded image (folders, generators) or the raw bytes once (labelled sets).
 pub(crate) trait Source: Send + Sync {
-    /// `folder`, `mvtec`, `idx`, `cifar10` or `builtin`.
+    /// `folder`, `mvtec`, `idx`, `cifar10`, `npz` or `builtin`.
     fn layout(&self) -> &'static str;
 
     fn len(&self, split: Split) -> usize;
@@ -110,6 +112,28 @@ pub(crate) trait Source: Send + Sync {
 
     /// `i` < `len(split)`. Generators draw at the size `preprocess` asks for; others ignore it.
     fn load(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<RawSample, DataError>;
+
+    /// Whether both splits are the same files, so that they cannot be disjoint.
+    fn splits_are_one(&self) -> bool {
+        false
+    }
+
+    /// Bytes of the file behind an entry; 0 where there is none. Entries of different lengths differ.
+    fn content_length(&self, _split: Split, _i: usize) -> Result<u64, DataError> {
+        Ok(0)
+    }
+
+    /// SHA-256 of the file behind an entry; where there is none, of its size and pixels.
+    fn content(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<[u8; 32], DataError> {
+        let image = self.load(split, i, preprocess)?.image;
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{}×{}×{}\n", image.channels, image.height, image.width));
+        match &image.samples {
+            Samples::U8(samples) => hasher.update(samples),
+            Samples::U16(samples) => samples.iter().for_each(|sample| hasher.update(sample.to_le_bytes())),
+        }
+        Ok(hasher.finalize().into())
+    }
 
     /// Feeds what identifies the split to `hasher`, without decoding.
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError>;
@@ -162,6 +186,12 @@ fn open_path(
     }
     if cifar::is_batch_file(path) {
         return Ok(Box::new(cifar::open_file(path, options)?));
+    }
+    if npz::is_npz(path) {
+        return Ok(Box::new(npz::open(path, options)?));
+    }
+    if crate::csv_file::is_csv(path) {
+        return Err(DataError::spec(spec, "is a table or a signal, not a set of images"));
     }
     Ok(Box::new(folder::Folder::open_file(path, options)?))
 }

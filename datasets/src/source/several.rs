@@ -56,6 +56,20 @@ impl Source for Several {
         part.load(split, i, preprocess)
     }
 
+    fn splits_are_one(&self) -> bool {
+        self.parts.iter().any(|part| part.splits_are_one())
+    }
+
+    fn content_length(&self, split: Split, i: usize) -> Result<u64, DataError> {
+        let (part, i) = self.locate(split, i);
+        part.content_length(split, i)
+    }
+
+    fn content(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<[u8; 32], DataError> {
+        let (part, i) = self.locate(split, i);
+        part.content(split, i, preprocess)
+    }
+
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
         self.parts.iter().try_for_each(|part| part.digest(split, hasher))
     }
