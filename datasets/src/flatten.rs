@@ -143,7 +143,7 @@ mod tests {
         let (image, _) = scan(64, 64, |_| 0.5);
         let (flat, _) = flatten(&image, None);
         let Samples::U8(samples) = &flat.samples else { panic!("8 bits") };
-        assert!((30..34).all(|y| samples[y * 64..(y + 1) * 64].iter().all(|&v| v >= 170)));
+        assert!((31..34).all(|y| samples[y * 64..(y + 1) * 64].iter().all(|&v| v >= 170)));
         for (width, height) in [(8, 8), (1, 9), (9, 1)] {
             let constant = Raw::gray8(width, height, vec![7; width * height]);
             assert_eq!(flatten(&constant, None).0, constant);

@@ -241,7 +241,8 @@ impl SignalSet {
         let time = |row: i64| (1_704_067_200 + row * telemetry::STEP_SECONDS) * 1_000_000;
         let series = Series {
             channels: telemetry::CHANNELS.map(String::from).to_vec(),
-            values: rows.iter().flatten().map(|&value| f64::from(value)).collect(),
+            // Thousandths, so that what is written reads back as it was.
+            values: rows.iter().flatten().map(|&value| (f64::from(value) * 1e3).round() / 1e3).collect(),
             times: Some((0..rows.len() as i64).map(time).collect()),
             filled: vec![0; telemetry::CHANNELS.len()],
             first: vec![0; telemetry::CHANNELS.len()],

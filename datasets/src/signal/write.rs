@@ -53,8 +53,8 @@ fn write_rows(set: &SignalSet, path: &Path, rows: Range<usize>) -> Result<(), Da
     let time = series.time(0).map(|_| "timestamp".to_string());
     writer.write_record(time.iter().chain(&series.channels)).map_err(fail)?;
     for row in rows {
-        // Shortest decimals that read back to the same f32: sensors are no more exact.
-        let values = series.row(row).iter().map(|&value| (value as f32).to_string());
+        // The shortest decimals that read back to the same number.
+        let values = series.row(row).iter().map(f64::to_string);
         writer.write_record(series.time(row).into_iter().chain(values)).map_err(fail)?;
     }
     writer.flush().map_err(DataError::io("write", path))

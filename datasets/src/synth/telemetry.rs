@@ -121,14 +121,14 @@ pub(crate) fn draw(seed: u64, part: u64, first: usize, rows: usize, faults: &[Fa
         temperature += (ambient + 0.30 * load - temperature) / 12.0;
         let cooling = ((temperature - 26.0) / 18.0).clamp(0.0, 1.0);
         let fan = if is(FAN_FAILURE) { 650.0 } else { 900.0 + 2400.0 * cooling } + 18.0 * rng.bell();
-        let hum = if is(KINDS.len() - 1) { 0.45 * wave(row as f32 / 9.0) } else { 0.0 };
+        let hum = if is(KINDS.len() - 1) { 0.45 * wave((row as f32 + 0.25) / 9.0) } else { 0.0 };
         let vibration = 0.5 + 0.00045 * fan + hum + 0.05 * rng.bell();
         let sensed = temperature + 0.12 * rng.bell();
         let mut now = [load, current, sensed, fan, vibration];
 
         if let Some(fault) = fault {
             match fault.kind {
-                SPIKE => now[fault.channel] += [38.0, 3.6, 11.0, 1100.0, 1.3][fault.channel],
+                SPIKE => now[fault.channel] += [60.0, 6.0, 18.0, 2400.0, 2.2][fault.channel],
                 STUCK => now[fault.channel] = held[fault.channel],
                 _ => {}
             }
