@@ -112,7 +112,7 @@ pub(crate) fn draw(seed: u64, part: u64, first: usize, rows: usize, faults: &[Fa
             (job, job_left) = (size, length);
         }
         job_left = job_left.saturating_sub(1);
-        let work = if is(OFF_HOURS) { 52.0 } else { 48.0 * office * busy };
+        let work = if is(OFF_HOURS) { 44.0 } else { 48.0 * office * busy };
         let load = (14.0 + work + drift + if job_left > 0 { job } else { 0.0 }).clamp(1.0, 100.0);
 
         let current = 3.2 + 0.085 * load + 0.08 * rng.bell();
