@@ -8,6 +8,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod explain;
+mod kernels;
 mod ops;
 mod programs;
 mod progress;
@@ -16,6 +17,7 @@ mod search;
 mod session;
 mod table;
 mod train;
+mod tune;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -54,6 +56,8 @@ enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Kernels(kernels::Args),
+    Tune(tune::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -174,6 +178,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args, &cli.global, &interrupt),
         Command::Explain(args) => explain::run(args, &cli.global),
         Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
+        Command::Kernels(args) => kernels::run(args, &cli.global, &interrupt),
+        Command::Tune(args) => tune::run(args, &cli.global, &interrupt),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
