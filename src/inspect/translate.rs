@@ -37,10 +37,11 @@ pub fn specialise(dispatch: &Dispatch) -> String {
     for line in dispatch.source.lines() {
         let value = line.strip_prefix("override ").and_then(|rest| {
             let (name, ty) = rest.split_once(':')?;
-            let (ty, _) = ty.split_once('=')?;
-            let (_, value) = dispatch.constants.iter().find(|(known, _)| *known == name.trim())?;
-            let suffix = if ty.trim() == "u32" { "u" } else { "" };
-            Some(format!("const {name}:{ty}= {value}{suffix};"))
+            let (ty, default) = ty.split_once('=')?;
+            let given = dispatch.constants.iter().find(|(known, _)| *known == name.trim());
+            let suffix = if ty.trim() == "u32" { "u;" } else { ";" };
+            let value = given.map_or_else(|| default.trim().to_owned(), |(_, value)| format!("{value}{suffix}"));
+            Some(format!("const {name}:{ty}= {value}"))
         });
         text += value.as_deref().unwrap_or(line);
         text.push('\n');
