@@ -47,7 +47,8 @@ pub type Data = (Vec<Vec<f32>>, Vec<Vec<f32>>);
 /// language is tame, otherwise.
 pub fn sample_inputs(kernel: &Kernel, seed: u64) -> Data {
     let noise = |len: usize, stream: u32| {
-        let fill = Kernel::Random(random::Random { distribution: random::Distribution::Uniform, len, stream });
+        let fill =
+            Kernel::Random(random::Random { distribution: random::Distribution::Uniform, len, stream });
         let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
         let mut values = vec![0.0; len];
         let mut scratch = vec![0.0; fill.cpu_scratch_len(rayon::current_num_threads())];
@@ -57,7 +58,9 @@ pub fn sample_inputs(kernel: &Kernel, seed: u64) -> Data {
     let ranged = |(stream, len): (u32, usize)| {
         let mut values = noise(len, stream);
         match kernel {
-            Kernel::Conv(_) | Kernel::Gemm(_) | Kernel::Moments(_) => values.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0),
+            Kernel::Conv(_) | Kernel::Gemm(_) | Kernel::Moments(_) => {
+                values.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0)
+            }
             Kernel::MaxPool(pool) if stream == 1 => {
                 // The second input holds positions within a plane.
                 let plane = (pool.x[0] * pool.x[1]) as f32;
@@ -109,7 +112,10 @@ fn program(kernel: &Kernel) -> Program {
     let inputs = (0..buffers.len()).collect();
     buffers.extend(named("out", kernel.output_lens(), Role::Output));
     let outputs = (kernel.input_lens().len()..buffers.len()).collect();
-    Program { buffers, launches: vec![Launch { kernel: kernel.clone(), inputs, outputs, scope: "tune".to_owned() }] }
+    Program {
+        buffers,
+        launches: vec![Launch { kernel: kernel.clone(), inputs, outputs, scope: "tune".to_owned() }],
+    }
 }
 
 /// Seconds of one launch, from as many as take [`RUN_SECONDS`].
@@ -151,7 +157,8 @@ pub fn tune(gpu: &Gpu, kernel: &Kernel) -> Result<(Choice, Vec<Candidate>), Devi
         let outcome = if let Err(refused) = kernel.gpu(gpu.traits(), Some(variant)) {
             Outcome::Refused(refused.to_string())
         } else {
-            let (error, _) = relative_error(&gpu.run_kernel(kernel, Some(variant), &views, Some(&olds))?, &want);
+            let (error, _) =
+                relative_error(&gpu.run_kernel(kernel, Some(variant), &views, Some(&olds))?, &want);
             if error > TOLERANCE {
                 Outcome::Wrong(error)
             } else {

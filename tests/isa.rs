@@ -46,12 +46,23 @@ fn every_variant_fits_the_registers_of_rdna2() {
     rows.iter().for_each(assert_good);
     for row in &rows {
         assert_eq!(row["target"], "navi21");
-        for field in ["kernel", "variant", "vgprs", "sgprs", "spills", "lds_bytes", "subgroups_per_simd", "instructions"] {
+        for field in [
+            "kernel",
+            "variant",
+            "vgprs",
+            "sgprs",
+            "spills",
+            "lds_bytes",
+            "subgroups_per_simd",
+            "instructions",
+        ] {
             assert!(!row[field].is_null(), "{field} in {row}");
         }
         assert!(row.get("fma_share").is_some(), "{row}");
     }
-    for (kernel, variant) in [("conv", "tile64"), ("conv_transpose", "tile32"), ("conv_weight", "tile64"), ("gemm", "tile32")] {
+    for (kernel, variant) in
+        [("conv", "tile64"), ("conv_transpose", "tile32"), ("conv_weight", "tile64"), ("gemm", "tile32")]
+    {
         assert!(rows.iter().any(|r| r["kernel"] == kernel && r["variant"] == variant), "{kernel} {variant}");
     }
 }
@@ -59,7 +70,9 @@ fn every_variant_fits_the_registers_of_rdna2() {
 /// The kernels as fusion makes them, with their epilogues and expressions, in the variants that hardware gets.
 #[test]
 fn everything_that_anogan_runs_on_hardware_fits_the_registers_of_rdna2() {
-    for (size, width, batch) in [("64", "64", "64"), ("64", "32", "1"), ("32", "16", "3"), ("128", "32", "16")] {
+    for (size, width, batch) in
+        [("64", "64", "64"), ("64", "32", "1"), ("32", "16", "3"), ("128", "32", "16")]
+    {
         let rows = rows(&["--programs", "--size", size, "--width", width, "--batch", batch]);
         assert!(rows.len() > 20, "{} rows", rows.len());
         rows.iter().for_each(assert_good);
@@ -74,7 +87,12 @@ fn one_variant_can_be_asked_for_and_its_machine_code_kept() {
     assert_eq!((rows.len(), &rows[0]["variant"]), (1, &Value::from("tile64")));
     let file = std::fs::read_dir(&asm).expect("written").next().expect("one file").expect("readable").path();
     assert!(std::fs::read_to_string(file).expect("text").contains("v_fma"));
-    for wrong in [&["no-such"][..], &["conv", "--variant", "9"], &["--target", "navi99"], &["--programs", "--width", "0"]] {
+    for wrong in [
+        &["no-such"][..],
+        &["conv", "--variant", "9"],
+        &["--target", "navi99"],
+        &["--programs", "--width", "0"],
+    ] {
         assert_eq!(isa(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }

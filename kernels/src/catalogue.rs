@@ -61,7 +61,11 @@ const GEMM: [Variant; 5] = [
     TILE32,
     TILE64,
     REGISTERS,
-    variant("dot", "1 output a workgroup of 64", "matrix × vector, at most 4096 outputs of sums of 256 and more"),
+    variant(
+        "dot",
+        "1 output a workgroup of 64",
+        "matrix × vector, at most 4096 outputs of sums of 256 and more",
+    ),
 ];
 const REDUCE: [Variant; 3] = [
     variant("naive", "1 output a thread", "never: the reference"),
@@ -70,7 +74,11 @@ const REDUCE: [Variant; 3] = [
         "1 segment of an output a thread, joined in a second dispatch",
         "software adapters; kept dimensions innermost; fewer than 64 elements",
     ),
-    variant("groups", "1 segment of an output a workgroup of 256, a tree in shared memory", "hardware, otherwise"),
+    variant(
+        "groups",
+        "1 segment of an output a workgroup of 256, a tree in shared memory",
+        "hardware, otherwise",
+    ),
 ];
 const MOMENTS: [Variant; 3] = [
     variant("naive", "1 channel a thread", "never: the reference"),
@@ -79,7 +87,11 @@ const MOMENTS: [Variant; 3] = [
         "1 segment of a channel a thread, joined in a second dispatch",
         "software adapters; fewer than 64 elements",
     ),
-    variant("groups", "1 segment of a channel a workgroup of 256, a tree in shared memory", "hardware, otherwise"),
+    variant(
+        "groups",
+        "1 segment of a channel a workgroup of 256, a tree in shared memory",
+        "hardware, otherwise",
+    ),
 ];
 const POINTWISE: [Variant; 2] = [
     variant("naive", "1 element a thread", "rows that are no multiple of four"),
@@ -98,7 +110,11 @@ const POOL: [Variant; 1] = [variant("naive", "1 output a thread", "always")];
 /// All families.
 pub const FAMILIES: [Family; 10] = [
     Family { name: "conv", computes: "conv2d, and the data gradient of conv_transpose2d", variants: &CONV },
-    Family { name: "conv_transpose", computes: "conv_transpose2d, and the data gradient of conv2d", variants: &CONV },
+    Family {
+        name: "conv_transpose",
+        computes: "conv_transpose2d, and the data gradient of conv2d",
+        variants: &CONV,
+    },
     Family { name: "conv_weight", computes: "the weight gradient of both", variants: &CONV },
     Family { name: "gemm", computes: "batched, transposed matrix products", variants: &GEMM },
     Family { name: "pointwise", computes: "fused element-wise expressions", variants: &POINTWISE },

@@ -30,12 +30,23 @@ fn conv(face: Face, kernel: usize, stride: usize, batch: usize) -> Kernel {
 
 fn gemm(m: usize) -> Kernel {
     let epilogue = Epilogue::default();
-    Kernel::Gemm(Gemm { batch: 1, m, n: 8, k: 8, trans_a: false, trans_b: false, batched_a: true, batched_b: true, epilogue })
+    Kernel::Gemm(Gemm {
+        batch: 1,
+        m,
+        n: 8,
+        k: 8,
+        trans_a: false,
+        trans_b: false,
+        batched_a: true,
+        batched_b: true,
+        epilogue,
+    })
 }
 
 fn kernels() -> Vec<Kernel> {
     let faces = [Face::Conv, Face::Transpose, Face::Weight];
-    let mut all: Vec<Kernel> = faces.iter().flat_map(|&face| [conv(face, 4, 1, 5), conv(face, 2, 2, 5)]).collect();
+    let mut all: Vec<Kernel> =
+        faces.iter().flat_map(|&face| [conv(face, 4, 1, 5), conv(face, 2, 2, 5)]).collect();
     all.push(gemm(8));
     all.extend(zoo::cases().into_iter().map(|case| case.kernel));
     all

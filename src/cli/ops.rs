@@ -118,7 +118,17 @@ impl OpArgs {
     pub(crate) fn typical(name: OpName, dims: &[usize], out_channels: Option<usize>) -> Self {
         let shape = Some(Shape(dims.to_vec()));
         let (kernel, stride, padding) = (4, 2, 1);
-        Self { name, shape, out_channels, kernel, stride, padding, trans_a: false, trans_b: false, variant: None }
+        Self {
+            name,
+            shape,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            trans_a: false,
+            trans_b: false,
+            variant: None,
+        }
     }
 
     /// The variant that `--variant` names for the first launch of the operation's program.

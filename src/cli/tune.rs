@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ganomede_kernels::Kernel;
+use ganomede_kernels::catalogue::{FAMILIES, Family};
 use serde::Serialize;
 
 use super::args::Global;
@@ -16,8 +17,10 @@ use crate::tune::{Candidate, Outcome, tune};
 /// Measure kernel variants on a GPU and keep the fastest; programs loaded later use them. Nobody has to: the default
 /// choices are good.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:\n  ganomede tune --device gpu\n  ganomede tune anogan --size 64 --width 32 --batch 64 --device gpu:0\n  \
-    GANOMEDE_CACHE=/tmp/cache ganomede tune --device gpu --dry-run")]
+#[command(
+    after_help = "Examples:\n  ganomede tune --device gpu\n  ganomede tune anogan --size 64 --width 32 --batch 64 --device gpu:0\n  \
+    GANOMEDE_CACHE=/tmp/cache ganomede tune --device gpu --dry-run"
+)]
 pub(crate) struct Args {
     /// Whose programs' kernels to measure.
     #[arg(value_enum, default_value = "anogan")]
@@ -27,6 +30,9 @@ pub(crate) struct Args {
     /// Images in a batch, or searches side by side.
     #[arg(long, default_value_t = 64, value_parser = parse_batch)]
     batch: usize,
+    /// Families to measure, for example conv,gemm [default: all].
+    #[arg(long, value_name = "FAMILY", num_args = 1.., value_delimiter = ',')]
+    kernel: Vec<String>,
     /// Measure and tell, but keep nothing.
     #[arg(long)]
     dry_run: bool,
@@ -81,11 +87,19 @@ struct Document {
 
 /// One kernel of each shape class in the system's programs.
 fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError> {
+    let names = FAMILIES.iter().map(|family| family.name);
+    if let Some(unknown) = args.kernel.iter().find(|name| !names.clone().any(|known| known == *name)) {
+        let known: Vec<&str> = names.collect();
+        return Err(CliError::input(format!("there is no kernel family '{unknown}'; there are: {}", known.join(", "))));
+    }
+    let wanted = |kernel: &Kernel| {
+        args.kernel.is_empty() || args.kernel.iter().any(|name| name == Family::of(kernel).name)
+    };
     let mut found = BTreeMap::new();
     for which in [Which::Step, Which::Search] {
         let recorded = record(which, &args.sizes.config(), args.batch, seed)?;
         for launch in recorded.prepare.iter().flat_map(|p| &p.launches).chain(&recorded.program.launches) {
-            if let Some(class) = launch.kernel.class() {
+            if let Some(class) = launch.kernel.class().filter(|_| wanted(&launch.kernel)) {
                 found.entry(class).or_insert_with(|| launch.kernel.clone());
             }
         }
@@ -101,7 +115,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         Some(folder) => Some(folder),
         None if args.dry_run => None,
         None => {
-            return Err(CliError::input("there is no cache folder; set GANOMEDE_CACHE to one, or add --dry-run"));
+            return Err(CliError::input(
+                "there is no cache folder; set GANOMEDE_CACHE to one, or add --dry-run",
+            ));
         }
     };
     let classes = classes(args, global.seed)?;
@@ -114,7 +130,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         let candidates: Vec<Tried> = candidates.iter().map(Tried::new).collect();
         if !choice.ms.is_finite() {
             let tried: Vec<String> = candidates.iter().map(Tried::text).collect();
-            note(&format!("{class}: no variant can be used here ({}); run `ganomede doctor`", tried.join(", ")));
+            note(&format!(
+                "{class}: no variant can be used here ({}); run `ganomede doctor`",
+                tried.join(", ")
+            ));
             continue;
         }
         let Choice { variant, ms, default, default_ms } = choice.clone();

@@ -72,7 +72,10 @@ impl Tuning {
     pub fn load(folder: &Path, identity: &Identity) -> Result<Self, String> {
         let path = identity.file(folder);
         let unusable = |why: String| {
-            format!("tuning results in '{}' are ignored: {why}; run `ganomede tune` again, or delete the file", path.display())
+            format!(
+                "tuning results in '{}' are ignored: {why}; run `ganomede tune` again, or delete the file",
+                path.display()
+            )
         };
         let length = match std::fs::metadata(&path) {
             Ok(about) => about.len(),
@@ -100,7 +103,10 @@ impl Tuning {
     pub fn save(&self, folder: &Path, identity: &Identity) -> Result<PathBuf, String> {
         let path = identity.file(folder);
         let failed = |why: String| {
-            format!("cannot write tuning results to '{}': {why}; set GANOMEDE_CACHE to a folder that can be written", path.display())
+            format!(
+                "cannot write tuning results to '{}': {why}; set GANOMEDE_CACHE to a folder that can be written",
+                path.display()
+            )
         };
         let file = File { format: FORMAT, identity: identity.clone(), choices: self.choices.clone() };
         let text = serde_json::to_vec_pretty(&file).map_err(|e| failed(e.to_string()))?;

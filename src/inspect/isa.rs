@@ -114,11 +114,15 @@ fn advice() -> String {
 pub fn analyse(program: &Path, target: Target, dispatches: &[&Dispatch]) -> Result<Report, InspectError> {
     if !cfg!(target_os = "linux") {
         let what = "ISA statistics come from Mesa's RADV, which runs on Linux only".to_owned();
-        return Err(InspectError::Driver { what, advice: "run this on Linux, or in a Linux container".to_owned() });
+        return Err(InspectError::Driver {
+            what,
+            advice: "run this on Linux, or in a Linux container".to_owned(),
+        });
     }
     let icd = icd_files();
     if icd.is_empty() {
-        let what = "Mesa's RADV driver is not installed (no radeon_icd*.json in /usr/share/vulkan/icd.d)".to_owned();
+        let what =
+            "Mesa's RADV driver is not installed (no radeon_icd*.json in /usr/share/vulkan/icd.d)".to_owned();
         return Err(InspectError::Driver { what, advice: advice() });
     }
     let jobs = dispatches.iter().map(|d| job(d)).collect::<Result<Vec<_>, _>>()?;
@@ -133,7 +137,11 @@ pub fn analyse(program: &Path, target: Target, dispatches: &[&Dispatch]) -> Resu
     }
     let unknown = ["nknown", "no device", "INITIALIZATION_FAILED", "INCOMPATIBLE_DRIVER"];
     if unknown.iter().any(|word| refused.contains(word)) {
-        let what = format!("this version of RADV does not know {} ({})", target.name(), refused.trim_end_matches("; "));
+        let what = format!(
+            "this version of RADV does not know {} ({})",
+            target.name(),
+            refused.trim_end_matches("; ")
+        );
         let advice = format!("{}, newer than those installed", advice());
         return Err(InspectError::Driver { what, advice });
     }

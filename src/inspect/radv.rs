@@ -49,10 +49,12 @@ pub fn compile(jobs: &[Job]) -> Result<Reply, String> {
     let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_2);
     let description = vk::InstanceCreateInfo::default().application_info(&application);
     // SAFETY: the description and what it points to live through the call.
-    let instance = unsafe { entry.create_instance(&description, None) }.map_err(failed("vkCreateInstance"))?;
+    let instance =
+        unsafe { entry.create_instance(&description, None) }.map_err(failed("vkCreateInstance"))?;
     // The process ends after this call, and with it instance and device: nothing is destroyed by hand.
     // SAFETY: `instance` is alive.
-    let physical = unsafe { instance.enumerate_physical_devices() }.map_err(failed("vkEnumeratePhysicalDevices"))?;
+    let physical =
+        unsafe { instance.enumerate_physical_devices() }.map_err(failed("vkEnumeratePhysicalDevices"))?;
     let &physical = physical.first().ok_or("the driver shows no device")?;
     let mut details = vk::PhysicalDeviceDriverProperties::default();
     let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut details);
@@ -121,7 +123,8 @@ fn compile_one(
     };
     let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
     // SAFETY: the pipeline was made with the flag that these ask for.
-    let found = unsafe { looks.get_pipeline_executable_statistics(&executable) }.map_err(failed("statistics"))?;
+    let found =
+        unsafe { looks.get_pipeline_executable_statistics(&executable) }.map_err(failed("statistics"))?;
     let statistics = found.iter().map(|s| (text(&s.name), value(s))).collect();
     Ok(Compiled { statistics, assembly: assembly(device, looks, &executable).map_err(failed("assembly"))? })
 }
@@ -163,5 +166,6 @@ fn value(statistic: &vk::PipelineExecutableStatisticKHR<'_>) -> f64 {
 
 fn text(characters: &[std::ffi::c_char]) -> String {
     let bytes: Vec<u8> = characters.iter().map(|&c| c as u8).collect();
-    CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
+    CStr::from_bytes_until_nul(&bytes)
+        .map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
 }

@@ -40,7 +40,8 @@ pub fn specialise(dispatch: &Dispatch) -> String {
             let (ty, default) = ty.split_once('=')?;
             let given = dispatch.constants.iter().find(|(known, _)| *known == name.trim());
             let suffix = if ty.trim() == "u32" { "u;" } else { ";" };
-            let value = given.map_or_else(|| default.trim().to_owned(), |(_, value)| format!("{value}{suffix}"));
+            let value =
+                given.map_or_else(|| default.trim().to_owned(), |(_, value)| format!("{value}{suffix}"));
             Some(format!("const {name}:{ty}= {value}"))
         });
         text += value.as_deref().unwrap_or(line);
@@ -74,7 +75,8 @@ pub struct Workgroup {
 /// [`InspectError::Shader`] where naga refuses the text or it has no such entry point.
 pub fn workgroup(dispatch: &Dispatch) -> Result<Workgroup, InspectError> {
     let (module, info) = parse(dispatch)?;
-    let failed = |message: &str| InspectError::Shader { shader: dispatch.shader, message: message.to_owned() };
+    let failed =
+        |message: &str| InspectError::Shader { shader: dispatch.shader, message: message.to_owned() };
     let number = module.entry_points.iter().position(|entry| entry.name == dispatch.entry);
     let number = number.ok_or_else(|| failed(&format!("there is no entry point '{}'", dispatch.entry)))?;
     let uses = info.get_entry_point(number);

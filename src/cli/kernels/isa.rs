@@ -106,7 +106,11 @@ fn catalogue(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
         let only = match &args.variant {
             None => None,
             Some(asked) => Some(family.variant(asked).ok_or_else(|| {
-                CliError::input(format!("{} has no variant '{asked}'; it has: {}", family.name, family.known()))
+                CliError::input(format!(
+                    "{} has no variant '{asked}'; it has: {}",
+                    family.name,
+                    family.known()
+                ))
             })?),
         };
         for variant in family.variants.iter().filter(|variant| only.is_none_or(|only| only == *variant)) {
@@ -149,8 +153,9 @@ fn same_code(a: &GpuPlan, b: &GpuPlan) -> bool {
 }
 
 fn rows(subjects: &[Subject], target: Target) -> Result<Vec<Row>, CliError> {
-    let program = std::env::current_exe()
-        .map_err(|e| CliError::machine(format!("this program does not find its own file: {e}; start it by its full path")))?;
+    let program = std::env::current_exe().map_err(|e| {
+        CliError::machine(format!("this program does not find its own file: {e}; start it by its full path"))
+    })?;
     let mut dispatches: Vec<&Dispatch> = Vec::new();
     for dispatch in subjects.iter().flat_map(|subject| &subject.plan.dispatches) {
         if dispatches.iter().all(|known| code(known) != code(dispatch)) {
@@ -186,8 +191,18 @@ fn rows(subjects: &[Subject], target: Target) -> Result<Vec<Row>, CliError> {
 
 fn text(rows: &[Row]) -> String {
     let headings = [
-        "kernel", "variant", "shader", "entry", ">VGPRs", ">SGPRs", ">spills", ">LDS", ">scratch", ">subgroups/SIMD",
-        ">instructions", ">FMA share",
+        "kernel",
+        "variant",
+        "shader",
+        "entry",
+        ">VGPRs",
+        ">SGPRs",
+        ">spills",
+        ">LDS",
+        ">scratch",
+        ">subgroups/SIMD",
+        ">instructions",
+        ">FMA share",
     ];
     let mut table = Table::new(&headings);
     for row in rows {
@@ -219,7 +234,8 @@ fn write_assembly(rows: &[Row], folder: &std::path::Path) -> Result<(), CliError
     for (number, row) in (1..).zip(rows) {
         for stage in &row.stages {
             let stem = stage.shader.trim_end_matches(".wgsl");
-            let name = format!("{}-{number:02}-{}-{}-{stem}-{}.s", row.target, row.kernel, row.variant, stage.entry);
+            let name =
+                format!("{}-{number:02}-{}-{}-{stem}-{}.s", row.target, row.kernel, row.variant, stage.entry);
             crate::report::write_atomic(&folder.join(name), stage.statistics.assembly.as_bytes())?;
         }
     }

@@ -35,7 +35,8 @@ impl Stage {
 
     fn text(&self) -> String {
         let threads: u32 = self.workgroup.iter().product();
-        let shared = if self.shared_bytes > 0 { format!(", {} B shared", self.shared_bytes) } else { String::new() };
+        let shared =
+            if self.shared_bytes > 0 { format!(", {} B shared", self.shared_bytes) } else { String::new() };
         format!("{} {}: {threads} threads{shared}", self.shader, self.entry)
     }
 }
@@ -73,7 +74,10 @@ pub(super) fn run(args: &ListArgs, global: &Global) -> Result<(), CliError> {
     if families.is_empty() {
         let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         let asked = args.family.as_deref().unwrap_or_default();
-        return Err(CliError::input(format!("there is no kernel family '{asked}'; there are: {}", known.join(", "))));
+        return Err(CliError::input(format!(
+            "there is no kernel family '{asked}'; there are: {}",
+            known.join(", ")
+        )));
     }
     let all = families.iter().map(|family| rows(family)).collect::<Result<Vec<_>, _>>()?;
     if global.json {

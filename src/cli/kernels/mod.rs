@@ -15,8 +15,10 @@ use super::{CliError, Interrupt};
 
 /// Look at the kernels: variants, shader text, machine code, errors against f64.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:\n  ganomede kernels list\n  ganomede kernels show conv --variant 3 --as hlsl\n  \
-    ganomede kernels isa --target navi21\n  ganomede kernels verify conv --variant 3 --device gpu")]
+#[command(
+    after_help = "Examples:\n  ganomede kernels list\n  ganomede kernels show conv --variant 3 --as hlsl\n  \
+    ganomede kernels isa --target navi21\n  ganomede kernels verify conv --variant 3 --device gpu"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -55,7 +57,10 @@ fn kernels(op: &OpArgs) -> Result<Vec<(Kernel, Option<&'static str>)>, CliError>
 fn ladder(kernel: &Kernel) -> Vec<(usize, &'static str)> {
     let has = kernel.variants();
     let numbered = (1..).zip(Family::of(kernel).variants);
-    numbered.filter(|(_, variant)| has.contains(&variant.name)).map(|(n, variant)| (n, variant.name)).collect()
+    numbered
+        .filter(|(_, variant)| has.contains(&variant.name))
+        .map(|(n, variant)| (n, variant.name))
+        .collect()
 }
 
 /// What kernels may know of a typical adapter: WebGPU's default limits, hardware unless `software`.

@@ -65,7 +65,8 @@ struct Shown {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    let words = bytes.chunks_exact(4).map(|w| format!("{:08x}", u32::from_le_bytes([w[0], w[1], w[2], w[3]])));
+    let words =
+        bytes.chunks_exact(4).map(|w| format!("{:08x}", u32::from_le_bytes([w[0], w[1], w[2], w[3]])));
     let words: Vec<String> = words.collect();
     words.chunks(8).map(|line| line.join(" ")).collect::<Vec<_>>().join("\n")
 }
@@ -82,7 +83,9 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<(), CliError> {
         let plan = kernel.gpu(&traits(args.software), variant).map_err(|e| CliError::input(e.to_string()))?;
         let mut seen: Vec<&Dispatch> = Vec::new();
         for dispatch in &plan.dispatches {
-            let same = |d: &&Dispatch| (&d.source, d.entry, &d.constants) == (&dispatch.source, dispatch.entry, &dispatch.constants);
+            let same = |d: &&Dispatch| {
+                (&d.source, d.entry, &d.constants) == (&dispatch.source, dispatch.entry, &dispatch.constants)
+            };
             if seen.iter().any(same) {
                 continue;
             }
@@ -101,11 +104,15 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<(), CliError> {
             match &args.out {
                 Some(folder) => {
                     std::fs::create_dir_all(folder).map_err(|e| {
-                        CliError::machine(format!("cannot make folder '{}': {e}; choose another place", folder.display()))
+                        CliError::machine(format!(
+                            "cannot make folder '{}': {e}; choose another place",
+                            folder.display()
+                        ))
                     })?;
                     let stem = dispatch.shader.trim_end_matches(".wgsl");
                     let (name, number) = (kernel.name(), shown.len() + 1);
-                    let file = folder.join(format!("{number:02}-{name}-{stem}-{}.{extension}", dispatch.entry));
+                    let file =
+                        folder.join(format!("{number:02}-{name}-{stem}-{}.{extension}", dispatch.entry));
                     write_atomic(&file, &bytes)?;
                     one.file = Some(file);
                 }
@@ -120,8 +127,10 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<(), CliError> {
     }
     for one in &shown {
         let [x, y, z] = one.workgroups;
-        let heading =
-            format!("{} {}: {} {}, {x} × {y} × {z} workgroups", one.kernel, one.variant, one.shader, one.entry);
+        let heading = format!(
+            "{} {}: {} {}, {x} × {y} × {z} workgroups",
+            one.kernel, one.variant, one.shader, one.entry
+        );
         match (&one.text, &one.file) {
             (Some(text), _) if language == Language::Spirv => {
                 note(&heading);

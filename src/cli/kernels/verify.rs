@@ -37,7 +37,12 @@ struct Row {
 /// Multiply-adds that plain loops do in a few seconds.
 const MOST_FLOPS: u64 = 1 << 33;
 
-fn check(kernel: &Kernel, variants: &[(Option<usize>, &'static str)], device: &Device, seed: u64) -> Result<Vec<Row>, CliError> {
+fn check(
+    kernel: &Kernel,
+    variants: &[(Option<usize>, &'static str)],
+    device: &Device,
+    seed: u64,
+) -> Result<Vec<Row>, CliError> {
     if kernel.cost().flops > MOST_FLOPS {
         let flops = super::super::table::flops(kernel.cost().flops);
         return Err(CliError::input(format!(
@@ -110,7 +115,12 @@ pub(super) fn run(args: &VerifyArgs, global: &Global, interrupt: &Interrupt) -> 
                 if row.passed { "ok".to_owned() } else { format!("WRONG, allowed {TOLERANCE:.0e}") },
             ]);
         }
-        say(&format!("{} on {}\n{}", format_args!("{} {}", op.name.name(), op.shape()), device.describe(), table.text()))?;
+        say(&format!(
+            "{} on {}\n{}",
+            format_args!("{} {}", op.name.name(), op.shape()),
+            device.describe(),
+            table.text()
+        ))?;
     }
     if failed.is_empty() {
         return Ok(());
