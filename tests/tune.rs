@@ -137,7 +137,20 @@ fn ganomede(arguments: &[&str], cache: &Path) -> Output {
 fn the_command_keeps_what_it_measured_and_later_commands_read_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = folder.path();
-    let small = ["tune", "--size", "16", "--width", "4", "--batch", "2", "--device", "gpu", "--json", "--kernel", "gemm,reduce,moments"];
+    let small = [
+        "tune",
+        "--size",
+        "16",
+        "--width",
+        "4",
+        "--batch",
+        "2",
+        "--device",
+        "gpu",
+        "--json",
+        "--kernel",
+        "gemm,reduce,moments",
+    ];
     let dry = ganomede(&[&small[..], &["--dry-run"]].concat(), cache);
     assert!(dry.status.success(), "{}", String::from_utf8_lossy(&dry.stderr));
     assert!(!cache.join("tuning").exists(), "a dry run keeps nothing");

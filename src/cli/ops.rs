@@ -135,14 +135,17 @@ impl OpArgs {
     pub(crate) fn variant_of(&self, program: &Program) -> Result<Option<&'static str>, CliError> {
         let (Some(asked), Some(first)) = (&self.variant, program.launches.first()) else { return Ok(None) };
         let family = Family::of(&first.kernel);
-        let variant = family.variant(asked).filter(|v| first.kernel.variants().contains(&v.name));
-        variant.map(|v| Some(v.name)).ok_or_else(|| {
-            CliError::input(format!(
-                "{} has no variant '{asked}' for this shape; it has: {}",
-                first.kernel.name(),
-                family.known()
-            ))
-        })
+        let has = first.kernel.variants();
+        if let Some(variant) = family.variant(asked).filter(|v| has.contains(&v.name)) {
+            return Ok(Some(variant.name));
+        }
+        let known = (1..).zip(family.variants).filter(|(_, v)| has.contains(&v.name));
+        let known: Vec<String> = known.map(|(number, v)| format!("{number} {}", v.name)).collect();
+        let name = first.kernel.name();
+        Err(CliError::input(format!(
+            "{name} has no variant '{asked}' for this shape; it has: {}",
+            known.join(", ")
+        )))
     }
 
     /// The shape given, or a typical one.

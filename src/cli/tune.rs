@@ -90,7 +90,10 @@ fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError>
     let names = FAMILIES.iter().map(|family| family.name);
     if let Some(unknown) = args.kernel.iter().find(|name| !names.clone().any(|known| known == *name)) {
         let known: Vec<&str> = names.collect();
-        return Err(CliError::input(format!("there is no kernel family '{unknown}'; there are: {}", known.join(", "))));
+        return Err(CliError::input(format!(
+            "there is no kernel family '{unknown}'; there are: {}",
+            known.join(", ")
+        )));
     }
     let wanted = |kernel: &Kernel| {
         args.kernel.is_empty() || args.kernel.iter().any(|name| name == Family::of(kernel).name)
