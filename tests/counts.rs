@@ -67,15 +67,27 @@ fn counts(program: &Program) -> Counts {
 
 #[test]
 fn a_training_step_takes_exactly_this() {
-    let expected =
-        Counts { launches: 0, flops: 0, bytes_read: 0, bytes_written: 0, buffers: 0, dispatches: [0, 0] };
+    let expected = Counts {
+        launches: 203,
+        flops: 36_409_888_240,
+        bytes_read: 587_070_256,
+        bytes_written: 235_006_948,
+        buffers: 112_830_020,
+        dispatches: [235, 335],
+    };
     assert_eq!(counts(&step().1), expected);
 }
 
 #[test]
 fn a_search_step_takes_exactly_this() {
-    let expected =
-        Counts { launches: 0, flops: 0, bytes_read: 0, bytes_written: 0, buffers: 0, dispatches: [0, 0] };
+    let expected = Counts {
+        launches: 32,
+        flops: 13_304_420_146,
+        bytes_read: 116_161_048,
+        bytes_written: 67_218_700,
+        buffers: 50_235_528,
+        dispatches: [39, 68],
+    };
     assert_eq!(counts(&search().1), expected);
 }
 
