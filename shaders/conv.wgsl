@@ -37,37 +37,47 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 
 struct Slice { cols: u32, inner: u32, phase: Phase }
-struct Inner { a: u32, b: i32, h: i32, w: i32, digit_0: u32, digit_1: u32, digit_2: u32 }
+struct Inner { a: u32, b: i32, h: i32, w: i32, digit_1: u32, digit_2: u32 }
 struct Col { b: i32, h: i32, w: i32, out: u32 }
-
-const ABSENT: u32 = 0xffffffffu; // what b_offset returns for the zeros around a plane
 
 fn slice_at(i: u32) -> Slice {
     let p = params.phases[i];
     return Slice(params.cols_outer * p.cols_h * p.cols_w, params.inner_outer * p.inner_h * p.inner_w, p);
 }
 
-fn inner_of(d0: u32, d1: u32, d2: u32) -> Inner {
+fn inner_at(s: Slice, k: u32) -> Inner {
+    // A phase without taps has sizes of zero and no inner index to decode.
+    let row = k / max(s.phase.inner_w, 1u);
+    let d2 = k - row * s.phase.inner_w;
+    let d0 = row / max(s.phase.inner_h, 1u);
+    let d1 = row - d0 * s.phase.inner_h;
     let h = i32(d1) * params.inner_step_h;
     let w = i32(d2) * params.inner_step_w;
     let b = i32(d0 * params.b_inner_0) + h * i32(params.b_w) + w;
-    return Inner(d0 * params.a_0 + d1 * params.a_1 + d2 * params.a_2, b, h, w, d0, d1, d2);
+    return Inner(d0 * params.a_0 + d1 * params.a_1 + d2 * params.a_2, b, h, w, d1, d2);
 }
 
-fn inner_at(s: Slice, k: u32) -> Inner {
-    // A phase without taps has sizes of zero and no inner index to decode.
-    let width = max(s.phase.inner_w, 1u);
-    let height = max(s.phase.inner_h, 1u);
-    return inner_of(k / (width * height), k / width % height, k % width);
-}
-
-fn inner_next(s: Slice, k: Inner) -> Inner {
-    let wrap_2 = k.digit_2 + 1u == s.phase.inner_w;
-    let wrap_1 = wrap_2 && k.digit_1 + 1u == s.phase.inner_h;
-    return inner_of(
-        k.digit_0 + select(0u, 1u, wrap_1),
-        select(select(k.digit_1, k.digit_1 + 1u, wrap_2), 0u, wrap_1),
-        select(k.digit_2 + 1u, 0u, wrap_2),
+/// The inner value behind `k` by as many as `step` is behind 0: adds digit by digit with carries, since everything is
+/// linear in the digits; a division takes many times as long.
+fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner {
+    let d2 = k.digit_2 + step.digit_2;
+    let carry_2 = d2 >= s.phase.inner_w;
+    let d1 = k.digit_1 + step.digit_1 + u32(carry_2);
+    let carry_1 = d1 >= s.phase.inner_h;
+    // What a carry adds: one of the next digit for all of this one.
+    let full_w = i32(s.phase.inner_w) * params.inner_step_w;
+    let full_h = i32(s.phase.inner_h) * params.inner_step_h;
+    let a_2 = params.a_1 - s.phase.inner_w * params.a_2;
+    let a_1 = params.a_0 - s.phase.inner_h * params.a_1;
+    let b_2 = params.inner_step_h * i32(params.b_w) - full_w;
+    let b_1 = i32(params.b_inner_0) - full_h * i32(params.b_w);
+    return Inner(
+        k.a + step.a + select(0u, a_2, carry_2) + select(0u, a_1, carry_1),
+        k.b + step.b + select(0, b_2, carry_2) + select(0, b_1, carry_1),
+        k.h + step.h + select(0, params.inner_step_h, carry_2) - select(0, full_h, carry_1),
+        k.w + step.w - select(0, full_w, carry_2),
+        d1 - select(0u, s.phase.inner_h, carry_1),
+        d2 - select(0u, s.phase.inner_w, carry_2),
     );
 }
 
@@ -81,14 +91,15 @@ fn col_at(s: Slice, j: u32) -> Col {
     return Col(b, h, w, d0 * params.out_0 + d1 * params.out_1 + d2 * params.out_2);
 }
 
-fn a_offset(s: Slice, row: u32, k: Inner) -> u32 {
-    return s.phase.a_start + row * params.a_row + k.a;
-}
+fn a_row(s: Slice, row: u32) -> u32 { return s.phase.a_start + row * params.a_row; }
+fn a_row_step() -> u32 { return params.a_row; }
+fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return u32(col.b + k.b); }
 
-fn b_offset(s: Slice, k: Inner, col: Col) -> u32 {
-    // A negative position becomes a large unsigned one, so one comparison checks both ends.
-    let inside = u32(col.h + k.h) < params.b_h && u32(col.w + k.w) < params.b_w;
-    return select(ABSENT, u32(col.b + k.b), inside);
+/// Whether b_offset is in the plane, or else is one of the zeros around it.
+fn b_inside(k: Inner, col: Col) -> bool {
+    // A negative position becomes a large unsigned one, so one comparison checks both ends. `&` and not `&&`: a branch
+    // would keep the loads around it apart.
+    return (u32(col.h + k.h) < params.b_h) & (u32(col.w + k.w) < params.b_w);
 }
 
 fn out_offset(s: Slice, row: u32, col: Col) -> u32 {

@@ -28,16 +28,16 @@ struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix p
 struct Inner { a: u32, b: u32 } // one value of the inner index
 struct Col { b: u32, out: u32 } // one column
 
-const ABSENT: u32 = 0xffffffffu; // what b_offset returns for a zero that is in no buffer: never, for plain matrices
-
 fn slice_at(i: u32) -> Slice {
     return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
 }
 fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
-fn inner_next(s: Slice, k: Inner) -> Inner { return Inner(k.a + params.a_inner, k.b + params.b_inner); }
+fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner { return Inner(k.a + step.a, k.b + step.b); }
 fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
-fn a_offset(s: Slice, row: u32, k: Inner) -> u32 { return s.a + row * params.a_row + k.a; }
+fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
+fn a_row_step() -> u32 { return params.a_row; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
+fn b_inside(k: Inner, col: Col) -> bool { return true; } // else a zero that is in no buffer: never, for plain matrices
 //#end
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
@@ -73,7 +73,7 @@ fn pack(
         let inner = inner_at(s, k);
         for (var i = 0u; i < 4u; i++) {
             let row = min(4u * quad + i, params.rows - 1u);
-            value[i] = select(0.0, a[a_offset(s, row, inner)], 4u * quad + i < params.rows);
+            value[i] = select(0.0, a[a_row(s, row) + inner.a], 4u * quad + i < params.rows);
         }
     }
     scratch[(slice * params.inner + k) * quads + quad] = value;
@@ -107,19 +107,19 @@ fn main(
     var acc: array<array<vec4f, C>, U>;
     var packed = (slice * params.inner + first) * quads + quad0;
     var inner = inner_at(s, first);
+    let step = inner_at(s, 1u);
     for (var k = first; k < last; k++) {
         var b_values: array<f32, C>;
         for (var j = 0u; j < C; j++) {
-            let at = b_offset(s, inner, cols[j]);
-            let absent = at == ABSENT;
-            b_values[j] = select(b[select(at, 0u, absent)], 0.0, absent);
+            let inside = b_inside(inner, cols[j]);
+            b_values[j] = select(0.0, b[select(0u, b_offset(s, inner, cols[j]), inside)], inside);
         }
         for (var u = 0u; u < U; u++) {
             let a_quad = scratch[packed + u];
             for (var j = 0u; j < C; j++) { acc[u][j] = fma(a_quad, vec4f(b_values[j]), acc[u][j]); }
         }
         packed += quads;
-        inner = inner_next(s, inner);
+        inner = inner_add(s, inner, step);
     }
 
     let sum = params.slices * params.inner * quads + (split * params.slices + slice) * quads * col_tiles * C;

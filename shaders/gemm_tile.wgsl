@@ -28,16 +28,16 @@ struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix p
 struct Inner { a: u32, b: u32 } // one value of the inner index
 struct Col { b: u32, out: u32 } // one column
 
-const ABSENT: u32 = 0xffffffffu; // what b_offset returns for a zero that is in no buffer: never, for plain matrices
-
 fn slice_at(i: u32) -> Slice {
     return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
 }
 fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
-fn inner_next(s: Slice, k: Inner) -> Inner { return Inner(k.a + params.a_inner, k.b + params.b_inner); }
+fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner { return Inner(k.a + step.a, k.b + step.b); }
 fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
-fn a_offset(s: Slice, row: u32, k: Inner) -> u32 { return s.a + row * params.a_row + k.a; }
+fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
+fn a_row_step() -> u32 { return params.a_row; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
+fn b_inside(k: Inner, col: Col) -> bool { return true; } // else a zero that is in no buffer: never, for plain matrices
 fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
 fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
 //#end
@@ -60,12 +60,6 @@ const DEPTH: u32 = 16u; // inner values in a tile
 const LINE: u32 = 2u * R + 1u; // quads from one inner value to the next
 var<workgroup> tile_a: array<vec4f, DEPTH * LINE>;
 var<workgroup> tile_b: array<vec4f, DEPTH * LINE>;
-
-fn load_b(s: Slice, k: Inner, col: Col) -> f32 {
-    let at = b_offset(s, k, col);
-    let absent = at == ABSENT;
-    return select(b[select(at, 0u, absent)], 0.0, absent);
-}
 
 /// Stores an element of the tile, where it lies inside the output.
 fn store(s: Slice, slice: u32, split: u32, row: u32, j: u32, col: Col, value: f32) {
@@ -103,8 +97,17 @@ fn main(
     // Loading roles: this thread's four columns of B, and its place among the inner values of both tiles.
     let quads = edge / 4u;
     let load_col = lane % quads;
+    let load_line = lane / quads;
     var cols: array<Col, 4>;
     for (var j = 0u; j < 4u; j++) { cols[j] = col_at(s, min(col0 + 4u * load_col + j, s.cols - 1u)); }
+    // A thread of A keeps its inner value for all of its rows, one of B walks the tile in steps of 64/quads.
+    let lines = 64u / quads;
+    let a_step = inner_at(s, DEPTH);
+    let b_step = inner_at(s, lines);
+    var a_inner = inner_at(s, first + lane % DEPTH);
+    var b_inner = inner_at(s, first + load_line);
+    let a_first = a_row(s, row0 + 4u * (lane / DEPTH));
+    let a_last = arrayLength(&a) - 1u;
 
     // Computing roles: quads tx, tx + 8 of the columns and ty, ty + 8 of the rows.
     let tx = lane % 8u;
@@ -113,25 +116,29 @@ fn main(
     // elements in registers.
     var acc: array<array<array<vec4f, WIDE>, 4>, WIDE>; // [quad of rows][row][quad of columns]
     for (var k0 = first; k0 < last; k0 += DEPTH) {
-        let a_k = k0 + lane % DEPTH;
-        let a_live = a_k < last;
-        let a_inner = inner_at(s, min(a_k, last - 1u));
+        // Inner values from `last` on are zeros in both tiles: what else lies there may be no number. Rows beyond the
+        // last hold whatever the address, kept inside the buffer, does; they are not stored.
+        let left = last - k0;
+        let a_live = lane % DEPTH < left;
         for (var p = 0u; p < R / 2u; p++) {
-            let quad = lane / DEPTH + 4u * p;
             var value = vec4f();
             for (var i = 0u; i < 4u; i++) {
-                let row = min(row0 + 4u * quad + i, params.rows - 1u);
-                value[i] = select(0.0, a[a_offset(s, row, a_inner)], a_live);
+                let at = min(a_first + a_inner.a + (16u * p + i) * a_row_step(), a_last);
+                value[i] = select(0.0, a[at], a_live);
             }
-            tile_a[lane % DEPTH * LINE + quad] = value;
+            tile_a[lane % DEPTH * LINE + lane / DEPTH + 4u * p] = value;
         }
+        a_inner = inner_add(s, a_inner, a_step);
         for (var p = 0u; p < R / 2u; p++) {
-            let line = lane / quads + 64u / quads * p;
-            let b_live = k0 + line < last;
-            let b_inner = inner_at(s, min(k0 + line, last - 1u));
+            let line = load_line + lines * p;
+            let live = line < left;
             var value = vec4f();
-            for (var j = 0u; j < 4u; j++) { value[j] = select(0.0, load_b(s, b_inner, cols[j]), b_live); }
+            for (var j = 0u; j < 4u; j++) {
+                let inside = live & b_inside(b_inner, cols[j]);
+                value[j] = select(0.0, b[select(0u, b_offset(s, b_inner, cols[j]), inside)], inside);
+            }
             tile_b[line * LINE + load_col] = value;
+            b_inner = inner_add(s, b_inner, b_step);
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {

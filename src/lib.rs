@@ -7,9 +7,11 @@
 pub mod cli;
 pub mod device;
 pub mod eval;
+pub mod inspect;
 pub mod models;
 pub mod nn;
 pub mod program;
 pub mod report;
 pub mod tape;
 pub mod train;
+pub mod tune;

@@ -16,6 +16,8 @@
 //! | [`Random`](random::Random) | `random.rs` | `random.wgsl` | Philox 4×32-10 uniform and normal numbers |
 
 mod blocks;
+pub mod catalogue;
+mod class;
 pub mod conv;
 pub mod copy;
 pub mod expr;

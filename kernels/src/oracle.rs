@@ -2,6 +2,7 @@
 
 mod product;
 
+use crate::Kernel;
 use crate::copy::Copy;
 use crate::layout::{numel, offset};
 use crate::moments::Moments;
@@ -11,6 +12,20 @@ use crate::random::{Distribution, Random, philox};
 use crate::reduce::{Combine, Reduce};
 
 pub use product::{conv, gemm};
+
+/// Outputs of any kernel; `before` holds what the outputs held before the launch.
+pub fn run(kernel: &Kernel, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64>> {
+    match kernel {
+        Kernel::Conv(k) => vec![conv(k, inputs)],
+        Kernel::Gemm(k) => vec![gemm(k, inputs)],
+        Kernel::Pointwise(k) => pointwise(k, inputs, before),
+        Kernel::Reduce(k) => reduce(k, inputs),
+        Kernel::Moments(k) => moments(k, inputs[0]),
+        Kernel::Copy(k) => vec![copy(k, inputs, before[0]).into_iter().map(f64::from).collect()],
+        Kernel::MaxPool(k) => vec![max_pool(k, inputs)],
+        Kernel::Random(k) => vec![random(k, inputs[0], inputs[1][0])],
+    }
+}
 
 // ---- pointwise, reduce, moments, copy, pool, random ----
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Preprocess};
 
-use super::CliError;
+use super::{CliError, note};
 use crate::device::gpu::GpuOptions;
-use crate::device::{Device, Selector};
+use crate::device::{Device, Selector, machine};
 use crate::models::scorer::ScoreConfig;
 use crate::models::search::SearchConfig;
 
@@ -47,8 +47,14 @@ fn parse_range(text: &str) -> Result<Range<usize>, String> {
 impl Global {
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Device, CliError> {
-        let options = GpuOptions { checked: self.checked_shaders, ..GpuOptions::default() };
+        let cache = machine::cache_folder();
+        let options = GpuOptions { checked: self.checked_shaders, cache, ..GpuOptions::default() };
         let device = Device::open(self.device, options)?;
+        if let Device::Gpu(gpu) = &device
+            && let Some(problem) = gpu.tuning_problem()
+        {
+            note(&format!("note: {problem}"));
+        }
         match (&self.gpu_launches, device) {
             (Some(range), Device::Gpu(gpu)) => Ok(Device::Mixed(gpu, range.clone())),
             (Some(_), _) => {

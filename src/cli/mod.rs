@@ -11,6 +11,7 @@ mod doctor;
 mod eval;
 mod explain;
 mod job;
+mod kernels;
 mod ops;
 mod programs;
 mod progress;
@@ -21,6 +22,7 @@ mod signals;
 mod systems;
 mod table;
 mod train;
+mod tune;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -61,6 +63,8 @@ enum Command {
     Explain(explain::Args),
     Compare(compare::Args),
     Systems(systems::Args),
+    Kernels(kernels::Args),
+    Tune(tune::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -189,6 +193,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args, &cli.global, &interrupt),
         Command::Explain(args) => explain::run(args, &cli.global),
         Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
+        Command::Kernels(args) => kernels::run(args, &cli.global, &interrupt),
+        Command::Tune(args) => tune::run(args, &cli.global, &interrupt),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

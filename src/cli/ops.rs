@@ -1,6 +1,7 @@
 //! Single operations as programs, recorded on a tape like any model's.
 
 use clap::ValueEnum;
+use ganomede_kernels::catalogue::Family;
 
 use super::CliError;
 use crate::nn::{Adam, BatchNorm, Mode, random_state};
@@ -32,6 +33,7 @@ pub(crate) enum OpName {
     /// Mean and variance over all dimensions but the second.
     Moments,
     /// Exchange of the last two dimensions.
+    #[value(alias = "copy")]
     Transpose,
     /// Maximum of 2×2 windows of N×C×H×W.
     MaxPool,
@@ -77,7 +79,8 @@ pub(crate) struct OpArgs {
     /// gemm: the second operand is stored N×K.
     #[arg(long)]
     pub(crate) trans_b: bool,
-    /// GPU variant of the operation's first kernel [default: the kernel's choice].
+    /// GPU variant of the operation's first kernel, by the number or name that `kernels list` gives [default: the
+    /// kernel's choice].
     #[arg(long)]
     pub(crate) variant: Option<String>,
 }
@@ -111,6 +114,40 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
 }
 
 impl OpArgs {
+    /// An operation with its usual kernel, stride and padding.
+    pub(crate) fn typical(name: OpName, dims: &[usize], out_channels: Option<usize>) -> Self {
+        let shape = Some(Shape(dims.to_vec()));
+        let (kernel, stride, padding) = (4, 2, 1);
+        Self {
+            name,
+            shape,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            trans_a: false,
+            trans_b: false,
+            variant: None,
+        }
+    }
+
+    /// The variant that `--variant` names for the first launch of the operation's program.
+    pub(crate) fn variant_of(&self, program: &Program) -> Result<Option<&'static str>, CliError> {
+        let (Some(asked), Some(first)) = (&self.variant, program.launches.first()) else { return Ok(None) };
+        let family = Family::of(&first.kernel);
+        let has = first.kernel.variants();
+        if let Some(variant) = family.variant(asked).filter(|v| has.contains(&v.name)) {
+            return Ok(Some(variant.name));
+        }
+        let known = (1..).zip(family.variants).filter(|(_, v)| has.contains(&v.name));
+        let known: Vec<String> = known.map(|(number, v)| format!("{number} {}", v.name)).collect();
+        let name = first.kernel.name();
+        Err(CliError::input(format!(
+            "{name} has no variant '{asked}' for this shape; it has: {}",
+            known.join(", ")
+        )))
+    }
+
     /// The shape given, or a typical one.
     pub(crate) fn shape(&self) -> Shape {
         let usual: &[usize] = match self.name {
@@ -120,6 +157,16 @@ impl OpArgs {
             _ => &[64, 64, 32, 32],
         };
         self.shape.clone().unwrap_or_else(|| Shape(usual.to_vec()))
+    }
+
+    /// The shape given, or one small enough for plain loops in f64.
+    pub(crate) fn shape_or_small(&self) -> Shape {
+        let small: &[usize] = match self.name {
+            OpName::Gemm => &[70, 66, 260],
+            OpName::Adam => &[16, 8, 4, 4],
+            _ => &[4, 20, 16, 16],
+        };
+        self.shape.clone().unwrap_or_else(|| Shape(small.to_vec()))
     }
 
     /// Records the operation on inputs that the host writes.

@@ -16,6 +16,7 @@ mod shared;
 mod store;
 mod transfer;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub use profile::TimestampReport;
 pub use store::GpuStore;
 
 use super::DeviceError;
+use super::tuning::{Identity, Tuning};
 use crate::program::{Buffer, Launch, Program, Role};
 use shared::{Faults, Shared, lock};
 
@@ -57,6 +59,8 @@ pub struct GpuOptions {
     pub submission_budget: Duration,
     /// Most bytes of buffers on this device; `None` asks the machine (software adapters) or leaves it to the driver.
     pub memory_limit: Option<u64>,
+    /// Folder with the results of `ganomede tune`, `None` for the kernels' own choices of variants.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for GpuOptions {
@@ -66,6 +70,7 @@ impl Default for GpuOptions {
             timeout: Duration::from_secs(60),
             submission_budget: Duration::from_millis(200),
             memory_limit: None,
+            cache: None,
         }
     }
 }
@@ -74,6 +79,18 @@ impl Default for GpuOptions {
 #[derive(Debug, Clone)]
 pub struct Gpu {
     shared: Arc<Shared>,
+    tuning: Arc<Tuning>,
+    tuning_problem: Option<String>,
+}
+
+/// What times on an adapter depend on.
+fn identity(info: &wgpu::AdapterInfo) -> Identity {
+    Identity {
+        adapter: info.name.clone(),
+        backend: info.backend.to_str().to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 impl Gpu {
@@ -119,7 +136,38 @@ impl Gpu {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_shared_bytes: limits.max_compute_workgroup_storage_size,
         };
-        Ok(Self { shared: Arc::new(Shared::new(device, queue, info, traits, options, faults)) })
+        let found = options.cache.as_deref().map(|folder| Tuning::load(folder, &identity(&info)));
+        let (tuning, tuning_problem) = match found.unwrap_or_else(|| Ok(Tuning::default())) {
+            Ok(tuning) => (Arc::new(tuning), None),
+            Err(problem) => (Arc::default(), Some(problem)),
+        };
+        let shared = Arc::new(Shared::new(device, queue, info, traits, options, faults));
+        Ok(Self { shared, tuning, tuning_problem })
+    }
+
+    /// Adapter, driver and program version: what tuning results are for.
+    pub fn identity(&self) -> Identity {
+        identity(&self.shared.info)
+    }
+
+    /// Choices of variants read from [`GpuOptions::cache`].
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Why the file with tuning results is not used, if it is not.
+    pub fn tuning_problem(&self) -> Option<&str> {
+        self.tuning_problem.as_deref()
+    }
+
+    /// The variant that was measured fastest for the kernel's shape class, where it can run this kernel.
+    pub fn tuned(&self, kernel: &Kernel) -> Option<&'static str> {
+        if self.tuning.choices.is_empty() {
+            return None;
+        }
+        let choice = self.tuning.choices.get(&kernel.class()?)?;
+        let variant = kernel.variants().into_iter().find(|name| *name == choice.variant)?;
+        kernel.gpu(self.traits(), Some(variant)).is_ok().then_some(variant)
     }
 
     /// What kernels may know of the adapter.
@@ -147,7 +195,7 @@ impl Gpu {
         GpuStore::new(&self.shared, lens)
     }
 
-    /// Loads a program with each kernel's own choice of variant.
+    /// Loads a program with the variants that were tuned, or else each kernel's own choice.
     ///
     /// # Errors
     /// A [`DeviceError`] that names the launch which cannot run here; nothing is allocated before all are checked.
@@ -155,7 +203,8 @@ impl Gpu {
         self.load_variants(program, store, |_, _| None)
     }
 
-    /// Loads a program, asking `variant` for the variant of each launch by its index; `None` is the kernel's choice.
+    /// Loads a program, asking `variant` for the variant of each launch by its index; `None` is the tuned variant, or
+    /// else the kernel's choice.
     ///
     /// # Errors
     /// As for [`Gpu::load`].
@@ -167,7 +216,10 @@ impl Gpu {
     ) -> Result<GpuExecutable, DeviceError> {
         let planned = program.launches.iter().enumerate();
         let planned = planned
-            .map(|(i, launch)| PlannedLaunch::new(launch, self.traits(), variant(i, launch)))
+            .map(|(i, launch)| {
+                let variant = variant(i, launch).or_else(|| self.tuned(&launch.kernel));
+                PlannedLaunch::new(launch, self.traits(), variant)
+            })
             .collect::<Result<_, _>>()?;
         GpuExecutable::new(&self.shared, &program.buffers, planned, store, !self.shared.options.checked)
     }

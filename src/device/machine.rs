@@ -40,9 +40,15 @@ pub fn processor_seconds() -> Option<f64> {
     Some((ticks()? + ticks()?) / 100.0)
 }
 
+/// Environment variable with the folder that [`cache_folder`] then is.
+pub const CACHE_VARIABLE: &str = "GANOMEDE_CACHE";
+
 /// Where what is learnt of this machine is kept between runs; `None` where there is no home.
 pub fn cache_folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = variable(CACHE_VARIABLE) {
+        return Some(folder);
+    }
     let base = if cfg!(windows) {
         variable("LOCALAPPDATA")
     } else if cfg!(target_os = "macos") {

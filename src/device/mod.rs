@@ -6,6 +6,7 @@ pub mod error;
 pub mod gpu;
 pub mod machine;
 mod profile;
+pub mod tuning;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -30,16 +30,7 @@ impl Case {
 
     /// The outputs in f64.
     pub(crate) fn oracle(&self) -> Vec<Vec<f64>> {
-        let (inputs, before) = (views(&self.inputs), views(&self.before));
-        match &self.kernel {
-            Kernel::Pointwise(k) => oracle::pointwise(k, &inputs, &before),
-            Kernel::Reduce(k) => oracle::reduce(k, &inputs),
-            Kernel::Moments(k) => oracle::moments(k, inputs[0]),
-            Kernel::Copy(k) => vec![oracle::copy(k, &inputs, before[0]).into_iter().map(f64::from).collect()],
-            Kernel::MaxPool(k) => vec![oracle::max_pool(k, &inputs)],
-            Kernel::Random(k) => vec![oracle::random(k, inputs[0], inputs[1][0])],
-            Kernel::Conv(_) | Kernel::Gemm(_) => Vec::new(),
-        }
+        oracle::run(&self.kernel, &views(&self.inputs), &views(&self.before))
     }
 }
 

@@ -103,7 +103,7 @@ fn bench_op(
     let started = Instant::now();
     let (states, program) = op.record()?;
     let store = device.store(&states, global.seed)?;
-    let variant = op.variant.as_deref();
+    let variant = op.variant_of(&program)?;
     let mut executable = device.load_variants(&program, &store, |i, _| variant.filter(|_| i == 0))?;
     fill_inputs(&mut executable, global.seed)?;
     let shape = op.shape();

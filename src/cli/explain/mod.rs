@@ -13,7 +13,7 @@ use super::programs::{Recorded, Sizes, System, Which, parse_batch, parse_network
 use super::table::{Table, bytes, digits, flops};
 use super::{CliError, note, say, say_json};
 use crate::device::Device;
-use crate::device::gpu::PlannedLaunch;
+use crate::device::gpu::{Gpu, PlannedLaunch};
 use crate::program::{Program, Role};
 use crate::report::write_atomic;
 use crate::tape::{Op, States};
@@ -148,6 +148,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
 impl Report {
     fn new(args: &Args, device: &Device, recorded: &Recorded) -> Result<Self, CliError> {
         let (config, program) = (args.sizes.config(), &recorded.program);
+        let gpu = if let Device::Gpu(gpu) = device { Some(gpu) } else { None };
         let (traits, device) = match device {
             Device::Gpu(gpu) | Device::Mixed(gpu, _) => (gpu.traits().clone(), device.describe()),
             Device::Cpu => (
@@ -178,7 +179,7 @@ impl Report {
             },
             memory: Memory::new(program),
             largest_tensors: largest_tensors(program),
-            launches: rows(program, &recorded.states, &traits)?,
+            launches: rows(program, &recorded.states, &traits, gpu)?,
         })
     }
 
@@ -338,12 +339,18 @@ fn buffer_name(program: &Program, states: &States, buffer: usize) -> String {
     }
 }
 
-fn rows(program: &Program, states: &States, traits: &GpuTraits) -> Result<Vec<Row>, CliError> {
+fn rows(
+    program: &Program,
+    states: &States,
+    traits: &GpuTraits,
+    gpu: Option<&Gpu>,
+) -> Result<Vec<Row>, CliError> {
     let names = |buffers: &[usize]| buffers.iter().map(|&b| buffer_name(program, states, b)).collect();
     let launches = program.launches.iter().enumerate();
     launches
         .map(|(index, launch)| {
-            let plan = PlannedLaunch::new(launch, traits, None)?.plan;
+            let tuned = gpu.and_then(|gpu| gpu.tuned(&launch.kernel));
+            let plan = PlannedLaunch::new(launch, traits, tuned)?.plan;
             let cost = launch.kernel.cost();
             Ok(Row {
                 index,

@@ -194,6 +194,19 @@ impl GpuExecutable {
         Ok(())
     }
 
+    /// Submissions that `times` replays would take now: at most 4096 dispatches each, and at most
+    /// [`super::GpuOptions::submission_budget`] by the estimate of their time.
+    pub fn submissions(&self, times: usize) -> usize {
+        let total = times.saturating_mul(self.launches.len());
+        let mut start = 0;
+        std::iter::from_fn(|| {
+            (start < total).then(|| {
+                start = self.cut(start, total);
+            })
+        })
+        .count()
+    }
+
     /// End of the submission that begins with launch `start`, at most `total`; launches are numbered through all
     /// replays, `i` being launch `i % launches`.
     pub(super) fn cut(&self, start: usize, total: usize) -> usize {

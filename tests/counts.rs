@@ -1,0 +1,120 @@
+//! Exact counts of what a training step and a search step of AnoGAN take (64 × 64, width 32, batch 64): a change that
+//! costs a launch, a submission, a byte or an operation shows here without a clock. A change that saves some shows too:
+//! then put the new number here.
+
+use std::time::Duration;
+
+use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
+use ganomede::models::anogan::{AnoGan, Optimisers, Search, SearchConfig, Training};
+use ganomede::models::dcgan::Config;
+use ganomede::program::{Program, compile};
+use ganomede::tape::{States, Tape};
+use ganomede::train::Trainer;
+use ganomede_kernels::{GpuTraits, Kernel};
+
+const BATCH: usize = 64;
+
+fn config() -> Config {
+    Config { size: 64, channels: 1, width: 32, latent: 100, ..Config::default() }
+}
+
+fn step() -> (States, Program) {
+    let mut states = States::new();
+    let model = AnoGan::new(&mut states, &config()).expect("sizes in range");
+    let optimisers = Optimisers::new(&mut states, &model, Training::default(), 0);
+    let program = Trainer::step_program(&model, &optimisers, BATCH).expect("it compiles");
+    (states, program)
+}
+
+fn search() -> (States, Program) {
+    let mut states = States::new();
+    let model = AnoGan::new(&mut states, &config()).expect("sizes in range");
+    let search = Search::new(&mut states, &model, &SearchConfig::default(), BATCH);
+    let tape = Tape::new();
+    search.step(&tape, &model);
+    (states, compile(&tape.finish().expect("shapes fit")).expect("it compiles"))
+}
+
+/// What one replay takes.
+#[derive(Debug, PartialEq, Eq)]
+struct Counts {
+    launches: usize,
+    flops: u64,
+    bytes_read: u64,
+    bytes_written: u64,
+    /// Bytes of all buffers.
+    buffers: u64,
+    /// Dispatches on a hardware adapter with WebGPU's default limits, and on a software adapter.
+    dispatches: [usize; 2],
+}
+
+fn counts(program: &Program) -> Counts {
+    let cost = program.cost();
+    let dispatches = [false, true].map(|software| {
+        let traits = GpuTraits { software, ..GpuTraits::default() };
+        let plan = |kernel: &Kernel| kernel.gpu(&traits, None).expect("a plan").dispatches.len();
+        program.launches.iter().map(|launch| plan(&launch.kernel)).sum()
+    });
+    Counts {
+        launches: program.launches.len(),
+        flops: cost.flops,
+        bytes_read: cost.bytes_read,
+        bytes_written: cost.bytes_written,
+        buffers: program.peak_bytes(),
+        dispatches,
+    }
+}
+
+#[test]
+fn a_training_step_takes_exactly_this() {
+    let expected = Counts {
+        launches: 203,
+        flops: 36_409_888_240,
+        bytes_read: 587_070_256,
+        bytes_written: 235_006_948,
+        buffers: 112_830_020,
+        dispatches: [235, 335],
+    };
+    assert_eq!(counts(&step().1), expected);
+}
+
+#[test]
+fn a_search_step_takes_exactly_this() {
+    let expected = Counts {
+        launches: 32,
+        flops: 13_304_420_146,
+        bytes_read: 116_161_048,
+        bytes_written: 67_218_700,
+        buffers: 50_235_528,
+        dispatches: [39, 68],
+    };
+    assert_eq!(counts(&search().1), expected);
+}
+
+/// Submissions of `times` replays that nothing but the limit of 4096 dispatches cuts; a launch is never cut.
+fn submissions(program: &Program, traits: &GpuTraits, times: usize) -> usize {
+    let plan = |kernel: &Kernel| kernel.gpu(traits, None).expect("a plan").dispatches.len();
+    let launches: Vec<usize> = program.launches.iter().map(|launch| plan(&launch.kernel)).collect();
+    let (mut count, mut filled) = (1, 0);
+    for dispatches in launches.iter().cycle().take(times * launches.len()) {
+        filled += dispatches;
+        if filled > 4096 {
+            (count, filled) = (count + 1, *dispatches);
+        }
+    }
+    count
+}
+
+/// Where time does not cut them, replays share submissions.
+#[test]
+fn replays_take_exactly_so_many_submissions() {
+    let options = GpuOptions { submission_budget: Duration::from_secs(1 << 40), ..GpuOptions::default() };
+    let gpu = Gpu::open(GpuChoice::Any, options)
+        .expect("these tests need an adapter; apt-get install mesa-vulkan-drivers");
+    for (states, program) in [step(), search()] {
+        let store = gpu.store(&states.lens()).expect("states fit");
+        let executable = gpu.load(&program, &store).expect("the program fits");
+        assert_eq!((executable.submissions(0), executable.submissions(1)), (0, 1));
+        assert_eq!(executable.submissions(500), submissions(&program, gpu.traits(), 500));
+    }
+}
