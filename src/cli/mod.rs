@@ -10,13 +10,17 @@ mod doctor;
 mod eval;
 mod explain;
 mod job;
+mod launches;
 mod ops;
+mod profile;
 mod programs;
 mod progress;
+mod ready;
 mod score;
 mod search;
 mod session;
 mod systems;
+mod shaders;
 mod table;
 mod train;
 
@@ -58,6 +62,7 @@ enum Command {
     Bench(bench::Args),
     Explain(explain::Args),
     Systems(systems::Args),
+    Profile(profile::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -179,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args, &cli.global, &interrupt),
         Command::Explain(args) => explain::run(args, &cli.global),
         Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
+        Command::Profile(args) => profile::run(args, &cli.global, &interrupt),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
