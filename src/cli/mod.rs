@@ -19,8 +19,8 @@ mod ready;
 mod score;
 mod search;
 mod session;
-mod systems;
 mod shaders;
+mod systems;
 mod table;
 mod train;
 
