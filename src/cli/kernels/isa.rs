@@ -8,11 +8,12 @@ use ganomede_kernels::{Dispatch, GpuPlan, Kernel};
 use serde::Serialize;
 
 use super::super::args::{ChannelsArg, Global};
-use super::super::programs::{Sizes, Which, parse_batch, record};
+use super::super::programs::{Sizes, System, Which, parse_batch, record};
 use super::super::table::Table;
 use super::super::{CliError, note, say, say_json};
 use super::{samples, traits};
 use crate::inspect::isa::{Statistics, Target, analyse, worker};
+use crate::models::anogan;
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede kernels isa --target navi21\n  \
@@ -126,7 +127,7 @@ fn programs(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
     let sizes = Sizes { size: args.size, channels: ChannelsArg::Gray, width: args.width, latent: 100 };
     let mut subjects: Vec<Subject> = Vec::new();
     for which in [Which::Step, Which::Search] {
-        let recorded = record(which, &sizes.config(), args.batch, 0)?;
+        let recorded = record(System::of(&anogan::INFO), which, None, &sizes.config(), args.batch, 0)?;
         for launch in recorded.prepare.iter().flat_map(|p| &p.launches).chain(&recorded.program.launches) {
             let plan = plan(&launch.kernel)?;
             if subjects.iter().all(|known| !same_code(&known.plan, &plan)) {
