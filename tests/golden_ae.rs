@@ -22,7 +22,14 @@ struct Session {
 }
 
 impl Session {
-    fn new(device: &Device, name: &str, options: &[(&str, &str)], config: &Config, training: Training, batch: usize) -> Self {
+    fn new(
+        device: &Device,
+        name: &str,
+        options: &[(&str, &str)],
+        config: &Config,
+        training: Training,
+        batch: usize,
+    ) -> Self {
         let info = find(name).unwrap();
         let mut states = States::new();
         let options = Options::new(info.options, options.iter().copied()).unwrap();
@@ -98,7 +105,12 @@ fn deep_svdd_follows_pytorch(device: &Device) {
     assert_close("centre", &session.read("centre"), &fixture.get("centre").data, TOLERANCE);
     assert_each_close("svdd", &session.stage(3, epoch().cycle().take(20)), &fixture.get("svdd").data);
     for entry in session.states.entries().iter().filter(|e| networks(&e.name)) {
-        assert_close(&entry.name, &session.read(&entry.name), &fixture.get(&format!("after/{}", entry.name)).data, TOLERANCE);
+        assert_close(
+            &entry.name,
+            &session.read(&entry.name),
+            &fixture.get(&format!("after/{}", entry.name)).data,
+            TOLERANCE,
+        );
     }
     assert_close("scores", &session.score(&batches[0].data, 10, ""), &fixture.get("scores").data, TOLERANCE);
 }
@@ -129,7 +141,11 @@ fn components_are_those_of_scikit_learn(device: &Device) {
     }
     let other = &fixture.get("pca/other").data;
     for score in ["spe", "t2"] {
-        assert_each_close(score, &session.score(other, 12, score), &fixture.get(&format!("pca/{score}")).data);
+        assert_each_close(
+            score,
+            &session.score(other, 12, score),
+            &fixture.get(&format!("pca/{score}")).data,
+        );
     }
 }
 
@@ -150,8 +166,11 @@ fn expectation_maximisation_is_that_of_scikit_learn() {
         fixture.get(&format!("gmm/{name}")).data.iter().map(|&v| f64::from(v)).collect()
     };
     let points = get("points");
-    let mut mixture =
-        Mixture { weights: get("start_weights"), means: get("start_means"), variances: get("start_variances") };
+    let mut mixture = Mixture {
+        weights: get("start_weights"),
+        means: get("start_means"),
+        variances: get("start_variances"),
+    };
     mixture.expectation_maximisation(&points, 4, 25);
     let found = [("weights", &mixture.weights), ("means", &mixture.means), ("variances", &mixture.variances)];
     for (name, values) in found {

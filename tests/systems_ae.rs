@@ -96,7 +96,13 @@ fn place(name: &str) -> PathBuf {
 }
 
 /// Runs the training loop over `data` in batches of the header's size, up to `steps` in all or until `stop`.
-fn run(trainer: &mut Trainer, data: &[f32], checkpoint: &Path, steps: u64, stop: Option<u64>) -> (End, Vec<f32>) {
+fn run(
+    trainer: &mut Trainer,
+    data: &[f32],
+    checkpoint: &Path,
+    steps: u64,
+    stop: Option<u64>,
+) -> (End, Vec<f32>) {
     let config = &trainer.header().config;
     let len = trainer.header().batch * config.sample_len();
     let options = LoopOptions {
@@ -121,7 +127,14 @@ fn run(trainer: &mut Trainer, data: &[f32], checkpoint: &Path, steps: u64, stop:
 }
 
 /// Trains through all stages; returns the trainer and the losses of every step.
-fn trained_on(device: &Device, case: &Case, config: &Config, data: &[f32], name: &str, steps: u64) -> (Trainer, Vec<f32>) {
+fn trained_on(
+    device: &Device,
+    case: &Case,
+    config: &Config,
+    data: &[f32],
+    name: &str,
+    steps: u64,
+) -> (Trainer, Vec<f32>) {
     let per_epoch = (data.len() / (BATCH * config.sample_len())) as u64;
     let header = header(case, config, BATCH, per_epoch);
     let mut trainer = Trainer::new(device, header, None, &[]).unwrap_or_else(|e| panic!("{case:?}: {e}"));
@@ -134,7 +147,8 @@ fn trained_on(device: &Device, case: &Case, config: &Config, data: &[f32], name:
 fn models() -> Vec<(&'static Case, ModelFile)> {
     let data = images(Split::Train, 32);
     let model = |(i, case)| {
-        let (trainer, _) = trained_on(&cpu(), case, &TINY, &data, &format!("{:?}-{i}", std::thread::current().id()), 24);
+        let (trainer, _) =
+            trained_on(&cpu(), case, &TINY, &data, &format!("{:?}-{i}", std::thread::current().id()), 24);
         (case, trainer.model().unwrap())
     };
     CASES.iter().enumerate().map(model).collect()
@@ -202,7 +216,8 @@ fn bits(store: &Store, count: usize) -> Vec<Vec<u32>> {
 fn scoring_changes_no_weight_and_no_running_statistic() {
     let queries = images(Split::Test, 4);
     for (case, model) in models() {
-        let loaded = load(&cpu(), &model.header, Some((&model, Path::new("tiny"))), false, |_, _| {}).unwrap();
+        let loaded =
+            load(&cpu(), &model.header, Some((&model, Path::new("tiny"))), false, |_, _| {}).unwrap();
         let tape = Tape::new();
         let x = tape.input("x", &TINY.images(4));
         tape.output("score", loaded.system.score(&tape, x, case.2).score);
@@ -279,7 +294,8 @@ fn signals_and_tables_train_and_score() {
             let data = numbers(32 * config.sample_len(), 5);
             let (trainer, _) = trained_on(&cpu(), case, config, &data, "forms", 10);
             let model = trainer.model().unwrap();
-            let found = scorer(&cpu(), &model, case.2, 3).score(&data[..3 * config.sample_len()], None).unwrap();
+            let found =
+                scorer(&cpu(), &model, case.2, 3).score(&data[..3 * config.sample_len()], None).unwrap();
             assert_eq!(found.len(), 3);
             if let Some(map) = &found[0].map {
                 assert_eq!(map.len(), config.map_len(), "{case:?}");
@@ -328,9 +344,13 @@ fn deep_svdd_does_not_collapse() {
         }
         // No bias and no affine norm, by which φ could be a constant.
         for t in model.tensors.iter().filter(|t| t.name.starts_with("encoder.")) {
-            assert!(!t.name.ends_with(".bias") && !(t.name.contains(".bn") && t.name.ends_with("weight")), "{}", t.name);
+            let affine = t.name.contains(".bn") && t.name.ends_with("weight");
+            assert!(!(affine || t.name.ends_with(".bias")), "{}", t.name);
         }
-        assert!(!model.tensors.iter().any(|t| t.name.starts_with("decoder")), "the decoder is training's alone");
+        assert!(
+            !model.tensors.iter().any(|t| t.name.starts_with("decoder")),
+            "the decoder is training's alone"
+        );
         let [low, high] = ["range.low", "range.high"].map(|name| tensor(&model, name)[0]);
         assert!(low < 0.0 && high > 0.0, "{low} to {high}");
     }
@@ -395,7 +415,8 @@ fn reconstruction_and_divergence_of_a_vae_are_both_sums() {
     tape.output("mean", eval[0]);
     tape.output("log_var", eval[1]);
     let images = images(Split::Test, 4);
-    let found = computed(&states, &tape, &images, &["reconstruction", "divergence", "made", "mean", "log_var"]);
+    let found =
+        computed(&states, &tape, &images, &["reconstruction", "divergence", "made", "mean", "log_var"]);
     for i in 0..4 {
         let part = |values: &[f32], len: usize| values[i * len..][..len].to_vec();
         let pairs = part(&images, 256).into_iter().zip(part(&found[2], 256));
@@ -425,14 +446,17 @@ fn structural_similarity_is_that_of_its_definition() {
             let near = |at: usize, other: usize, side: usize| at.abs_diff(other) <= side / 2;
             let inside: Vec<usize> =
                 (0..h * w).filter(|i| near(y, i / w, window[0]) && near(x, i % w, window[1])).collect();
-            let mean = |f: &dyn Fn(usize) -> f64| inside.iter().map(|&i| f(i)).sum::<f64>() / inside.len() as f64;
+            let mean =
+                |f: &dyn Fn(usize) -> f64| inside.iter().map(|&i| f(i)).sum::<f64>() / inside.len() as f64;
             let (ma, mb) = (mean(&|i| a[i].into()), mean(&|i| b[i].into()));
             let co = |p: &[f32], mp: f64, q: &[f32], mq: f64| {
                 mean(&|i| (f64::from(p[i]) - mp) * (f64::from(q[i]) - mq))
             };
             let (c1, c2) = (0.0004, 0.0036);
             let numerator = (2.0 * ma * mb + c1) * (2.0 * co(a, ma, b, mb) + c2);
-            want.push((numerator / ((ma * ma + mb * mb + c1) * (co(a, ma, a, ma) + co(b, mb, b, mb) + c2))) as f32);
+            want.push(
+                (numerator / ((ma * ma + mb * mb + c1) * (co(a, ma, a, ma) + co(b, mb, b, mb) + c2))) as f32,
+            );
         }
     }
     assert_close("ssim", &found[0], &want, 1e-4);

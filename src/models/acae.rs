@@ -25,7 +25,10 @@ pub const INFO: Info = Info {
     paper: "row aCAE of Schlegl et al., IPMI 2017; Pathak et al., CVPR 2016",
     url: "https://arxiv.org/abs/1703.05921",
     scores: &[
-        Named { name: "acae", about: "residual and feature matching, AnoGAN's equation (6) without a search" },
+        Named {
+            name: "acae",
+            about: "residual and feature matching, AnoGAN's equation (6) without a search",
+        },
         Named { name: "residual", about: "the residual alone, sum over pixels" },
     ],
     options: &[

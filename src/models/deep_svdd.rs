@@ -35,7 +35,9 @@ pub const INFO: Info = Info {
     title: "hypersphere around the features of normal images",
     paper: "Ruff, Vandermeulen, Görnitz, Deecke, Siddiqui, Binder, Müller & Kloft, ICML 2018",
     url: "https://proceedings.mlr.press/v80/ruff18a.html",
-    scores: &[Named { name: "distance", about: "‖φ(x) − c‖², less R² with a soft boundary; equation (5)" }],
+    scores: &[Named {
+        name: "distance", about: "‖φ(x) − c‖², less R² with a soft boundary; equation (5)"
+    }],
     options: &[
         OptionInfo {
             key: "objective",
@@ -288,7 +290,8 @@ impl System for DeepSvdd {
         programs: &mut [&mut Executable],
         store: &Store,
     ) -> Result<(), DeviceError> {
-        let (SVDD, Objective::SoftBoundary(nu), Some(learning)) = (stage, self.objective, &self.learning) else {
+        let (SVDD, Objective::SoftBoundary(nu), Some(learning)) = (stage, self.objective, &self.learning)
+        else {
             return Ok(());
         };
         let batches = store.read(learning.batches.id)?[0].max(1.0) as u64;

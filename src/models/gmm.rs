@@ -57,6 +57,7 @@ pub const INFO: Info = Info {
 };
 
 /// Where codes come from.
+#[allow(clippy::large_enum_variant, reason = "there is one to a model")]
 #[derive(Debug, Clone)]
 pub enum Features {
     /// As many principal components as the latent is long.
@@ -94,6 +95,12 @@ struct Learning {
     sample: Variable,
     count: Variable,
     seed: u64,
+}
+
+impl Learning {
+    fn count(&self, store: &Store) -> Result<usize, DeviceError> {
+        Ok((store.read(self.count.id)?[0] as usize).min(Gmm::SAMPLE))
+    }
 }
 
 impl Gmm {
@@ -184,7 +191,7 @@ impl System for Gmm {
         store: &Store,
     ) -> Result<(), DeviceError> {
         let (true, Some(learning)) = (stage == self.sampling(), &self.learning) else { return Ok(()) };
-        let count = store.read(learning.count.id)?[0] as usize;
+        let count = learning.count(store)?;
         if count >= Self::SAMPLE {
             return Ok(());
         }
@@ -202,8 +209,9 @@ impl System for Gmm {
             return self.features.system().after_stage(stage, store);
         };
         let (k, f) = (self.means.shape[1], self.means.shape[2]);
-        let count = store.read(learning.count.id)?[0] as usize;
-        let sample: Vec<f64> = store.read(learning.sample.id)?[..count * f].iter().map(|&v| v.into()).collect();
+        let count = learning.count(store)?;
+        let sample: Vec<f64> =
+            store.read(learning.sample.id)?[..count * f].iter().map(|&v| v.into()).collect();
         let mixture = Mixture::fit(&sample, f, k, Self::ITERATIONS, learning.seed);
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
         store.write(self.means.id, &narrow(&mixture.means))?;
@@ -357,8 +365,7 @@ impl Mixture {
         }
         for (c, &count) in counts.iter().enumerate() {
             mixture.weights[c] = count / n.max(1) as f64;
-            let (means, variances) =
-                (&mut mixture.means[c * f..][..f], &mut mixture.variances[c * f..][..f]);
+            let (means, variances) = (&mut mixture.means[c * f..][..f], &mut mixture.variances[c * f..][..f]);
             for (point, r) in rows() {
                 (0..f).for_each(|j| means[j] += r[c] * point[j] / count);
             }

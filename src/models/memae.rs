@@ -127,6 +127,7 @@ pub fn entropy(address: Tensor<'_>) -> Tensor<'_> {
 }
 
 /// Encoder and decoder around the memory.
+#[allow(clippy::large_enum_variant, reason = "there is one to a model")]
 #[derive(Debug, Clone)]
 enum Networks {
     /// A query at each place.
@@ -169,12 +170,7 @@ impl Maps {
         Self { down, up, output }
     }
 
-    fn layers<'t>(
-        tape: &'t Tape,
-        layers: &[(Conv2d, BatchNorm)],
-        x: Tensor<'t>,
-        mode: Mode,
-    ) -> Tensor<'t> {
+    fn layers<'t>(tape: &'t Tape, layers: &[(Conv2d, BatchNorm)], x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         layers.iter().fold(x, |h, (conv, norm)| {
             norm.forward(tape, conv.forward(tape, h), mode).leaky_relu(Self::SLOPE)
         })
@@ -288,6 +284,10 @@ impl System for MemAe {
 
     fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, _score: &str) -> Scored<'t> {
         let Recalled { queries, made, .. } = self.recall(tape, x, Mode::Eval);
-        Scored::of_errors((x - made).square(), made, queries.reshape(&[x.shape()[0], queries.len() / x.shape()[0]]))
+        Scored::of_errors(
+            (x - made).square(),
+            made,
+            queries.reshape(&[x.shape()[0], queries.len() / x.shape()[0]]),
+        )
     }
 }

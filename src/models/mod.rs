@@ -26,11 +26,11 @@ pub const SYSTEMS: &[&Info] = &[
     &anogan::INFO,
     &ae::INFO,
     &deep_svdd::INFO,
-        &pca::INFO,
-        &vae::INFO,
-        &memae::INFO,
-        &acae::INFO,
-        &gmm::INFO,
+    &pca::INFO,
+    &vae::INFO,
+    &memae::INFO,
+    &acae::INFO,
+    &gmm::INFO,
 ];
 
 /// The system of this name.

@@ -62,7 +62,11 @@ impl Encoder {
     /// Registers the parameters under `name`.
     pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets, outputs: usize) -> Self {
         if config.form == Form::Table {
-            return Self::Dense(Dense::new(states, name, &[&[config.channels], Dense::HIDDEN, &[outputs]].concat()));
+            return Self::Dense(Dense::new(
+                states,
+                name,
+                &[&[config.channels], Dense::HIDDEN, &[outputs]].concat(),
+            ));
         }
         match nets {
             Nets::Dcgan => Self::Pyramid(Pyramid::new(states, name, config, NormKind::Batch, outputs)),
@@ -161,7 +165,8 @@ impl Dense {
     /// Registers the parameters under `name`; `sizes` are those of the input, between the layers and of the output.
     pub fn new(states: &mut States, name: &str, sizes: &[usize]) -> Self {
         let pairs = sizes.windows(2).enumerate();
-        let layers = pairs.map(|(i, s)| Linear::new(states, &format!("{name}.{i}"), [s[0], s[1]], true)).collect();
+        let layers =
+            pairs.map(|(i, s)| Linear::new(states, &format!("{name}.{i}"), [s[0], s[1]], true)).collect();
         let dense = Self { layers };
         for layer in &dense.layers {
             glorot(states, &layer.weight);
@@ -319,7 +324,10 @@ impl LenetDecoder {
 /// Repeats every pixel along each axis.
 fn repeat(x: Tensor<'_>, [fh, fw]: [usize; 2]) -> Tensor<'_> {
     let s = x.shape();
-    x.reshape(&[s[0], s[1], s[2], 1, s[3], 1])
-        .broadcast_to(&[s[0], s[1], s[2], fh, s[3], fw])
-        .reshape(&[s[0], s[1], s[2] * fh, s[3] * fw])
+    x.reshape(&[s[0], s[1], s[2], 1, s[3], 1]).broadcast_to(&[s[0], s[1], s[2], fh, s[3], fw]).reshape(&[
+        s[0],
+        s[1],
+        s[2] * fh,
+        s[3] * fw,
+    ])
 }

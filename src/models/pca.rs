@@ -174,6 +174,10 @@ impl Pca {
     fn rotate(&self, learning: &Learning, store: &Store) -> Result<(), DeviceError> {
         let n = f64::from(store.read(learning.seen.id)?[0]);
         let b = Self::read(store, &learning.small)? * (n / (n - 1.0).max(1.0));
+        if !b.iter().all(|v| v.is_finite()) {
+            // What made it is found by the check of the checkpoint that is written next.
+            return store.write(self.variances.id, &vec![f32::NAN; self.variances.shape[1]]);
+        }
         let eigen = SymmetricEigen::new((&b + b.transpose()) * 0.5);
         let mut order: Vec<_> = (0..eigen.eigenvalues.len()).collect();
         order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
@@ -182,7 +186,8 @@ impl Pca {
         // Directions without variance (fewer images than directions) count as if they had a millionth of the greatest.
         let variances: Vec<f32> =
             order.iter().map(|&i| eigen.eigenvalues[i].max(1e-6 * greatest) as f32).collect();
-        let mut v = eigen.eigenvectors.select_columns(&order).transpose() * Self::read(store, &learning.basis)?;
+        let mut v =
+            eigen.eigenvectors.select_columns(&order).transpose() * Self::read(store, &learning.basis)?;
         for mut row in v.row_iter_mut() {
             // Either sign is an eigenvector; the greatest magnitude is positive here.
             let greatest = row.iter().copied().fold(0.0_f64, |a, b| if b.abs() > a.abs() { b } else { a });

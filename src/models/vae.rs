@@ -135,7 +135,13 @@ impl Vae {
     }
 
     /// The reconstruction term, mean over the draws of ε that belong to the model.
-    fn expected<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mean: Tensor<'t>, log_var: Tensor<'t>) -> Tensor<'t> {
+    fn expected<'t>(
+        &self,
+        tape: &'t Tape,
+        x: Tensor<'t>,
+        mean: Tensor<'t>,
+        log_var: Tensor<'t>,
+    ) -> Tensor<'t> {
         let (n, d, l) = (x.shape()[0], self.config.latent, Self::DRAWS);
         let epsilon = tape.state(&self.draws).reshape(&[1, l, d]);
         let deviation = (log_var * 0.5).exp().reshape(&[n, 1, d]);
