@@ -83,7 +83,7 @@ fn deep_svdd_follows_pytorch(device: &Device) {
     let fixture = Fixture::read("deep_svdd.safetensors");
     let config = Config { size: 16, width: 16, latent: 32, ..Config::default() };
     let training = Training { lr: 1e-4, betas: [0.9, 0.999] };
-    let options = [("nets", "lenet"), ("drop", "2")];
+    let options = [("nets", "lenet"), ("drop-epochs", "2")];
     let session = Session::new(device, "deep-svdd", &options, &config, training, 10);
     let networks = |name: &str| name.starts_with("encoder.") || name.starts_with("decoder.");
     let mut known = 0;

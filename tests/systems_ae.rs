@@ -34,9 +34,9 @@ const TINY: Config = Config {
 type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
 const CASES: &[Case] = &[
-    ("ae", &[("drop", "5")], ""),
+    ("ae", &[("drop-steps", "5")], ""),
     ("ae", &[("nets", "lenet-small"), ("loss", "ssim")], ""),
-    ("deep-svdd", &[("warmup", "1"), ("objective", "soft-boundary"), ("drop", "1")], ""),
+    ("deep-svdd", &[("warmup", "1"), ("objective", "soft-boundary"), ("drop-epochs", "1")], ""),
     ("deep-svdd", &[("nets", "lenet")], ""),
     ("pca", &[("components", "6")], "spe"),
     ("pca", &[], "t2"),

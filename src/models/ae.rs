@@ -11,7 +11,7 @@
 //! | map | e / channels | same |
 //!
 //! Networks are those of [`nets`](super::nets): `dcgan`, `lenet` (the paper's for CIFAR-10), `lenet-small` (for MNIST), and for
-//! tables MemAE's fully connected ones. Adam with L2 weight decay 5e-7, the step size a tenth from step `drop` on.
+//! tables MemAE's fully connected ones. Adam with L2 weight decay 5e-7, the step size a tenth from step `drop-steps` on.
 
 use super::nets::{Decoder, Encoder, Nets};
 use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
@@ -49,7 +49,7 @@ pub const INFO: Info = Info {
 
 /// When the step size falls.
 const DROP: OptionInfo = OptionInfo {
-    key: "drop",
+    key: "drop-steps",
     default: "0",
     kind: Kind::Whole(0, 100_000_000),
     help: "steps after which the step size is a tenth; 0 for never",
@@ -110,7 +110,7 @@ impl Ae {
             encoder: Encoder::new(states, "encoder", config, nets, config.latent),
             decoder: Decoder::new(states, "decoder", config, nets)?,
             loss: if structure { Loss::Structure(config.kernel(Self::WINDOW)) } else { Loss::Squared },
-            drop: options.whole("drop"),
+            drop: options.whole("drop-steps"),
             adam: None,
         })
     }

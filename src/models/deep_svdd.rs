@@ -19,7 +19,7 @@
 //!
 //! Against the collapse to a constant (propositions 1 to 3): no bias, no affine norm and no bounded activation in φ, and c kept
 //! away from 0 (∣c_i∣ ≥ 0.1). Networks are the [LeNets](super::nets). Adam with L2 weight decay 5e-7 (5e-4 in pretraining); its
-//! step size falls to a tenth at epoch `drop` of each training stage.
+//! step size falls to a tenth at epoch `drop-epochs` of each training stage.
 
 use super::ae::dropped;
 use super::nets::{LenetDecoder, LenetEncoder, Nets};
@@ -64,7 +64,7 @@ pub const INFO: Info = Info {
             help: "the paper's network for MNIST, or for CIFAR-10",
         },
         OptionInfo {
-            key: "drop",
+            key: "drop-epochs",
             default: "50",
             kind: Kind::Whole(0, 1_000_000),
             help: "epochs of a stage after which the step size is a tenth; 0 for never",
@@ -163,7 +163,7 @@ impl DeepSvdd {
             ],
             nets,
             warmup: options.whole("warmup") as u64,
-            drop: options.whole("drop"),
+            drop: options.whole("drop-epochs"),
             learning: None,
         })
     }
@@ -204,7 +204,7 @@ impl DeepSvdd {
         vec![("range_low", tape.state(&self.range[0])), ("range_high", tape.state(&self.range[1]))]
     }
 
-    /// Adam's step, a tenth as long from epoch `drop` of the stage on.
+    /// Adam's step, a tenth as long from epoch `drop-epochs` of the stage on.
     fn minimise<'t>(&self, tape: &'t Tape, learning: &Learning, adam: &Adam, loss: Tensor<'t>) {
         match self.drop {
             0 => adam.minimise(tape, loss),

@@ -35,8 +35,8 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "components",
             default: "0",
-            kind: Kind::Whole(0, 1024),
-            help: "directions kept; 0 for 32, or half the values of a sample where those are fewer",
+            kind: Kind::Whole(0, 512),
+            help: "directions kept; 0 for as many as the latent, at most half the values of a sample",
         },
         POWER,
     ],
@@ -50,7 +50,7 @@ pub const INFO: Info = Info {
     },
     new: |states, config, options| {
         let components = match options.whole("components") {
-            0 => (config.sample_len() / 2).clamp(1, 32),
+            0 => (config.sample_len() / 2).clamp(1, config.latent),
             given => given,
         };
         Ok(Box::new(Pca::new(states, config, components, options.whole("power"))?))
