@@ -49,11 +49,21 @@ impl Adam {
         &self.parameters
     }
 
+    /// The count of steps done, shape `[1]`.
+    pub fn step(&self) -> &Variable {
+        &self.step
+    }
+
     /// Minimises a loss by one step.
     pub fn minimise<'t>(&self, tape: &'t Tape, loss: Tensor<'t>) {
+        self.minimise_at(tape, loss, tape.full(self.lr, &[1]));
+    }
+
+    /// Minimises a loss by one step at a learning rate computed on the tape, shape `[1]`.
+    pub fn minimise_at<'t>(&self, tape: &'t Tape, loss: Tensor<'t>, lr: Tensor<'t>) {
         let wrt: Vec<_> = self.parameters.iter().map(|p| tape.state(p)).collect();
         let gradients = tape.grad(loss, &wrt);
-        self.apply(tape, &gradients);
+        self.apply_at(tape, &gradients, lr);
     }
 
     /// Updates the parameters with given gradients, at the learning rate of the field.

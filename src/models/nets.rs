@@ -1,0 +1,333 @@
+//! Encoders and decoders that autoencoders share: DCGAN's, Deep SVDD's LeNets, and MemAE's fully connected ones.
+//!
+//! LeNet (Ruff et al. 2018; official code lukasruff/Deep-SVDD-PyTorch) for size s = 4·2ᴸ and width w. Every convolution
+//! is 5×5 with padding 2, no layer has a bias, batch norm is not affine (ε = 1e-4), and ReLUs leak 0.1:
+//!
+//! | encoder | out | decoder | out |
+//! |---|---|---|---|
+//! | blocks × (conv, BN, leaky ReLU, max-pool 2) | ÷2 each | BN (`lenet`), reshape, leaky ReLU | 4×4 |
+//! | linear → latent | | `lenet`: L × (convT, BN, leaky ReLU, repeat 2×2), convT | s |
+//! | | | `lenet-small`: repeat 2×2, L − 1 × (convT, BN, leaky ReLU, repeat 2×2), convT | s |
+//!
+//! `lenet` has L blocks of w/2, w, 2w, 2w… channels: at 32×32 and width 64 the paper's CIFAR-10 network. `lenet-small` has
+//! two of w/8 and w/16: at width 64 its MNIST network.
+
+use super::dcgan::{Generator, Pyramid};
+use super::{Config, ConfigError, Form, Kind, OptionInfo};
+use crate::nn::{BatchNorm, Conv2d, Linear, Mode, NormKind};
+use crate::tape::{ConvOptions, Initial, PoolOptions, States, Tape, Tensor, Variable};
+
+/// Networks of images and signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nets {
+    /// DCGAN's discriminator and generator.
+    Dcgan,
+    /// Deep SVDD's network for CIFAR-10.
+    Lenet,
+    /// Deep SVDD's network for MNIST.
+    LenetSmall,
+}
+
+impl Nets {
+    /// The option that chooses among all, the default first.
+    pub const OPTION: OptionInfo = OptionInfo {
+        key: "nets",
+        default: "dcgan",
+        kind: Kind::Choice(&["dcgan", "lenet", "lenet-small"]),
+        help: "networks of images and signals: DCGAN's, or Deep SVDD's for CIFAR-10 or MNIST",
+    };
+
+    /// The networks of this name; DCGAN's for one that is unknown.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "lenet" => Self::Lenet,
+            "lenet-small" => Self::LenetSmall,
+            _ => Self::Dcgan,
+        }
+    }
+}
+
+/// Samples → `[n, outputs]`.
+#[derive(Debug, Clone)]
+pub enum Encoder {
+    /// DCGAN's discriminator with another head.
+    Pyramid(Pyramid),
+    /// Deep SVDD's φ.
+    Lenet(LenetEncoder),
+    /// MemAE's, for tables.
+    Dense(Dense),
+}
+
+impl Encoder {
+    /// Registers the parameters under `name`.
+    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets, outputs: usize) -> Self {
+        if config.form == Form::Table {
+            return Self::Dense(Dense::new(
+                states,
+                name,
+                &[&[config.channels], Dense::HIDDEN, &[outputs]].concat(),
+            ));
+        }
+        match nets {
+            Nets::Dcgan => Self::Pyramid(Pyramid::new(states, name, config, NormKind::Batch, outputs)),
+            _ => Self::Lenet(LenetEncoder::new(states, name, config, nets, outputs)),
+        }
+    }
+
+    /// Samples in [−1, 1] → `[n, outputs]`.
+    pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
+        match self {
+            Self::Pyramid(net) => net.forward(tape, x, mode),
+            Self::Lenet(net) => net.forward(tape, x, mode),
+            Self::Dense(net) => net.forward(tape, x.flatten()),
+        }
+    }
+
+    /// Learned parameters.
+    pub fn parameters(&self) -> Vec<Variable> {
+        match self {
+            Self::Pyramid(net) => net.parameters(),
+            Self::Lenet(net) => net.parameters(),
+            Self::Dense(net) => net.parameters(),
+        }
+    }
+}
+
+/// `[n, latent]` → samples.
+#[derive(Debug, Clone)]
+pub enum Decoder {
+    /// DCGAN's generator.
+    Generator(Generator),
+    /// The mirror of Deep SVDD's φ.
+    Lenet(LenetDecoder),
+    /// MemAE's, for tables.
+    Dense(Dense),
+}
+
+impl Decoder {
+    /// Registers the parameters under `name`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a latent that does not fill the smallest feature map.
+    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets) -> Result<Self, ConfigError> {
+        if config.form == Form::Table {
+            let mut hidden = Dense::HIDDEN.to_vec();
+            hidden.reverse();
+            let sizes = [&[config.latent], &hidden[..], &[config.channels]].concat();
+            return Ok(Self::Dense(Dense::new(states, name, &sizes)));
+        }
+        Ok(match nets {
+            Nets::Dcgan => Self::Generator(Generator::new(states, name, config)),
+            _ => Self::Lenet(LenetDecoder::new(states, name, config, nets)?),
+        })
+    }
+
+    /// `[n, latent]` → samples: within [−1, 1] for images and signals, unbounded for tables.
+    pub fn forward<'t>(&self, tape: &'t Tape, z: Tensor<'t>, mode: Mode) -> Tensor<'t> {
+        match self {
+            Self::Generator(net) => net.forward(tape, z, mode),
+            Self::Lenet(net) => net.forward(tape, z, mode).tanh(),
+            Self::Dense(net) => {
+                let y = net.forward(tape, z);
+                let [n, features] = [y.shape()[0], y.shape()[1]];
+                y.reshape(&[n, features, 1, 1])
+            }
+        }
+    }
+
+    /// Learned parameters.
+    pub fn parameters(&self) -> Vec<Variable> {
+        match self {
+            Self::Generator(net) => net.parameters(),
+            Self::Lenet(net) => net.parameters(),
+            Self::Dense(net) => net.parameters(),
+        }
+    }
+}
+
+/// Glorot & Bengio's start for weights: uniform within √(6 / (fan in + fan out)).
+fn glorot(states: &mut States, weight: &Variable) {
+    let taps: usize = weight.shape[2..].iter().product();
+    let fans = taps * (weight.shape[0] + weight.shape[1]);
+    states.set_initial(weight, Initial::Uniform { bound: (6.0 / fans as f32).sqrt() });
+}
+
+/// Fully connected layers with tanh between them and none after the last (MemAE's for KDD99: 120-60-30-10-3 and back).
+#[derive(Debug, Clone)]
+pub struct Dense {
+    layers: Vec<Linear>,
+}
+
+impl Dense {
+    /// Sizes between the features and the latent.
+    pub const HIDDEN: &'static [usize] = &[60, 30, 10];
+
+    /// Registers the parameters under `name`; `sizes` are those of the input, between the layers and of the output.
+    pub fn new(states: &mut States, name: &str, sizes: &[usize]) -> Self {
+        let pairs = sizes.windows(2).enumerate();
+        let layers =
+            pairs.map(|(i, s)| Linear::new(states, &format!("{name}.{i}"), [s[0], s[1]], true)).collect();
+        let dense = Self { layers };
+        for layer in &dense.layers {
+            glorot(states, &layer.weight);
+        }
+        dense
+    }
+
+    /// `[n, first size]` → `[n, last size]`.
+    pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
+        let mut h = x;
+        for (i, layer) in self.layers.iter().enumerate() {
+            h = layer.forward(tape, if i == 0 { h } else { h.tanh() });
+        }
+        h
+    }
+
+    /// Learned parameters.
+    pub fn parameters(&self) -> Vec<Variable> {
+        self.layers.iter().flat_map(Linear::parameters).collect()
+    }
+}
+
+/// Deep SVDD's φ. Nothing in it can make a constant: no bias, no affine norm, no bounded activation.
+#[derive(Debug, Clone)]
+pub struct LenetEncoder {
+    blocks: Vec<(Conv2d, BatchNorm)>,
+    pool: PoolOptions,
+    head: Linear,
+}
+
+/// Slope of the leaky ReLUs (the paper's; its code has 0.01).
+const SLOPE: f32 = 0.1;
+/// ε of the norms.
+const EPSILON: f32 = 1e-4;
+
+/// Channels of the encoder's blocks.
+fn lenet_channels(config: &Config, nets: Nets) -> Vec<usize> {
+    let w = config.width;
+    let channels = match nets {
+        Nets::LenetSmall => vec![w / 8, w / 16],
+        _ => (0..config.levels()).map(|i| (w << i.min(2)) / 2).collect(),
+    };
+    channels.into_iter().map(|c| c.max(1)).collect()
+}
+
+/// The 5×5 convolution that keeps the side.
+fn keeping(config: &Config) -> ([usize; 2], ConvOptions) {
+    (config.kernel(5), config.strided(1, 2, 2))
+}
+
+impl LenetEncoder {
+    /// Registers the parameters under `name`.
+    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets, outputs: usize) -> Self {
+        let (kernel, options) = keeping(config);
+        let mut from = config.channels;
+        let mut blocks = vec![];
+        for (i, to) in lenet_channels(config, nets).into_iter().enumerate() {
+            let layer = format!("{name}.conv{}", i + 1);
+            let conv = Conv2d::new(states, &layer, [from, to], kernel, options, false);
+            glorot(states, &conv.weight);
+            blocks.push((conv, BatchNorm::plain(states, &format!("{name}.bn{}", i + 1), to, EPSILON)));
+            from = to;
+        }
+        let bottom: usize = config.images(1)[2..].iter().map(|&side| (side >> blocks.len()).max(1)).product();
+        let head = Linear::new(states, &format!("{name}.fc"), [from * bottom, outputs], false);
+        glorot(states, &head.weight);
+        let window = config.kernel(2);
+        Self { blocks, pool: PoolOptions { kernel: window, stride: window, padding: [0; 2] }, head }
+    }
+
+    /// φ(x), `[n, outputs]`.
+    pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
+        let mut h = x;
+        for (conv, norm) in &self.blocks {
+            h = norm.forward(tape, conv.forward(tape, h), mode).leaky_relu(SLOPE).max_pool2d(self.pool);
+        }
+        self.head.forward(tape, h.flatten())
+    }
+
+    /// Learned parameters.
+    pub fn parameters(&self) -> Vec<Variable> {
+        let convs = self.blocks.iter().flat_map(|(conv, _)| conv.parameters());
+        convs.chain(self.head.parameters()).collect()
+    }
+}
+
+/// The mirror of φ.
+#[derive(Debug, Clone)]
+pub struct LenetDecoder {
+    start: [usize; 3],
+    norm: Option<BatchNorm>,
+    blocks: Vec<(Conv2d, BatchNorm)>,
+    output: Conv2d,
+    factor: [usize; 2],
+}
+
+impl LenetDecoder {
+    /// Registers the parameters under `name`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a latent that does not fill a 4×4 map (1×4 of signals).
+    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets) -> Result<Self, ConfigError> {
+        let [h, w] = config.bottom();
+        if !config.latent.is_multiple_of(h * w) {
+            let allowed = format!("a multiple of {} with the LeNet networks", h * w);
+            return Err(ConfigError::new("latent", config.latent, allowed));
+        }
+        let small = nets == Nets::LenetSmall;
+        let (kernel, options) = keeping(config);
+        let encoder = lenet_channels(config, nets);
+        let channels: Vec<_> = match small {
+            // The last but one has the width of the first block, those before it that of the second.
+            true => (2..=config.levels()).map(|i| encoder[usize::from(i < config.levels())]).collect(),
+            false => encoder.into_iter().rev().collect(),
+        };
+        let start = [config.latent / (h * w), h, w];
+        let norm = (!small).then(|| BatchNorm::plain(states, &format!("{name}.bn0"), config.latent, EPSILON));
+        let mut from = start[0];
+        let mut blocks = vec![];
+        for (i, to) in channels.into_iter().enumerate() {
+            let layer = format!("{name}.deconv{}", i + 1);
+            let conv = Conv2d::transposed(states, &layer, [from, to], kernel, options, false);
+            glorot(states, &conv.weight);
+            blocks.push((conv, BatchNorm::plain(states, &format!("{name}.bn{}", i + 1), to, EPSILON)));
+            from = to;
+        }
+        let last = [from, config.channels];
+        let output = Conv2d::transposed(states, &format!("{name}.output"), last, kernel, options, false);
+        glorot(states, &output.weight);
+        Ok(Self { start, norm, blocks, output, factor: config.kernel(2) })
+    }
+
+    /// `[n, latent]` → samples before the function that bounds them.
+    pub fn forward<'t>(&self, tape: &'t Tape, z: Tensor<'t>, mode: Mode) -> Tensor<'t> {
+        let ([c, h, w], n) = (self.start, z.shape()[0]);
+        let z = self.norm.as_ref().map_or(z, |norm| norm.forward(tape, z, mode));
+        let mut y = z.reshape(&[n, c, h, w]).leaky_relu(SLOPE);
+        if self.norm.is_none() {
+            y = repeat(y, self.factor);
+        }
+        for (conv, norm) in &self.blocks {
+            y = norm.forward(tape, conv.forward(tape, y), mode).leaky_relu(SLOPE);
+            y = repeat(y, self.factor);
+        }
+        self.output.forward(tape, y)
+    }
+
+    /// Learned parameters.
+    pub fn parameters(&self) -> Vec<Variable> {
+        let convs = self.blocks.iter().flat_map(|(conv, _)| conv.parameters());
+        convs.chain(self.output.parameters()).collect()
+    }
+}
+
+/// Repeats every pixel along each axis.
+fn repeat(x: Tensor<'_>, [fh, fw]: [usize; 2]) -> Tensor<'_> {
+    let s = x.shape();
+    x.reshape(&[s[0], s[1], s[2], 1, s[3], 1]).broadcast_to(&[s[0], s[1], s[2], fh, s[3], fw]).reshape(&[
+        s[0],
+        s[1],
+        s[2] * fh,
+        s[3] * fw,
+    ])
+}
