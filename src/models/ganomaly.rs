@@ -195,3 +195,32 @@ impl System for Ganomaly {
         Scored { score, parts: vec![("con", con)], reconstruction: Some(made), map, features: Some(z) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+    use crate::models::scorer::compiled;
+
+    /// The original draws new weights for D wherever L_D < 1e-5. Here the weights go on, and the steps are counted.
+    #[test]
+    fn a_saturated_discriminator_is_counted_and_not_started_anew() {
+        let mut states = States::new();
+        let p = states.add("p", &[1], Initial::Constant(0.5));
+        let adversary =
+            Adversary::new(&mut states, vec![p.clone()], Training { lr: 1e-3, betas: [0.5, 0.999] });
+        let program = compiled(|tape| {
+            let loss = (tape.input("loss", &[1]) * tape.state(&p)).reshape(&[]);
+            tape.output("count", adversary.minimise(tape, loss));
+        });
+        let store = Device::Cpu.store(&states, 0).unwrap();
+        let mut executable = Device::Cpu.load(&program.unwrap(), &store).unwrap();
+        for (loss, count) in [(1.0, 0.0), (1e-6, 1.0), (0.1, 1.0), (1e-7, 2.0)] {
+            executable.write("loss", &[loss]).unwrap();
+            executable.run(1).unwrap();
+            assert_eq!(executable.scalar("count").unwrap(), count);
+        }
+        let end = store.read(p.id).unwrap()[0];
+        assert!((0.49..0.5).contains(&end), "four steps of 1e-3 at most: {end}");
+    }
+}
