@@ -125,6 +125,19 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses samples of a form that a system's networks do not take.
+    ///
+    /// # Errors
+    /// [`ConfigError`] listing the forms that they take.
+    pub fn check_form(&self, allowed: &[Form]) -> Result<(), ConfigError> {
+        let name = |form: Form| format!("{form:?}").to_lowercase();
+        if allowed.contains(&self.form) {
+            return Ok(());
+        }
+        let names: Vec<_> = allowed.iter().copied().map(name).collect();
+        Err(ConfigError::new("form", name(self.form), format!("{} for this system", names.join(" or "))))
+    }
+
     /// Number of stride-2 layers down to a side of 4, L.
     pub fn levels(&self) -> usize {
         (self.size.max(4).ilog2() as usize).saturating_sub(2)

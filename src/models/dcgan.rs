@@ -27,6 +27,15 @@ pub struct Generator {
 impl Generator {
     /// Registers the parameters under `name`.
     pub fn new(states: &mut States, name: &str, config: &Config) -> Self {
+        Self::with_bias(states, name, config, true)
+    }
+
+    /// As [`Generator::new`] without the output's bias: GANomaly's decoder.
+    pub fn unbiased(states: &mut States, name: &str, config: &Config) -> Self {
+        Self::with_bias(states, name, config, false)
+    }
+
+    fn with_bias(states: &mut States, name: &str, config: &Config, bias: bool) -> Self {
         let levels = config.levels();
         let ([h, w], top) = (config.bottom(), config.channels_at(levels - 1));
         let linear = Linear::new(states, &format!("{name}.project"), [config.latent, h * w * top], false);
@@ -40,7 +49,7 @@ impl Generator {
             up.push((conv, BatchNorm::new(states, &format!("{layer}_bn"), channels[1])));
         }
         let last = [config.channels_at(0), config.channels];
-        let output = Conv2d::transposed(states, &format!("{name}.output"), last, kernel, halving, true);
+        let output = Conv2d::transposed(states, &format!("{name}.output"), last, kernel, halving, bias);
         Self { top: [top, h, w], project: (linear, norm), up, output }
     }
 
@@ -89,9 +98,26 @@ impl Pyramid {
 
     /// Registers the parameters under `name`; the head has `outputs` values.
     pub fn new(states: &mut States, name: &str, config: &Config, norm: NormKind, outputs: usize) -> Self {
+        Self::with_bias(states, name, config, norm, outputs, true)
+    }
+
+    /// Batch norm and no bias anywhere: GANomaly's encoders and discriminator. The head, a linear layer, is their
+    /// unpadded convolution of the 4×4 map.
+    pub fn unbiased(states: &mut States, name: &str, config: &Config, outputs: usize) -> Self {
+        Self::with_bias(states, name, config, NormKind::Batch, outputs, false)
+    }
+
+    fn with_bias(
+        states: &mut States,
+        name: &str,
+        config: &Config,
+        norm: NormKind,
+        outputs: usize,
+        bias: bool,
+    ) -> Self {
         let first = [config.channels, config.channels_at(0)];
         let (kernel, halving) = (config.kernel(config.kernel), config.halving());
-        let input = Conv2d::new(states, &format!("{name}.input"), first, kernel, halving, true);
+        let input = Conv2d::new(states, &format!("{name}.input"), first, kernel, halving, bias);
         let mut down = vec![];
         for level in 1..config.levels() {
             let channels = [config.channels_at(level - 1), config.channels_at(level)];
@@ -99,7 +125,7 @@ impl Pyramid {
             let conv = Conv2d::new(states, &layer, channels, kernel, halving, norm == NormKind::None);
             down.push((conv, Norm::new(states, &format!("{layer}_{}", norm.suffix()), channels[1], norm)));
         }
-        let output = Linear::new(states, &format!("{name}.output"), [config.features(), outputs], true);
+        let output = Linear::new(states, &format!("{name}.output"), [config.features(), outputs], bias);
         Self { input, down, output }
     }
 

@@ -2,20 +2,28 @@
 
 pub mod acae;
 pub mod ae;
+pub mod adae;
 pub mod anogan;
 pub mod config;
+pub mod dagan;
 pub mod dcgan;
 pub mod deep_svdd;
 pub mod file;
 pub mod gmm;
 pub mod memae;
 pub mod nets;
+pub mod egbad;
+pub mod file;
+pub mod ganomaly;
 pub mod options;
 pub mod pca;
 pub mod scorer;
 pub mod search;
+pub mod skip_ganomaly;
+pub mod stack;
 pub mod system;
 pub mod vae;
+pub mod unet;
 
 pub use config::{Config, ConfigError, Form, Prior};
 pub use options::{Kind, OptionInfo, Options};
@@ -24,12 +32,17 @@ pub use system::{Info, System, Training};
 /// Every system, in the order in which people meet them.
 pub const SYSTEMS: &[&Info] = &[
     &anogan::INFO,
+    &ganomaly::INFO,
+    &skip_ganomaly::INFO,
+    &egbad::INFO,
+    &memae::INFO,
+    &adae::INFO,
+    &dagan::INFO,
     &ae::INFO,
+    &vae::INFO,
+    &acae::INFO,
     &deep_svdd::INFO,
     &pca::INFO,
-    &vae::INFO,
-    &memae::INFO,
-    &acae::INFO,
     &gmm::INFO,
 ];
 

@@ -171,6 +171,12 @@ pub struct Scored<'t> {
     pub features: Option<Tensor<'t>>,
 }
 
+/// The residual map of samples and what a system makes of them: mean of |x − x̂| over channels, `[n, h, w]`.
+pub fn residual_map<'t>(x: Tensor<'t>, made: Tensor<'t>) -> Tensor<'t> {
+    let shape = x.shape();
+    (x - made).abs().mean(&[1]).reshape(&[shape[0], shape[2], shape[3]])
+}
+
 /// A published system. Weights are registered when it is made; scoring uses batch norm in eval mode and writes no
 /// state.
 pub trait System {

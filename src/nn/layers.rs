@@ -142,7 +142,8 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises `[n, c, …]`. In train mode the biased variance normalises and the unbiased one is remembered.
+    /// Normalises `[n, c, …]`. In train mode the biased variance normalises and the unbiased one is remembered; other
+    /// modes change no state.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let _scope = tape.scope(&self.name);
         let flat = &self.running_mean.shape;
@@ -162,6 +163,12 @@ impl BatchNorm {
                     }
                     None => (x - mean) / root,
                 }
+            }
+            Mode::Instance => {
+                let axes: Vec<_> = (2..x.rank()).collect();
+                let root = (x.variance(&axes) + self.epsilon).sqrt();
+                let y = (x - x.mean(&axes)) / root;
+                affine.map_or(y, |(gamma, beta)| y * gamma + beta)
             }
             Mode::Train => {
                 let axes: Vec<_> = (0..x.rank()).filter(|&d| d != 1).collect();

@@ -170,9 +170,14 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Registers one average for each parameter, starting where the parameter starts.
+    /// Registers one average for each parameter. It starts as the parameter's kind of number (random ones are drawn
+    /// anew) and takes the parameter's value at the first update.
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, decay: f32) -> Self {
         let averages = moments(states, name, &parameters);
+        for (parameter, average) in parameters.iter().zip(&averages) {
+            let initial = states.entries()[parameter.id.0].initial.clone();
+            states.set_initial(average, initial);
+        }
         Self { decay, name: name.to_owned(), parameters, averages }
     }
 
