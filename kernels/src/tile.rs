@@ -14,6 +14,14 @@ pub(crate) const LANES: usize = 32;
 const CHAIN: usize = 512;
 /// Width of the vectors that transforms and copies work in.
 pub(crate) const WIDTH: usize = 16;
+/// Numbers in a cache line: a vector that lies across two takes two accesses.
+pub(crate) const ALIGN: usize = 16;
+
+/// `values` without those before the first cache line, fewer than [`ALIGN`].
+pub(crate) fn aligned(values: &mut [f32]) -> &mut [f32] {
+    let skip = values.as_ptr().align_offset(4 * ALIGN).min(values.len());
+    &mut values[skip..]
+}
 
 /// Compiles a function for each set of vector instructions and picks one at run time.
 ///

@@ -12,6 +12,7 @@ mod winograd;
 
 use super::{Conv, Epilogue, Face, Geometry};
 use crate::gemm::Gemm;
+use crate::tile::{self, ALIGN};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,11 +20,12 @@ pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
     if let Some(product) = full_window(conv) {
         return product.cpu_scratch_len(threads);
     }
-    match (pixels::Plan::new(conv), conv.face) {
+    let len = match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.scratch_len(threads),
-        (None, Face::Weight) => weight::Plan::new(&conv.geometry).scratch_len(threads),
+        (None, Face::Weight) => weight::scratch_len(&conv.geometry, threads),
         (None, _) => images::Plan::new(conv).scratch_len(threads),
-    }
+    };
+    len + ALIGN
 }
 
 pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
@@ -42,10 +44,10 @@ pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], sc
         }
         return;
     }
-    let out = &mut *outputs[0];
+    let (out, scratch) = (&mut *outputs[0], tile::aligned(scratch));
     match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.run(conv, inputs, out, scratch),
-        (None, Face::Weight) => weight::Plan::new(&conv.geometry).run(inputs, out, scratch),
+        (None, Face::Weight) => weight::run(&conv.geometry, inputs, out, scratch),
         (None, _) => images::Plan::new(conv).run(conv, inputs, out, scratch),
     }
 }
