@@ -230,8 +230,8 @@ impl Plan {
                                 PITCH,
                                 1,
                                 &weights[(product * depth + k) * LANES..],
-                                &mut sums[product * BLOCK * lanes + panel * LANES..],
-                                lanes,
+                                &mut sums[(product * lanes + panel * LANES) * BLOCK..],
+                                LANES,
                                 k > 0,
                             );
                         }
@@ -245,8 +245,11 @@ impl Plan {
                         let at = (i * axes[0].out_step + axes[0].out) * self.to.1[1]
                             + j * axes[1].out_step
                             + axes[1].out;
-                        made[(n * plane + at) * lanes..][..lanes]
-                            .copy_from_slice(&sums[t * lanes..][..lanes]);
+                        let made = &mut made[(n * plane + at) * lanes..][..lanes];
+                        let sums = sums.chunks_exact(BLOCK * LANES);
+                        for (made, sums) in made.chunks_exact_mut(LANES).zip(sums) {
+                            made.copy_from_slice(&sums[t * LANES..][..LANES]);
+                        }
                     }
                 }
             }
@@ -346,9 +349,11 @@ simd! {
                     Some(((n * size[0] + h) * size[1] + v) * lanes)
                 })
             });
-            let products = std::array::from_fn(|r| std::array::from_fn(|c| ((r * 3 + c) * BLOCK + t) * lanes));
+            let products =
+                std::array::from_fn(|r| std::array::from_fn(|c| (r * 3 + c) * BLOCK * lanes + t * LANES));
             for lane in (0..lanes).step_by(WIDTH) {
-                let outputs = winograd::output::<WIDTH>(winograd::load(sums, &products, lane));
+                let sum = lane / LANES * LANES * BLOCK + lane % LANES;
+                let outputs = winograd::output::<WIDTH>(winograd::load(sums, &products, sum));
                 for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
                     if let Some(at) = at {
                         made[at + lane..][..WIDTH].copy_from_slice(vector);
