@@ -51,7 +51,9 @@ fn main() {
         }
         print!("{:>20}", format!("{ci}->{co} @ {size}"));
         for face in [Face::Conv, Face::Transpose, Face::Weight] {
-            if std::env::var("FACE").is_ok_and(|f| f != format!("{face:?}")) { continue; }
+            if std::env::var("FACE").is_ok_and(|f| f != format!("{face:?}")) {
+                continue;
+            }
             let kernel = Kernel::Conv(Conv { face, geometry, epilogue: Epilogue::default() });
             let seconds = best(&kernel, runs);
             print!(" {:>8.2} ({:>5.0})", seconds * 1e3, kernel.cost().flops as f64 / seconds / 1e9);

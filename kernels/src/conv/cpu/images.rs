@@ -219,20 +219,26 @@ impl Plan {
                     } else {
                         self.tap_rows(source, run, pass, inner.clone(), rows);
                     }
+                    let weights = |product: usize, panel: usize| {
+                        let panel = (piece.channel / LANES + panel) * self.panel_len();
+                        let at = panel + weights_at + (product * depth + k) * LANES;
+                        packed.get(at..at + inner.len() * LANES).unwrap_or_default()
+                    };
+                    let panels = channels.div_ceil(LANES);
                     for product in 0..self.products() {
-                        for panel in 0..channels.div_ceil(LANES) {
-                            let weights =
-                                &packed[(piece.channel / LANES + panel) * self.panel_len() + weights_at..];
-                            tile::product(
+                        for panel in 0..panels {
+                            let after = product * panels + panel + 1;
+                            tile::product_ahead(
                                 run.count.next_multiple_of(ROWS),
                                 inner.len(),
                                 &rows[product * BLOCK * PITCH..],
                                 PITCH,
                                 1,
-                                &weights[(product * depth + k) * LANES..],
+                                weights(product, panel),
                                 &mut sums[(product * lanes + panel * LANES) * BLOCK..],
                                 LANES,
                                 k > 0,
+                                weights(after / panels, after % panels),
                             );
                         }
                     }

@@ -196,7 +196,6 @@ impl Plan {
             }
         }
     }
-
 }
 
 /// A row of `y` into its place in each column panel.

@@ -175,17 +175,21 @@ impl Plan {
         for group in part * self.part..self.groups().min((part + 1) * self.part) {
             self.rows(x, block, group, rows, pixels);
             let count = self.group(group).len();
-            let columns = columns[group * self.panels() * PRODUCTS * COLUMN_PANEL..]
-                .chunks_exact(PRODUCTS * COLUMN_PANEL);
-            for product in 0..PRODUCTS {
-                let sums = sums[product * self.panels() * SUM_PANEL..].chunks_exact_mut(SUM_PANEL);
-                for (columns, sums) in columns.clone().zip(sums).take(self.panels()) {
-                    let columns = &columns[product * COLUMN_PANEL..];
-                    for (phase, sums) in sums.chunks_exact_mut(WIDTH * LANES).enumerate() {
-                        let rows = &rows[(product * PHASES + phase) * ROW_PANEL..];
-                        let add = group > part * self.part;
-                        tile::product(WIDTH, count, rows, 1, WIDTH, columns, sums, LANES, add);
-                    }
+            let columns = &columns[group * self.panels() * PRODUCTS * COLUMN_PANEL..];
+            let panels = self.panels();
+            let panel_of = |at: usize| &columns[(at % panels * PRODUCTS + at / panels) * COLUMN_PANEL..];
+            for at in 0..PRODUCTS * panels {
+                // While the phases multiply by one panel, each fetches a quarter of the next.
+                let next = if at + 1 < PRODUCTS * panels { panel_of(at + 1) } else { &[] };
+                let next = &next[..next.len().min(count * LANES)];
+                let quarter = next.len() / PHASES;
+                for (phase, sums) in
+                    sums[at * SUM_PANEL..][..SUM_PANEL].chunks_exact_mut(WIDTH * LANES).enumerate()
+                {
+                    let rows = &rows[(at / panels * PHASES + phase) * ROW_PANEL..];
+                    let next = &next[phase * quarter..][..quarter];
+                    let add = group > part * self.part;
+                    tile::product_ahead(WIDTH, count, rows, 1, WIDTH, panel_of(at), sums, LANES, add, next);
                 }
             }
         }
