@@ -6,6 +6,7 @@
 
 mod pack;
 
+use super::super::epilogue::{Channels, Tail};
 use super::super::{Conv, Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
@@ -33,6 +34,7 @@ pub(super) struct Plan {
     /// Images and output channels of a piece.
     images: usize,
     channels: usize,
+    tail: Tail,
 }
 
 /// Where a piece lies.
@@ -79,6 +81,7 @@ impl Plan {
             pitch: if winograd { from.0.next_multiple_of(WIDTH) } else { from.0 },
             images: 1,
             channels: to.0,
+            tail: conv.epilogue.tail(Channels::Rows),
         };
         let grid = plan.grid(0);
         let fill = BLOCK.div_ceil((grid[0] * grid[1]).max(1));
@@ -135,8 +138,8 @@ impl Plan {
         self.panel_len() * self.to.0.div_ceil(LANES)
     }
 
-    /// Source images and a pixel of zeros, rows, sums, and images made; all channels-last.
-    fn worker_lens(&self) -> [usize; 4] {
+    /// Source images and a pixel of zeros, rows, sums, and images made, all channels-last; scratch of the tail.
+    fn worker_lens(&self) -> [usize; 5] {
         let lanes = self.channels.next_multiple_of(LANES);
         let block = self.products() * BLOCK;
         [
@@ -144,6 +147,7 @@ impl Plan {
             block * PITCH,
             block * lanes,
             self.images * self.to.1[0] * self.to.1[1] * lanes,
+            self.tail.scratch_len(),
         ]
     }
 
@@ -151,7 +155,7 @@ impl Plan {
         self.packed_len() + threads * self.worker_lens().iter().sum::<usize>()
     }
 
-    pub(super) fn run(&self, conv: &Conv, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
+    pub(super) fn run(&self, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
         let (packed, scratch) = scratch.split_at_mut(self.packed_len());
         let panel_len = self.panel_len();
         packed.par_chunks_exact_mut(panel_len.max(1)).enumerate().for_each(|(panel, packed)| {
@@ -170,29 +174,21 @@ impl Plan {
         });
         let worker_len = self.worker_lens().iter().sum();
         share(pieces, scratch, worker_len, |(piece, out), scratch| {
-            self.piece(conv, inputs, packed, piece, out, scratch);
+            self.piece(inputs, packed, piece, out, scratch);
         });
     }
 
-    fn piece(
-        &self,
-        conv: &Conv,
-        inputs: &[&[f32]],
-        packed: &[f32],
-        piece: Piece,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
+    fn piece(&self, inputs: &[&[f32]], packed: &[f32], piece: Piece, out: &mut [f32], scratch: &mut [f32]) {
         let plane = self.to.1[0] * self.to.1[1];
         let source_plane = self.from.1[0] * self.from.1[1];
         let channels = self.channels.min(self.to.0 - piece.channel);
         let images = out.len() / (plane * channels);
         let lanes = self.channels.next_multiple_of(LANES);
-        let [source_len, rows_len, sums_len, made_len] = self.worker_lens();
+        let [source_len, rows_len, sums_len, made_len, _] = self.worker_lens();
         let (source, scratch) = scratch.split_at_mut(source_len);
         let (rows, scratch) = scratch.split_at_mut(rows_len);
         let (sums, scratch) = scratch.split_at_mut(sums_len);
-        let made = &mut scratch[..made_len];
+        let (made, scratch) = scratch.split_at_mut(made_len);
 
         for (n, source) in source.chunks_exact_mut(source_plane * self.pitch).take(images).enumerate() {
             let image = &inputs[0][(piece.image + n) * self.from.0 * source_plane..];
@@ -264,11 +260,8 @@ impl Plan {
 
         for (n, out) in out.chunks_exact_mut(channels * plane).enumerate() {
             tile::transpose(plane, channels, &made[n * plane * lanes..], lanes, out, plane);
-            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
-                let channel = piece.channel + c;
-                let start = ((piece.image + n) * self.to.0 + channel) * plane;
-                conv.epilogue.apply_channel(out, &inputs[2..], start, channel);
-            }
+            let start = ((piece.image + n) * self.to.0 + piece.channel) * plane;
+            self.tail.apply(out, plane, &inputs[2..], start, piece.channel, scratch);
         }
     }
 

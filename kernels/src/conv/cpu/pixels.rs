@@ -11,9 +11,10 @@
 //! y and w are used where they lie. x is held padded, its columns sorted by their residue modulo the stride
 //! (`[channel, row, residue, column / stride]`), so that the pixels of one output row are neighbours for every tap.
 
+use super::super::epilogue::{Channels, Tail};
 use super::super::{Conv, Face, Geometry};
 use super::share;
-use crate::tile::{self, LANES, ROWS};
+use crate::tile::{self, ALIGN, LANES, ROWS};
 use std::ops::Range;
 
 /// Channels of x, or lanes of all pixels, up to which this form is used.
@@ -29,6 +30,7 @@ pub(super) struct Plan {
     depth: usize,
     /// Channels made by a piece.
     channels: usize,
+    tail: Tail,
 }
 
 impl Plan {
@@ -44,7 +46,8 @@ impl Plan {
             Face::Transpose => g.ci.div_ceil(blocks),
             _ => g.co.div_ceil(blocks).next_multiple_of(ROWS).min(g.co),
         };
-        (few_channels || few_pixels).then_some(Self { face: conv.face, g, depth, channels })
+        let tail = conv.epilogue.tail(Channels::Rows);
+        (few_channels || few_pixels).then_some(Self { face: conv.face, g, depth, channels, tail })
     }
 
     fn y_plane(&self) -> usize {
@@ -88,8 +91,9 @@ impl Plan {
         }
     }
 
-    /// Padded x; a panel of columns or of y; and a tile of outputs, all column sums of a piece, or rows of y.
-    fn worker_lens(&self) -> [usize; 3] {
+    /// Padded x; a panel of columns or of y; a tile of outputs, all column sums of a piece, or rows of y; and scratch
+    /// of the tail.
+    fn worker_lens(&self) -> [usize; 4] {
         let rows = self.g.co.next_multiple_of(ROWS);
         let made = self.channels * self.taps();
         let (panel, tile) = match self.face {
@@ -101,15 +105,16 @@ impl Plan {
                 ((self.depth + LANES) * LANES + self.depth.next_multiple_of(LANES) * LANES, rows * LANES)
             }
         };
-        [self.padded_len(), panel, tile]
+        [self.padded_len(), panel, tile, self.tail.scratch_len()].map(|len| len.next_multiple_of(ALIGN))
     }
 
     pub(super) fn scratch_len(&self, threads: usize) -> usize {
-        self.shared_len() + threads * self.worker_lens().iter().sum::<usize>()
+        self.shared_len().next_multiple_of(ALIGN) + threads * self.worker_lens().iter().sum::<usize>()
     }
 
-    pub(super) fn run<'o>(&self, conv: &Conv, inputs: &[&[f32]], out: &'o mut [f32], scratch: &mut [f32]) {
-        let (shared, scratch) = scratch.split_at_mut(self.shared_len());
+    pub(super) fn run<'o>(&self, inputs: &[&[f32]], out: &'o mut [f32], scratch: &mut [f32]) {
+        let (shared, scratch) = scratch.split_at_mut(self.shared_len().next_multiple_of(ALIGN));
+        let shared = &mut shared[..self.shared_len()];
         let worker_len = self.worker_lens().iter().sum();
         let pieces = |out: &'o mut [f32], plane: usize| {
             let len = if self.g.batch < PIECES { self.channels * plane } else { out.len() / self.g.batch };
@@ -123,7 +128,7 @@ impl Plan {
                 shared[..edge.len()].copy_from_slice(edge);
                 shared[edge.len()..].fill(0.0);
                 share(pieces(out, self.y_plane()), scratch, worker_len, |(image, channel, out), scratch| {
-                    self.conv(conv, inputs, shared, image, channel, out, scratch);
+                    self.conv(inputs, shared, image, channel, out, scratch);
                 });
             }
             Face::Transpose => {
@@ -143,7 +148,7 @@ impl Plan {
                     scratch,
                     worker_len,
                     |(image, channel, out), scratch| {
-                        self.transpose(conv, inputs, w, image, channel, out, scratch);
+                        self.transpose(inputs, w, image, channel, out, scratch);
                     },
                 );
             }
@@ -214,7 +219,6 @@ impl Plan {
 
     fn conv(
         &self,
-        conv: &Conv,
         inputs: &[&[f32]],
         edge: &[f32],
         image: usize,
@@ -222,9 +226,11 @@ impl Plan {
         out: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let [padded_len, panel_len, _] = self.worker_lens();
+        let [padded_len, panel_len, tile_len, _] = self.worker_lens();
         let (padded, scratch) = scratch.split_at_mut(padded_len);
-        let (panel, tile) = scratch.split_at_mut(panel_len);
+        let padded = &mut padded[..self.padded_len()];
+        let (panel, scratch) = scratch.split_at_mut(panel_len);
+        let (tile, scratch) = scratch.split_at_mut(tile_len);
         let x_len = inputs[0].len() / self.g.batch;
         let (depth, plane) = (self.depth, self.y_plane());
         let channels = out.len() / plane;
@@ -246,16 +252,13 @@ impl Plan {
             for (out, tile) in out.chunks_exact_mut(plane).zip(tile.chunks_exact(LANES)).skip(from_tile) {
                 out[run.clone()].copy_from_slice(&tile[..run.len()]);
             }
-            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
-                let start = (image * self.g.co + channel + c) * plane + run.start;
-                conv.epilogue.apply_channel(&mut out[run.clone()], &inputs[2..], start, channel + c);
-            }
         }
+        let start = (image * self.g.co + channel) * plane;
+        self.tail.apply(out, plane, &inputs[2..], start, channel, scratch);
     }
 
     fn transpose(
         &self,
-        conv: &Conv,
         inputs: &[&[f32]],
         (w, w_pitch): (&[f32], usize),
         image: usize,
@@ -264,9 +267,11 @@ impl Plan {
         scratch: &mut [f32],
     ) {
         let g = &self.g;
-        let [padded_len, panel_len, _] = self.worker_lens();
+        let [padded_len, panel_len, tile_len, _] = self.worker_lens();
         let (padded, scratch) = scratch.split_at_mut(padded_len);
-        let (panel, sums) = scratch.split_at_mut(panel_len);
+        let padded = &mut padded[..self.padded_len()];
+        let (panel, scratch) = scratch.split_at_mut(panel_len);
+        let (sums, scratch) = scratch.split_at_mut(tile_len);
         let ([height, width], [h, x_width], stride) = (self.padded(), g.x, g.stride[1]);
         let taps = out.len() / (h * x_width) * self.taps();
         let pitch = self.y_plane().next_multiple_of(LANES);
@@ -305,16 +310,18 @@ impl Plan {
             } else {
                 out.fill(0.0);
             }
-            let start = ((image * g.ci + channel + c) * h + row) * x_width;
-            conv.epilogue.apply_channel(out, &inputs[2..], start, channel + c);
         }
+        let start = (image * g.ci + channel) * h * x_width;
+        self.tail.apply(out, h * x_width, &inputs[2..], start, channel, scratch);
     }
 
     fn weight(&self, inputs: &[&[f32]], part: usize, sums: &mut [f32], scratch: &mut [f32]) {
         let g = &self.g;
-        let [padded_len, panel_len, _] = self.worker_lens();
+        let [padded_len, panel_len, tile_len, _] = self.worker_lens();
         let (padded, scratch) = scratch.split_at_mut(padded_len);
-        let (panels, tile) = scratch.split_at_mut(panel_len);
+        let padded = &mut padded[..self.padded_len()];
+        let (panels, scratch) = scratch.split_at_mut(panel_len);
+        let tile = &mut scratch[..tile_len];
         let pitch = self.depth.next_multiple_of(LANES);
         let (columns, panels) = panels.split_at_mut((self.depth + LANES) * LANES);
         let (plane, x_len) = (self.y_plane(), inputs[0].len() / g.batch);
