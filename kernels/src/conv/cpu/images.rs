@@ -258,10 +258,16 @@ impl Plan {
             weights_at += self.products() * depth * LANES;
         }
 
+        // A few channels at a time: the tail finds them in cache, and few streams are written at once.
+        let group = (BLOCK * WIDTH / plane).next_multiple_of(WIDTH).clamp(WIDTH, BLOCK);
         for (n, out) in out.chunks_exact_mut(channels * plane).enumerate() {
-            tile::transpose(plane, channels, &made[n * plane * lanes..], lanes, out, plane);
-            let start = ((piece.image + n) * self.to.0 + piece.channel) * plane;
-            self.tail.apply(out, plane, &inputs[2..], start, piece.channel, scratch);
+            for (i, out) in out.chunks_mut(group * plane).enumerate() {
+                let made = &made[n * plane * lanes + i * group..];
+                tile::transpose(plane, out.len() / plane, made, lanes, out, plane);
+                let channel = piece.channel + i * group;
+                let start = ((piece.image + n) * self.to.0 + channel) * plane;
+                self.tail.apply(out, plane, &inputs[2..], start, channel, scratch);
+            }
         }
     }
 
