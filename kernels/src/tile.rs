@@ -87,21 +87,53 @@ pub(crate) fn product_ahead(
 ) {
     match_target! {
         "x86_64+avx512f+fma" => {
-            product_in::<8, 16, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+            product_in::<8, 16, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
         },
         "x86_64+avx2+fma" => {
-            product_in::<4, 8, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+            product_in::<4, 8, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
         },
         "aarch64+neon" => {
-            product_in::<8, 4, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+            product_in::<8, 4, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
         },
-        _ => product_in::<4, 4, 2, false>(rows, depth, a, row_step, depth_step, b, c, ldc, add, next),
+        _ => product_in::<4, 4, 2, false>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next),
     }
 }
 
-/// Tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has registers for.
+/// [`product`] of the first [`WIDTH`] lanes only, in `b` and `c` of the same form.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn product_narrow(
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    row_step: usize,
+    depth_step: usize,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+) {
+    match_target! {
+        "x86_64+avx512f+fma" => {
+            product_in::<8, 16, 1, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+        },
+        "x86_64+avx2+fma" => {
+            product_in::<4, 8, 2, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+        },
+        "aarch64+neon" => {
+            product_in::<8, 4, 2, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+        },
+        _ => product_in::<4, 4, 2, false>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]),
+    }
+}
+
+/// The first `lanes` lanes, in tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has registers for.
 #[inline(always)]
 fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+    lanes: usize,
     rows: usize,
     depth: usize,
     a: &[f32],
@@ -114,17 +146,18 @@ fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
     next: &[f32],
 ) {
     if depth == 0 && !add {
-        c.chunks_mut(ldc).take(rows).for_each(|c| c[..LANES].fill(0.0));
+        c.chunks_mut(ldc).take(rows).for_each(|c| c[..lanes].fill(0.0));
     }
     for first in (0..depth).step_by(CHAIN) {
         let (a, b) = (&a[first * depth_step..], &b[first * LANES..depth.min(first + CHAIN) * LANES]);
         let add = add || first > 0;
-        block_in::<R, L, N, FMA>(rows, a, row_step, depth_step, b, c, ldc, add, next);
+        block_in::<R, L, N, FMA>(lanes, rows, a, row_step, depth_step, b, c, ldc, add, next);
     }
 }
 
 #[inline(always)]
 fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+    lanes: usize,
     rows: usize,
     a: &[f32],
     row_step: usize,
@@ -140,7 +173,7 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
     let ahead = (next.len() * R).checked_div(rows * depth).unwrap_or(0);
     for row in (0..rows).step_by(R) {
         let a = &a[row * row_step..];
-        for lane in (0..LANES).step_by(L * N) {
+        for lane in (0..lanes).step_by(L * N) {
             let mut acc = [[[0.0; L]; N]; R];
             for (k, b) in b.chunks_exact(LANES).enumerate() {
                 if ahead > 0 {
@@ -367,7 +400,19 @@ mod tests {
                     product(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
                 };
                 let narrow = |add: bool, c: &mut [f32]| {
-                    product_in::<4, 4, 2, false>(rows, depth, &a, row_step, depth_step, &b, c, ldc, add, &[]);
+                    product_in::<4, 4, 2, false>(
+                        LANES,
+                        rows,
+                        depth,
+                        &a,
+                        row_step,
+                        depth_step,
+                        &b,
+                        c,
+                        ldc,
+                        add,
+                        &[],
+                    );
                 };
                 for run in [&fused as &dyn Fn(bool, &mut [f32]), &narrow] {
                     let mut c = vec![1.0; rows * ldc];
