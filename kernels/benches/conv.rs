@@ -1,6 +1,6 @@
 //! CPU time of the convolution faces on DCGAN's layers and of its linear layers: best of several runs.
 //!
-//! `cargo bench -p ganomede-kernels --bench conv -- [batch] [runs]`; `RAYON_NUM_THREADS` sets the threads.
+//! `cargo bench -p ganomede-kernels --bench conv -- [batch] [runs] [channels]`; `RAYON_NUM_THREADS` sets the threads.
 
 use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
@@ -29,6 +29,7 @@ fn best(kernel: &Kernel, runs: usize) -> f64 {
 fn main() {
     let mut numbers = std::env::args().filter_map(|arg| arg.parse::<usize>().ok());
     let (batch, runs) = (numbers.next().unwrap_or(64), numbers.next().unwrap_or(7));
+    let only = numbers.next();
     println!("batch {batch}, {} threads: ms (GFLOP/s)", rayon::current_num_threads());
     println!("{:>20} {:>16} {:>16} {:>16}", "layer", "conv", "conv_transpose", "conv_weight");
     let mut total = 0.0;
@@ -45,8 +46,14 @@ fn main() {
             pad_high: [1; 2],
             dilation: [1; 2],
         };
+        if only.is_some_and(|only| only != ci) {
+            continue;
+        }
         print!("{:>20}", format!("{ci}->{co} @ {size}"));
         for face in [Face::Conv, Face::Transpose, Face::Weight] {
+            if std::env::var("FACE").is_ok_and(|f| f != format!("{face:?}")) {
+                continue;
+            }
             let kernel = Kernel::Conv(Conv { face, geometry, epilogue: Epilogue::default() });
             let seconds = best(&kernel, runs);
             print!(" {:>8.2} ({:>5.0})", seconds * 1e3, kernel.cost().flops as f64 / seconds / 1e9);
@@ -55,6 +62,9 @@ fn main() {
         println!();
     }
     println!("{:>20} {:>8.2} (without 3 channels)", "total", total * 1e3);
+    if only.is_some() {
+        return;
+    }
     for (m, n, k, trans_a, trans_b) in [
         (batch, 8192, 100, false, false),
         (batch, 100, 8192, false, true),

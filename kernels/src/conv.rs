@@ -5,7 +5,7 @@
 //! both reads x and y and gives w. 1-D convolution is h = 1.
 
 pub(crate) mod cpu;
-mod epilogue;
+pub(crate) mod epilogue;
 mod gpu;
 
 use crate::expr::Expr;

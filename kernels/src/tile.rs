@@ -14,6 +14,14 @@ pub(crate) const LANES: usize = 32;
 const CHAIN: usize = 512;
 /// Width of the vectors that transforms and copies work in.
 pub(crate) const WIDTH: usize = 16;
+/// Numbers in a cache line: a vector that lies across two takes two accesses.
+pub(crate) const ALIGN: usize = 16;
+
+/// `values` without those before the first cache line, fewer than [`ALIGN`].
+pub(crate) fn aligned(values: &mut [f32]) -> &mut [f32] {
+    let skip = values.as_ptr().align_offset(4 * ALIGN).min(values.len());
+    &mut values[skip..]
+}
 
 /// Compiles a function for each set of vector instructions and picks one at run time.
 ///
@@ -42,14 +50,6 @@ pub(crate) use simd;
 
 /// `c[r][j] (+)= Σ_k a[r·row_step + k·depth_step] · b[k][j]` for r < rows, a multiple of [`ROWS`], and j < [`LANES`];
 /// `b` is `[depth, LANES]`, `c` is `[rows, ldc]`. With `add` the product is added to `c`.
-///
-/// Both steps are run-time numbers on purpose: seeing that eight broadcasts are neighbours, LLVM would load them as
-/// one vector and vectorise the tile along the wrong side.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
 pub(crate) fn product(
     rows: usize,
     depth: usize,
@@ -61,17 +61,51 @@ pub(crate) fn product(
     ldc: usize,
     add: bool,
 ) {
+    product_ahead(rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+}
+
+/// [`product`] that meanwhile fetches `next`, the `b` of the product after it, into the second-level cache.
+///
+/// Both steps are run-time numbers on purpose: seeing that eight broadcasts are neighbours, LLVM would load them as
+/// one vector and vectorise the tile along the wrong side.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn product_ahead(
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    row_step: usize,
+    depth_step: usize,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+    next: &[f32],
+) {
     match_target! {
-        "x86_64+avx512f+fma" => product_in::<8, 16, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
-        "x86_64+avx2+fma" => product_in::<4, 8, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
-        "aarch64+neon" => product_in::<8, 4, 2, true>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
-        _ => product_in::<4, 4, 2, false>(rows, depth, a, row_step, depth_step, b, c, ldc, add),
+        "x86_64+avx512f+fma" => {
+            product_in::<8, 16, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+        },
+        "x86_64+avx2+fma" => {
+            product_in::<4, 8, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+        },
+        "aarch64+neon" => {
+            product_in::<8, 4, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+        },
+        _ => product_in::<4, 4, 2, false>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next),
     }
 }
 
-/// Tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has registers for.
-#[inline(always)]
-fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+/// [`product`] of the first [`WIDTH`] lanes only, in `b` and `c` of the same form.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn product_narrow(
     rows: usize,
     depth: usize,
     a: &[f32],
@@ -82,18 +116,48 @@ fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
     ldc: usize,
     add: bool,
 ) {
+    match_target! {
+        "x86_64+avx512f+fma" => {
+            product_in::<8, 16, 1, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+        },
+        "x86_64+avx2+fma" => {
+            product_in::<4, 8, 2, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+        },
+        "aarch64+neon" => {
+            product_in::<8, 4, 2, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+        },
+        _ => product_in::<4, 4, 2, false>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]),
+    }
+}
+
+/// The first `lanes` lanes, in tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has registers for.
+#[inline(always)]
+fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+    lanes: usize,
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    row_step: usize,
+    depth_step: usize,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+    next: &[f32],
+) {
     if depth == 0 && !add {
-        c.chunks_mut(ldc).take(rows).for_each(|c| c[..LANES].fill(0.0));
+        c.chunks_mut(ldc).take(rows).for_each(|c| c[..lanes].fill(0.0));
     }
     for first in (0..depth).step_by(CHAIN) {
         let (a, b) = (&a[first * depth_step..], &b[first * LANES..depth.min(first + CHAIN) * LANES]);
         let add = add || first > 0;
-        block_in::<R, L, N, FMA>(rows, a, row_step, depth_step, b, c, ldc, add);
+        block_in::<R, L, N, FMA>(lanes, rows, a, row_step, depth_step, b, c, ldc, add, next);
     }
 }
 
 #[inline(always)]
 fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+    lanes: usize,
     rows: usize,
     a: &[f32],
     row_step: usize,
@@ -102,12 +166,19 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
     c: &mut [f32],
     ldc: usize,
     add: bool,
+    next: &[f32],
 ) {
+    // Numbers of `next` to fetch in each step of a tile.
+    let depth = b.len() / LANES;
+    let ahead = (next.len() * R).checked_div(rows * depth).unwrap_or(0);
     for row in (0..rows).step_by(R) {
         let a = &a[row * row_step..];
-        for lane in (0..LANES).step_by(L * N) {
+        for lane in (0..lanes).step_by(L * N) {
             let mut acc = [[[0.0; L]; N]; R];
             for (k, b) in b.chunks_exact(LANES).enumerate() {
+                if ahead > 0 {
+                    prefetch(next, (row / R * depth + k) * ahead);
+                }
                 let a = &a[k * depth_step..][..(R - 1) * row_step + 1];
                 let b: [[f32; L]; N] = std::array::from_fn(|v| vector(&b[lane + v * L..]));
                 for i in 0..R {
@@ -128,6 +199,19 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
             }
         }
     }
+}
+
+/// Asks for element `at` to be brought into the second-level cache; may lie outside.
+#[inline(always)]
+pub(crate) fn prefetch(values: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program can see and does not fault on any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
 }
 
 /// The first `L` values.
@@ -320,7 +404,19 @@ mod tests {
                     product(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
                 };
                 let narrow = |add: bool, c: &mut [f32]| {
-                    product_in::<4, 4, 2, false>(rows, depth, &a, row_step, depth_step, &b, c, ldc, add);
+                    product_in::<4, 4, 2, false>(
+                        LANES,
+                        rows,
+                        depth,
+                        &a,
+                        row_step,
+                        depth_step,
+                        &b,
+                        c,
+                        ldc,
+                        add,
+                        &[],
+                    );
                 };
                 for run in [&fused as &dyn Fn(bool, &mut [f32]), &narrow] {
                     let mut c = vec![1.0; rows * ldc];

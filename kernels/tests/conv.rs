@@ -154,6 +154,13 @@ fn dcgan_layers_match_the_oracle() {
             assert_matches_oracle(&plain(face, g), 7);
         }
     }
+    // Several groups of tiles whose bounds cut images, with one and with several parts to add.
+    for channels in [[20, 40], [130, 24]] {
+        let g = geometry(9, channels, [26, 22], [4; 2], [2; 2], [1; 2]);
+        for face in FACES {
+            assert_matches_oracle(&plain(face, g), 9);
+        }
+    }
     let projection = geometry(64, [100, 48], [4, 4], [4, 4], [1, 1], [0, 0]);
     for face in FACES {
         assert_matches_oracle(&plain(face, projection), 8);

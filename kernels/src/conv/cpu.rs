@@ -10,43 +10,55 @@ mod pixels;
 mod weight;
 mod winograd;
 
+use super::epilogue::Channels;
 use super::{Conv, Epilogue, Face, Geometry};
 use crate::gemm::Gemm;
+use crate::tile::{self, ALIGN};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
     if let Some(product) = full_window(conv) {
-        return product.cpu_scratch_len(threads);
+        let tail = conv.epilogue.tail(Channels::Rows).scratch_len();
+        return product.cpu_scratch_len(threads).max(threads * tail);
     }
-    match (pixels::Plan::new(conv), conv.face) {
+    let len = match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.scratch_len(threads),
-        (None, Face::Weight) => weight::Plan::new(&conv.geometry).scratch_len(threads),
+        (None, Face::Weight) => weight::scratch_len(&conv.geometry, threads),
         (None, _) => images::Plan::new(conv).scratch_len(threads),
-    }
+    };
+    len + ALIGN
 }
 
 pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
     if let Some(product) = full_window(conv) {
-        let (channels, plane) = match conv.face {
-            Face::Transpose => (conv.geometry.ci, conv.geometry.x[0] * conv.geometry.x[1]),
-            _ => (conv.geometry.co, 1),
-        };
-        let operands =
-            if conv.face == Face::Weight { [inputs[1], inputs[0]] } else { [inputs[0], inputs[1]] };
-        product.cpu(&operands, outputs, scratch);
-        if !conv.epilogue.expr.code.is_empty() {
-            outputs[0].par_chunks_mut(plane).enumerate().for_each(|(i, out)| {
-                conv.epilogue.apply_channel(out, &inputs[2..], i * plane, i % channels);
-            });
+        match conv.face {
+            Face::Conv => product.cpu(inputs, outputs, scratch),
+            Face::Transpose => {
+                product.cpu(&inputs[..2], outputs, scratch);
+                finish_images(conv, inputs, outputs[0], scratch);
+            }
+            Face::Weight => product.cpu(&[inputs[1], inputs[0]], outputs, scratch),
         }
         return;
     }
-    let out = &mut *outputs[0];
+    let (out, scratch) = (&mut *outputs[0], tile::aligned(scratch));
     match (pixels::Plan::new(conv), conv.face) {
-        (Some(plan), _) => plan.run(conv, inputs, out, scratch),
-        (None, Face::Weight) => weight::Plan::new(&conv.geometry).run(inputs, out, scratch),
-        (None, _) => images::Plan::new(conv).run(conv, inputs, out, scratch),
+        (Some(plan), _) => plan.run(inputs, out, scratch),
+        (None, Face::Weight) => weight::run(&conv.geometry, inputs, out, scratch),
+        (None, _) => images::Plan::new(conv).run(inputs, out, scratch),
+    }
+}
+
+/// The epilogue of a transpose whose sums are in `out`.
+fn finish_images(conv: &Conv, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
+    let tail = conv.epilogue.tail(Channels::Rows);
+    let plane = conv.geometry.x[0] * conv.geometry.x[1];
+    let len = conv.geometry.ci * plane;
+    if tail.scratch_len() > 0 {
+        share(out.chunks_exact_mut(len).enumerate(), scratch, tail.scratch_len(), |(image, out), scratch| {
+            tail.apply(out, plane, &inputs[2..], image * len, 0, scratch);
+        });
     }
 }
 
@@ -70,7 +82,7 @@ fn full_window(conv: &Conv) -> Option<Gemm> {
         trans_b: conv.face == Face::Conv,
         batched_a: false,
         batched_b: false,
-        epilogue: Epilogue::default(),
+        epilogue: if conv.face == Face::Conv { conv.epilogue.clone() } else { Epilogue::default() },
     })
 }
 

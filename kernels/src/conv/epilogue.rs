@@ -1,25 +1,25 @@
-//! The fused tail on the CPU: applied to a run of outputs while they are in cache.
+//! The fused tail on the CPU: applied to outputs while they are in cache.
 
 use super::{Epilogue, Spread, shape_error};
 use crate::KernelError;
-use crate::expr::{Binary, Instr, Unary};
+use crate::expr::{Evaluator, Instr, Kind, LANES, ROWS, Value};
+use crate::tile::ALIGN;
 
-/// One operand over a run of outputs.
-#[derive(Clone, Copy)]
-pub(crate) enum View<'a> {
-    /// A value per output of the run.
-    Slice(&'a [f32]),
-    /// The same value for the whole run.
-    Value(f32),
+/// Where the channels of a block of outputs lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channels {
+    /// Each row is of one channel.
+    Rows,
+    /// Each column is of one channel.
+    Columns,
 }
 
-impl View<'_> {
-    fn at(self, i: usize) -> f32 {
-        match self {
-            View::Slice(values) => values[i],
-            View::Value(value) => value,
-        }
-    }
+/// An epilogue prepared for blocks of outputs.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    evaluator: Option<Evaluator>,
+    spreads: Vec<Spread>,
+    channels: Channels,
 }
 
 impl Epilogue {
@@ -56,183 +56,62 @@ impl Epilogue {
         })
     }
 
-    /// Applies the tail to `acc`, a run of one channel's outputs that starts at element `start` of the output.
-    pub(crate) fn apply_channel(&self, acc: &mut [f32], operands: &[&[f32]], start: usize, channel: usize) {
-        let len = acc.len();
-        self.apply(acc, operands, |spread, values| match spread {
-            Spread::Full => View::Slice(&values[start..start + len]),
-            Spread::Channel => View::Value(values[channel]),
-            Spread::Scalar => View::Value(values[0]),
-        });
+    /// Prepares the epilogue for outputs whose channels lie so.
+    pub(crate) fn tail(&self, channels: Channels) -> Tail {
+        let kind = |spread: &Spread| match (spread, channels) {
+            (Spread::Scalar, _) | (Spread::Channel, Channels::Rows) => Kind::Row,
+            (Spread::Full, _) | (Spread::Channel, Channels::Columns) => Kind::Lanes,
+        };
+        let kinds: Vec<Kind> =
+            std::iter::once(Kind::Output(0)).chain(self.operands.iter().map(kind)).collect();
+        let evaluator =
+            self.expr.code.len().checked_sub(1).map(|last| Evaluator::new(&self.expr, &kinds, &[last], true));
+        Tail { evaluator, spreads: self.operands.clone(), channels }
+    }
+}
+
+impl Tail {
+    /// Elements of scratch that [`Tail::apply`] needs, in whole cache lines.
+    pub(crate) fn scratch_len(&self) -> usize {
+        self.evaluator.as_ref().map_or(0, |e| e.scratch_len().next_multiple_of(ALIGN))
     }
 
-    /// Applies the tail to `acc`, part of one row of a matrix whose columns are the channels: it starts at element
-    /// `start` of the output and at column `column`.
-    pub(crate) fn apply_row(&self, acc: &mut [f32], operands: &[&[f32]], start: usize, column: usize) {
-        let len = acc.len();
-        self.apply(acc, operands, |spread, values| match spread {
-            Spread::Full => View::Slice(&values[start..start + len]),
-            Spread::Channel => View::Slice(&values[column..column + len]),
-            Spread::Scalar => View::Value(values[0]),
-        });
-    }
-
-    fn apply<'a>(
+    /// Replaces the sums in `out`, rows of `lanes` that begin at element `start` of the output and at channel
+    /// `channel`, by what is stored.
+    pub(crate) fn apply(
         &self,
-        acc: &mut [f32],
-        operands: &[&'a [f32]],
-        view: impl Fn(Spread, &'a [f32]) -> View<'a>,
+        out: &mut [f32],
+        lanes: usize,
+        operands: &[&[f32]],
+        start: usize,
+        channel: usize,
+        scratch: &mut [f32],
     ) {
-        if self.expr.code.is_empty() {
-            return;
-        }
-        let mut views = [View::Value(0.0); Self::MAX_OPERANDS];
-        for ((slot, &spread), &values) in views.iter_mut().zip(&self.operands).zip(operands) {
-            *slot = view(spread, values);
-        }
-        if !self.apply_chain(acc, &views) {
-            for (i, value) in acc.iter_mut().enumerate() {
-                let start = f64::from(*value);
-                let regs = self.expr.eval(|k| if k == 0 { start } else { f64::from(views[k - 1].at(i)) });
-                *value = regs[regs.len() - 1] as f32;
-            }
-        }
-    }
-
-    /// Runs an expression in which every step changes the running value by itself or by an operand, in place and a
-    /// pass a step; `false`, with nothing changed, where the expression has another form.
-    fn apply_chain(&self, acc: &mut [f32], views: &[View]) -> bool {
-        self.walk_chain(|_| ()).is_some_and(|()| {
-            self.walk_chain(|step| match step {
-                Step::Unary(op) => unary(op, acc),
-                Step::Binary(op, operand, mask) => match views[operand - 1] {
-                    View::Value(value) => binary_value(op, acc, mask.map_or(value, |m| unary_one(m, value))),
-                    View::Slice(values) => binary_slice(op, acc, values, mask),
-                },
-                Step::Const(op, value) => binary_value(op, acc, value),
-            });
-            true
-        })
-    }
-
-    fn walk_chain(&self, mut visit: impl FnMut(Step)) -> Option<()> {
-        let code = &self.expr.code;
-        let mut running = None;
-        for (i, instr) in code.iter().enumerate() {
-            match *instr {
-                Instr::Operand(0) if running.is_none() => running = Some(i),
-                Instr::Operand(0) => return None,
-                Instr::Operand(_) | Instr::Const(_) => {}
-                Instr::Unary(op, a) if Some(a) == running => {
-                    visit(Step::Unary(op));
-                    running = Some(i);
+        let Some(evaluator) = &self.evaluator else { return };
+        // Several short rows together, where an operand may have a value for each.
+        let rows = if self.channels == Channels::Rows { (LANES / lanes).clamp(1, ROWS) } else { 1 };
+        for (block, out) in out.chunks_mut(rows * lanes).enumerate() {
+            let (row, start) = (block * rows, start + block * rows * lanes);
+            for (part, out) in out.chunks_mut(LANES).enumerate() {
+                let (column, start) = (part * LANES, start + part * LANES);
+                let rows = out.len().div_ceil(lanes);
+                let mut values = [Value::Uniform(0.0); 1 + Epilogue::MAX_OPERANDS];
+                for ((value, spread), operand) in values[1..].iter_mut().zip(&self.spreads).zip(operands) {
+                    *value = match (spread, self.channels) {
+                        (Spread::Scalar, _) => Value::Uniform(operand[0]),
+                        (Spread::Full, _) => Value::Lanes(&operand[start..start + out.len()]),
+                        (Spread::Channel, Channels::Rows) if rows == 1 => {
+                            Value::Uniform(operand[channel + row])
+                        }
+                        (Spread::Channel, Channels::Rows) => Value::Rows(&operand[channel + row..][..rows]),
+                        (Spread::Channel, Channels::Columns) => {
+                            Value::Lanes(&operand[channel + column..][..out.len()])
+                        }
+                    };
                 }
-                Instr::Unary(Unary::LeakyMask(_) | Unary::Step, a)
-                    if matches!(code[a], Instr::Operand(_)) => {}
-                Instr::Binary(op, a, b) if Some(a) == running => {
-                    visit(side(code, op, b)?);
-                    running = Some(i);
-                }
-                Instr::Binary(op @ (Binary::Add | Binary::Mul), a, b) if Some(b) == running => {
-                    visit(side(code, op, a)?);
-                    running = Some(i);
-                }
-                _ => return None,
+                let shape = if rows == 1 { (1, out.len()) } else { (rows, lanes) };
+                evaluator.run(shape, &values[..=self.spreads.len()], &mut [out], scratch);
             }
         }
-        (running == code.len().checked_sub(1)).then_some(())
-    }
-}
-
-/// One step of a chain on the running value.
-enum Step {
-    Unary(Unary),
-    /// With an operand, after a unary operation on that where there is one.
-    Binary(Binary, usize, Option<Unary>),
-    Const(Binary, f32),
-}
-
-/// The step that combines the running value with register `reg`, where that is an operand, a constant or a mask of
-/// an operand.
-fn side(code: &[Instr], op: Binary, reg: usize) -> Option<Step> {
-    if !matches!(op, Binary::Add | Binary::Sub | Binary::Mul) {
-        return None;
-    }
-    match code[reg] {
-        Instr::Operand(operand) if operand > 0 => Some(Step::Binary(op, operand, None)),
-        Instr::Const(value) => Some(Step::Const(op, value.0)),
-        Instr::Unary(mask, a) => match code[a] {
-            Instr::Operand(operand) if operand > 0 => Some(Step::Binary(op, operand, Some(mask))),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn unary_one(op: Unary, x: f32) -> f32 {
-    match op {
-        Unary::Neg => -x,
-        // Not `max`, which would turn NaN into 0 and hide a broken training.
-        Unary::Relu if x <= 0.0 => 0.0,
-        Unary::Relu => x,
-        Unary::LeakyRelu(s) => {
-            if x > 0.0 {
-                x
-            } else {
-                s.0 * x
-            }
-        }
-        Unary::LeakyMask(s) => {
-            if x > 0.0 {
-                1.0
-            } else {
-                s.0
-            }
-        }
-        Unary::Step => {
-            if x > 0.0 {
-                1.0
-            } else {
-                0.0
-            }
-        }
-        Unary::Square => x * x,
-        Unary::Abs => x.abs(),
-        Unary::Affine(a, b) => x * a.0 + b.0,
-        Unary::Tanh => x.tanh(),
-        _ => op.eval(f64::from(x)) as f32,
-    }
-}
-
-/// The match stands outside the loop so that each arm is a loop that vectorises.
-fn unary(op: Unary, acc: &mut [f32]) {
-    match op {
-        Unary::Relu => acc.iter_mut().for_each(|x| *x = if *x <= 0.0 { 0.0 } else { *x }),
-        Unary::LeakyRelu(s) => acc.iter_mut().for_each(|x| *x = if *x > 0.0 { *x } else { s.0 * *x }),
-        Unary::Affine(a, b) => acc.iter_mut().for_each(|x| *x = *x * a.0 + b.0),
-        _ => acc.iter_mut().for_each(|x| *x = unary_one(op, *x)),
-    }
-}
-
-fn binary_value(op: Binary, acc: &mut [f32], value: f32) {
-    match op {
-        Binary::Add => acc.iter_mut().for_each(|x| *x += value),
-        Binary::Sub => acc.iter_mut().for_each(|x| *x -= value),
-        _ => acc.iter_mut().for_each(|x| *x *= value),
-    }
-}
-
-fn binary_slice(op: Binary, acc: &mut [f32], values: &[f32], mask: Option<Unary>) {
-    let pairs = acc.iter_mut().zip(values);
-    match (op, mask) {
-        (Binary::Add, None) => pairs.for_each(|(x, v)| *x += v),
-        (Binary::Sub, None) => pairs.for_each(|(x, v)| *x -= v),
-        (_, None) => pairs.for_each(|(x, v)| *x *= v),
-        (Binary::Mul, Some(Unary::LeakyMask(s))) => {
-            pairs.for_each(|(x, v)| *x = if *v > 0.0 { *x } else { s.0 * *x })
-        }
-        (Binary::Add, Some(mask)) => pairs.for_each(|(x, v)| *x += unary_one(mask, *v)),
-        (Binary::Sub, Some(mask)) => pairs.for_each(|(x, v)| *x -= unary_one(mask, *v)),
-        (_, Some(mask)) => pairs.for_each(|(x, v)| *x *= unary_one(mask, *v)),
     }
 }

@@ -125,12 +125,6 @@ impl Evaluator {
         Self { code, kinds: kinds.to_vec(), places, outputs: outputs.to_vec(), store, row_registers, blocks }
     }
 
-    /// For epilogues: operand 0 is the row itself, which the last register replaces. See [`Evaluator::update_row`].
-    pub fn for_rows(expr: &Expr, others: &[Kind]) -> Self {
-        let kinds: Vec<Kind> = std::iter::once(Kind::Output(0)).chain(others.iter().copied()).collect();
-        Self::new(expr, &kinds, &[expr.code.len() - 1], true)
-    }
-
     /// Elements of scratch that evaluation needs.
     pub fn scratch_len(&self) -> usize {
         (self.row_registers * ROWS + self.blocks * LANES).max(16)
@@ -157,22 +151,6 @@ impl Evaluator {
             Place::Row(r) => Value::Rows(&scratch[r * ROWS..][..ROWS]),
             Place::Block(b) => Value::Lanes(&scratch[self.row_registers * ROWS + b * LANES..][..LANES]),
             Place::Output(_) => Value::Uniform(f32::NAN), // only made with `store`
-        }
-    }
-
-    /// Replaces every element of `row` by the last register; operand `i + 1` is `others[i]`, whose lanes match
-    /// the row's elements. Made by [`Evaluator::for_rows`].
-    pub fn update_row(&self, row: &mut [f32], others: &[Value<'_>], scratch: &mut [f32]) {
-        let mut operands = [Value::Uniform(0.0); 1 + crate::conv::Epilogue::MAX_OPERANDS];
-        for (b, block) in row.chunks_mut(LANES).enumerate() {
-            let n = block.len();
-            for (slot, other) in operands[1..].iter_mut().zip(others) {
-                *slot = match *other {
-                    Value::Lanes(v) => Value::Lanes(&v[b * LANES..b * LANES + n]),
-                    same => same,
-                };
-            }
-            run_block(self, 1, n, &operands[..=others.len()], &mut [block], scratch);
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use super::Gemm;
 use crate::conv::cpu::share;
-use crate::tile::{self, LANES, ROWS};
-use rayon::prelude::*;
+use crate::conv::epilogue::{Channels, Tail};
+use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for its copy of B.
 const BLOCK: usize = 32;
@@ -16,36 +16,36 @@ const DEPTH: usize = 256;
 const VECTOR: usize = 256;
 /// A panel of B, rows of A padded to a whole tile, and a tile of outputs.
 const WORKER: [usize; 3] = [DEPTH * LANES, ROWS * DEPTH, BLOCK * LANES];
+const WORKER_LEN: usize = WORKER[0] + WORKER[1] + WORKER[2];
 
-pub(super) fn scratch_len(_gemm: &Gemm, threads: usize) -> usize {
-    threads * WORKER.iter().sum::<usize>()
+/// The tail, for outputs as they are made: a single column is one channel.
+fn tail(gemm: &Gemm) -> Tail {
+    gemm.epilogue.tail(if gemm.n == 1 { Channels::Rows } else { Channels::Columns })
+}
+
+pub(super) fn scratch_len(gemm: &Gemm, threads: usize) -> usize {
+    threads * (WORKER_LEN + tail(gemm).scratch_len()) + ALIGN
 }
 
 pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
     let &Gemm { m, n, .. } = gemm;
-    let operands = &inputs[2..];
-    if m == 1 || n == 1 {
-        outputs[0].par_chunks_mut(m * n).enumerate().for_each(|(batch, out)| {
-            out.par_chunks_mut(VECTOR).enumerate().for_each(|(block, out)| {
-                let first = block * VECTOR;
-                matrix_vector(gemm, inputs, batch, first, out);
-                if m == 1 {
-                    gemm.epilogue.apply_row(out, operands, batch * n + first, first);
-                } else {
-                    gemm.epilogue.apply_channel(out, operands, batch * m + first, 0);
-                }
-            });
-        });
-        return;
-    }
+    let (tail, operands) = (tail(gemm), &inputs[2..]);
+    let worker_len = WORKER_LEN + tail.scratch_len();
+    let vector = m == 1 || n == 1;
+    let block = if vector { VECTOR } else { BLOCK * n };
     let pieces = outputs[0].chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
-        out.chunks_mut(BLOCK * n).enumerate().map(move |(block, out)| (batch, block * BLOCK, out))
+        out.chunks_mut(block).enumerate().map(move |(i, out)| (batch, i * block, out))
     });
-    share(pieces, scratch, WORKER.iter().sum(), |(batch, row, out), scratch| {
-        rows(gemm, inputs, batch, row, out, scratch);
-        for (r, out) in out.chunks_exact_mut(n).enumerate() {
-            gemm.epilogue.apply_row(out, operands, (batch * m + row + r) * n, 0);
+    share(pieces, tile::aligned(scratch), worker_len, |(batch, first, out), scratch| {
+        let (scratch, tail_scratch) = scratch.split_at_mut(WORKER_LEN);
+        if vector {
+            matrix_vector(gemm, inputs, batch, first, out);
+        } else {
+            rows(gemm, inputs, batch, first / n, out, scratch);
         }
+        // The outputs of one column are a row of its channel.
+        let (lanes, channel) = if vector { (out.len(), if n == 1 { 0 } else { first }) } else { (n, 0) };
+        tail.apply(out, lanes, operands, batch * m * n + first, channel, tail_scratch);
     });
 }
 

@@ -6,6 +6,7 @@
 
 mod pack;
 
+use super::super::epilogue::{Channels, Tail};
 use super::super::{Conv, Face, Geometry};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
@@ -33,6 +34,7 @@ pub(super) struct Plan {
     /// Images and output channels of a piece.
     images: usize,
     channels: usize,
+    tail: Tail,
 }
 
 /// Where a piece lies.
@@ -79,6 +81,7 @@ impl Plan {
             pitch: if winograd { from.0.next_multiple_of(WIDTH) } else { from.0 },
             images: 1,
             channels: to.0,
+            tail: conv.epilogue.tail(Channels::Rows),
         };
         let grid = plan.grid(0);
         let fill = BLOCK.div_ceil((grid[0] * grid[1]).max(1));
@@ -135,8 +138,8 @@ impl Plan {
         self.panel_len() * self.to.0.div_ceil(LANES)
     }
 
-    /// Source images and a pixel of zeros, rows, sums, and images made; all channels-last.
-    fn worker_lens(&self) -> [usize; 4] {
+    /// Source images and a pixel of zeros, rows, sums, and images made, all channels-last; scratch of the tail.
+    fn worker_lens(&self) -> [usize; 5] {
         let lanes = self.channels.next_multiple_of(LANES);
         let block = self.products() * BLOCK;
         [
@@ -144,6 +147,7 @@ impl Plan {
             block * PITCH,
             block * lanes,
             self.images * self.to.1[0] * self.to.1[1] * lanes,
+            self.tail.scratch_len(),
         ]
     }
 
@@ -151,7 +155,7 @@ impl Plan {
         self.packed_len() + threads * self.worker_lens().iter().sum::<usize>()
     }
 
-    pub(super) fn run(&self, conv: &Conv, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
+    pub(super) fn run(&self, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
         let (packed, scratch) = scratch.split_at_mut(self.packed_len());
         let panel_len = self.panel_len();
         packed.par_chunks_exact_mut(panel_len.max(1)).enumerate().for_each(|(panel, packed)| {
@@ -170,29 +174,21 @@ impl Plan {
         });
         let worker_len = self.worker_lens().iter().sum();
         share(pieces, scratch, worker_len, |(piece, out), scratch| {
-            self.piece(conv, inputs, packed, piece, out, scratch);
+            self.piece(inputs, packed, piece, out, scratch);
         });
     }
 
-    fn piece(
-        &self,
-        conv: &Conv,
-        inputs: &[&[f32]],
-        packed: &[f32],
-        piece: Piece,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
+    fn piece(&self, inputs: &[&[f32]], packed: &[f32], piece: Piece, out: &mut [f32], scratch: &mut [f32]) {
         let plane = self.to.1[0] * self.to.1[1];
         let source_plane = self.from.1[0] * self.from.1[1];
         let channels = self.channels.min(self.to.0 - piece.channel);
         let images = out.len() / (plane * channels);
         let lanes = self.channels.next_multiple_of(LANES);
-        let [source_len, rows_len, sums_len, made_len] = self.worker_lens();
+        let [source_len, rows_len, sums_len, made_len, _] = self.worker_lens();
         let (source, scratch) = scratch.split_at_mut(source_len);
         let (rows, scratch) = scratch.split_at_mut(rows_len);
         let (sums, scratch) = scratch.split_at_mut(sums_len);
-        let made = &mut scratch[..made_len];
+        let (made, scratch) = scratch.split_at_mut(made_len);
 
         for (n, source) in source.chunks_exact_mut(source_plane * self.pitch).take(images).enumerate() {
             let image = &inputs[0][(piece.image + n) * self.from.0 * source_plane..];
@@ -219,20 +215,26 @@ impl Plan {
                     } else {
                         self.tap_rows(source, run, pass, inner.clone(), rows);
                     }
+                    let weights = |product: usize, panel: usize| {
+                        let panel = (piece.channel / LANES + panel) * self.panel_len();
+                        let at = panel + weights_at + (product * depth + k) * LANES;
+                        packed.get(at..at + inner.len() * LANES).unwrap_or_default()
+                    };
+                    let panels = channels.div_ceil(LANES);
                     for product in 0..self.products() {
-                        for panel in 0..channels.div_ceil(LANES) {
-                            let weights =
-                                &packed[(piece.channel / LANES + panel) * self.panel_len() + weights_at..];
-                            tile::product(
+                        for panel in 0..panels {
+                            let after = product * panels + panel + 1;
+                            tile::product_ahead(
                                 run.count.next_multiple_of(ROWS),
                                 inner.len(),
                                 &rows[product * BLOCK * PITCH..],
                                 PITCH,
                                 1,
-                                &weights[(product * depth + k) * LANES..],
-                                &mut sums[product * BLOCK * lanes + panel * LANES..],
-                                lanes,
+                                weights(product, panel),
+                                &mut sums[(product * lanes + panel * LANES) * BLOCK..],
+                                LANES,
                                 k > 0,
+                                weights(after / panels, after % panels),
                             );
                         }
                     }
@@ -245,20 +247,26 @@ impl Plan {
                         let at = (i * axes[0].out_step + axes[0].out) * self.to.1[1]
                             + j * axes[1].out_step
                             + axes[1].out;
-                        made[(n * plane + at) * lanes..][..lanes]
-                            .copy_from_slice(&sums[t * lanes..][..lanes]);
+                        let made = &mut made[(n * plane + at) * lanes..][..lanes];
+                        let sums = sums.chunks_exact(BLOCK * LANES);
+                        for (made, sums) in made.chunks_exact_mut(LANES).zip(sums) {
+                            made.copy_from_slice(&sums[t * LANES..][..LANES]);
+                        }
                     }
                 }
             }
             weights_at += self.products() * depth * LANES;
         }
 
+        // A few channels at a time: the tail finds them in cache, and few streams are written at once.
+        let group = (BLOCK * WIDTH / plane).next_multiple_of(WIDTH).clamp(WIDTH, BLOCK);
         for (n, out) in out.chunks_exact_mut(channels * plane).enumerate() {
-            tile::transpose(plane, channels, &made[n * plane * lanes..], lanes, out, plane);
-            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
-                let channel = piece.channel + c;
+            for (i, out) in out.chunks_mut(group * plane).enumerate() {
+                let made = &made[n * plane * lanes + i * group..];
+                tile::transpose(plane, out.len() / plane, made, lanes, out, plane);
+                let channel = piece.channel + i * group;
                 let start = ((piece.image + n) * self.to.0 + channel) * plane;
-                conv.epilogue.apply_channel(out, &inputs[2..], start, channel);
+                self.tail.apply(out, plane, &inputs[2..], start, channel, scratch);
             }
         }
     }
@@ -346,9 +354,11 @@ simd! {
                     Some(((n * size[0] + h) * size[1] + v) * lanes)
                 })
             });
-            let products = std::array::from_fn(|r| std::array::from_fn(|c| ((r * 3 + c) * BLOCK + t) * lanes));
+            let products =
+                std::array::from_fn(|r| std::array::from_fn(|c| (r * 3 + c) * BLOCK * lanes + t * LANES));
             for lane in (0..lanes).step_by(WIDTH) {
-                let outputs = winograd::output::<WIDTH>(winograd::load(sums, &products, lane));
+                let sum = lane / LANES * LANES * BLOCK + lane % LANES;
+                let outputs = winograd::output::<WIDTH>(winograd::load(sums, &products, sum));
                 for (at, vector) in at.as_flattened().iter().zip(outputs.as_flattened()) {
                     if let Some(at) = at {
                         made[at + lane..][..WIDTH].copy_from_slice(vector);

@@ -11,9 +11,10 @@
 //! y and w are used where they lie. x is held padded, its columns sorted by their residue modulo the stride
 //! (`[channel, row, residue, column / stride]`), so that the pixels of one output row are neighbours for every tap.
 
+use super::super::epilogue::{Channels, Tail};
 use super::super::{Conv, Face, Geometry};
 use super::share;
-use crate::tile::{self, LANES, ROWS};
+use crate::tile::{self, ALIGN, LANES, ROWS, WIDTH};
 use std::ops::Range;
 
 /// Channels of x, or lanes of all pixels, up to which this form is used.
@@ -21,6 +22,8 @@ const CHANNELS: usize = 4;
 const PIXELS: usize = 128;
 /// Pieces wanted at least.
 const PIECES: usize = 4;
+/// Depth of the columns that are made as one piece, where several pieces read them.
+const SHARED: usize = 512;
 
 pub(super) struct Plan {
     face: Face,
@@ -29,6 +32,9 @@ pub(super) struct Plan {
     depth: usize,
     /// Channels made by a piece.
     channels: usize,
+    /// Channels of x whose columns are made at a time: all of them by whoever reads them, or some for all pieces.
+    block: usize,
+    tail: Tail,
 }
 
 impl Plan {
@@ -44,7 +50,11 @@ impl Plan {
             Face::Transpose => g.ci.div_ceil(blocks),
             _ => g.co.div_ceil(blocks).next_multiple_of(ROWS).min(g.co),
         };
-        (few_channels || few_pixels).then_some(Self { face: conv.face, g, depth, channels })
+        let tail = conv.epilogue.tail(Channels::Rows);
+        let shared = few_pixels && conv.face == Face::Conv;
+        let block = if shared { (SHARED * g.ci / depth).clamp(1, g.ci) } else { g.ci };
+        let plan = Self { face: conv.face, g, depth, channels, block, tail };
+        (few_channels || few_pixels).then_some(plan)
     }
 
     fn y_plane(&self) -> usize {
@@ -60,7 +70,7 @@ impl Plan {
 
     fn padded_len(&self) -> usize {
         let [height, width] = self.padded();
-        self.g.ci * height * self.g.stride[1] * width
+        self.block * height * self.g.stride[1] * width
     }
 
     /// Images of a part of the weight gradient.
@@ -77,23 +87,38 @@ impl Plan {
         self.g.kernel[0] * self.g.kernel[1]
     }
 
-    /// The last rows of w padded to a tile; w with padded rows, where a tile could reach over its end; or the sums
+    fn blocks(&self) -> usize {
+        self.g.ci.div_ceil(self.block)
+    }
+
+    /// Columns of one block of channels over all pixels, `[run][k][LANES]`.
+    fn columns_len(&self) -> usize {
+        self.y_plane().div_ceil(LANES) * self.block * self.taps() * LANES
+    }
+
+    /// Columns of all images where pieces share them, `[image][block]`.
+    fn shared_columns_len(&self) -> usize {
+        if self.blocks() > 1 { self.g.batch * self.blocks() * self.columns_len() } else { 0 }
+    }
+
+    /// Shared columns and the last rows of w padded to a tile; w with padded rows, where a tile could reach over its end; or the sums
     /// of all parts of the weight gradient.
     fn shared_len(&self) -> usize {
         match self.face {
-            Face::Conv => ROWS * self.depth,
+            Face::Conv => self.shared_columns_len() + ROWS * self.depth,
             Face::Transpose if self.taps().is_multiple_of(ROWS) => 0,
             Face::Transpose => self.g.co * (self.depth + ROWS),
             Face::Weight => self.sums_len() * self.g.batch.div_ceil(self.part()),
         }
     }
 
-    /// Padded x; a panel of columns or of y; and a tile of outputs, all column sums of a piece, or rows of y.
-    fn worker_lens(&self) -> [usize; 3] {
+    /// Padded x; a panel of columns or of y; a tile of outputs, all column sums of a piece, or rows of y; and scratch
+    /// of the tail.
+    fn worker_lens(&self) -> [usize; 4] {
         let rows = self.g.co.next_multiple_of(ROWS);
         let made = self.channels * self.taps();
         let (panel, tile) = match self.face {
-            Face::Conv => (self.depth * LANES, rows * LANES),
+            Face::Conv => (self.block * self.taps() * LANES, rows * LANES),
             Face::Transpose => {
                 (self.g.co * LANES, made.next_multiple_of(ROWS) * self.y_plane().next_multiple_of(LANES))
             }
@@ -101,15 +126,16 @@ impl Plan {
                 ((self.depth + LANES) * LANES + self.depth.next_multiple_of(LANES) * LANES, rows * LANES)
             }
         };
-        [self.padded_len(), panel, tile]
+        [self.padded_len(), panel, tile, self.tail.scratch_len()].map(|len| len.next_multiple_of(ALIGN))
     }
 
     pub(super) fn scratch_len(&self, threads: usize) -> usize {
-        self.shared_len() + threads * self.worker_lens().iter().sum::<usize>()
+        self.shared_len().next_multiple_of(ALIGN) + threads * self.worker_lens().iter().sum::<usize>()
     }
 
-    pub(super) fn run<'o>(&self, conv: &Conv, inputs: &[&[f32]], out: &'o mut [f32], scratch: &mut [f32]) {
-        let (shared, scratch) = scratch.split_at_mut(self.shared_len());
+    pub(super) fn run<'o>(&self, inputs: &[&[f32]], out: &'o mut [f32], scratch: &mut [f32]) {
+        let (shared, scratch) = scratch.split_at_mut(self.shared_len().next_multiple_of(ALIGN));
+        let shared = &mut shared[..self.shared_len()];
         let worker_len = self.worker_lens().iter().sum();
         let pieces = |out: &'o mut [f32], plane: usize| {
             let len = if self.g.batch < PIECES { self.channels * plane } else { out.len() / self.g.batch };
@@ -119,11 +145,24 @@ impl Plan {
         };
         match self.face {
             Face::Conv => {
-                let edge = &inputs[1][self.g.co / ROWS * ROWS * self.depth..];
-                shared[..edge.len()].copy_from_slice(edge);
-                shared[edge.len()..].fill(0.0);
+                let (columns, edge) = shared.split_at_mut(self.shared_columns_len());
+                let last = &inputs[1][self.g.co / ROWS * ROWS * self.depth..];
+                edge[..last.len()].copy_from_slice(last);
+                edge[last.len()..].fill(0.0);
+                let blocks = columns.chunks_exact_mut(self.columns_len()).enumerate();
+                share(blocks, scratch, worker_len, |(at, columns), scratch| {
+                    let (image, block) = (at / self.blocks(), at % self.blocks());
+                    let channels = self.block_channels(block);
+                    let padded = &mut scratch[..self.padded_len()];
+                    self.pad(self.channels_of(inputs[0], image, channels.clone()), padded);
+                    let run_len = self.block * self.taps() * LANES;
+                    for (run, columns) in self.runs().zip(columns.chunks_exact_mut(run_len)) {
+                        self.columns(padded, run, &mut columns[..channels.len() * self.taps() * LANES]);
+                    }
+                });
+                let (columns, edge) = (&*columns, &*edge);
                 share(pieces(out, self.y_plane()), scratch, worker_len, |(image, channel, out), scratch| {
-                    self.conv(conv, inputs, shared, image, channel, out, scratch);
+                    self.conv(inputs, columns, edge, image, channel, out, scratch);
                 });
             }
             Face::Transpose => {
@@ -143,7 +182,7 @@ impl Plan {
                     scratch,
                     worker_len,
                     |(image, channel, out), scratch| {
-                        self.transpose(conv, inputs, w, image, channel, out, scratch);
+                        self.transpose(inputs, w, image, channel, out, scratch);
                     },
                 );
             }
@@ -163,12 +202,24 @@ impl Plan {
         }
     }
 
-    /// Copies an image of x to its padded, sorted form.
+    fn block_channels(&self, block: usize) -> Range<usize> {
+        block * self.block..self.g.ci.min((block + 1) * self.block)
+    }
+
+    /// Some channels of an image of x.
+    fn channels_of<'x>(&self, x: &'x [f32], image: usize, channels: Range<usize>) -> &'x [f32] {
+        let plane = self.g.x[0] * self.g.x[1];
+        let first = image * self.g.ci * plane;
+        &x[first + channels.start * plane..first + channels.end * plane]
+    }
+
+    /// Copies channels of an image of x to their padded, sorted form.
     fn pad(&self, x: &[f32], padded: &mut [f32]) {
         let g = &self.g;
         let ([height, width], [h, w], stride) = (self.padded(), g.x, g.stride[1]);
         padded.fill(0.0);
-        for (row, padded) in padded.chunks_exact_mut(stride * width).enumerate() {
+        let rows = x.len() / (h * w) * height;
+        for (row, padded) in padded.chunks_exact_mut(stride * width).take(rows).enumerate() {
             let (channel, row) = (row / height, row % height);
             let Some(row) = row.checked_sub(g.pad_low[0]).filter(|&row| row < h) else { continue };
             let x = &x[(channel * h + row) * w..][..w];
@@ -194,7 +245,7 @@ impl Plan {
 
     /// Fills `columns[k][..]` with the pixels of `run`; lanes after it are zero.
     fn columns(&self, padded: &[f32], run: Range<usize>, columns: &mut [f32]) {
-        for (k, lanes) in columns.chunks_exact_mut(LANES).take(self.depth).enumerate() {
+        for (k, lanes) in columns.chunks_exact_mut(LANES).take(self.block * self.taps()).enumerate() {
             let mut p = run.start;
             while p < run.end {
                 let (row, column) = (p / self.g.y[1], p % self.g.y[1]);
@@ -214,48 +265,67 @@ impl Plan {
 
     fn conv(
         &self,
-        conv: &Conv,
         inputs: &[&[f32]],
+        columns: &[f32],
         edge: &[f32],
         image: usize,
         channel: usize,
         out: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let [padded_len, panel_len, _] = self.worker_lens();
+        let [padded_len, panel_len, tile_len, _] = self.worker_lens();
         let (padded, scratch) = scratch.split_at_mut(padded_len);
-        let (panel, tile) = scratch.split_at_mut(panel_len);
+        let padded = &mut padded[..self.padded_len()];
+        let (panel, scratch) = scratch.split_at_mut(panel_len);
+        let (tile, scratch) = scratch.split_at_mut(tile_len);
         let x_len = inputs[0].len() / self.g.batch;
         let (depth, plane) = (self.depth, self.y_plane());
         let channels = out.len() / plane;
         let whole = channels / ROWS * ROWS;
         let w = &inputs[1][channel * depth..];
-        self.pad(&inputs[0][image * x_len..][..x_len], padded);
-        for run in self.runs() {
-            self.columns(padded, run.clone(), panel);
-            let full = run.len() == LANES;
-            if full {
-                tile::product(whole, depth, w, depth, 1, panel, &mut out[run.start..], plane, false);
-            } else {
-                tile::product(whole, depth, w, depth, 1, panel, tile, LANES, false);
+        if columns.is_empty() {
+            self.pad(&inputs[0][image * x_len..][..x_len], padded);
+        }
+        for (at, run) in self.runs().enumerate() {
+            if columns.is_empty() {
+                self.columns(padded, run.clone(), panel);
             }
-            if whole < channels {
-                tile::product(ROWS, depth, edge, depth, 1, panel, &mut tile[whole * LANES..], LANES, false);
+            let full = run.len() == LANES;
+            let product = if run.len() > WIDTH { tile::product } else { tile::product_narrow };
+            for block in 0..self.blocks() {
+                let (first, block_depth) =
+                    (block * self.block, self.block_channels(block).len() * self.taps());
+                let panel = match columns.is_empty() {
+                    true => &*panel,
+                    false => {
+                        let block = image * self.blocks() + block;
+                        &columns[block * self.columns_len() + at * self.block * self.taps() * LANES..]
+                    }
+                };
+                let (w, edge) = (&w[first * self.taps()..], &edge[first * self.taps()..]);
+                let add = block > 0;
+                if full {
+                    let out = &mut out[run.start..];
+                    tile::product(whole, block_depth, w, depth, 1, panel, out, plane, add);
+                } else {
+                    product(whole, block_depth, w, depth, 1, panel, tile, LANES, add);
+                }
+                if whole < channels {
+                    let tile = &mut tile[whole * LANES..];
+                    product(ROWS, block_depth, edge, depth, 1, panel, tile, LANES, add);
+                }
             }
             let from_tile = if full { whole } else { 0 };
             for (out, tile) in out.chunks_exact_mut(plane).zip(tile.chunks_exact(LANES)).skip(from_tile) {
                 out[run.clone()].copy_from_slice(&tile[..run.len()]);
             }
-            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
-                let start = (image * self.g.co + channel + c) * plane + run.start;
-                conv.epilogue.apply_channel(&mut out[run.clone()], &inputs[2..], start, channel + c);
-            }
         }
+        let start = (image * self.g.co + channel) * plane;
+        self.tail.apply(out, plane, &inputs[2..], start, channel, scratch);
     }
 
     fn transpose(
         &self,
-        conv: &Conv,
         inputs: &[&[f32]],
         (w, w_pitch): (&[f32], usize),
         image: usize,
@@ -264,9 +334,11 @@ impl Plan {
         scratch: &mut [f32],
     ) {
         let g = &self.g;
-        let [padded_len, panel_len, _] = self.worker_lens();
+        let [padded_len, panel_len, tile_len, _] = self.worker_lens();
         let (padded, scratch) = scratch.split_at_mut(padded_len);
-        let (panel, sums) = scratch.split_at_mut(panel_len);
+        let padded = &mut padded[..self.padded_len()];
+        let (panel, scratch) = scratch.split_at_mut(panel_len);
+        let (sums, scratch) = scratch.split_at_mut(tile_len);
         let ([height, width], [h, x_width], stride) = (self.padded(), g.x, g.stride[1]);
         let taps = out.len() / (h * x_width) * self.taps();
         let pitch = self.y_plane().next_multiple_of(LANES);
@@ -278,7 +350,8 @@ impl Plan {
                 lanes[run.len()..].fill(0.0);
             }
             let rows = taps.next_multiple_of(ROWS);
-            tile::product(rows, g.co, w, 1, w_pitch, panel, &mut sums[run.start..], pitch, false);
+            let product = if run.len() > WIDTH { tile::product } else { tile::product_narrow };
+            product(rows, g.co, w, 1, w_pitch, panel, &mut sums[run.start..], pitch, false);
         }
         padded.fill(0.0);
         for k in 0..taps {
@@ -305,16 +378,18 @@ impl Plan {
             } else {
                 out.fill(0.0);
             }
-            let start = ((image * g.ci + channel + c) * h + row) * x_width;
-            conv.epilogue.apply_channel(out, &inputs[2..], start, channel + c);
         }
+        let start = (image * g.ci + channel) * h * x_width;
+        self.tail.apply(out, h * x_width, &inputs[2..], start, channel, scratch);
     }
 
     fn weight(&self, inputs: &[&[f32]], part: usize, sums: &mut [f32], scratch: &mut [f32]) {
         let g = &self.g;
-        let [padded_len, panel_len, _] = self.worker_lens();
+        let [padded_len, panel_len, tile_len, _] = self.worker_lens();
         let (padded, scratch) = scratch.split_at_mut(padded_len);
-        let (panels, tile) = scratch.split_at_mut(panel_len);
+        let padded = &mut padded[..self.padded_len()];
+        let (panels, scratch) = scratch.split_at_mut(panel_len);
+        let tile = &mut scratch[..tile_len];
         let pitch = self.depth.next_multiple_of(LANES);
         let (columns, panels) = panels.split_at_mut((self.depth + LANES) * LANES);
         let (plane, x_len) = (self.y_plane(), inputs[0].len() / g.batch);

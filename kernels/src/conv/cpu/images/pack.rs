@@ -6,6 +6,9 @@ use super::super::winograd::{self, PRODUCTS};
 use super::Plan;
 use crate::tile::{self, LANES, simd};
 
+/// Channels whose taps are transposed together.
+const READS: usize = 4;
+
 impl Plan {
     /// Element of w for (channel made, channel read, tap 0), and its distance between channels made.
     fn weight_at(&self, made: usize, read: usize) -> (usize, usize) {
@@ -51,19 +54,18 @@ impl Plan {
         let lanes = (self.to.0 - panel * LANES).min(LANES);
         let depth = self.depth(0);
         let segments = self.segments(0);
-        let mut taps = [0.0; 16 * LANES];
+        let mut block = [0.0; READS * 16 * LANES];
         for read in 0..self.pitch {
-            if read < self.from.0 {
-                let (at, step) = self.weight_at(panel * LANES, read);
-                tile::transpose(lanes, 16, &w[at..], step, &mut taps, LANES);
-            } else {
-                taps.fill(0.0);
+            let slot = read % READS;
+            if slot == 0 {
+                self.tap_block(w, panel, lanes, read, &mut block);
             }
+            let taps = &block[slot * 16 * LANES..][..16 * LANES];
             for phase in 0..4 {
                 let [h, v] = winograd::phases(self.face, &self.g, phase);
                 let (pass, segment) = (phase / segments, phase % segments);
                 pack_phase(
-                    &taps,
+                    taps,
                     std::array::from_fn(|i| std::array::from_fn(|j| (h.taps[i] * 4 + v.taps[j]) * LANES)),
                     &mut packed[(pass * PRODUCTS * depth + segment * self.pitch + read) * LANES..],
                     depth * LANES,
@@ -71,11 +73,35 @@ impl Plan {
             }
         }
     }
+
+    /// The taps of [`READS`] channels read, from `read` on, as `[read, tap][LANES]`; zero after the last.
+    fn tap_block(&self, w: &[f32], panel: usize, lanes: usize, read: usize, block: &mut [f32]) {
+        let reads = self.from.0.saturating_sub(read).min(READS);
+        if reads < READS {
+            block.fill(0.0);
+        }
+        if reads == 0 {
+            return;
+        }
+        let (at, step) = self.weight_at(panel * LANES, read);
+        if self.face == Face::Transpose {
+            for (i, block) in block.chunks_exact_mut(16 * LANES).take(reads).enumerate() {
+                let (at, step) = self.weight_at(panel * LANES, read + i);
+                tile::transpose(lanes, 16, &w[at..], step, block, LANES);
+            }
+        } else {
+            // The channels read of one channel made are neighbours: fetch those of the next call.
+            for at in (at..).step_by(step).take(lanes) {
+                (1..=READS).for_each(|i| tile::prefetch(w, at + (READS + i) * 16 - 1));
+            }
+            tile::transpose(lanes, reads * 16, &w[at..], step, block, LANES);
+        }
+    }
 }
 
 simd! {
     /// One input channel of one phase: taps `[16][LANES]` to nine transformed vectors of lanes.
-    fn pack_phase(taps: &[f32; 16 * LANES], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
+    fn pack_phase(taps: &[f32], at: [[usize; 2]; 2], packed: &mut [f32], product_len: usize) {
         let filter = winograd::filter::<LANES>(winograd::load(taps, &at, 0));
         winograd::store(&filter, packed, product_len);
     }
