@@ -389,7 +389,8 @@ fn egbad_scores_with_averages_of_every_weight() {
     let mut model = model("egbad", &TINY, 1);
     // A young model's codes are so small that they do not show in a score: weights of a size that every one counts.
     for (i, tensor) in model.tensors.iter_mut().enumerate() {
-        let offset = if tensor.name.contains("_bn.weight") || tensor.name.contains("_var") { 1.0 } else { 0.0 };
+        let offset =
+            if tensor.name.contains("_bn.weight") || tensor.name.contains("_var") { 1.0 } else { 0.0 };
         let values = numbers(tensor.values.len(), i as u32);
         tensor.values = values.iter().map(|v| offset + 0.3 * v).collect();
     }

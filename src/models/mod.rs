@@ -1,20 +1,19 @@
 //! The published systems, one file each, and what they share.
 
 pub mod acae;
-pub mod ae;
 pub mod adae;
+pub mod ae;
 pub mod anogan;
 pub mod config;
 pub mod dagan;
 pub mod dcgan;
 pub mod deep_svdd;
-pub mod file;
-pub mod gmm;
-pub mod memae;
-pub mod nets;
 pub mod egbad;
 pub mod file;
 pub mod ganomaly;
+pub mod gmm;
+pub mod memae;
+pub mod nets;
 pub mod options;
 pub mod pca;
 pub mod scorer;
@@ -22,8 +21,8 @@ pub mod search;
 pub mod skip_ganomaly;
 pub mod stack;
 pub mod system;
-pub mod vae;
 pub mod unet;
+pub mod vae;
 
 pub use config::{Config, ConfigError, Form, Prior};
 pub use options::{Kind, OptionInfo, Options};
