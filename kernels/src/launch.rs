@@ -1,5 +1,6 @@
 //! Launches as plain data: what a GPU runtime needs to run a kernel, with none of its types.
 
+use crate::shaders::Shaders;
 use std::borrow::Cow;
 
 /// Arithmetic and memory traffic of one launch.
@@ -13,7 +14,7 @@ pub struct Cost {
     pub bytes_written: u64,
 }
 
-/// What variant choice may know of an adapter.
+/// What a plan may know of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuTraits {
     /// A CPU rasteriser such as llvmpipe: every lane is scalar there and every barrier costs a context switch.
@@ -26,6 +27,8 @@ pub struct GpuTraits {
     pub max_invocations: u32,
     /// Shared memory of one workgroup, bytes.
     pub max_shared_bytes: u32,
+    /// Texts that plans are made of. Variant choice does not look at them.
+    pub shaders: Shaders,
 }
 
 impl Default for GpuTraits {
@@ -37,6 +40,7 @@ impl Default for GpuTraits {
             max_workgroups: 65_535,
             max_invocations: 256,
             max_shared_bytes: 16_384,
+            shaders: Shaders::default(),
         }
     }
 }

@@ -28,10 +28,12 @@ pub mod launch;
 mod layout;
 pub mod moments;
 pub mod oracle;
+pub mod peak;
 pub mod pointwise;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod shaders;
 mod tile;
 
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};

@@ -6,7 +6,6 @@ use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout;
 use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 
-const TEXT: &str = include_str!("../../shaders/pool.wgsl");
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,7 +120,7 @@ impl MaxPool {
         let words = pairs.iter().flatten().chain(&[outputs[0], 0]).map(|&v| v as u32).collect();
         let dispatch = Dispatch {
             shader: "pool.wgsl",
-            source: TEXT.into(),
+            source: traits.shaders.text("pool.wgsl").to_owned().into(),
             entry: match self.face {
                 Face::Indices => "indices",
                 Face::Gather => "gather",

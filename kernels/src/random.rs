@@ -6,7 +6,6 @@ use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout;
 use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 
-const TEXT: &str = include_str!("../../shaders/random.wgsl");
 
 /// Distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +91,7 @@ impl Random {
         let normal = u32::from(self.distribution == Distribution::Normal);
         let dispatch = Dispatch {
             shader: "random.wgsl",
-            source: TEXT.into(),
+            source: traits.shaders.text("random.wgsl").to_owned().into(),
             entry,
             constants: Vec::new(),
             workgroups: fold(self.name(), self.len.div_ceil(per_group), traits)?,

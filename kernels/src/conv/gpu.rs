@@ -16,8 +16,6 @@ use crate::gemm::gpu::{chosen as chosen_gemm, stages as gemm_stages};
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use phases::Phase;
 
-const NAIVE: &str = include_str!("../../../shaders/conv_naive.wgsl");
-const MAPS: &str = include_str!("../../../shaders/conv.wgsl");
 /// Phases in one dispatch: the length of `Params.phases` in `conv.wgsl`.
 const PHASES_PER_DISPATCH: usize = 4;
 /// Most phases that are computed one by one; larger strides mostly miss the kernel's taps.
@@ -105,7 +103,7 @@ fn naive(conv: &Conv, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
         pairs.iter().flatten().chain(&[g.batch, g.ci, g.co, outputs]).map(|&size| size as u32).collect();
     Ok(Dispatch {
         shader: "conv_naive.wgsl",
-        source: with_epilogue(NAIVE, &conv.epilogue, 4),
+        source: with_epilogue("conv_naive.wgsl", &conv.epilogue, 4, traits).into(),
         entry: match conv.face {
             Face::Conv => "conv",
             Face::Transpose => "transpose",
@@ -211,7 +209,7 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
     };
     Product {
         kernel: conv.name(),
-        operands: maps_section(),
+        operands: Some("conv.wgsl"),
         rows: maps.rows,
         cols: maps.cols_outer * most(|phase| phase.cols),
         inner: (maps.inner_outer * most(|phase| phase.inner)).max(1), // 0 where no phase has taps: their sums are empty
@@ -221,11 +219,6 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
         b: Slot::Input(0),
         epilogue: &conv.epilogue,
     }
-}
-
-/// The `//#operands` section of `conv.wgsl`.
-fn maps_section() -> Option<&'static str> {
-    Some(MAPS.split_once("//#operands\n")?.1.split_once("//#end")?.0)
 }
 
 /// The affine maps of a face, named as in `conv.wgsl`.

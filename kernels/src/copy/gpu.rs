@@ -11,7 +11,6 @@ use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout::numel;
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 
-const TEXT: &str = include_str!("../../../shaders/copy.wgsl");
 /// Side of a square, and the smallest side that is worth one.
 const SIDE: usize = 32;
 const LEAST: usize = 8;
@@ -72,7 +71,7 @@ pub(super) fn plan(k: &Copy, traits: &GpuTraits, variant: Option<&str>) -> Resul
     let dispatch = |entry, groups, bindings, params| {
         Ok(Dispatch {
             shader: "copy.wgsl",
-            source: TEXT.into(),
+            source: traits.shaders.text("copy.wgsl").to_owned().into(),
             entry,
             constants: Vec::new(),
             workgroups: fold(k.name(), groups, traits)?,

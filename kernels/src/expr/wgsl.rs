@@ -1,14 +1,16 @@
-//! Expressions as WGSL: straight lines that call the functions of `expr.wgsl`.
+//! Expressions as WGSL: straight lines that call the functions of `expr.wgsl`, which stands before the kernel's own text.
 
 use super::{Binary, Expr, Instr, Num, Unary};
 use std::fmt::Write;
 
-/// The functions that generated code calls; put before the kernel's own text.
-pub const LIBRARY: &str = include_str!("../../../shaders/expr.wgsl");
-
 /// A WGSL expression with exactly this value.
 pub fn literal(value: f32) -> String {
     if value.is_finite() { format!("{value:e}f") } else { format!("op_bits({}u)", value.to_bits()) }
+}
+
+/// What stands between the lines `//#marker` and `//#end` of `source`.
+pub fn section<'a>(source: &'a str, marker: &str) -> Option<&'a str> {
+    Some(source.split_once(&format!("//#{marker}\n"))?.1.split_once("//#end")?.0)
 }
 
 /// Replaces what stands between the lines `//#marker` and `//#end` of `source` by `text`. The source is returned as

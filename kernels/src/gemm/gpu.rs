@@ -13,8 +13,6 @@ use super::Gemm;
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use product::{Product, Stages, bindings, check_bindings, fold, read, with_epilogue, write};
 
-const NAIVE: &str = include_str!("../../../shaders/gemm_naive.wgsl");
-const DOT: &str = include_str!("../../../shaders/gemm_dot.wgsl");
 const VARIANTS: [&str; 5] =
     ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2]];
 
@@ -57,14 +55,14 @@ pub(crate) fn stages(
 ) -> Result<Stages, KernelError> {
     let product = product_of(gemm, slots, channel_width);
     let outputs = gemm.out_len();
-    let (shader, text, groups) = match variant {
-        "naive" => ("gemm_naive.wgsl", NAIVE, outputs.div_ceil(64)),
-        "dot" => ("gemm_dot.wgsl", DOT, outputs),
+    let (shader, groups) = match variant {
+        "naive" => ("gemm_naive.wgsl", outputs.div_ceil(64)),
+        "dot" => ("gemm_dot.wgsl", outputs),
         _ => return product.stages(variant, traits),
     };
     let dispatch = Dispatch {
         shader,
-        source: with_epilogue(text, &gemm.epilogue, 4),
+        source: with_epilogue(shader, &gemm.epilogue, 4, traits).into(),
         entry: "main",
         constants: Vec::new(),
         workgroups: fold("gemm", groups, traits)?,

@@ -10,9 +10,7 @@ use super::Moments;
 use crate::expr::wgsl::splice;
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
-use std::borrow::Cow;
 
-const TEXT: &str = include_str!("../../../shaders/moments.wgsl");
 const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
 
 /// Threads that keep a software adapter and a hardware one busy.
@@ -72,14 +70,15 @@ pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Re
     let segments = segments(k, variant, traits);
     let scratch_len = if segments == 1 { 0 } else { 3 * k.channels * segments };
     check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
-    let dispatch = |source: Cow<'static, str>, bindings: Vec<Bind>, sets: usize, segments: usize| {
+    let text = traits.shaders.text("moments.wgsl");
+    let dispatch = |source: String, bindings: Vec<Bind>, sets: usize, segments: usize| {
         let (entry, groups) = match variant {
             "groups" => ("groups", k.channels * segments),
             _ => ("threads", (k.channels * segments).div_ceil(64)),
         };
         Ok(Dispatch {
             shader: "moments.wgsl",
-            source,
+            source: source.into(),
             entry,
             constants: Vec::new(),
             workgroups: fold(k.name(), groups, traits)?,
@@ -91,10 +90,10 @@ pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Re
     let x = read(Slot::Input(0));
     let outputs = [write(Slot::Output(0)), write(Slot::Output(1))];
     let dispatches = if segments == 1 {
-        vec![dispatch(TEXT.into(), vec![x, outputs[0], outputs[1]], elements, 1)?]
+        vec![dispatch(text.to_owned(), vec![x, outputs[0], outputs[1]], elements, 1)?]
     } else {
-        let first = splice(TEXT, "target", PARTIAL_TARGET).into();
-        let second = splice(TEXT, "source", PARTIAL_SOURCE).into();
+        let first = splice(text, "target", PARTIAL_TARGET);
+        let second = splice(text, "source", PARTIAL_SOURCE);
         vec![
             dispatch(first, vec![x, write(Slot::Scratch)], elements, segments)?,
             dispatch(second, vec![read(Slot::Scratch), outputs[0], outputs[1]], segments, 1)?,

@@ -7,15 +7,12 @@
 
 use super::{Pointwise, Source};
 use crate::blocks::merge;
-use crate::expr::wgsl::{LIBRARY, splice};
+use crate::expr::wgsl::splice;
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::index::{coordinates, offset};
 use crate::layout::{contiguous, numel};
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use std::fmt::Write;
-
-const NAIVE: &str = include_str!("../../../shaders/pointwise.wgsl");
-const QUADS: &str = include_str!("../../../shaders/pointwise_quads.wgsl");
 
 /// A pointwise kernel over its merged shape.
 struct Merged<'a> {
@@ -63,9 +60,9 @@ pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> 
     check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()), traits)?;
     let merged = Merged::new(k);
     let n = numel(&k.shape);
-    let (shader, text, element, count) = match variant {
-        "quads" => ("pointwise_quads.wgsl", QUADS, quad_text(&merged), n / 4),
-        _ => ("pointwise.wgsl", NAIVE, element_text(&merged), n),
+    let (shader, element, count) = match variant {
+        "quads" => ("pointwise_quads.wgsl", quad_text(&merged), n / 4),
+        _ => ("pointwise.wgsl", element_text(&merged), n),
     };
     let quads = variant == "quads";
     let inputs = k.input_lens().len();
@@ -79,10 +76,10 @@ pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> 
         let at = inputs + o + 1;
         let _ = writeln!(declared, "@group(0) @binding({at}) var<storage, read_write> out{o}: array<{ty}>;");
     }
-    let source = splice(&splice(text, "bindings", &declared), "element", &element);
+    let source = splice(&splice(traits.shaders.text(shader), "bindings", &declared), "element", &element);
     let dispatch = Dispatch {
         shader,
-        source: (LIBRARY.to_owned() + &source).into(),
+        source: (traits.shaders.text("expr.wgsl").to_owned() + &source).into(),
         entry: "main",
         constants: Vec::new(),
         workgroups: fold(k.name(), count.div_ceil(64), traits)?,

@@ -10,14 +10,13 @@
 
 use super::{Combine, Reduce};
 use crate::blocks::merge;
-use crate::expr::wgsl::{LIBRARY, literal, splice};
+use crate::expr::wgsl::{literal, splice};
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::index::{coordinates, offset};
 use crate::pointwise::Source;
 use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use std::fmt::Write;
 
-const TEXT: &str = include_str!("../../../shaders/reduce.wgsl");
 const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
 
 /// Threads that keep a software adapter and a hardware one busy.
@@ -68,10 +67,11 @@ pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Res
             "groups" => kept * segments,
             _ => (kept * segments).div_ceil(64),
         };
-        let source = splice(&splice(TEXT, "bindings", &declarations(&bindings)), "element", &element);
+        let text = traits.shaders.text("reduce.wgsl");
+        let source = splice(&splice(text, "bindings", &declarations(&bindings)), "element", &element);
         Ok(Dispatch {
             shader: "reduce.wgsl",
-            source: (LIBRARY.to_owned() + &source).into(),
+            source: (traits.shaders.text("expr.wgsl").to_owned() + &source).into(),
             entry: if variant == "groups" { "groups" } else { "threads" },
             constants: Vec::new(),
             workgroups: fold(k.name(), groups, traits)?,

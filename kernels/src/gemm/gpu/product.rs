@@ -1,13 +1,9 @@
 //! The matrix-product shaders with their operands found by strides or, for convolutions, by the maps of `conv.wgsl`.
 
 use crate::conv::{Epilogue, Spread};
-use crate::expr::wgsl::{LIBRARY, splice};
+use crate::expr::wgsl::{section, splice};
 use crate::{Access, Bind, Dispatch, GpuTraits, KernelError, Slot};
 use std::borrow::Cow;
-
-const TILE: &str = include_str!("../../../../shaders/gemm_tile.wgsl");
-const REGISTERS: &str = include_str!("../../../../shaders/gemm_registers.wgsl");
-const REDUCE: &str = include_str!("../../../../shaders/gemm_reduce.wgsl");
 
 /// Fewest inner values in a chunk of split-K: below, moving partial sums costs more than idle units.
 const SHORTEST_CHUNK: usize = 128;
@@ -20,8 +16,8 @@ const BUSY_SOFTWARE_THREADS: usize = 512;
 pub(crate) struct Product<'a> {
     /// Family, for errors.
     pub(crate) kernel: &'static str,
-    /// Text for the shaders' `//#operands` section, `None` for plain strides.
-    pub(crate) operands: Option<&'a str>,
+    /// Shader file with the `//#operands` section, `None` for plain strides.
+    pub(crate) operands: Option<&'static str>,
     /// Rows of the output.
     pub(crate) rows: usize,
     /// Columns of the output; the most of any slice.
@@ -89,7 +85,7 @@ impl Product<'_> {
         let target = if splits > 1 { Slot::Scratch } else { Slot::Output(0) };
         let mut dispatches = vec![Dispatch {
             shader: "gemm_tile.wgsl",
-            source: self.source(TILE, 4, &format!("const R: u32 = {r}u;\n")),
+            source: self.source("gemm_tile.wgsl", 4, &format!("const R: u32 = {r}u;\n"), traits),
             entry: "main",
             constants: Vec::new(),
             workgroups: fold(self.kernel, groups * splits, traits)?,
@@ -116,7 +112,7 @@ impl Product<'_> {
         let threads = row_tiles * col_tiles * self.slices;
         let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c };
         let splits = self.splits(threads, busy, &sums, traits);
-        let source = self.source(REGISTERS, 0, &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"));
+        let source = self.source("gemm_registers.wgsl", 0, &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"), traits);
         let stage = |entry, groups, bindings| {
             Ok(Dispatch {
                 shader: "gemm_registers.wgsl",
@@ -142,7 +138,7 @@ impl Product<'_> {
         let quads = self.slices * self.rows.div_ceil(4) * self.cols;
         Ok(Dispatch {
             shader: "gemm_reduce.wgsl",
-            source: self.source(REDUCE, 3, ""),
+            source: self.source("gemm_reduce.wgsl", 3, "", traits),
             entry: "main",
             constants: vec![
                 ("START", sums.start as f64),
@@ -176,9 +172,9 @@ impl Product<'_> {
         words
     }
 
-    fn source(&self, skeleton: &'static str, first_operand: usize, tile: &str) -> Cow<'static, str> {
-        let text = splice(&with_epilogue(skeleton, self.epilogue, first_operand), "tile", tile);
-        match self.operands {
+    fn source(&self, file: &str, first_operand: usize, tile: &str, traits: &GpuTraits) -> Cow<'static, str> {
+        let text = splice(&with_epilogue(file, self.epilogue, first_operand, traits), "tile", tile);
+        match self.operands.and_then(|maps| section(traits.shaders.text(maps), "operands")) {
             Some(operands) => splice(&text, "operands", operands).into(),
             None => text.into(),
         }
@@ -214,10 +210,11 @@ pub(crate) fn bindings(mut main: Vec<Bind>, epilogue: &Epilogue) -> Vec<Bind> {
     main
 }
 
-/// The shader with its `//#epilogue` section replaced by the expression; operand `i` at binding `first + i`.
-pub(crate) fn with_epilogue(shader: &'static str, epilogue: &Epilogue, first: usize) -> Cow<'static, str> {
+/// A shader file with its `//#epilogue` section replaced by the expression; operand `i` at binding `first + i`.
+pub(crate) fn with_epilogue(file: &str, epilogue: &Epilogue, first: usize, traits: &GpuTraits) -> String {
+    let shader = traits.shaders.text(file);
     if epilogue.expr.code.is_empty() {
-        return shader.into();
+        return shader.to_owned();
     }
     let mut text = String::new();
     for i in 0..epilogue.operands.len() {
@@ -235,7 +232,7 @@ pub(crate) fn with_epilogue(shader: &'static str, epilogue: &Epilogue, first: us
     text += &format!(
         "fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {{\n{body}    return r{last};\n}}\n"
     );
-    format!("{LIBRARY}\n{}", splice(shader, "epilogue", &text)).into()
+    format!("{}\n{}", traits.shaders.text("expr.wgsl"), splice(shader, "epilogue", &text))
 }
 
 /// `count` workgroups in one dimension, or folded into two where one does not hold them; the shaders number
