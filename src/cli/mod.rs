@@ -12,12 +12,16 @@ mod eval;
 mod explain;
 mod job;
 mod kernels;
+mod launches;
 mod ops;
+mod profile;
 mod programs;
 mod progress;
+mod ready;
 mod score;
 mod search;
 mod session;
+mod shaders;
 mod signals;
 mod systems;
 mod table;
@@ -65,6 +69,7 @@ enum Command {
     Systems(systems::Args),
     Kernels(kernels::Args),
     Tune(tune::Args),
+    Profile(profile::Args),
 }
 
 /// A failure as the user sees it: one paragraph and an exit code.
@@ -195,6 +200,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
         Command::Kernels(args) => kernels::run(args, &cli.global, &interrupt),
         Command::Tune(args) => tune::run(args, &cli.global, &interrupt),
+        Command::Profile(args) => profile::run(args, &cli.global, &interrupt),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ mod adapters;
 mod arena;
 mod executable;
 mod pace;
+mod peaks;
 mod pipelines;
 mod plan;
 mod profile;
@@ -20,12 +21,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ganomede_kernels::shaders::Shaders;
 use ganomede_kernels::{Cost, GpuPlan, GpuTraits, Kernel};
 
 pub use adapters::AdapterReport;
 pub use executable::GpuExecutable;
 pub use plan::PlannedLaunch;
 pub use profile::TimestampReport;
+pub(super) use profile::Ticked;
 pub use store::GpuStore;
 
 use super::DeviceError;
@@ -81,6 +84,8 @@ pub struct Gpu {
     shared: Arc<Shared>,
     tuning: Arc<Tuning>,
     tuning_problem: Option<String>,
+    traits: GpuTraits,
+    checked: bool,
 }
 
 /// What times on an adapter depend on.
@@ -135,14 +140,28 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_shared_bytes: limits.max_compute_workgroup_storage_size,
+            shaders: Shaders::default(),
         };
         let found = options.cache.as_deref().map(|folder| Tuning::load(folder, &identity(&info)));
         let (tuning, tuning_problem) = match found.unwrap_or_else(|| Ok(Tuning::default())) {
             Ok(tuning) => (Arc::new(tuning), None),
             Err(problem) => (Arc::default(), Some(problem)),
         };
-        let shared = Arc::new(Shared::new(device, queue, info, traits, options, faults));
-        Ok(Self { shared, tuning, tuning_problem })
+        let checked = options.checked;
+        let shared = Arc::new(Shared::new(device, queue, info, traits.software, options, faults));
+        Ok(Self { shared, tuning, tuning_problem, traits, checked })
+    }
+
+    /// The same adapter with other shaders: programs loaded through the returned handle are made of these texts. They
+    /// run trusted like the embedded ones, so only texts that the user vouches for may go in; [`Gpu::with_checks`]
+    /// guards against the others.
+    pub fn with_shaders(&self, shaders: Shaders) -> Self {
+        Self { traits: GpuTraits { shaders, ..self.traits.clone() }, ..self.clone() }
+    }
+
+    /// The same adapter, with bounds and loop checks in every shader as by [`GpuOptions::checked`].
+    pub fn with_checks(&self) -> Self {
+        Self { checked: true, ..self.clone() }
     }
 
     /// Adapter, driver and program version: what tuning results are for.
@@ -172,7 +191,7 @@ impl Gpu {
 
     /// What kernels may know of the adapter.
     pub fn traits(&self) -> &GpuTraits {
-        &self.shared.traits
+        &self.traits
     }
 
     /// Adapter, backend and driver in one line.
@@ -221,7 +240,7 @@ impl Gpu {
                 PlannedLaunch::new(launch, self.traits(), variant)
             })
             .collect::<Result<_, _>>()?;
-        GpuExecutable::new(&self.shared, &program.buffers, planned, store, !self.shared.options.checked)
+        GpuExecutable::new(&self.shared, &program.buffers, planned, store, !self.checked)
     }
 
     /// Loads launches whose plans are given, for example of hand-written shaders; these always run checked.
@@ -275,7 +294,7 @@ impl Gpu {
                 }
             }
         }
-        self.run_once(planned, inputs, outputs, !self.shared.options.checked)
+        self.run_once(planned, inputs, outputs, !self.checked)
     }
 
     /// Runs one plan, checked, over whole buffers and returns the outputs, which start as `outputs`.

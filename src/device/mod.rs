@@ -5,15 +5,19 @@ mod cpu;
 pub mod error;
 pub mod gpu;
 pub mod machine;
+mod peaks;
 mod profile;
 pub mod tuning;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use cpu::{CpuExecutable, CpuStore};
 pub use error::DeviceError;
 use gpu::{Gpu, GpuChoice, GpuExecutable, GpuOptions, GpuStore};
+pub use peaks::Peaks;
+pub use profile::{Clock, LoadTimes, Replay, Span};
 
 use crate::program::{Launch, Program, Role, StateId};
 use crate::tape::States;
@@ -92,18 +96,24 @@ impl Device {
     /// # Errors
     /// [`DeviceError`] where memory is short.
     pub fn store(&self, states: &States, seed: u64) -> Result<Store, DeviceError> {
+        let store = self.empty_store(states)?;
+        store.initialise(states, seed)?;
+        Ok(store)
+    }
+
+    /// As [`Device::store`], with every state zero.
+    ///
+    /// # Errors
+    /// As for [`Device::store`].
+    pub fn empty_store(&self, states: &States) -> Result<Store, DeviceError> {
         let lens = states.lens();
-        let store = match self {
+        match self {
             Self::Cpu | Self::Mixed(..) => {
                 host_has(lens.iter().map(|&len| 4 * len as u64).sum())?;
-                Store::Cpu(CpuStore::new(&lens))
+                Ok(Store::Cpu(CpuStore::new(&lens)))
             }
-            Self::Gpu(gpu) => Store::Gpu(gpu.store(&lens)?),
-        };
-        for id in (0..lens.len()).map(StateId) {
-            store.write(id, &states.initial_values(id, seed))?;
+            Self::Gpu(gpu) => Ok(Store::Gpu(gpu.store(&lens)?)),
         }
-        Ok(store)
     }
 
     /// Prepares a program: buffers, and on a GPU pipelines and bind groups.
@@ -125,6 +135,7 @@ impl Device {
         store: &Store,
         variant: impl Fn(usize, &Launch) -> Option<&'a str>,
     ) -> Result<Executable, DeviceError> {
+        let started = Instant::now();
         if let Store::Cpu(_) = store {
             let buffers = program.buffers.iter().filter(|b| !matches!(b.role, Role::State(_)));
             host_has(buffers.map(|b| 4 * b.len as u64).sum())?;
@@ -141,7 +152,10 @@ impl Device {
                 return Err(DeviceError::Launch { launch: "load".to_owned(), what });
             }
         };
-        Ok(Executable { program: Arc::new(program.clone()), body })
+        let compilation = if let Body::Gpu(gpu) = &body { gpu.compilation() } else { Duration::ZERO };
+        let allocation = started.elapsed().saturating_sub(compilation);
+        let load_times = LoadTimes { compilation, allocation };
+        Ok(Executable { program: Arc::new(program.clone()), body, load_times })
     }
 }
 
@@ -163,6 +177,14 @@ pub enum Store {
 }
 
 impl Store {
+    /// Writes the start values for `seed` to all states.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the store is of other states, or the device fails.
+    pub fn initialise(&self, states: &States, seed: u64) -> Result<(), DeviceError> {
+        (0..states.entries().len()).map(StateId).try_for_each(|id| self.write(id, &states.initial_values(id, seed)))
+    }
+
     /// Copies a state to the host.
     ///
     /// # Errors
@@ -207,6 +229,7 @@ pub struct NonFinite {
 pub struct Executable {
     program: Arc<Program>,
     body: Body,
+    load_times: LoadTimes,
 }
 
 impl Executable {

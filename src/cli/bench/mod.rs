@@ -1,23 +1,32 @@
 //! `bench`: times of operations, training steps, z-steps, and the whole loops around them.
 
 mod loops;
+mod sweep;
 mod timing;
 
 use std::time::Instant;
 
+use ganomede_kernels::shaders::Shaders;
+
 use super::args::Global;
 use super::ops::OpArgs;
-use super::programs::{
-    Sizes, System, Which, fill_inputs, go_on, parse_batch, parse_networks, random_values, record,
-};
-use super::{CliError, Interrupt, say, say_json};
-use crate::device::Device;
+use super::launches::LaunchTimes;
+use super::programs::{Sizes, System, Which, fill_inputs, go_on, parse_batch, parse_networks};
+use super::ready::Ready;
+use super::shaders::{self, Loaded, ShaderArgs};
+use super::{CliError, Interrupt, note, say, say_json};
+use crate::device::{Device, Executable, Peaks, Store};
+use crate::program::{Program, Role};
+use crate::tape::States;
+use sweep::SweepArgs;
 use timing::{Subject, Timing, measure};
 
 /// Measure operations, training steps, z-steps and whole loops.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede bench step --size 64 --width 64 --batch 64\n  \
     ganomede bench search --batch 1 --launches\n  ganomede bench op conv --shape 64x64x32x32 --out-channels 128\n  \
+    ganomede bench op gemm --device gpu --shaders my-shaders --watch\n  \
+    ganomede bench search --sweep batch=1,8,64 --sweep width=32,64 --plot search.svg\n  \
     ganomede bench score --search-steps 20 --json")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -28,6 +37,10 @@ pub(crate) struct Args {
     /// Also time every launch by itself.
     #[arg(long, global = true)]
     launches: bool,
+    #[command(flatten)]
+    shaders: ShaderArgs,
+    #[command(flatten)]
+    sweep: SweepArgs,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -67,27 +80,65 @@ struct ScoreArgs {
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let started = Instant::now();
+    if args.launches && matches!(args.what, What::Train(_) | What::Score(_)) {
+        return Err(CliError::input("--launches times programs: use it with bench op, step or search"));
+    }
     let device = global.open()?;
+    if args.sweep.is_asked() {
+        return match &args.what {
+            What::Step(program) => sweep::run(Which::Step, program, args, global, &device, interrupt),
+            What::Search(program) => sweep::run(Which::Search, program, args, global, &device, interrupt),
+            _ => Err(CliError::input("--sweep, --csv and --plot go with bench step and bench search")),
+        };
+    }
+    let (mut peaks, mut before, mut first) = (None, None, true);
+    shaders::measure(&args.shaders, &device, interrupt, |device, loaded| {
+        let started = if std::mem::take(&mut first) { started } else { Instant::now() };
+        let timing = once(args, global, device, started, loaded, interrupt)?;
+        // After the runs, so that neither the first step nor the process's memory knows of it.
+        peaks = peaks.or_else(|| device_peaks(device));
+        let timing = timing.with_peaks(peaks.as_ref());
+        let median = timing.ms_median();
+        if global.json {
+            say_json(&timing)?;
+        } else {
+            say(&timing.text())?;
+            if let Some(before) = before {
+                say(&format!("  change      {:+.1} % of the time before", 100.0 * (median / before - 1.0)))?;
+            }
+        }
+        before = Some(median);
+        Ok(())
+    })
+}
+
+/// The device's peaks; what keeps them from being measured is told and no failure of what was measured.
+fn device_peaks(device: &Device) -> Option<Peaks> {
+    device.peaks().inspect_err(|error| note(&format!("peaks of the device: {error}"))).ok()
+}
+
+fn once(
+    args: &Args,
+    global: &Global,
+    device: &Device,
+    started: Instant,
+    loaded: Option<Loaded>,
+    interrupt: &Interrupt,
+) -> Result<Timing, CliError> {
     let timing = match &args.what {
-        What::Op(op) => bench_op(op, args, global, &device, interrupt)?,
+        What::Op(op) => return bench_op(op, args, global, device, loaded, interrupt),
         What::Step(program) => {
-            bench_program(Which::Step, program, args, global, &device, started, interrupt)?
+            bench_program(Which::Step, program, args, global, device, started, interrupt)?
         }
         What::Search(program) => {
-            bench_program(Which::Search, program, args, global, &device, started, interrupt)?
+            bench_program(Which::Search, program, args, global, device, started, interrupt)?
         }
-        What::Train(_) | What::Score(_) if args.launches => {
-            return Err(CliError::input("--launches times programs: use it with bench op, step or search"));
-        }
-        What::Train(program) => loops::train(program, args.runs, global, &device, started, interrupt)?,
+        What::Train(program) => loops::train(program, args.runs, global, device, started, interrupt)?,
         What::Score(score) => {
-            loops::score(&score.program, score.search_steps, args.runs, global, &device, started, interrupt)?
+            loops::score(&score.program, score.search_steps, args.runs, global, device, started, interrupt)?
         }
     };
-    if global.json {
-        return say_json(&timing);
-    }
-    say(&timing.text())
+    Ok(timing.with_shaders(loaded))
 }
 
 fn bench_op(
@@ -95,6 +146,7 @@ fn bench_op(
     args: &Args,
     global: &Global,
     device: &Device,
+    mut loaded: Option<Loaded>,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
     if op.variant.is_some() && !matches!(device, Device::Gpu(_)) {
@@ -102,15 +154,71 @@ fn bench_op(
     }
     let started = Instant::now();
     let (states, program) = op.record()?;
-    let store = device.store(&states, global.seed)?;
-    let variant = op.variant_of(&program)?;
-    let mut executable = device.load_variants(&program, &store, |i, _| variant.filter(|_| i == 0))?;
-    fill_inputs(&mut executable, global.seed)?;
+    if let (Some(loaded), Device::Gpu(gpu)) = (&mut loaded, device) {
+        // Bounds and loops are checked here, so that a shader's mistake shows before it is timed without checks.
+        let own = outputs(&Device::Gpu(gpu.with_checks()), op, &states, &program, global.seed)?;
+        let built_in = Device::Gpu(gpu.with_shaders(Shaders::default()));
+        let built_in = outputs(&built_in, op, &states, &program, global.seed)?;
+        loaded.difference = Some(difference(&own, &built_in));
+    }
+    let (_store, mut executable) = ready_op(device, op, &states, &program, global.seed)?;
     let shape = op.shape();
     let subject = Subject::op(op, &shape);
     let items = if shape.0.len() == 4 { shape.0[0] } else { 1 };
     let measured = measure(&mut executable, started, args.runs, true, interrupt)?;
-    finish(measured, subject, items, executable, device, args)
+    Ok(finish(measured, subject, items, executable, device, args)?.with_shaders(loaded))
+}
+
+/// Loads an operation and writes its inputs.
+fn ready_op(
+    device: &Device,
+    op: &OpArgs,
+    states: &States,
+    program: &Program,
+    seed: u64,
+) -> Result<(Store, Executable), CliError> {
+    let store = device.store(states, seed)?;
+    let variant = op.variant_of(program)?;
+    let mut executable = device.load_variants(program, &store, |i, _| variant.filter(|_| i == 0))?;
+    fill_inputs(&mut executable, seed)?;
+    Ok((store, executable))
+}
+
+/// What the operation writes: outputs, or states where it has none.
+fn outputs(
+    device: &Device,
+    op: &OpArgs,
+    states: &States,
+    program: &Program,
+    seed: u64,
+) -> Result<Vec<f32>, CliError> {
+    let (store, mut executable) = ready_op(device, op, states, program, seed)?;
+    executable.run(1)?;
+    let mut values = vec![];
+    for buffer in &program.buffers {
+        match &buffer.role {
+            Role::Output(name) => values.extend(executable.read(name)?),
+            Role::State(id) => values.extend(store.read(*id)?),
+            Role::Input(_) | Role::Temporary => {}
+        }
+    }
+    Ok(values)
+}
+
+/// Largest distance of two results, relative to the largest of `expected`; `None` where only one of two is a number.
+fn difference(found: &[f32], expected: &[f32]) -> Option<f64> {
+    let mut largest = 0.0_f64;
+    for (&a, &b) in found.iter().zip(expected) {
+        let same = a == b || a.is_nan() && b.is_nan();
+        let distance = if same { 0.0 } else { f64::from((a - b).abs()) };
+        if !distance.is_finite() {
+            return None;
+        }
+        largest = largest.max(distance);
+    }
+    let finite = expected.iter().map(|v| f64::from(v.abs())).filter(|v| v.is_finite());
+    let scale = finite.fold(0.0, f64::max);
+    Some(if largest == 0.0 { 0.0 } else { largest / scale.max(f64::MIN_POSITIVE) })
 }
 
 fn bench_program(
@@ -122,23 +230,11 @@ fn bench_program(
     started: Instant,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
-    let config = program.sizes.config();
-    let recorded = record(program.system, which, None, &config, program.batch, global.seed)?;
-    let store = device.store(&recorded.states, global.seed)?;
-    let images = random_values(config.images(program.batch).iter().product(), global.seed, 0);
-    if let Some(prepare) = &recorded.prepare {
-        let mut prepare = device.load(prepare, &store)?;
-        prepare.write("x", &images)?;
-        prepare.write("z", &random_values(program.batch * config.latent, global.seed, 1))?;
-        prepare.run(1)?;
-    }
+    let mut ready = Ready::new(program.system, which, None, &program.sizes.config(), program.batch, global.seed, device)?;
     go_on(interrupt)?;
-    let mut executable = device.load(&recorded.program, &store)?;
-    if which == Which::Step {
-        executable.write("x", &images)?;
-    }
+    let executable = &mut ready.executable;
     // A search replays many z-steps at a time; training reads the losses after each step.
-    let measured = measure(&mut executable, started, args.runs, which == Which::Search, interrupt)?;
+    let measured = measure(executable, started, args.runs, which == Which::Search, interrupt)?;
     if which == Which::Step {
         let losses = executable.read("losses")?;
         if let Some(loss) = losses.iter().find(|loss| !loss.is_finite()) {
@@ -148,7 +244,7 @@ fn bench_program(
         }
     }
     let subject = Subject::program(program.system, which.name(), &program.sizes, program.batch);
-    finish(measured, subject, program.batch, executable, device, args)
+    finish(measured, subject, program.batch, ready.executable, device, args)
 }
 
 /// Adds what the program says about itself, and its launches where asked for.
@@ -156,13 +252,22 @@ fn finish(
     measured: timing::Measured,
     subject: Subject,
     items: usize,
-    mut executable: crate::device::Executable,
+    mut executable: Executable,
     device: &Device,
     args: &Args,
 ) -> Result<Timing, CliError> {
-    let launches = if args.launches { Some(timing::launches(&mut executable, args.runs)?) } else { None };
-    let cost = executable.program().cost();
-    Ok(Timing::new(subject, device, &measured, items)
-        .with_program(cost, executable.program().launches.len(), executable.bytes())
+    let timing = Timing::new(subject, device, &measured, items);
+    let launches = if args.launches {
+        let times = executable.profile(args.runs as usize, &mut device.clock()?)?;
+        let ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        let peaks = device_peaks(device);
+        Some(LaunchTimes::new(&executable, &ms, &[], false, peaks.as_ref()))
+    } else {
+        None
+    };
+    let program = executable.program();
+    Ok(timing
+        .with_program(program.cost(), program.launches.len(), executable.bytes())
+        .with_roof(program)
         .with_launches(launches))
 }

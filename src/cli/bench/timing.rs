@@ -1,16 +1,20 @@
 //! Running, timing and telling.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ganomede_kernels::Cost;
 use serde::Serialize;
 
+use super::super::launches::{KERNEL_HEADINGS, LaunchTimes, percent};
 use super::super::ops::{OpArgs, Shape};
+use super::super::profile::{PeakFields, median};
 use super::super::programs::{Sizes, System, go_on};
+use super::super::ready::names;
+use super::super::shaders::Loaded;
 use super::super::table::{Table, bytes, digits, flops, milliseconds};
 use super::super::{CliError, Interrupt};
-use crate::device::{Device, Executable, machine};
+use crate::device::{Device, Executable, Peaks, machine};
+use crate::program::Program;
 
 /// What is measured, as the JSON document and the heading say it.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -99,10 +103,6 @@ impl Measured {
         Self { first_step_ms, runs_ms, replays, cpu_ms }
     }
 
-    fn median(&self) -> f64 {
-        let (n, t) = (self.runs_ms.len(), &self.runs_ms);
-        if n % 2 == 1 { t[n / 2] } else { (t[n / 2 - 1] + t[n / 2]) / 2.0 }
-    }
 }
 
 /// Processor time from some moment on.
@@ -148,104 +148,6 @@ pub(super) fn measure(
     Ok(Measured::new(first_step_ms, runs_ms, replays, clock))
 }
 
-/// One launch, or all launches of one kernel.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct LaunchTime {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<usize>,
-    kernel: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shapes: Option<String>,
-    count: usize,
-    ms: f64,
-    share: f64,
-    gflops: f64,
-    gbytes_per_second: f64,
-}
-
-impl LaunchTime {
-    fn new(kernel: &'static str, count: usize, ms: f64, total_ms: f64, cost: Cost) -> Self {
-        let seconds = (ms / 1e3).max(1e-12);
-        Self {
-            index: None,
-            kernel,
-            scope: None,
-            shapes: None,
-            count,
-            ms,
-            share: ms / total_ms.max(1e-12),
-            gflops: cost.flops as f64 / seconds / 1e9,
-            gbytes_per_second: (cost.bytes_read + cost.bytes_written) as f64 / seconds / 1e9,
-        }
-    }
-
-    fn cells(&self) -> [String; 4] {
-        [
-            format!("{:.3}", self.ms),
-            format!("{:.1} %", 100.0 * self.share),
-            digits(self.gflops),
-            digits(self.gbytes_per_second),
-        ]
-    }
-}
-
-/// Times of the launches by themselves.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct LaunchTimes {
-    by_kernel: Vec<LaunchTime>,
-    by_launch: Vec<LaunchTime>,
-}
-
-/// Times every launch of a warm executable.
-pub(super) fn launches(executable: &mut Executable, runs: u32) -> Result<LaunchTimes, CliError> {
-    let times: Vec<f64> = executable.profile(runs as usize)?.iter().map(|t| t.as_secs_f64() * 1e3).collect();
-    let total: f64 = times.iter().sum();
-    let program = executable.program();
-    let mut kernels: BTreeMap<&'static str, (usize, f64, Cost)> = BTreeMap::new();
-    let mut by_launch = vec![];
-    for (index, (launch, &ms)) in program.launches.iter().zip(&times).enumerate() {
-        let (kernel, cost) = (launch.kernel.name(), launch.kernel.cost());
-        let (count, sum, all) = kernels.entry(kernel).or_default();
-        *count += 1;
-        *sum += ms;
-        all.flops += cost.flops;
-        all.bytes_read += cost.bytes_read;
-        all.bytes_written += cost.bytes_written;
-        let time = LaunchTime::new(kernel, 1, ms, total, cost);
-        let (scope, shapes) = (Some(launch.scope.clone()), Some(launch.shapes()));
-        by_launch.push(LaunchTime { index: Some(index), scope, shapes, ..time });
-    }
-    let mut by_kernel: Vec<_> = kernels
-        .into_iter()
-        .map(|(name, (count, ms, cost))| LaunchTime::new(name, count, ms, total, cost))
-        .collect();
-    by_kernel.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    Ok(LaunchTimes { by_kernel, by_launch })
-}
-
-impl LaunchTimes {
-    fn text(&self) -> String {
-        let mut launches =
-            Table::new(&[">#", ">ms", ">share", ">GFLOP/s", ">GB/s", "kernel", "shapes", "layer"]);
-        for (index, time) in self.by_launch.iter().enumerate() {
-            let words = [
-                time.kernel.to_owned(),
-                time.shapes.clone().unwrap_or_default(),
-                time.scope.clone().unwrap_or_default(),
-            ];
-            launches.row(std::iter::once(index.to_string()).chain(time.cells()).chain(words));
-        }
-        let mut kernels = Table::new(&["kernel", ">launches", ">ms", ">share", ">GFLOP/s", ">GB/s"]);
-        for time in &self.by_kernel {
-            kernels.row([time.kernel.to_owned(), time.count.to_string()].into_iter().chain(time.cells()));
-        }
-        let total: f64 = self.by_kernel.iter().map(|time| time.ms).sum();
-        format!("{}\n\n{}\nall launches one by one: {}", launches.text(), kernels.text(), milliseconds(total))
-    }
-}
-
 /// `bench … --json`.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Timing {
@@ -270,24 +172,36 @@ pub(super) struct Timing {
     bytes_moved: u64,
     peak_bytes: u64,
     process_peak_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peaks: Option<PeakFields>,
+    /// GFLOP/s over the device's peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute_share: Option<f64>,
+    /// GB/s over the device's peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_share: Option<f64>,
+    /// Time by the roofline, launch by launch, over the time taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shaders: Option<Loaded>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     times: Option<LaunchTimes>,
+    /// Work of each launch.
+    #[serde(skip)]
+    costs: Vec<Cost>,
 }
 
 impl Timing {
     /// `items` images are done in each measured time.
     pub(super) fn new(subject: Subject, device: &Device, measured: &Measured, items: usize) -> Self {
-        let (kind, adapter) = match device {
-            Device::Cpu => ("cpu", format!("{}, {}", machine::processor(), machine::simd())),
-            Device::Gpu(gpu) => ("gpu", gpu.describe()),
-            Device::Mixed(gpu, _) => ("mixed", gpu.describe()),
-        };
-        let ms_median = measured.median();
+        let (kind, adapter, threads) = names(device);
+        let ms_median = median(measured.runs_ms.clone());
         Self {
             subject,
             device: kind,
             adapter,
-            threads: (kind != "gpu").then(rayon::current_num_threads),
+            threads,
             runs: measured.runs_ms.len(),
             replays_per_run: measured.replays,
             ms_min: measured.runs_ms.first().copied().unwrap_or(f64::NAN),
@@ -302,7 +216,13 @@ impl Timing {
             bytes_moved: 0,
             peak_bytes: 0,
             process_peak_bytes: machine::peak_resident(),
+            peaks: None,
+            compute_share: None,
+            memory_share: None,
+            peak_share: None,
+            shaders: None,
             times: None,
+            costs: vec![],
         }
     }
 
@@ -318,9 +238,78 @@ impl Timing {
         self
     }
 
+    /// Adds the work of each launch, for [`Timing::with_peaks`].
+    pub(super) fn with_roof(mut self, program: &Program) -> Self {
+        self.costs = program.launches.iter().map(|launch| launch.kernel.cost()).collect();
+        self
+    }
+
     pub(super) fn with_launches(mut self, times: Option<LaunchTimes>) -> Self {
         self.times = times;
         self
+    }
+
+    pub(super) fn with_shaders(mut self, shaders: Option<Loaded>) -> Self {
+        self.shaders = shaders;
+        self
+    }
+
+    /// Adds the device's peaks and the shares of them.
+    pub(super) fn with_peaks(mut self, peaks: Option<&Peaks>) -> Self {
+        let Some(peaks) = peaks else { return self };
+        self.peaks = Some(peaks.into());
+        self.compute_share = Some(self.gflops * 1e9 / peaks.flops_per_second);
+        self.memory_share = Some(self.gbytes_per_second * 1e9 / peaks.bytes_per_second);
+        let roof = |cost: &Cost| peaks.bounds(*cost).into_iter().fold(0.0, f64::max);
+        let seconds: f64 = self.costs.iter().map(roof).sum();
+        self.peak_share = (!self.costs.is_empty()).then(|| seconds / (self.ms_median / 1e3));
+        self
+    }
+
+    /// Time and rate in a few words.
+    pub(super) fn brief(&self) -> String {
+        format!("{}, {} images/s", milliseconds(self.ms_median), digits(self.images_per_second))
+    }
+
+    pub(super) fn ms_per_image(&self) -> f64 {
+        1e3 / self.images_per_second
+    }
+
+    /// Names and values of a line of CSV.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        let size = |value: Option<usize>| value.map_or(String::new(), |v| v.to_string());
+        let share = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+        let subject = &self.subject;
+        vec![
+            ("system", subject.system.unwrap_or_default().to_owned()),
+            ("what", subject.what.clone()),
+            ("device", self.device.to_owned()),
+            ("adapter", self.adapter.clone()),
+            ("threads", size(self.threads)),
+            ("size", size(subject.size)),
+            ("channels", size(subject.channels)),
+            ("width", size(subject.width)),
+            ("latent", size(subject.latent)),
+            ("batch", size(subject.batch)),
+            ("runs", self.runs.to_string()),
+            ("ms_min", self.ms_min.to_string()),
+            ("ms_median", self.ms_median.to_string()),
+            ("ms_per_image", self.ms_per_image().to_string()),
+            ("images_per_second", self.images_per_second.to_string()),
+            ("first_step_ms", self.first_step_ms.to_string()),
+            ("gflops", self.gflops.to_string()),
+            ("gbytes_per_second", self.gbytes_per_second.to_string()),
+            ("peak_share", share(self.peak_share)),
+            ("launches", self.launches.to_string()),
+            ("flop", self.flop.to_string()),
+            ("bytes_moved", self.bytes_moved.to_string()),
+            ("peak_bytes", self.peak_bytes.to_string()),
+        ]
+    }
+
+    /// Median time, milliseconds.
+    pub(super) fn ms_median(&self) -> f64 {
+        self.ms_median
     }
 
     pub(super) fn text(&self) -> String {
@@ -345,8 +334,28 @@ impl Timing {
             bytes(self.bytes_moved),
             bytes(self.peak_bytes),
         );
+        if let (Some(peaks), Some(compute), Some(memory)) = (&self.peaks, self.compute_share, self.memory_share) {
+            let roof =
+                self.peak_share.map_or(String::new(), |share| format!("; {} of the roofline", percent(share)));
+            let (compute, memory) = (percent(compute), percent(memory));
+            text += &format!(
+                "\n  peaks       {}\n  of them     {compute} of the arithmetic, {memory} of the bandwidth{roof}",
+                peaks.text()
+            );
+        }
+        if let Some(shaders) = &self.shaders {
+            text += &format!("\n  shaders     {}", shaders.text());
+        }
         if let Some(times) = &self.times {
-            text += &format!("\n\n{}", times.text());
+            let total = times.total_ms();
+            let mut kernels = Table::new(&KERNEL_HEADINGS);
+            times.kernel_rows(total).for_each(|row| kernels.row(row));
+            text += &format!(
+                "\n\n{}\n\n{}\nall launches one by one: {}",
+                times.launch_table(total),
+                kernels.text(),
+                milliseconds(total)
+            );
         }
         text
     }

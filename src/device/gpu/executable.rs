@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ganomede_kernels::Dispatch;
 
@@ -10,6 +11,7 @@ use super::super::DeviceError;
 use super::arena::Arena;
 use super::pace::MAX_DISPATCHES;
 use super::plan::PlannedLaunch;
+use super::profile::Timestamps;
 use super::shared::{Reservation, Shared, binding_bytes};
 use super::store::GpuStore;
 use crate::program::{Buffer, Role};
@@ -26,6 +28,7 @@ struct Step {
 #[derive(Debug)]
 struct LoadedLaunch {
     label: String,
+    variant: &'static str,
     steps: Vec<Step>,
     inputs: Vec<(usize, usize)>,
     outputs: Vec<(usize, usize)>,
@@ -43,6 +46,7 @@ pub struct GpuExecutable {
     scratch_len: usize,
     launches: Vec<LoadedLaunch>,
     reservation: Reservation,
+    compilation: Duration,
 }
 
 impl GpuExecutable {
@@ -67,7 +71,9 @@ impl GpuExecutable {
         }
         let reservation = shared.reserve(bytes)?;
 
+        let started = Instant::now();
         let pipelines = shared.pipelines.prepare(shared, &dispatches, trusted)?;
+        let compilation = started.elapsed();
         let device_buffers = buffers
             .iter()
             .enumerate()
@@ -118,8 +124,8 @@ impl GpuExecutable {
                 steps.push(Step { pipeline: pipeline.compute.clone(), bind_group, workgroups });
                 next += 1;
             }
-            let PlannedLaunch { label, inputs, outputs, .. } = launch;
-            loaded.push(LoadedLaunch { label, steps, inputs, outputs, seconds });
+            let PlannedLaunch { label, inputs, outputs, plan, .. } = launch;
+            loaded.push(LoadedLaunch { label, variant: plan.variant, steps, inputs, outputs, seconds });
         }
         Ok(Self {
             shared: Arc::clone(shared),
@@ -129,6 +135,7 @@ impl GpuExecutable {
             scratch_len,
             launches: loaded,
             reservation,
+            compilation,
         })
     }
 
@@ -188,7 +195,7 @@ impl GpuExecutable {
         let mut start = 0;
         while start < total {
             let end = self.cut(start, total);
-            self.submit_range(start..end)?;
+            self.submit_range(start..end, None)?;
             start = end;
         }
         Ok(())
@@ -224,7 +231,7 @@ impl GpuExecutable {
     }
 
     /// Uncorrected estimate of a range of launches.
-    pub(super) fn seconds(&self, range: Range<usize>) -> f64 {
+    fn seconds(&self, range: Range<usize>) -> f64 {
         range.map(|i| self.launches[i % self.launches.len()].seconds).sum()
     }
 
@@ -250,7 +257,7 @@ impl GpuExecutable {
         }
         let mut culprit = None;
         for i in 0..self.launches.len() {
-            self.submit_range(i..i + 1)?;
+            self.submit_range(i..i + 1, None)?;
             let launch = &self.launches[i];
             let read_finite = launch.inputs.iter().all(|&(buffer, _)| state[buffer]);
             let mut wrote_finite = true;
@@ -279,8 +286,18 @@ impl GpuExecutable {
         self.launches.len()
     }
 
+    /// The variant that launch `i` runs as.
+    pub fn variant(&self, i: usize) -> &'static str {
+        self.launches[i].variant
+    }
+
+    /// How long compiling its pipelines took; those compiled before took none.
+    pub fn compilation(&self) -> Duration {
+        self.compilation
+    }
+
     /// Records launch `i` into a pass.
-    pub(super) fn encode(&self, i: usize, pass: &mut wgpu::ComputePass<'_>) {
+    fn encode(&self, i: usize, pass: &mut wgpu::ComputePass<'_>) {
         for step in &self.launches[i].steps {
             pass.set_pipeline(&step.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
@@ -289,8 +306,13 @@ impl GpuExecutable {
         }
     }
 
-    /// Submits a range of launches, numbered as in [`GpuExecutable::cut`].
-    pub(super) fn submit_range(&self, range: Range<usize>) -> Result<(), DeviceError> {
+    /// Submits a range of launches, numbered as in [`GpuExecutable::cut`]: in one pass, or each in a pass of its own
+    /// between two timestamps.
+    pub(super) fn submit_range(
+        &self,
+        range: Range<usize>,
+        timestamps: Option<&Timestamps>,
+    ) -> Result<(), DeviceError> {
         let count = self.launches.len();
         let names = || {
             let first = &self.launches[range.start % count].label;
@@ -301,8 +323,15 @@ impl GpuExecutable {
             }
         };
         self.shared.submit(names, self.seconds(range.clone()), |encoder| {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            range.clone().for_each(|i| self.encode(i % count, &mut pass));
+            let mut descriptor = wgpu::ComputePassDescriptor::default();
+            let Some(timestamps) = timestamps else {
+                let mut pass = encoder.begin_compute_pass(&descriptor);
+                return range.clone().for_each(|i| self.encode(i % count, &mut pass));
+            };
+            for i in range.clone() {
+                descriptor.timestamp_writes = Some(timestamps.around(i));
+                self.encode(i % count, &mut encoder.begin_compute_pass(&descriptor));
+            }
         })
     }
 }

@@ -93,8 +93,9 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
                 source: wgpu::ShaderSource::Wgsl(dispatch.source.as_ref().into()),
             };
             if trusted {
-                // SAFETY: `trusted` is set only for plans made by `Kernel::gpu` from a kernel whose `check` passed, with
-                // buffers at least as long as the kernel says; those shaders guard every index and every loop ends.
+                // SAFETY: `trusted` is set only for plans made by `Kernel::gpu` from a kernel whose `check` passed, or by
+                // `Peak::gpu`, with buffers at least as long as the plan says; those shaders guard every index and every
+                // loop ends. Who puts own texts in their place vouches for the same (`Gpu::with_shaders`).
                 unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     shared.device.create_shader_module_trusted(descriptor, unchecked)

@@ -4,14 +4,11 @@ use std::time::{Duration, Instant};
 
 use ganomede_kernels::{Access, Bind, Cost, Dispatch, GpuPlan, Slot};
 
-use super::super::DeviceError;
+use super::super::{DeviceError, Span};
 use super::executable::GpuExecutable;
 use super::plan::PlannedLaunch;
 use super::{Gpu, Shared};
 use crate::program::{Buffer, Role};
-
-/// Launches timed in one submission: a query set holds 4096 timestamps and a launch takes two.
-const CHUNK: usize = 1024;
 
 /// Two timestamps around a dispatch, beside the host's clock around its submission.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +30,7 @@ impl Gpu {
     /// # Errors
     /// A device fault.
     pub fn timestamp_sanity(&self) -> Result<Option<TimestampReport>, DeviceError> {
-        let shared = &self.shared;
-        if !has_timestamps(shared) {
+        if !has_timestamps(&self.shared) {
             return Ok(None);
         }
         let mut executable = self.load_plans(
@@ -43,11 +39,9 @@ impl Gpu {
             &self.store(&[])?,
         )?;
         executable.run(1)?;
-        let start = Instant::now();
-        let ticks = timestamps(&executable, 0..1)?;
-        let host = start.elapsed();
-        let period_ns = f64::from(shared.queue.get_timestamp_period());
-        let (begin, end) = ticks[0];
+        let Some(ticked) = executable.replay_ticked()? else { return Ok(None) };
+        let (host, period_ns) = (ticked.wall, f64::from(self.shared.queue.get_timestamp_period()));
+        let (begin, end) = ticked.ticks[0];
         let device = Duration::from_secs_f64(end.saturating_sub(begin) as f64 * period_ns * 1e-9);
         let problem = if begin == 0 || end == 0 {
             Some(format!("timestamps not written: {begin} and {end}"))
@@ -62,36 +56,47 @@ impl Gpu {
     }
 }
 
+/// One replay with ticks at the begin and end of each launch, beside the host's view of it.
+pub(in crate::device) struct Ticked {
+    pub(in crate::device) ticks: Vec<(u64, u64)>,
+    pub(in crate::device) submissions: Vec<Span>,
+    pub(in crate::device) wall: Duration,
+}
+
 impl GpuExecutable {
-    /// Replays the program `times` times and returns the shortest time of each launch. Each launch has a pass of its
-    /// own, so that small ones cost more here than in [`GpuExecutable::run`]. Without timestamps the host's clock is
-    /// taken around each launch, its submission included.
-    ///
-    /// # Errors
-    /// As for [`GpuExecutable::run`].
-    pub fn profile(&mut self, times: usize) -> Result<Vec<Duration>, DeviceError> {
-        let mut shortest = vec![Duration::MAX; self.launches()];
-        let timed = has_timestamps(self.shared());
-        let period_ns = f64::from(self.shared().queue.get_timestamp_period());
-        for _ in 0..times {
-            let mut start = 0;
-            while start < self.launches() {
-                let end = self.cut(start, self.launches().min(start + if timed { CHUNK } else { 1 }));
-                if timed {
-                    for (i, (begin, end)) in (start..).zip(timestamps(self, start..end)?) {
-                        let nanoseconds = end.saturating_sub(begin) as f64 * period_ns;
-                        shortest[i] = shortest[i].min(Duration::from_secs_f64(nanoseconds * 1e-9));
-                    }
-                } else {
-                    let before = Instant::now();
-                    self.submit_range(start..end)?;
-                    self.wait()?;
-                    shortest[start] = shortest[start].min(before.elapsed());
-                }
-                start = end;
-            }
+    /// Replays the program once, each launch in a pass of its own between two timestamps; small launches cost more than
+    /// in [`GpuExecutable::run`]. `None` where the adapter has no timestamps, or too few for so many launches.
+    pub(in crate::device) fn replay_ticked(&self) -> Result<Option<Ticked>, DeviceError> {
+        let Some(timestamps) = Timestamps::new(self.shared(), self.launches())? else { return Ok(None) };
+        let (started, mut submissions) = (Instant::now(), vec![]);
+        let mut start = 0;
+        while start < self.launches() {
+            let end = self.cut(start, self.launches());
+            self.shared().make_room()?;
+            let before = started.elapsed();
+            self.submit_range(start..end, Some(&timestamps))?;
+            submissions.push(Span { start: before, end: started.elapsed() });
+            start = end;
         }
-        Ok(shortest)
+        self.wait()?;
+        let wall = started.elapsed();
+        Ok(Some(Ticked { ticks: timestamps.read(self.shared())?, submissions, wall }))
+    }
+
+    /// Replays the program once, waiting for each launch before the next, by the host's clock. Returns when each launch
+    /// was submitted and when it ran.
+    pub(in crate::device) fn replay_apart(&self) -> Result<(Vec<Span>, Vec<Span>, Duration), DeviceError> {
+        let started = Instant::now();
+        let (mut submissions, mut launches) = (vec![], vec![]);
+        for i in 0..self.launches() {
+            let before = started.elapsed();
+            self.submit_range(i..i + 1, None)?;
+            let submitted = started.elapsed();
+            self.wait()?;
+            submissions.push(Span { start: before, end: submitted });
+            launches.push(Span { start: submitted, end: started.elapsed() });
+        }
+        Ok((launches, submissions, started.elapsed()))
     }
 }
 
@@ -99,45 +104,72 @@ fn has_timestamps(shared: &Shared) -> bool {
     shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
 }
 
-/// Runs launches `range`, each in a pass of its own, and returns the ticks at its begin and end.
-fn timestamps(
-    executable: &GpuExecutable,
-    range: std::ops::Range<usize>,
-) -> Result<Vec<(u64, u64)>, DeviceError> {
-    let shared = executable.shared();
-    let queries = 2 * range.len() as u32;
-    let bytes = 8 * u64::from(queries);
-    let what = || "timestamp queries".to_owned();
-    let (set, resolved) = shared.scoped(what, bytes, || {
-        let set = shared.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("launch times"),
-            ty: wgpu::QueryType::Timestamp,
-            count: queries,
-        });
-        let resolved = shared.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("launch times"),
-            size: bytes,
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        (set, resolved)
-    })?;
-    shared.submit(what, executable.seconds(range.clone()), |encoder| {
-        for (query, i) in (0..).step_by(2).zip(range) {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                    query_set: &set,
-                    beginning_of_pass_write_index: Some(query),
-                    end_of_pass_write_index: Some(query + 1),
-                }),
-            });
-            executable.encode(i, &mut pass);
+/// Queries of one set: what WebGPU promises.
+const QUERIES: usize = 4096;
+/// Sets alive at one time: Metal ends at 28.
+const MAX_SETS: usize = 28;
+
+/// Two timestamps for each launch of a replay.
+pub(super) struct Timestamps {
+    sets: Vec<wgpu::QuerySet>,
+    resolved: wgpu::Buffer,
+    launches: usize,
+}
+
+impl Timestamps {
+    /// `None` where the adapter cannot take them.
+    fn new(shared: &Shared, launches: usize) -> Result<Option<Self>, DeviceError> {
+        let queries = 2 * launches;
+        if launches == 0 || queries > MAX_SETS * QUERIES || !has_timestamps(shared) {
+            return Ok(None);
         }
-        encoder.resolve_query_set(&set, 0..queries, &resolved, 0);
-    })?;
-    let ticks: Vec<u64> = shared.download(&resolved, queries as usize, "launch times")?;
-    Ok(ticks.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+        let bytes = 8 * queries as u64;
+        let create = || {
+            let count = |first: usize| QUERIES.min(queries - first) as u32;
+            let set = |first| {
+                shared.device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("launch times"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count: count(first),
+                })
+            };
+            let resolved = shared.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("launch times"),
+                size: bytes,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            Self { sets: (0..queries).step_by(QUERIES).map(set).collect(), resolved, launches }
+        };
+        shared.scoped(|| "timestamp queries".to_owned(), bytes, create).map(Some)
+    }
+
+    /// The timestamps around launch `i`.
+    pub(super) fn around(&self, i: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+        let (set, query) = (2 * i / QUERIES, (2 * i % QUERIES) as u32);
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.sets[set],
+            beginning_of_pass_write_index: Some(query),
+            end_of_pass_write_index: Some(query + 1),
+        }
+    }
+
+    /// Ticks at begin and end of each launch, all of which have been submitted.
+    fn read(&self, shared: &Shared) -> Result<Vec<(u64, u64)>, DeviceError> {
+        let queries = 2 * self.launches;
+        shared.submit(
+            || "timestamp queries".to_owned(),
+            0.0,
+            |encoder| {
+                for (set, first) in self.sets.iter().zip((0..queries).step_by(QUERIES)) {
+                    let count = QUERIES.min(queries - first) as u32;
+                    encoder.resolve_query_set(set, 0..count, &self.resolved, 8 * first as u64);
+                }
+            },
+        )?;
+        let ticks: Vec<u64> = shared.download(&self.resolved, queries, "launch times")?;
+        Ok(ticks.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+    }
 }
 
 const SPIN_LEN: usize = 1 << 16;

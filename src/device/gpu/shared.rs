@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ganomede_kernels::GpuTraits;
-
 use super::super::DeviceError;
 use super::GpuOptions;
 use super::pace::{MAX_IN_FLIGHT, Pace};
@@ -50,7 +48,6 @@ pub(super) struct Shared {
     pub(super) queue: wgpu::Queue,
     pub(super) info: wgpu::AdapterInfo,
     pub(super) limits: wgpu::Limits,
-    pub(super) traits: GpuTraits,
     pub(super) options: GpuOptions,
     pub(super) pipelines: Pipelines,
     /// Staging buffer kept for read-backs.
@@ -69,18 +66,17 @@ impl Shared {
         device: wgpu::Device,
         queue: wgpu::Queue,
         info: wgpu::AdapterInfo,
-        traits: GpuTraits,
+        software: bool,
         options: GpuOptions,
         faults: Arc<Faults>,
     ) -> Self {
-        let memory_limit = options.memory_limit.unwrap_or_else(|| default_memory_limit(traits.software));
-        let pace = Pace::new(info.device_type, traits.software);
+        let memory_limit = options.memory_limit.unwrap_or_else(|| default_memory_limit(software));
+        let pace = Pace::new(info.device_type, software);
         Self {
             limits: device.limits(),
             device,
             queue,
             info,
-            traits,
             options,
             pipelines: Pipelines::default(),
             readback: Mutex::default(),
@@ -170,7 +166,7 @@ impl Shared {
         estimated: f64,
         encode: impl FnOnce(&mut wgpu::CommandEncoder),
     ) -> Result<(), DeviceError> {
-        self.wait_until(MAX_IN_FLIGHT - 1)?;
+        self.make_room()?;
         let index = self.scoped(&launches, 0, || {
             let mut encoder =
                 self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
@@ -181,6 +177,11 @@ impl Shared {
         let submission = InFlight { index, launches: launches(), submitted: Instant::now(), estimated };
         lock(&self.flight).submissions.push_back(submission);
         Ok(())
+    }
+
+    /// Waits until another submission may be in flight.
+    pub(super) fn make_room(&self) -> Result<(), DeviceError> {
+        self.wait_until(MAX_IN_FLIGHT - 1)
     }
 
     /// Waits for everything submitted.

@@ -1,0 +1,81 @@
+//! Programs made ready for `bench` and `profile`: recorded, loaded, inputs written; with the time that each part took.
+
+use std::time::{Duration, Instant};
+
+use super::CliError;
+use super::programs::{System, Which, random_values, record};
+use crate::device::{Device, Executable, machine};
+use crate::models::Config;
+
+/// Where the time before the first replay went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Setup {
+    /// Recording the tape and compiling the program.
+    pub(crate) record: Duration,
+    /// Buffers and bind groups.
+    pub(crate) allocation: Duration,
+    /// Compiling shaders.
+    pub(crate) compilation: Duration,
+    /// Start values of the states, and inputs.
+    pub(crate) upload: Duration,
+}
+
+/// A program that can be replayed.
+pub(crate) struct Ready {
+    pub(crate) executable: Executable,
+    /// Values of the input `x`, which is given anew each time; empty for a search, whose queries are states.
+    pub(crate) images: Vec<f32>,
+    pub(crate) setup: Setup,
+}
+
+/// Runs `work` and adds the time it took.
+fn timed<T, E>(time: &mut Duration, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let started = Instant::now();
+    let result = work();
+    *time += started.elapsed();
+    result
+}
+
+impl Ready {
+    /// Records and loads one of a system's programs, with random images; see [`record`].
+    pub(crate) fn new(
+        system: System,
+        which: Which,
+        part: Option<&str>,
+        config: &Config,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, CliError> {
+        let mut setup = Setup::default();
+        let recorded = timed(&mut setup.record, || record(system, which, part, config, batch, seed))?;
+        let store = timed(&mut setup.allocation, || device.empty_store(&recorded.states))?;
+        timed(&mut setup.upload, || store.initialise(&recorded.states, seed))?;
+        let images = random_values(config.images(batch).iter().product(), seed, 0);
+        if let Some(prepare) = &recorded.prepare {
+            let mut prepare = device.load(prepare, &store)?;
+            prepare.write("x", &images)?;
+            prepare.write("z", &random_values(batch * config.latent, seed, 1))?;
+            prepare.run(1)?;
+        }
+        let mut executable = device.load(&recorded.program, &store)?;
+        let times = executable.load_times();
+        setup.allocation += times.allocation;
+        setup.compilation += times.compilation;
+        let images = if executable.program().input("x").is_some() { images } else { vec![] };
+        if !images.is_empty() {
+            timed(&mut setup.upload, || executable.write("x", &images))?;
+        }
+        Ok(Self { executable, images, setup })
+    }
+}
+
+/// A device as reports name it: kind, adapter, and the CPU's threads.
+pub(crate) fn names(device: &Device) -> (&'static str, String, Option<usize>) {
+    let (kind, adapter) = match device {
+        Device::Cpu => ("cpu", format!("{}, {}", machine::processor(), machine::simd())),
+        Device::Gpu(gpu) => ("gpu", gpu.describe()),
+        Device::Mixed(gpu, _) => ("mixed", gpu.describe()),
+    };
+    (kind, adapter, (kind != "gpu").then(rayon::current_num_threads))
+}
