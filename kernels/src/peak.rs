@@ -2,6 +2,7 @@
 //! measured times of kernels are held against theirs.
 
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
+use crate::tile;
 use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use multiversion::{multiversion, target::match_target};
 use rayon::prelude::*;
@@ -15,8 +16,6 @@ const FACTOR: f32 = 0.999;
 const SHIFT: f32 = 0.0005;
 /// Sums of one GPU thread.
 const CHAINS: usize = 16;
-/// Vectors of sums of one CPU thread: two multiply-add units of four cycles ask for eight, sixteen registers hold twelve.
-const CPU_SUMS: usize = 12;
 /// Floats copied by one task.
 const PIECE: usize = 1 << 16;
 
@@ -118,18 +117,32 @@ fn multiply_add(rounds: usize) -> u64 {
     }
 }
 
-/// [`CPU_SUMS`] vectors of `L` lanes.
+/// Eight vectors of `L` lanes: what two multiply-add units of four cycles each keep in flight. They are variables, since
+/// LLVM leaves an array of them in memory.
 #[inline(always)]
 fn multiply_add_in<const L: usize, const FMA: bool>(rounds: usize) -> u64 {
-    let (factor, shift) = (black_box(FACTOR), black_box(SHIFT));
-    let mut sums = black_box([[1.0_f32; L]; CPU_SUMS]);
+    let start = black_box([1.0_f32; 9 * 16]);
+    let mut vectors = start.chunks_exact(L).map(tile::vector::<L>);
+    let mut next = || vectors.next().unwrap_or([1.0; L]);
+    let (factor, shift) = (black_box(FACTOR), next());
+    let [mut a, mut b, mut c, mut d] = [next(), next(), next(), next()];
+    let [mut e, mut f, mut g, mut h] = [next(), next(), next(), next()];
     for _ in 0..rounds {
-        for sum in sums.iter_mut().flatten() {
-            *sum = if FMA { sum.mul_add(factor, shift) } else { *sum * factor + shift };
-        }
+        a = tile::multiply_add::<L, FMA>(factor, a, shift);
+        b = tile::multiply_add::<L, FMA>(factor, b, shift);
+        c = tile::multiply_add::<L, FMA>(factor, c, shift);
+        d = tile::multiply_add::<L, FMA>(factor, d, shift);
+        e = tile::multiply_add::<L, FMA>(factor, e, shift);
+        f = tile::multiply_add::<L, FMA>(factor, f, shift);
+        g = tile::multiply_add::<L, FMA>(factor, g, shift);
+        h = tile::multiply_add::<L, FMA>(factor, h, shift);
     }
-    black_box(sums);
-    2 * (L * CPU_SUMS * rounds) as u64
+    let mut sum = [0.0; L];
+    for vector in [a, b, c, d, e, f, g, h] {
+        sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
+    }
+    black_box(sum);
+    2 * (L * 8 * rounds) as u64
 }
 
 /// Copies `from` to `to`, of the same length, on every thread of the current pool.

@@ -216,7 +216,7 @@ fn profile(
     let times: Vec<f64> = (0..executable.program().launches.len()).map(of_launch).collect();
     let lanes = lanes::lanes(executable.program());
     let mut launches = LaunchTimes::new(executable, &times, &lanes, args.by_shape, Some(peaks));
-    let rest = rest::rest(&ready.setup, &taken.uploads, &taken.replays, launches.total_ms());
+    let rest = rest::rest(&ready.setup, &taken.uploads, &taken.replays);
     let total_ms = launches.total_ms() + rest.iter().map(|row| row.ms).sum::<f64>();
     if let Some(path) = &args.trace {
         // The replay in the middle by its length.

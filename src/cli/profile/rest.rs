@@ -20,23 +20,21 @@ pub(super) struct Rest {
     pub(super) once_ms: Option<f64>,
 }
 
-/// Rows of replays whose launches took `launches_ms`. A replay allocates and compiles nothing. Submission is the time in
+/// Rows of replays, each the median. A replay allocates and compiles nothing. Submission is the time in
 /// which the host submitted while no launch ran; idle is what is left of a replay's time.
-pub(super) fn rest(setup: &Setup, uploads: &[Duration], replays: &[Replay], launches_ms: f64) -> Vec<Rest> {
+pub(super) fn rest(setup: &Setup, uploads: &[Duration], replays: &[Replay]) -> Vec<Rest> {
     let of = |what: &dyn Fn(&Replay) -> Duration| median(replays.iter().map(|r| ms(what(r))).collect());
-    let submission = of(&|replay| {
-        let whole: Duration = replay.submissions.iter().map(Span::length).sum();
-        whole.saturating_sub(overlap(&replay.submissions, &replay.launches))
-    });
-    let idle = (of(&|replay| replay.wall) - launches_ms - submission).max(0.0);
+    let sum = |spans: &[Span]| spans.iter().map(Span::length).sum::<Duration>();
+    let submission = |r: &Replay| sum(&r.submissions).saturating_sub(overlap(&r.submissions, &r.launches));
+    let idle = |r: &Replay| r.wall.saturating_sub(sum(&r.launches) + submission(r));
     let upload = median(uploads.iter().copied().map(ms).collect());
     let row = |name, ms, once_ms| Rest { name, ms, once_ms };
     vec![
         row("allocation", 0.0, Some(ms(setup.allocation))),
         row("compilation", 0.0, Some(ms(setup.record) + ms(setup.compilation))),
         row("upload", upload, Some(ms(setup.upload))),
-        row("submission", submission, None),
-        row("idle", idle, None),
+        row("submission", of(&submission), None),
+        row("idle", of(&idle), None),
     ]
 }
 
@@ -73,7 +71,7 @@ mod tests {
             launches: spans(&[(2, 5), (6, 16)]),
             submissions: spans(&[(0, 2), (4, 7)]),
         };
-        let rows = rest(&Setup::default(), &[Duration::from_millis(1)], &[replay], 13.0);
+        let rows = rest(&Setup::default(), &[Duration::from_millis(1)], &[replay]);
         let of = |name| rows.iter().find(|row| row.name == name).map(|row| row.ms);
         // Of the second submission one millisecond lies between the launches.
         assert_eq!((of("submission"), of("idle"), of("upload")), (Some(3.0), Some(4.0), Some(1.0)));
