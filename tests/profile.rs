@@ -92,7 +92,8 @@ fn rows_add_up_on_both_devices() {
             }
             assert!(close(launches + sum(&document, "rest", "ms"), number(&document, "total_ms")));
             assert!(number(&document, "ms_median") > 0.0 && launches > 0.0);
-            let names: Vec<_> = rows(&document, "rest").iter().map(|row| row["name"].as_str().unwrap()).collect();
+            let names: Vec<_> =
+                rows(&document, "rest").iter().map(|row| row["name"].as_str().unwrap()).collect();
             assert_eq!(names, ["allocation", "compilation", "upload", "submission", "idle"]);
             for row in rows(&document, "by_launch") {
                 assert!(["compute", "memory", "launch"].contains(&row["bound"].as_str().unwrap()), "{row}");
@@ -124,9 +125,12 @@ fn lanes_are_the_updates_that_launches_work_for() {
 
 #[test]
 fn rows_come_in_the_order_asked_for() {
-    for (order, field, ascending) in
-        [("time", "ms", false), ("flops", "flop", false), ("bytes", "bytes_moved", false), ("share", "peak_share", true)]
-    {
+    for (order, field, ascending) in [
+        ("time", "ms", false),
+        ("flops", "flop", false),
+        ("bytes", "bytes_moved", false),
+        ("share", "peak_share", true),
+    ] {
         let document = profile(&["--sort", order, "--by-shape"]);
         for list in ["by_launch", "by_kernel", "by_shape"] {
             let values: Vec<f64> = rows(&document, list).iter().map(|row| number(row, field)).collect();
@@ -143,12 +147,20 @@ fn rows_come_in_the_order_asked_for() {
 fn the_table_has_a_row_for_each_kernel_and_for_what_is_none() {
     let ended = ganomede([&["profile", "dcgan", "--device", "gpu"], &SMALL[..]].concat());
     let lines: Vec<&str> = ended.well().stdout.lines().collect();
-    for start in
-        ["conv_transpose ", "gemm ", "moments ", "allocation ", "upload ", "submission ", "idle ", "generator step "]
-    {
+    for start in [
+        "conv_transpose ",
+        "gemm ",
+        "moments ",
+        "allocation ",
+        "upload ",
+        "submission ",
+        "idle ",
+        "generator step ",
+    ] {
         assert!(lines.iter().any(|line| line.starts_with(start)), "no row '{start}' in\n{}", ended.stdout);
     }
-    let clock = lines.iter().find(|line| line.trim_start().starts_with("clock")).expect("a line on the clock");
+    let clock =
+        lines.iter().find(|line| line.trim_start().starts_with("clock")).expect("a line on the clock");
     assert!(clock.contains("timestamps") || clock.contains("WALL CLOCK"), "{clock}");
 }
 
@@ -199,8 +211,7 @@ fn traces_have_a_lane_for_each_step_and_no_overlap() {
 #[test]
 fn bench_tells_the_share_of_the_peaks() {
     for device in ["cpu", "gpu"] {
-        let timing =
-            ganomede([&["bench", "step", "--json", "--device", device], &SMALL[..]].concat()).json();
+        let timing = ganomede([&["bench", "step", "--json", "--device", device], &SMALL[..]].concat()).json();
         check_peaks(&timing);
         for field in ["compute_share", "memory_share", "peak_share"] {
             assert!(number(&timing, field) > 0.0, "{field}");
@@ -234,7 +245,8 @@ fn sweeps_make_tables_and_plots() {
     }
     let plot = std::fs::read_to_string(&plot).unwrap();
     assert!(plot.starts_with("<svg") && plot.contains("width 4") && plot.contains("width 8"), "{plot}");
-    let printed = ganomede(["bench", "step", "--size", "16", "--width", "4", "--runs", "1", "--sweep", "batch=1,2"]);
+    let printed =
+        ganomede(["bench", "step", "--size", "16", "--width", "4", "--runs", "1", "--sweep", "batch=1,2"]);
     assert_eq!(printed.well().stdout.lines().count(), 3, "CSV goes to stdout: {}", printed.stdout);
 }
 
@@ -252,7 +264,10 @@ const BENCH_POINTWISE: [&str; 10] =
 /// The leaky ReLU, thrice as large as it should be.
 fn wrong(text: &str) -> String {
     let line = text.lines().find(|line| line.starts_with("fn op_leaky_relu")).expect("a leaky ReLU");
-    text.replace(line, "fn op_leaky_relu(x: f32, slope: f32) -> f32 { return 3.0 * select(slope * x, x, x > 0.0); }")
+    text.replace(
+        line,
+        "fn op_leaky_relu(x: f32, slope: f32) -> f32 { return 3.0 * select(slope * x, x, x > 0.0); }",
+    )
 }
 
 #[test]
@@ -264,7 +279,10 @@ fn shaders_from_disk_are_used() {
     };
     edited(folder.path(), "expr.wgsl", str::to_owned);
     let same = with().json();
-    assert_eq!((&same["shaders"]["changed"], &same["shaders"]["difference"]), (&Value::Array(vec![]), &0.0.into()));
+    assert_eq!(
+        (&same["shaders"]["changed"], &same["shaders"]["difference"]),
+        (&Value::Array(vec![]), &0.0.into())
+    );
     edited(folder.path(), "expr.wgsl", wrong);
     let other = with().json();
     assert_eq!(other["shaders"]["changed"][0], "expr.wgsl");
@@ -297,8 +315,8 @@ fn a_watched_folder_is_measured_again_when_a_file_changes() {
     watch.args(BENCH_POINTWISE).args(["--watch", "--shaders", text(folder.path())]);
     let child = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut child = Watching(child);
-    let mut documents =
-        serde_json::Deserializer::from_reader(BufReader::new(child.0.stdout.take().unwrap())).into_iter::<Value>();
+    let mut documents = serde_json::Deserializer::from_reader(BufReader::new(child.0.stdout.take().unwrap()))
+        .into_iter::<Value>();
     let mut logs = BufReader::new(child.0.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut wait = |words: &str| {
         assert!(logs.by_ref().any(|line| line.contains(words)), "the program ended before it said '{words}'");
@@ -329,7 +347,8 @@ fn bad_input_ends_with_2() {
         let more = ["--device", "gpu", "--shaders"].map(str::to_owned);
         [step.map(str::to_owned).to_vec(), more.to_vec(), vec![text(folder).to_owned()]].concat()
     };
-    let on_step = |more: &[&str]| [&step[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let on_step =
+        |more: &[&str]| [&step[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let plain = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
     let cases: Vec<(Vec<String>, &str)> = vec![
         (plain(&["profile"]), "SYSTEM"),
@@ -357,8 +376,13 @@ fn bad_input_ends_with_2() {
         let ended = ganomede(&arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(fragment), "'{fragment}' is not in: {}", ended.stderr);
-        assert!(ended.stdout.is_empty() && !ended.stderr.contains("panicked"), "{arguments:?}: {}", ended.stderr);
+        assert!(
+            ended.stdout.is_empty() && !ended.stderr.contains("panicked"),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
     }
     let nowhere = at("no/such/folder/trace.json");
-    ganomede([&["profile", "anogan", "--trace", text(&nowhere)], &SMALL[..]].concat()).refused(1, &["trace.json"]);
+    ganomede([&["profile", "anogan", "--trace", text(&nowhere)], &SMALL[..]].concat())
+        .refused(1, &["trace.json"]);
 }

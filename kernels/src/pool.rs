@@ -6,7 +6,6 @@ use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout;
 use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 
-
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Face {

@@ -6,7 +6,6 @@ use crate::gemm::gpu::product::{check_bindings, fold, read, write};
 use crate::layout;
 use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 
-
 /// Distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Distribution {

@@ -140,7 +140,11 @@ pub(crate) fn vector<const L: usize>(values: &[f32]) -> [f32; L] {
 
 /// Where there is no fused instruction, `mul_add` would be a library call.
 #[inline(always)]
-pub(crate) fn multiply_add<const L: usize, const FMA: bool>(a: f32, b: [f32; L], mut c: [f32; L]) -> [f32; L] {
+pub(crate) fn multiply_add<const L: usize, const FMA: bool>(
+    a: f32,
+    b: [f32; L],
+    mut c: [f32; L],
+) -> [f32; L] {
     for (b, c) in b.iter().zip(&mut c) {
         *c = if FMA { a.mul_add(*b, *c) } else { a * b + *c };
     }

@@ -179,7 +179,10 @@ fn every_operation_is_valid_wgsl() {
         expr.push(Instr::Const(Num(c)));
     }
     let body = expr.wgsl(|o| format!("x{o}"));
-    let text = format!("{}fn f(x0: f32, x1: f32) -> f32 {{\n{body}    return r3;\n}}\n", ganomede_kernels::shaders::Shaders::default().text("expr.wgsl"));
+    let text = format!(
+        "{}fn f(x0: f32, x1: f32) -> f32 {{\n{body}    return r3;\n}}\n",
+        ganomede_kernels::shaders::Shaders::default().text("expr.wgsl")
+    );
     let module =
         naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
     let mut validator =

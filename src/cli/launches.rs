@@ -187,7 +187,10 @@ impl LaunchTimes {
             by_kernel: grouped(&kernel),
             by_shape: if by_shape { grouped(&shape) } else { vec![] },
             lanes: by_lane,
-            by_launch: all.iter().map(|(name, sum)| LaunchTime::new(name.clone(), sum, total, peaks)).collect(),
+            by_launch: all
+                .iter()
+                .map(|(name, sum)| LaunchTime::new(name.clone(), sum, total, peaks))
+                .collect(),
         }
     }
 
@@ -233,9 +236,8 @@ impl LaunchTimes {
 }
 
 /// Headings of [`LaunchTimes::kernel_rows`].
-pub(crate) const KERNEL_HEADINGS: [&str; 9] = [
-    "kernel", "variant", ">launches", CELLS[0], CELLS[1], CELLS[2], CELLS[3], CELLS[4], CELLS[5],
-];
+pub(crate) const KERNEL_HEADINGS: [&str; 9] =
+    ["kernel", "variant", ">launches", CELLS[0], CELLS[1], CELLS[2], CELLS[3], CELLS[4], CELLS[5]];
 
 fn word(name: Option<&'static str>) -> String {
     name.unwrap_or_default().to_owned()

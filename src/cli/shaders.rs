@@ -36,7 +36,8 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(crate) fn text(&self) -> String {
-        let changed = if self.changed.is_empty() { "nothing changed".to_owned() } else { self.changed.join(", ") };
+        let changed =
+            if self.changed.is_empty() { "nothing changed".to_owned() } else { self.changed.join(", ") };
         let results = match self.difference {
             None => String::new(),
             Some(Some(0.0)) => "; results are those of the built-in shaders, bit for bit".to_owned(),
@@ -86,9 +87,12 @@ impl Folder {
         }
         let text = |(name, &(_, bytes)): (&String, &(_, u64))| {
             if bytes > MAX_BYTES {
-                return Err(self.error(format!("{name} has {bytes} bytes, more than any shader ({MAX_BYTES})")));
+                return Err(
+                    self.error(format!("{name} has {bytes} bytes, more than any shader ({MAX_BYTES})"))
+                );
             }
-            let text = std::fs::read_to_string(self.0.join(name)).map_err(|e| self.error(format!("{name}: {e}")))?;
+            let text =
+                std::fs::read_to_string(self.0.join(name)).map_err(|e| self.error(format!("{name}: {e}")))?;
             // Lines mark the sections that plans fill in; other systems end them otherwise.
             Ok((name.clone(), text.replace("\r\n", "\n")))
         };

@@ -27,8 +27,8 @@ use ganomede_kernels::{Cost, GpuPlan, GpuTraits, Kernel};
 pub use adapters::AdapterReport;
 pub use executable::GpuExecutable;
 pub use plan::PlannedLaunch;
-pub use profile::TimestampReport;
 pub(super) use profile::Ticked;
+pub use profile::TimestampReport;
 pub use store::GpuStore;
 
 use super::DeviceError;

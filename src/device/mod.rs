@@ -182,7 +182,9 @@ impl Store {
     /// # Errors
     /// [`DeviceError`] where the store is of other states, or the device fails.
     pub fn initialise(&self, states: &States, seed: u64) -> Result<(), DeviceError> {
-        (0..states.entries().len()).map(StateId).try_for_each(|id| self.write(id, &states.initial_values(id, seed)))
+        (0..states.entries().len())
+            .map(StateId)
+            .try_for_each(|id| self.write(id, &states.initial_values(id, seed)))
     }
 
     /// Copies a state to the host.

@@ -9,8 +9,8 @@ use std::time::Instant;
 use ganomede_kernels::shaders::Shaders;
 
 use super::args::Global;
-use super::ops::OpArgs;
 use super::launches::LaunchTimes;
+use super::ops::OpArgs;
 use super::programs::{Sizes, System, Which, fill_inputs, go_on, parse_batch, parse_networks};
 use super::ready::Ready;
 use super::shaders::{self, Loaded, ShaderArgs};
@@ -127,9 +127,7 @@ fn once(
 ) -> Result<Timing, CliError> {
     let timing = match &args.what {
         What::Op(op) => return bench_op(op, args, global, device, loaded, interrupt),
-        What::Step(program) => {
-            bench_program(Which::Step, program, args, global, device, started, interrupt)?
-        }
+        What::Step(program) => bench_program(Which::Step, program, args, global, device, started, interrupt)?,
         What::Search(program) => {
             bench_program(Which::Search, program, args, global, device, started, interrupt)?
         }
@@ -230,7 +228,8 @@ fn bench_program(
     started: Instant,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
-    let mut ready = Ready::new(program.system, which, None, &program.sizes.config(), program.batch, global.seed, device)?;
+    let mut ready =
+        Ready::new(program.system, which, None, &program.sizes.config(), program.batch, global.seed, device)?;
     go_on(interrupt)?;
     let executable = &mut ready.executable;
     // A search replays many z-steps at a time; training reads the losses after each step.

@@ -218,9 +218,13 @@ mod tests {
     fn lists_are_parsed_and_mistakes_named() {
         let sweep = parse("batch=1, 8,64").unwrap();
         assert_eq!((sweep.axis, sweep.values), (Axis::Batch, vec![1, 8, 64]));
-        for (text, fault) in
-            [("batch", "batch=1,8"), ("depth=3", "'depth'"), ("batch=1,x", "'x'"), ("width=4,4", "twice"), ("size=", "''")]
-        {
+        for (text, fault) in [
+            ("batch", "batch=1,8"),
+            ("depth=3", "'depth'"),
+            ("batch=1,x", "'x'"),
+            ("width=4,4", "twice"),
+            ("size=", "''"),
+        ] {
             let message = parse(text).unwrap_err();
             assert!(message.contains(fault), "{message}");
         }

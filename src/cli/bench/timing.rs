@@ -102,7 +102,6 @@ impl Measured {
         let cpu_ms = clock.elapsed_ms().map(|ms| ms / (runs_ms.len() * replays) as f64);
         Self { first_step_ms, runs_ms, replays, cpu_ms }
     }
-
 }
 
 /// Processor time from some moment on.
@@ -334,9 +333,12 @@ impl Timing {
             bytes(self.bytes_moved),
             bytes(self.peak_bytes),
         );
-        if let (Some(peaks), Some(compute), Some(memory)) = (&self.peaks, self.compute_share, self.memory_share) {
-            let roof =
-                self.peak_share.map_or(String::new(), |share| format!("; {} of the roofline", percent(share)));
+        if let (Some(peaks), Some(compute), Some(memory)) =
+            (&self.peaks, self.compute_share, self.memory_share)
+        {
+            let roof = self
+                .peak_share
+                .map_or(String::new(), |share| format!("; {} of the roofline", percent(share)));
             let (compute, memory) = (percent(compute), percent(memory));
             text += &format!(
                 "\n  peaks       {}\n  of them     {compute} of the arithmetic, {memory} of the bandwidth{roof}",

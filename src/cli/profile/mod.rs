@@ -208,7 +208,15 @@ fn profile(
     interrupt: &Interrupt,
 ) -> Result<Report, CliError> {
     let config = args.sizes.config();
-    let mut ready = Ready::new(args.system, args.program, args.part.as_deref(), &config, args.batch, global.seed, device)?;
+    let mut ready = Ready::new(
+        args.system,
+        args.program,
+        args.part.as_deref(),
+        &config,
+        args.batch,
+        global.seed,
+        device,
+    )?;
     let mut clock = device.clock()?;
     let taken = replay(&mut ready, &mut clock, args.runs, interrupt)?;
     let executable = &ready.executable;
@@ -275,7 +283,8 @@ impl Report {
                 reason.as_deref().unwrap_or("no timestamps")
             ),
         };
-        let shaders = self.shaders.as_ref().map_or(String::new(), |s| format!("\n  shaders     {}", s.text()));
+        let shaders =
+            self.shaders.as_ref().map_or(String::new(), |s| format!("\n  shaders     {}", s.text()));
         let heading = format!(
             "{} {}, size {}, width {}, batch {} on {} ({}{threads})\n  clock       {clock}; medians of {} runs\n  \
              peaks       {}\n  replay      {} plainly, {} taken apart; {} launches, {}, {} moved, {} held{shaders}",

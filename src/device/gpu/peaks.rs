@@ -48,7 +48,9 @@ impl Gpu {
                     });
                 }
                 Err(
-                    DeviceError::Memory { .. } | DeviceError::OutOfMemory { .. } | DeviceError::BufferTooLarge { .. },
+                    DeviceError::Memory { .. }
+                    | DeviceError::OutOfMemory { .. }
+                    | DeviceError::BufferTooLarge { .. },
                 ) if len > LEAST_COPY => len /= 2,
                 Err(other) => return Err(other),
             }
@@ -57,9 +59,8 @@ impl Gpu {
 
     fn load_peak(&self, peak: Peak) -> Result<GpuExecutable, DeviceError> {
         let label = "peak".to_owned();
-        let plan = peak
-            .gpu(&self.traits)
-            .map_err(|source| DeviceError::Kernel { launch: label.clone(), source })?;
+        let plan =
+            peak.gpu(&self.traits).map_err(|source| DeviceError::Kernel { launch: label.clone(), source })?;
         let mut operands: Vec<(usize, usize)> =
             peak.input_lens().into_iter().chain([peak.output_len()]).enumerate().collect();
         let buffers: Vec<Buffer> =

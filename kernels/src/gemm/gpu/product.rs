@@ -112,7 +112,12 @@ impl Product<'_> {
         let threads = row_tiles * col_tiles * self.slices;
         let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c };
         let splits = self.splits(threads, busy, &sums, traits);
-        let source = self.source("gemm_registers.wgsl", 0, &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"), traits);
+        let source = self.source(
+            "gemm_registers.wgsl",
+            0,
+            &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"),
+            traits,
+        );
         let stage = |entry, groups, bindings| {
             Ok(Dispatch {
                 shader: "gemm_registers.wgsl",
