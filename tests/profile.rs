@@ -396,7 +396,7 @@ fn bad_input_ends_with_2() {
             ended.stderr
         );
     }
-    let nowhere = at("no/such/folder/trace.json");
+    let nowhere = at("binary/conv.wgsl/trace.json");
     ganomede([&["profile", "anogan", "--trace", text(&nowhere)], &SMALL[..]].concat())
-        .refused(1, &["trace.json"]);
+        .refused(1, &["conv.wgsl"]);
 }

@@ -53,6 +53,12 @@ pub(crate) fn check_folder(folder: &Path) -> Result<(), CliError> {
     })
 }
 
+/// As [`check_folder`], for the folder of a file that will be written.
+pub(crate) fn check_place(file: &Path) -> Result<(), CliError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    check_folder(folder.unwrap_or(Path::new(".")))
+}
+
 /// The error of a command for which no image was left.
 pub(crate) fn no_image(what: &str, rejected: &[Rejected]) -> CliError {
     let first = rejected.first().map_or(String::new(), |r| format!("; the first, {}: {}", r.path, r.reason));

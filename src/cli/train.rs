@@ -8,7 +8,7 @@ use ganomede_datasets::{Channels, Dataset, Indices, Rejected, Split};
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
 use super::job::{Images, Job, Summary};
 use super::programs::{System, parse_system};
-use super::session::{Selection, check_folder};
+use super::session::{Selection, check_folder, check_place};
 use super::signals::{SampleArgs, SeriesFeed, TableFeed};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
@@ -117,8 +117,7 @@ fn check_writable(args: &Args) -> Result<(), CliError> {
     if args.out.is_dir() {
         return Err(CliError::input(format!("--out '{}' is a folder; name a file", args.out.display())));
     }
-    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    check_folder(folder.unwrap_or(Path::new(".")))?;
+    check_place(&args.out)?;
     args.samples.as_deref().map_or(Ok(()), check_folder)
 }
 
