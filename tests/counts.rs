@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
-use ganomede::models::anogan::{AnoGan, Optimisers, Search, SearchConfig, Training};
-use ganomede::models::dcgan::Config;
+use ganomede::models::anogan::AnoGan;
+use ganomede::models::search::{Search, SearchConfig};
+use ganomede::models::{Config, System, Training};
 use ganomede::program::{Program, compile};
 use ganomede::tape::{States, Tape};
-use ganomede::train::Trainer;
+use ganomede::train::part_program;
 use ganomede_kernels::{GpuTraits, Kernel};
 
 const BATCH: usize = 64;
@@ -20,16 +21,16 @@ fn config() -> Config {
 
 fn step() -> (States, Program) {
     let mut states = States::new();
-    let model = AnoGan::new(&mut states, &config()).expect("sizes in range");
-    let optimisers = Optimisers::new(&mut states, &model, Training::default(), 0);
-    let program = Trainer::step_program(&model, &optimisers, BATCH).expect("it compiles");
-    (states, program)
+    let mut model = AnoGan::new(&mut states, &config()).expect("sizes in range");
+    model.register_training(&mut states, Training::default(), 0);
+    let part = part_program(&model, 0, 0, BATCH).expect("it compiles");
+    (states, part.program)
 }
 
 fn search() -> (States, Program) {
     let mut states = States::new();
     let model = AnoGan::new(&mut states, &config()).expect("sizes in range");
-    let search = Search::new(&mut states, &model, &SearchConfig::default(), BATCH);
+    let search = Search::new(&mut states, &config(), "anogan", &SearchConfig::default(), BATCH);
     let tape = Tape::new();
     search.step(&tape, &model);
     (states, compile(&tape.finish().expect("shapes fit")).expect("it compiles"))

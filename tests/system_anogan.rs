@@ -38,6 +38,7 @@ fn header(config: Config, batch: usize, seed: u64) -> Header {
         centre_crop: false,
         augment: String::new(),
         patch: None,
+        ..DataInfo::default()
     };
     Header {
         format: FORMAT,

@@ -63,6 +63,7 @@ fn header(case: &Case, config: &Config, batch: usize, per_epoch: u64) -> Header 
         centre_crop: false,
         augment: String::new(),
         patch: None,
+        ..DataInfo::default()
     };
     Header {
         format: FORMAT,

@@ -41,6 +41,7 @@ fn header(name: &str, config: &Config, batch: usize, options: &[(&str, &str)]) -
         centre_crop: false,
         augment: String::new(),
         patch: None,
+        ..DataInfo::default()
     };
     Header {
         format: FORMAT,

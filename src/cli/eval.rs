@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ganomede_datasets::{Batch, Dataset, Split, Truth};
+use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::assess::{Assessment, TestSet, assess, losses};
+use super::job::retrain;
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, open_data};
 use super::signals::{self, SampleArgs};
 use super::train::{held_out, score_config};
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
-use crate::eval::Evaluation;
+use crate::eval::{Evaluation, Repeated};
 use crate::models::Form;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, Sampler, ScoreConfig, Scorer};
@@ -43,6 +45,10 @@ pub(crate) struct Args {
     /// Panels for the highest and the lowest scores of each class.
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub(crate) panels: usize,
+    /// Also train N − 1 more models as this one was trained, with the seeds after its own, beside the model file; metrics
+    /// become mean ± standard deviation.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) seeds: u64,
     #[command(flatten)]
     pub(crate) samples: SampleArgs,
     #[command(flatten)]
@@ -58,14 +64,52 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         Form::Table => return signals::evaluate_table(args, global, &device, &model, interrupt),
     }
     let (evaluation, files) = evaluate(args, global, &device, interrupt)?;
+    let repeated = repeat(args, global, &device, &model, &evaluation, interrupt)?;
     if global.json {
-        return say_json(&evaluation);
+        return say_json(&Document { evaluation, repeated: repeated.into_iter().collect() });
     }
     say(&summary(&evaluation))?;
+    if let Some((_, r)) = repeated.first() {
+        say(&format!("over {} seeds, mean ± standard deviation:", r.values.len()))?;
+    }
+    for (name, metric) in repeated {
+        say(&format!("  {name} {metric:.4}"))?;
+    }
     if let Some([page, _]) = files {
         say(&format!("report: {}", page.display()))?;
     }
     Ok(())
+}
+
+/// `eval --json`.
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    repeated: BTreeMap<&'static str, Repeated>,
+}
+
+/// Trains and evaluates models that differ from this one in their seeds; every metric over all of them.
+fn repeat(
+    args: &Args,
+    global: &Global,
+    device: &Device,
+    model: &ModelFile,
+    first: &Evaluation,
+    interrupt: &Interrupt,
+) -> Result<Vec<(&'static str, Repeated)>, CliError> {
+    let mut runs = vec![first.clone()];
+    let path = &args.model.model;
+    for further in 1..args.seeds {
+        let seed = model.header.seed.wrapping_add(further);
+        let stem = path.file_stem().map_or("model".into(), |s| s.to_string_lossy());
+        let out = path.with_file_name(format!("{stem}-seed{seed}.safetensors"));
+        retrain(device, model, &args.data, seed, &out, interrupt)?;
+        let args = Args { model: ModelArg { model: out }, report: None, ..args.clone() };
+        runs.push(evaluate(&args, global, device, interrupt)?.0);
+    }
+    Ok(if runs.len() > 1 { Repeated::of_runs(&runs)? } else { vec![] })
 }
 
 /// The lines that people read.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use ganomede_datasets::{Augment, BatchOptions, Batches, DataError, Dataset, Indices, Rejected, Split};
 use serde::Serialize;
 
+use super::args::DataArgs;
 use super::progress::Progress;
-use super::session::{FALSE_ALARM_RATE, Selection, calibrate};
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate, open_data};
 use super::train::report_rejected;
 use super::{CliError, Interrupt, note};
 use crate::device::Device;
-use crate::models::file::{Calibration, Header, ModelFile};
+use crate::models::file::{Calibration, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{Sampler, ScoreConfig};
 use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
 
@@ -226,6 +227,53 @@ impl Job {
         }
         Ok(Trainer::new(device, header, None, preview)?)
     }
+}
+
+/// Trains a model as another was trained, on the same images, with another seed.
+///
+/// # Errors
+/// Where the images are not those of the other model, or its training cannot be repeated from its file.
+pub(crate) fn retrain(
+    device: &Device,
+    model: &ModelFile,
+    data: &DataArgs,
+    seed: u64,
+    out: &Path,
+    interrupt: &Interrupt,
+) -> Result<ModelFile, CliError> {
+    let info = &model.header.data;
+    if info.patch.is_some() {
+        return Err(CliError::input(
+            "--seeds cannot repeat a training on patches; train the other seeds with `ganomede train --seed N`",
+        ));
+    }
+    let dataset = Arc::new(open_data(data, model)?);
+    if dataset.is_empty(Split::Train) || dataset.digest(Split::Train)? != info.digest {
+        return Err(CliError::input(format!(
+            "--seeds trains again, but '{}' does not hold the images that the model was trained on ('{}')",
+            data.data, info.spec
+        )));
+    }
+    let (training, held_out) = dataset.holdout(info.val_fraction, seed)?;
+    let progress = &model.header.progress;
+    let header = Header {
+        seed,
+        progress: Done { steps_per_epoch: progress.steps_per_epoch, ..Done::default() },
+        calibration: None,
+        ..model.header.clone()
+    };
+    let job = Job {
+        header,
+        score: model.header.calibration.as_ref().map(|c| c.score.clone()).unwrap_or_default(),
+        limits: Limits { steps: Some(progress.steps), ..Limits::default() },
+        out: out.to_owned(),
+        checkpoint_every: 0,
+        resume: false,
+        samples: None,
+    };
+    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
+    let augment = info.augment.parse()?;
+    Ok(job.run(device, &Images { dataset, training, held_out, augment }, interrupt)?.1)
 }
 
 fn checkpoint_path(out: &Path) -> PathBuf {

@@ -243,6 +243,11 @@ impl Settings {
     }
 
     fn job(self, args: &Args, data: DataInfo) -> Job {
+        // A recommended batch gives way to a small set; one that was asked for does not.
+        let batch = match args.batch {
+            Some(batch) => batch,
+            None => self.batch.min(data.training_images.max(1)),
+        };
         let header = Header {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -250,10 +255,10 @@ impl Settings {
             config: self.config,
             options: self.options,
             training: self.training,
-            batch: self.batch,
+            batch,
             seed: self.seed,
             device: String::new(),
-            progress: Done { steps_per_epoch: (data.training_images / self.batch) as u64, ..Done::default() },
+            progress: Done { steps_per_epoch: (data.training_images / batch) as u64, ..Done::default() },
             data,
             calibration: None,
         };
