@@ -190,7 +190,7 @@ mod tests {
         }
         assert_eq!(
             format!("{:02x?}", &hasher.finalize()[..4]),
-            "[00, 00, 00, 00]",
+            "[bc, c7, 0d, 24]",
             "a changed value changes results: say so in the changelog, then write down the new digest"
         );
     }
