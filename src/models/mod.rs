@@ -3,8 +3,10 @@
 pub mod anogan;
 pub mod config;
 pub mod dcgan;
+pub mod f_anogan;
 pub mod file;
 pub mod options;
+pub mod resnet;
 pub mod scorer;
 pub mod search;
 pub mod system;
@@ -14,7 +16,7 @@ pub use options::{Kind, OptionInfo, Options};
 pub use system::{Info, System, Training};
 
 /// Every system, in the order in which people meet them.
-pub const SYSTEMS: &[&Info] = &[&anogan::INFO];
+pub const SYSTEMS: &[&Info] = &[&anogan::INFO, &f_anogan::INFO];
 
 /// The system of this name.
 pub fn find(name: &str) -> Option<&'static Info> {
