@@ -215,18 +215,7 @@ fn the_weight_gradient_of_the_penalty_matches_pytorch_on_the_gpu() {
 // ---- as a whole ----
 
 fn header(config: &Config, options: Options, batch: usize) -> Header {
-    let data = DataInfo {
-        spec: "builtin:retina".to_owned(),
-        digest: String::new(),
-        training_images: 64,
-        held_out: 0,
-        val_fraction: 0.0,
-        normal_classes: vec![],
-        anomalous_classes: vec![],
-        centre_crop: false,
-        augment: String::new(),
-        patch: None,
-    };
+    let data = DataInfo { spec: "builtin:retina".to_owned(), training_images: 64, ..DataInfo::default() };
     Header {
         format: FORMAT,
         version: "0".to_owned(),
