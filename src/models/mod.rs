@@ -9,6 +9,7 @@ pub mod dagan;
 pub mod dcgan;
 pub mod deep_svdd;
 pub mod egbad;
+pub mod f_anogan;
 pub mod file;
 pub mod ganomaly;
 pub mod gmm;
@@ -16,6 +17,7 @@ pub mod memae;
 pub mod nets;
 pub mod options;
 pub mod pca;
+pub mod resnet;
 pub mod scorer;
 pub mod search;
 pub mod skip_ganomaly;
@@ -31,6 +33,7 @@ pub use system::{Info, System, Training};
 /// Every system, in the order in which people meet them.
 pub const SYSTEMS: &[&Info] = &[
     &anogan::INFO,
+    &f_anogan::INFO,
     &ganomaly::INFO,
     &skip_ganomaly::INFO,
     &egbad::INFO,

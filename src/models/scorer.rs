@@ -347,6 +347,10 @@ impl Scorer {
                 if encodes && model.encode(&tape, probe).is_none() {
                     return Err(no_refinement(&header.system));
                 }
+                if encodes && !model.refines(name) {
+                    let allowed = "left out: this score is of one pass, not of a latent that could move";
+                    return Err(ConfigError::new("refine", format!("asked of score {name}"), allowed).into());
+                }
                 How::Search {
                     lanes,
                     encodes,

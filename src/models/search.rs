@@ -30,6 +30,11 @@ pub trait Latent {
     fn encode<'t>(&self, _tape: &'t Tape, _x: Tensor<'t>) -> Option<Tensor<'t>> {
         None
     }
+
+    /// Whether a search from [`Latent::encode`] makes sense of this score: one that is a loss of the latent.
+    fn refines(&self, _score: &str) -> bool {
+        true
+    }
 }
 
 /// Losses of a batch of searches, each `[n]`, and the images they are of.

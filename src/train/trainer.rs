@@ -32,6 +32,16 @@ struct Running {
     last: Vec<f32>,
 }
 
+impl Running {
+    /// Gives the part its batch; a generator's step reads none.
+    fn write(&mut self, images: &[f32]) -> Result<(), DeviceError> {
+        match self.program.program().input("x") {
+            Some(_) => self.program.write("x", images),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A program of one part of a stage, with the names of its losses.
 pub struct PartProgram {
     /// Its input is `x`, its output `losses`.
@@ -175,7 +185,7 @@ impl Trainer {
     pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), DeviceError> {
         let at = self.at(step);
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.program.write("x", images)?;
+            running.write(images)?;
             running.program.run(1)?;
             if !running.names.is_empty() {
                 running.last = running.program.read("losses")?;
@@ -215,7 +225,7 @@ impl Trainer {
     ) -> Result<Option<NonFinite>, DeviceError> {
         let at = self.at(step);
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.program.write("x", images)?;
+            running.write(images)?;
             if let Some(found) = running.program.find_non_finite()? {
                 return Ok(Some(found));
             }
