@@ -325,6 +325,9 @@ fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block)
 
 /// Adds each row of a block to its accumulator.
 fn add_rows(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
+    if let (Value::Lanes(values), Combine::Sum) = (value, combine) {
+        return lanes::add_row_sums(values, block.lanes, &mut acc[..block.rows]);
+    }
     let row = Block { rows: 1, ..*block };
     for (r, acc) in acc[..block.rows].iter_mut().enumerate() {
         let value = match value {
