@@ -30,6 +30,7 @@ bench: ## time of a training step and a search step on this machine; DEVICE=gpu 
 	$(CARGO) run --release --locked --quiet -- bench step --size 64 --width 64 --batch 64 --device $(DEVICE)
 	$(CARGO) run --release --locked --quiet -- bench search --batch 64 --device $(DEVICE)
 
-bench-peers: ## the same steps in PyTorch on the CPU; needs python3 with torch
-	python3 benches/peers/dcgan_torch.py step
-	python3 benches/peers/dcgan_torch.py search
+bench-peers: ## PyTorch beside it on the CPU, into docs/benchmarks.md; needs python3 with torch
+	$(CARGO) build --release --locked
+	$(CARGO) bench --locked --no-run --bench peers
+	python3 benches/peers/run.py --write docs/benchmarks.md

@@ -5,13 +5,18 @@ follows. A step is the usual DCGAN loop: D on real and on detached fake images, 
 Adam, with one generator forward for both. A z-step is AnoGAN's: G and D in eval mode, 0.9 |x - G(z)| + 0.1 |f(x) -
 f(G(z))| summed, gradient in z alone, Adam on z; f(x) is computed once, before. Losses are read back after each step.
 
-Prints one JSON document: ms_min and ms_median are wall time, cpu_ms the processor time of all threads for each run.
+Prints one JSON document: ms_min and ms_median are wall time, cpu_ms the processor time of all threads for each run;
+first_step_ms is the time from the start of the process (PyTorch's import included) to the first loss.
 """
 
 import argparse
 import json
+import resource
 import statistics
+import sys
 import time
+
+STARTED = time.perf_counter()
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +122,6 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    started = time.perf_counter()
     g = Generator(args.size, args.channels, args.width, args.latent).apply(initialise)
     d = Discriminator(args.size, args.channels, args.width).apply(initialise)
     x = torch.rand(args.batch, args.channels, args.size, args.size) * 2 - 1
@@ -125,7 +129,7 @@ def main():
         g, d, x = (v.to(memory_format=torch.channels_last) for v in (g, d, x))
     step = (training_step if args.what == "step" else search_step)(args, g, d, x)
     step()
-    first = 1e3 * (time.perf_counter() - started)
+    first = 1e3 * (time.perf_counter() - STARTED)
     step()
     times, processor = [], time.process_time()
     for _ in range(args.runs):
@@ -146,6 +150,7 @@ def main():
         "ms_median": median,
         "cpu_ms": processor,
         "first_step_ms": first,
+        "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         "images_per_second": 1e3 * args.batch / median,
     }))
 

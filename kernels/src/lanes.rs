@@ -23,8 +23,8 @@ fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32, join: impl Fn(f
 
 /// Joins lanes pairwise.
 #[inline(always)]
-fn tree(mut lanes: [f32; WIDTH], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = WIDTH;
+fn tree<const N: usize>(mut lanes: [f32; N], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = N;
     while width > 1 {
         width /= 2;
         for l in 0..width {
@@ -42,6 +42,22 @@ fn tree(mut lanes: [f32; WIDTH], join: impl Fn(f32, f32) -> f32) -> f32 {
 ))]
 pub(crate) fn sum(values: &[f32]) -> f32 {
     fold(values, 0.0, |a, v| a + v, |a, b| a + b)
+}
+
+/// Adds the sum of each row of `row` values to its accumulator, as [`sum`] has it.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn add_row_sums(values: &[f32], row: usize, acc: &mut [f64]) {
+    for (acc, values) in acc.iter_mut().zip(values.chunks_exact(row)) {
+        // Lanes without a value would add zeros.
+        *acc += f64::from(match <&[f32; 16]>::try_from(values) {
+            Ok(values) => tree::<16>(*values, |a, b| a + b),
+            Err(_) => fold(values, 0.0, |a, v| a + v, |a, b| a + b),
+        });
+    }
 }
 
 /// max v, NaN where any is.

@@ -94,7 +94,7 @@ impl Pointwise {
     }
 
     pub(crate) fn cpu_scratch_len(&self, threads: usize) -> usize {
-        threads * cpu::slot_len(self)
+        threads * cpu::slot_len(self) + crate::tile::ALIGN
     }
 
     pub(crate) fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {

@@ -404,21 +404,18 @@ mod tests {
                     product(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
                 };
                 let narrow = |add: bool, c: &mut [f32]| {
+                    product_narrow(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
+                };
+                // Without fused instructions, and with a panel to fetch meanwhile.
+                let plain = |add: bool, c: &mut [f32]| {
+                    let next = &b[..];
                     product_in::<4, 4, 2, false>(
-                        LANES,
-                        rows,
-                        depth,
-                        &a,
-                        row_step,
-                        depth_step,
-                        &b,
-                        c,
-                        ldc,
-                        add,
-                        &[],
+                        LANES, rows, depth, &a, row_step, depth_step, &b, c, ldc, add, next,
                     );
                 };
-                for run in [&fused as &dyn Fn(bool, &mut [f32]), &narrow] {
+                let runs: [(&dyn Fn(bool, &mut [f32]), usize); 3] =
+                    [(&fused, LANES), (&narrow, WIDTH), (&plain, LANES)];
+                for (run, lanes) in runs {
                     let mut c = vec![1.0; rows * ldc];
                     run(false, &mut c);
                     run(true, &mut c);
@@ -426,7 +423,7 @@ mod tests {
                         for j in 0..ldc {
                             let term = |k| a[r * row_step + k * depth_step] * b[k * LANES + j % LANES];
                             let sum: f32 = (0..depth).map(term).sum();
-                            assert_eq!(c[r * ldc + j], if j < LANES { 2.0 * sum } else { 1.0 });
+                            assert_eq!(c[r * ldc + j], if j < lanes { 2.0 * sum } else { 1.0 });
                         }
                     }
                 }

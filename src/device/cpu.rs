@@ -1,28 +1,66 @@
 //! The native device: replays a program through the kernels' CPU twins on a pool of threads.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::DeviceError;
 use crate::program::{Program, Role, StateId};
 
+/// Numbers that begin at a cache line: vectors of a row then lie in one line each, not across two.
+#[derive(Default)]
+struct Buffer {
+    values: Vec<f32>,
+    start: usize,
+}
+
+impl Buffer {
+    /// Numbers in a cache line.
+    const LINE: usize = 16;
+
+    /// `len` zeros.
+    fn new(len: usize) -> Self {
+        if len == 0 {
+            return Self::default();
+        }
+        let mut values = vec![0.0; len + Self::LINE - 1];
+        let start = values.as_ptr().align_offset(4 * Self::LINE).min(Self::LINE - 1);
+        values.truncate(start + len);
+        Self { values, start }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[self.start..]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[self.start..]
+    }
+}
+
 /// State tensors of one model on the CPU, shared by its programs.
 #[derive(Clone, Default)]
-pub struct CpuStore(Arc<Mutex<Vec<Vec<f32>>>>);
+pub struct CpuStore(Arc<Mutex<Vec<Buffer>>>);
 
 impl CpuStore {
     /// Zeroed states of the given lengths.
     pub fn new(lens: &[usize]) -> Self {
-        Self(Arc::new(Mutex::new(lens.iter().map(|&len| vec![0.0; len]).collect())))
+        Self(Arc::new(Mutex::new(lens.iter().map(|&len| Buffer::new(len)).collect())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
         // A panic while the lock was held leaves plain numbers behind; they are as good as before.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies a state to the host.
     pub fn read(&self, id: StateId) -> Vec<f32> {
-        self.lock()[id.0].clone()
+        self.lock()[id.0].to_vec()
     }
 
     /// Replaces a state.
@@ -49,8 +87,8 @@ pub(super) type After<'a> = &'a mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bo
 pub struct CpuExecutable {
     program: Arc<Program>,
     store: CpuStore,
-    /// One vector for each buffer; those of states are empty here and lent by the store during a replay.
-    buffers: Vec<Vec<f32>>,
+    /// One for each buffer; those of states are empty here and lent by the store during a replay.
+    buffers: Vec<Buffer>,
     scratch: Vec<f32>,
     /// Scratch that each launch asked for: kernels share what they get out among threads.
     scratch_lens: Vec<usize>,
@@ -64,7 +102,7 @@ impl CpuExecutable {
         let buffers = program
             .buffers
             .iter()
-            .map(|b| if matches!(b.role, Role::State(_)) { vec![] } else { vec![0.0; b.len] })
+            .map(|b| Buffer::new(if matches!(b.role, Role::State(_)) { 0 } else { b.len }))
             .collect();
         let threads = rayon::current_num_threads();
         let scratch_lens: Vec<_> =
@@ -111,7 +149,7 @@ impl CpuExecutable {
         let mut result = Ok(());
         for (index, launch) in self.program.launches.iter().enumerate() {
             // Outputs leave the table while they are written: no allocation, no aliasing.
-            let mut taken: [Vec<f32>; 8] = Default::default();
+            let mut taken: [Buffer; 8] = Default::default();
             for (slot, &buffer) in taken.iter_mut().zip(&launch.outputs) {
                 *slot = std::mem::take(&mut self.buffers[buffer]);
             }

@@ -4,6 +4,7 @@ use super::{Pointwise, Source};
 use crate::blocks::{Access, Shared, Space, TASK, for_each_task};
 use crate::expr::{Evaluator, Kind, Value};
 use crate::layout::numel;
+use crate::tile::{self, ALIGN};
 
 fn prepare(k: &Pointwise) -> (Space, Evaluator) {
     let strides: Vec<&[usize]> = k.operands.iter().map(|o| o.strides.as_slice()).collect();
@@ -25,13 +26,13 @@ fn prepare(k: &Pointwise) -> (Space, Evaluator) {
 
 pub(super) fn slot_len(k: &Pointwise) -> usize {
     let (space, evaluator) = prepare(k);
-    space.scratch_len() + evaluator.scratch_len()
+    (space.scratch_len() + evaluator.scratch_len()).next_multiple_of(ALIGN)
 }
 
 pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
     let (space, evaluator) = prepare(k);
     let gathered_len = space.scratch_len();
-    let slot_len = gathered_len + evaluator.scratch_len();
+    let slot_len = (gathered_len + evaluator.scratch_len()).next_multiple_of(ALIGN);
     let n = numel(&k.shape);
     let task_len = space.task_len(TASK);
     let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
@@ -41,7 +42,7 @@ pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], 
         }
     }
     let shared: Vec<Shared<'_, f32>> = outputs.iter_mut().map(|o| Shared::new(o)).collect();
-    for_each_task(n.div_ceil(task_len), slot_len, scratch, |task, slot| {
+    for_each_task(n.div_ceil(task_len), slot_len, tile::aligned(scratch), |task, slot| {
         let (gathered, registers) = slot.split_at_mut(gathered_len);
         for block in space.blocks(task * task_len..n.min((task + 1) * task_len)) {
             let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];

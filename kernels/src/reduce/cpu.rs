@@ -15,6 +15,7 @@ use crate::expr::{Evaluator, Kind, LANES, ROWS, Value};
 use crate::lanes::{self, as_f64};
 use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
+use crate::tile::{self, ALIGN};
 
 /// Units below which the reduced space is cut into segments in any case, so that every core has work.
 const FEW: usize = 16;
@@ -175,12 +176,16 @@ impl Plan {
     fn slot_len(&self, outputs: usize) -> usize {
         let forms = std::iter::once(&self.full).chain(&self.tail);
         let work = forms.map(|f| f.space.scratch_len() + f.evaluator.scratch_len()).max().unwrap_or(0);
-        work + 2 * outputs * LANES + 2
+        work.next_multiple_of(ALIGN) + 2 * outputs * LANES + ALIGN
     }
 
     /// Floats that hold the partial results of all segments.
     fn partials_len(&self, outputs: usize) -> usize {
-        if self.segments == 1 { 0 } else { 2 * self.units() * self.segments * outputs * self.width + 2 }
+        if self.segments == 1 {
+            0
+        } else {
+            (2 * self.units() * self.segments * outputs * self.width + 2).next_multiple_of(ALIGN)
+        }
     }
 }
 
@@ -201,15 +206,15 @@ fn join(combine: Combine, a: f64, b: f64) -> f64 {
 
 pub(super) fn scratch_len(k: &Reduce, threads: usize) -> usize {
     let plan = Plan::new(k);
-    plan.partials_len(k.outputs.len()) + threads * plan.slot_len(k.outputs.len())
+    plan.partials_len(k.outputs.len()) + threads * plan.slot_len(k.outputs.len()) + ALIGN
 }
 
 pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
     let plan = Plan::new(k);
     let count = k.outputs.len();
-    let (partials, slots) = scratch.split_at_mut(plan.partials_len(count));
+    let (partials, slots) = tile::aligned(scratch).split_at_mut(plan.partials_len(count));
     let slot_len = plan.slot_len(count);
-    let work_len = slot_len - 2 * count * LANES - 2;
+    let work_len = slot_len - 2 * count * LANES - ALIGN;
     let partials = as_f64(partials);
     let place =
         |unit: usize, segment: usize, o: usize| ((unit * plan.segments + segment) * count + o) * plan.width;
@@ -325,6 +330,9 @@ fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block)
 
 /// Adds each row of a block to its accumulator.
 fn add_rows(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
+    if let (Value::Lanes(values), Combine::Sum) = (value, combine) {
+        return lanes::add_row_sums(values, block.lanes, &mut acc[..block.rows]);
+    }
     let row = Block { rows: 1, ..*block };
     for (r, acc) in acc[..block.rows].iter_mut().enumerate() {
         let value = match value {

@@ -24,6 +24,8 @@ const PIXELS: usize = 128;
 const PIECES: usize = 4;
 /// Depth of the columns that are made as one piece, where several pieces read them.
 const SHARED: usize = 512;
+/// Rows of w that a transpose multiplies by in one go: their pages fit the address translation cache.
+const SPREAD: usize = 64;
 
 pub(super) struct Plan {
     face: Face,
@@ -351,7 +353,26 @@ impl Plan {
             }
             let rows = taps.next_multiple_of(ROWS);
             let product = if run.len() > WIDTH { tile::product } else { tile::product_narrow };
-            product(rows, g.co, w, 1, w_pitch, panel, &mut sums[run.start..], pitch, false);
+            // Rows of w are pages apart: some of them at a time, and those of the next block are fetched meanwhile.
+            for block in (0..g.co).step_by(SPREAD) {
+                let depth = SPREAD.min(g.co - block);
+                for row in (0..rows).step_by(2 * ROWS) {
+                    for co in block + depth..g.co.min(block + depth + SPREAD) {
+                        tile::prefetch(w, co * w_pitch + row);
+                    }
+                    product(
+                        (rows - row).min(2 * ROWS),
+                        depth,
+                        &w[block * w_pitch + row..],
+                        1,
+                        w_pitch,
+                        &panel[block * LANES..],
+                        &mut sums[row * pitch + run.start..],
+                        pitch,
+                        block > 0,
+                    );
+                }
+            }
         }
         padded.fill(0.0);
         for k in 0..taps {

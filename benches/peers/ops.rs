@@ -1,0 +1,91 @@
+//! Times of single operations with their gradients on the CPU: the rows of `ops_torch.py`, a JSON document a line.
+//!
+//! `cargo bench --bench peers -- [runs]`; `RAYON_NUM_THREADS` sets the threads.
+
+use ganomede::device::gpu::GpuOptions;
+use ganomede::device::{Device, Selector};
+use ganomede::nn::{BatchNorm, Mode};
+use ganomede::program::{Role, compile};
+use ganomede::tape::{ConvOptions, States, Tape};
+use std::time::Instant;
+
+/// Batch of all rows.
+const BATCH: usize = 64;
+
+/// Channels in and out and the larger size of each inner DCGAN layer.
+const LAYERS: [(usize, usize, usize); 4] = [(64, 128, 32), (128, 256, 16), (256, 512, 8), (512, 512, 8)];
+
+type Error = Box<dyn std::error::Error>;
+
+/// Records an operation and its gradients.
+type Record<'a> = &'a dyn Fn(&Tape, &mut States);
+
+/// Prints the times of what `record` puts on a tape, on inputs of numbers in −½..½.
+fn time(name: &str, flop: usize, runs: usize, device: &Device, record: Record<'_>) -> Result<(), Error> {
+    let (tape, mut states) = (Tape::new(), States::new());
+    record(&tape, &mut states);
+    let program = compile(&tape.finish()?)?;
+    let mut executable = device.load(&program, &device.store(&states, 0)?)?;
+    for buffer in &program.buffers {
+        if let Role::Input(name) = &buffer.role {
+            let values: Vec<f32> = (0..buffer.len).map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5).collect();
+            executable.write(name, &values)?;
+        }
+    }
+    executable.run(2)?;
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let start = Instant::now();
+        executable.run(1)?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let (min, median) = (times[0], times[runs / 2]);
+    println!(
+        "{{\"what\": \"{name}\", \"ms_min\": {min:.4}, \"ms_median\": {median:.4}, \"gflops\": {:.1}}}",
+        flop as f64 / median / 1e6
+    );
+    Ok(())
+}
+
+fn main() -> Result<(), Error> {
+    let runs = std::env::args().find_map(|arg| arg.parse().ok()).filter(|&runs| runs > 0).unwrap_or(10);
+    let device = Device::open(Selector::Cpu, GpuOptions::default())?;
+    for transposed in [false, true] {
+        for (low, high, size) in LAYERS {
+            let (name, from, to, size_in, size_out) = if transposed {
+                ("conv_transpose2d", high, low, size / 2, size)
+            } else {
+                ("conv2d", low, high, size, size / 2)
+            };
+            let flop = 3 * 2 * BATCH * low * high * 16 * (size / 2) * (size / 2);
+            time(&format!("{name} {from}->{to} {size_in}x{size_in}"), flop, runs, &device, &|tape, _| {
+                let x = tape.input("x", &[BATCH, from, size_in, size_in]);
+                let w = tape.input("w", &[high, low, 4, 4]);
+                let dy = tape.input("dy", &[BATCH, to, size_out, size_out]);
+                let options = ConvOptions::new(2, 1);
+                let y = if transposed { x.conv_transpose2d(w, options) } else { x.conv2d(w, options) };
+                tape.output("y", y);
+                for (gradient, name) in tape.vjp(y, dy, &[x, w]).into_iter().zip(["dx", "dw"]) {
+                    tape.output(name, gradient);
+                }
+            })?;
+        }
+    }
+    time("batch norm + leaky ReLU 128x16x16", 0, runs, &device, &|tape, states| {
+        let shape = [BATCH, 128, 16, 16];
+        let (x, dy) = (tape.input("x", &shape), tape.input("dy", &shape));
+        let norm = BatchNorm::new(states, "norm", 128);
+        let y = norm.forward(tape, x, Mode::Train).leaky_relu(0.2);
+        tape.output("y", y);
+        let parameters = norm.parameters();
+        let wrt = [x, tape.state(&parameters[0]), tape.state(&parameters[1])];
+        for (gradient, name) in tape.vjp(y, dy, &wrt).into_iter().zip(["dx", "dgamma", "dbeta"]) {
+            tape.output(name, gradient);
+        }
+    })?;
+    time("gemm 1024x1024x1024", 2 << 30, runs, &device, &|tape, _| {
+        let (a, b) = (tape.input("a", &[1024, 1024]), tape.input("b", &[1024, 1024]));
+        tape.output("c", a.matmul(b));
+    })
+}
