@@ -75,6 +75,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         limit_test: None,
         false_alarm_rate: None,
         panels: 3,
+        timeline: Some(args.report.join("samples")),
         seeds: 1,
         samples: SampleArgs::default(),
         search,

@@ -17,9 +17,12 @@ use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::eval::{Evaluation, Repeated};
 use crate::models::Form;
+use crate::models::features::Features;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, Sampler, ScoreConfig, Scorer};
-use crate::report::{Panel, ReportInput, write_report};
+use crate::report::{
+    Embedding, Panel, PointKind, ReportInput, Supplement, sample_timeline, write_report_with,
+};
 
 /// Evaluate a model on labelled test images: metrics, plots, report.html.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,6 +48,9 @@ pub(crate) struct Args {
     /// Panels for the highest and the lowest scores of each class.
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub(crate) panels: usize,
+    /// Folder of sample grids that `train --samples` wrote: the report shows how they changed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) timeline: Option<PathBuf>,
     /// Also train N − 1 more models as this one was trained, with the seeds after its own, beside the model file; metrics
     /// become mean ± standard deviation.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
@@ -177,6 +183,49 @@ impl Extremes {
     }
 }
 
+/// The first test samples of either truth, for a picture of their features.
+#[derive(Default)]
+struct Neighbours {
+    kinds: Vec<PointKind>,
+    samples: Vec<f32>,
+}
+
+impl Neighbours {
+    /// Samples of either truth at most.
+    const EACH: usize = 200;
+    /// Samples in a batch, and generated images.
+    const BATCH: usize = 64;
+
+    fn offer(&mut self, anomalous: bool, sample: &[f32]) {
+        let kind = if anomalous { PointKind::Anomalous } else { PointKind::Normal };
+        if self.kinds.iter().filter(|&&k| k == kind).count() < Self::EACH {
+            self.kinds.push(kind);
+            self.samples.extend_from_slice(sample);
+        }
+    }
+
+    fn embedding(
+        mut self,
+        device: &Device,
+        model: &ModelFile,
+        path: &Path,
+    ) -> Result<Option<Embedding>, CliError> {
+        let Some(mut map) = Features::of_file(device, model, path, Self::BATCH)? else { return Ok(None) };
+        let mut features = vec![];
+        for batch in self.samples.chunks(Self::BATCH * model.header.config.sample_len()) {
+            features.extend(map.of(batch)?);
+        }
+        let dim = features.len() / self.kinds.len().max(1);
+        if dim == 0 {
+            return Ok(None);
+        }
+        let generated = map.of_generated()?;
+        self.kinds.extend((0..generated.len() / dim).map(|_| PointKind::Generated));
+        features.extend(generated);
+        Ok(Some(Embedding::of_features("t-SNE of the system's features", &features, dim, &self.kinds)?))
+    }
+}
+
 /// Scores the test images of a set, computes the metrics and writes the report if asked for.
 pub(crate) fn evaluate(
     args: &Args,
@@ -200,8 +249,10 @@ pub(crate) fn evaluate(
     let mut extremes = Extremes { k: args.panels, classes: BTreeMap::new() };
     let config = &model.header.config;
     let (len, size) = (scorer.image_len(), config.size);
+    let mut neighbours = Neighbours::default();
     let mut see = |batch: &Batch, i: usize, found: &Found| {
         let anomalous = batch.truths[i] == Truth::Anomalous;
+        neighbours.offer(anomalous, &batch.images[i * len..][..len]);
         let panel_class = if anomalous { &batch.classes[i] } else { "normal" };
         extremes.offer(panel_class, found.score, || Panel {
             id: batch.ids[i].clone(),
@@ -239,7 +290,12 @@ pub(crate) fn evaluate(
                 losses: losses(&model),
                 samples: samples(device, &model, path, &preview)?,
             };
-            Some(write_report(folder, &input)?)
+            let timeline = match &args.timeline {
+                Some(samples) => sample_timeline(samples, 8)?,
+                None => vec![],
+            };
+            let embedding = neighbours.embedding(device, &model, path)?;
+            Some(write_report_with(folder, &input, &Supplement { timeline, embedding })?)
         }
         None => None,
     };

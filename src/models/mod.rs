@@ -10,6 +10,7 @@ pub mod dcgan;
 pub mod deep_svdd;
 pub mod egbad;
 pub mod f_anogan;
+pub mod features;
 pub mod file;
 pub mod ganomaly;
 pub mod gmm;

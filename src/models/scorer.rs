@@ -68,8 +68,6 @@ pub struct Found {
     pub reconstruction: Option<Vec<f32>>,
     /// Where the sample is anomalous, `[height, width]`; absent for scores without a place.
     pub map: Option<Vec<f32>>,
-    /// Features of the sample, if the score has some and [`Scorer::keep_features`] asked for them.
-    pub features: Vec<f32>,
 }
 
 impl Found {
@@ -261,7 +259,7 @@ impl Sampler {
 }
 
 /// Latents from the prior, a function of seed and stream.
-fn draw_latents(config: &Config, seed: u64, stream: u32, len: usize) -> Vec<f32> {
+pub(super) fn draw_latents(config: &Config, seed: u64, stream: u32, len: usize) -> Vec<f32> {
     let distribution = match config.prior {
         Prior::Uniform => random::Distribution::Uniform,
         Prior::Normal => random::Distribution::Normal,
@@ -283,7 +281,6 @@ pub struct Scorer {
     seed: u64,
     score: ScoreConfig,
     batch: usize,
-    features: bool,
     how: How,
 }
 
@@ -300,7 +297,6 @@ enum How {
 struct Has {
     reconstruction: bool,
     map: bool,
-    features: bool,
 }
 
 impl Scorer {
@@ -368,21 +364,13 @@ impl Scorer {
                 for (part, value) in &scored.parts {
                     tape.output(part, *value);
                 }
-                let optional = [
-                    ("reconstruction", scored.reconstruction),
-                    ("map", scored.map),
-                    ("features", scored.features),
-                ];
+                let optional = [("reconstruction", scored.reconstruction), ("map", scored.map)];
                 for (output, value) in optional {
                     if let Some(value) = value {
                         tape.output(output, value);
                     }
                 }
-                let has = Has {
-                    reconstruction: scored.reconstruction.is_some(),
-                    map: scored.map.is_some(),
-                    features: scored.features.is_some(),
-                };
+                let has = Has { reconstruction: scored.reconstruction.is_some(), map: scored.map.is_some() };
                 let parts = scored.parts.iter().map(|&(part, _)| part).collect();
                 let program = compile(&tape.finish().map_err(CompileError::from)?)?;
                 How::Pass { program: device.load(&program, store)?, parts, has }
@@ -390,12 +378,7 @@ impl Scorer {
         };
         let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
         let sizes = header.config.clone();
-        Ok(Self { sizes, seed: header.seed, score, batch, features: false, how })
-    }
-
-    /// Makes later calls return the features of samples, where the score has some.
-    pub fn keep_features(&mut self) {
-        self.features = true;
+        Ok(Self { sizes, seed: header.seed, score, batch, how })
     }
 
     /// Samples in a batch.
@@ -459,8 +442,6 @@ impl Scorer {
         let read = |wanted: bool, name: &str| wanted.then(|| program.read(name)).transpose();
         let reconstructions = read(has.reconstruction, "reconstruction")?;
         let maps = read(has.map, "map")?;
-        let features = read(has.features && self.features, "features")?;
-        let feature_len = features.as_ref().map_or(0, |f| f.len() / self.batch);
         let row = |all: &Option<Vec<f32>>, i: usize, len: usize| {
             all.as_ref().map(|all| all[i * len..][..len].to_vec())
         };
@@ -471,7 +452,6 @@ impl Scorer {
                 z: vec![],
                 reconstruction: row(&reconstructions, i, len),
                 map: row(&maps, i, map_len),
-                features: row(&features, i, feature_len).unwrap_or_default(),
             })
             .collect())
     }
@@ -552,7 +532,6 @@ impl Scorer {
                 z: z[lane * latent..][..latent].to_vec(),
                 reconstruction: Some(images[lane * len..][..len].to_vec()),
                 map: Some(maps[lane * map_len..][..map_len].to_vec()),
-                features: vec![],
             })
             .collect())
     }
