@@ -122,14 +122,14 @@ fn training_and_scores_match_pytorch(device: &Device, nets: &'static str) -> Vec
         let (before, after) = (golden.get(&format!("before/{name}")), golden.get(&format!("after/{name}")));
         assert_close(&format!("{nets}, {name}"), &got, after, TOLERANCE);
         // Steps of 1e-4 are small beside the values, so the way they went is compared too. Adam with β₁ = 0 and
-        // RMSProp go by a gradient's sign, which is noise where it is nearly zero: the whole way counts, within one
-        // step of one element in a hundred, and not where the gradient is zero (a bias that a norm or a difference
-        // removes).
+        // RMSProp go by a gradient's sign, which is noise where it is nearly zero: the whole way counts, and it may be
+        // off as far as if one element in a hundred went the other way, 2·√0.01 of its length; not where the gradient
+        // is zero (a bias that a norm or a difference removes).
         let way = |end: &[f32]| end.iter().zip(before).map(|(e, b)| e - b).collect::<Vec<_>>();
         let (went, wanted) = (way(&got), way(after));
         if length(&wanted) > 1e-5 {
             let off = length(&went.iter().zip(&wanted).map(|(a, b)| a - b).collect::<Vec<_>>());
-            assert!(off < 0.15 * length(&wanted), "{nets}, {name} went {off} off {}", length(&wanted));
+            assert!(off < 0.2 * length(&wanted), "{nets}, {name} went {off} off {}", length(&wanted));
         }
         bits.extend(got.iter().map(|v| v.to_bits()));
     }
