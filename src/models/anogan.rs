@@ -14,7 +14,7 @@
 use super::dcgan::{Generator, Pyramid};
 use super::search::{Latent, SearchLosses};
 use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Prior};
+use super::{Config, ConfigError, Form, Prior};
 use crate::nn::{self, Adam, Mode, bce_with_logits};
 use crate::tape::{RandomState, States, Tape, Tensor};
 
@@ -65,9 +65,10 @@ impl AnoGan {
     /// Registers the parameters as `generator.*` and `discriminator.*`.
     ///
     /// # Errors
-    /// [`ConfigError`] for sizes outside their range.
+    /// [`ConfigError`] for tables, and for sizes outside their range.
     pub fn new(states: &mut States, config: &Config) -> Result<Self, ConfigError> {
         config.check()?;
+        config.check_form(&[Form::Image, Form::Signal])?;
         Ok(Self {
             config: config.clone(),
             generator: Generator::new(states, "generator", config),
