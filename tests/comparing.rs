@@ -80,7 +80,7 @@ fn a_table_is_trained_and_evaluated() {
     let at = folder("table");
     let (data, model) = (at.join("rows.csv"), at.join("rows.safetensors"));
     let row = |i: u32| {
-        let (a, anomalous) = (f64::from(i % 17) / 17.0, i % 5 == 0);
+        let (a, anomalous) = (f64::from(i % 17) / 17.0, i.is_multiple_of(5));
         let b = if anomalous { 1.0 - a } else { a };
         format!("{a},{b},{},{}\n", a * a, if anomalous { "fault" } else { "normal" })
     };
