@@ -413,8 +413,8 @@ mod tests {
                         LANES, rows, depth, &a, row_step, depth_step, &b, c, ldc, add, next,
                     );
                 };
-                let runs: [(&dyn Fn(bool, &mut [f32]), usize); 3] =
-                    [(&fused, LANES), (&narrow, WIDTH), (&plain, LANES)];
+                type Run<'a> = &'a dyn Fn(bool, &mut [f32]);
+                let runs: [(Run, usize); 3] = [(&fused, LANES), (&narrow, WIDTH), (&plain, LANES)];
                 for (run, lanes) in runs {
                     let mut c = vec![1.0; rows * ldc];
                     run(false, &mut c);
