@@ -11,10 +11,10 @@
 //! | score | A(x) = ‖x − D(G(x))‖₂ |
 //!
 //! Norms are means over pixels in training. Both networks are GANomaly's encoder and decoder; the paper says strided
-//! convolutions without pooling, and no more. L_D gains from ever worse D(G(x)), bounded only by the range of tanh:
-//! `margin` m > 0 makes its second term max(0, m − ‖G(x) − D(G(x))‖₁) for each image, as in EBGAN. The paper balances
-//! the learning rates by "a sigmoid of the relative performance" and gives no formula: `balance=yes` takes
-//! lr_D = 2σ(r)·lr and lr_G = 2σ(−r)·lr with r = ‖x − D(x)‖₁ − ‖G(x) − D(G(x))‖₁.
+//! convolutions without pooling, and no more. L_D gains from ever worse D(G(x)), bounded only by the range of tanh, and D
+//! then spoils everything. `margin` m makes its second term max(0, m − ‖G(x) − D(G(x))‖₁) for each image, as in EBGAN;
+//! 0 is the loss as printed. The paper balances the learning rates by "a sigmoid of the relative performance" and gives
+//! no formula: `balance=yes` takes lr_D = 2σ(r)·lr and lr_G = 2σ(−r)·lr with r = ‖x − D(x)‖₁ − ‖G(x) − D(G(x))‖₁.
 
 use super::dcgan::{Generator, Pyramid};
 use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training, residual_map};
@@ -30,7 +30,7 @@ pub const INFO: Info = Info {
     url: "https://arxiv.org/abs/1902.06924",
     scores: &[Named { name: "adae", about: "‖x − D(G(x))‖₂, through both autoencoders" }],
     options: &[
-        MARGIN,
+        OptionInfo { default: "0.05", ..MARGIN },
         OptionInfo {
             key: "balance",
             default: "no",
