@@ -35,6 +35,18 @@ fn systems_are_compared_under_one_budget() {
     let seeds = run(&["--systems", "ae", "--seeds", "2"]).json();
     assert_eq!(seeds["systems"][0]["repeated"]["auroc"]["values"].as_array().unwrap().len(), 2);
 
+    let set = ["--systems", "ae,pca", "-O", "ae.lr=5e-4", "-O", "pca.latent=4", "-O", "ae.loss=ssim"];
+    let document = run(&set).json();
+    let settings = document["configuration"].to_string();
+    assert!(settings.contains("ae.lr=5e-4 pca.latent=4 ae.loss=ssim"), "{settings}");
+    for (setting, words) in [
+        ("anogan.lr=1e-3", "no system of this comparison"),
+        ("ae.lr=fast", "no number"),
+        ("ae.fire=yes", "fire"),
+    ] {
+        run(&["--systems", "ae", "-O", setting]).refused(2, &[words]);
+    }
+
     run(&["--systems", "oracle"]).refused(2, &["oracle", "anogan"]);
     ganomede(["compare", "--systems", "ae", "--data", RETINA]).refused(2, &["budget", "--minutes"]);
 }

@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::eval::{Evaluation, Repeated};
 use crate::models::file::ModelFile;
 use crate::models::scorer::{Found, Scorer};
-use crate::models::{SYSTEMS, find};
+use crate::models::{Options, SYSTEMS, find};
 use crate::report::{
     ComparePanel, CompareReport, ComparedPanel, ComparedSystem, comparison_table, select_compared,
     write_comparison, write_section,
@@ -69,10 +69,35 @@ pub(crate) struct Args {
     /// NAME of the section in the Markdown file.
     #[arg(long, default_value = "comparison")]
     pub(crate) section: String,
+    /// A setting of one system where it is not to be the recommended one: its options (`ganomede systems NAME`), or lr,
+    /// latent or batch.
+    #[arg(short = 'O', long = "option", value_name = "SYSTEM.KEY=VALUE", value_parser = parse_setting)]
+    settings: Vec<Setting>,
     #[command(flatten)]
     pub(crate) samples: SampleArgs,
     #[command(flatten)]
     pub(crate) search: SearchArgs,
+}
+
+/// What one system is to be trained with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting {
+    system: String,
+    key: String,
+    value: String,
+}
+
+fn parse_setting(text: &str) -> Result<Setting, String> {
+    let parts = text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
+    let ((system, key), value) = parts.ok_or("write SYSTEM.KEY=VALUE, for example f-anogan.lr=2e-4")?;
+    Ok(Setting { system: system.to_owned(), key: key.to_owned(), value: value.to_owned() })
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { system, key, value } = self;
+        write!(f, "{system}.{key}={value}")
+    }
 }
 
 /// The systems that are named, each once.
@@ -98,6 +123,12 @@ fn systems(names: &[String]) -> Result<Vec<System>, CliError> {
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let systems = systems(&args.systems)?;
+    for system in &systems {
+        args.training(*system, Path::new(""))?;
+    }
+    if let Some(unused) = args.settings.iter().find(|s| !systems.iter().any(|one| one.name() == s.system)) {
+        return Err(CliError::input(format!("--option {unused} names no system of this comparison")));
+    }
     if args.minutes.is_none() && args.steps.is_none() {
         return Err(CliError::input("compare needs a budget for each system: --minutes or --steps"));
     }
@@ -164,6 +195,8 @@ fn budget(args: &Args) -> String {
 
 fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
     let search = args.search.config(None).search;
+    let settings: Vec<_> = args.settings.iter().map(Setting::to_string).collect();
+    let settings = if settings.is_empty() { "as recommended".to_owned() } else { settings.join(" ") };
     [
         ("images", format!("{0}×{0} {1:?}", args.preprocess.size, args.preprocess.channels).to_lowercase()),
         ("width", args.width.to_string()),
@@ -171,6 +204,7 @@ fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
             "augmentation",
             if args.preprocess.augment.is_empty() { "none" } else { &args.preprocess.augment }.to_owned(),
         ),
+        ("settings of single systems", settings),
         ("seeds", format!("{} from {}", args.seeds, global.seed)),
         ("latent search", format!("{} steps, {} restarts", search.steps, search.restarts)),
         ("false-alarm rate", args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE).to_string()),
@@ -193,7 +227,7 @@ fn one(
         let suffix = if args.seeds > 1 { format!("-seed{seed}") } else { String::new() };
         let path = args.report.join(format!("{}{suffix}.safetensors", system.name()));
         let global = Global { seed, ..global.clone() };
-        let (summary, model) = train_model(&args.training(system, &path), &global, device, interrupt)?;
+        let (summary, model) = train_model(&args.training(system, &path)?, &global, device, interrupt)?;
         let Assessment { evaluation, images, .. } = evaluated(args, device, &model, &path, seed, interrupt)?;
         runs.push(evaluation.clone());
         first.get_or_insert_with(|| {
@@ -217,8 +251,8 @@ fn one(
 
 impl Args {
     /// The training of one system within the budget.
-    pub(crate) fn training(&self, system: System, out: &Path) -> train::Args {
-        train::Args {
+    pub(crate) fn training(&self, system: System, out: &Path) -> Result<train::Args, CliError> {
+        let mut training = train::Args {
             system,
             data: self.data.clone(),
             preprocess: self.preprocess.clone(),
@@ -239,7 +273,22 @@ impl Args {
             samples: None,
             samples_from: SampleArgs::default(),
             search: self.search.clone(),
+        };
+        for setting in self.settings.iter().filter(|s| s.system == system.name()) {
+            fn parsed<T: std::str::FromStr>(setting: &Setting) -> Result<Option<T>, CliError> {
+                let refused = |_| CliError::input(format!("--option {setting} is no number of its kind"));
+                setting.value.parse().map(Some).map_err(refused)
+            }
+            match setting.key.as_str() {
+                "lr" => training.lr = parsed(setting)?,
+                "latent" => training.latent = parsed(setting)?,
+                "batch" => training.batch = parsed(setting)?,
+                _ => training.options.push((setting.key.clone(), setting.value.clone())),
+            }
         }
+        let given = training.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        Options::new(system.info.options, given)?;
+        Ok(training)
     }
 }
 

@@ -714,7 +714,7 @@ fn on_all(
         note(&format!("{} on series {} of {}: {file}", system.name(), i + 1, files.len()));
         let name = if untrained { "untrained" } else { system.name() };
         let path = args.report.join(format!("{name}-{}.safetensors", i + 1));
-        let mut training = args.training(system, &path);
+        let mut training = args.training(system, &path)?;
         training.data.data = file.clone();
         training.samples_from = SampleArgs { signal: true, ..args.samples.clone() };
         if untrained {
