@@ -3,6 +3,8 @@
 CARGO ?= cargo
 REPORT ?= report
 DEVICE ?= auto
+PYTHON ?= python3
+PEERS ?=
 
 .PHONY: help demo test check doc bench bench-peers
 
@@ -30,7 +32,8 @@ bench: ## time of a training step and a search step on this machine; DEVICE=gpu 
 	$(CARGO) run --release --locked --quiet -- bench step --size 64 --width 64 --batch 64 --device $(DEVICE)
 	$(CARGO) run --release --locked --quiet -- bench search --batch 64 --device $(DEVICE)
 
-bench-peers: ## PyTorch beside it on the CPU, into docs/benchmarks.md; needs python3 with torch
+bench-peers: ## beside PyTorch, burn and candle, into docs/benchmarks.md; needs a python3 with torch; PEERS="--mnist DIR --build"
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --no-run --bench peers
-	python3 benches/peers/run.py --write docs/benchmarks.md
+	$(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml
+	$(PYTHON) benches/peers/run.py --write docs/benchmarks.md $(PEERS)

@@ -68,13 +68,14 @@ def initialise(module):
         nn.init.normal_(module.weight, 1, 0.02)
 
 
-def training_step(args, g, d, x):
+def training_step(args, g, d):
+    """The step of the usual DCGAN loop, a function of the real images."""
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
     g_adam, d_adam = torch.optim.Adam(g.parameters(), **adam), torch.optim.Adam(d.parameters(), **adam)
     ones, zeros = torch.ones(args.batch, 1), torch.zeros(args.batch, 1)
     bce = F.binary_cross_entropy_with_logits
 
-    def step():
+    def step(x):
         fake = g(torch.rand(args.batch, args.latent) * 2 - 1)
         d_adam.zero_grad()
         loss_d = bce(d(x), ones) + bce(d(fake.detach()), zeros)
@@ -127,7 +128,11 @@ def main():
     x = torch.rand(args.batch, args.channels, args.size, args.size) * 2 - 1
     if args.channels_last:
         g, d, x = (v.to(memory_format=torch.channels_last) for v in (g, d, x))
-    step = (training_step if args.what == "step" else search_step)(args, g, d, x)
+    if args.what == "step":
+        train = training_step(args, g, d)
+        step = lambda: train(x)
+    else:
+        step = search_step(args, g, d, x)
     step()
     first = 1e3 * (time.perf_counter() - STARTED)
     step()

@@ -1,6 +1,6 @@
-//! Times of single operations with their gradients on the CPU: the rows of `ops_torch.py`, a JSON document a line.
+//! Times of single operations with their gradients: the rows of `ops_torch.py`, a JSON document a line.
 //!
-//! `cargo bench --bench peers -- [runs]`; `RAYON_NUM_THREADS` sets the threads.
+//! `cargo bench --bench peers -- [runs] [device]`, 10 runs on the CPU unless said; `RAYON_NUM_THREADS` sets its threads.
 
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector};
@@ -49,8 +49,10 @@ fn time(name: &str, flop: usize, runs: usize, device: &Device, record: Record<'_
 }
 
 fn main() -> Result<(), Error> {
-    let runs = std::env::args().find_map(|arg| arg.parse().ok()).filter(|&runs| runs > 0).unwrap_or(10);
-    let device = Device::open(Selector::Cpu, GpuOptions::default())?;
+    let argument = || std::env::args().skip(1);
+    let runs = argument().find_map(|word| word.parse().ok()).filter(|&runs| runs > 0).unwrap_or(10);
+    let selector = argument().find_map(|word| word.parse().ok()).unwrap_or(Selector::Cpu);
+    let device = Device::open(selector, GpuOptions::default())?;
     for transposed in [false, true] {
         for (low, high, size) in LAYERS {
             let (name, from, to, size_in, size_out) = if transposed {

@@ -1,150 +1,197 @@
 #!/usr/bin/env python3
-"""Times Ganomede and PyTorch on the CPU in turn and writes docs/benchmarks.md.
+"""Times Ganomede and its peers in turn and writes docs/benchmarks.md.
 
-Each round runs every row in both engines, one right after the other, so that both meet the same machine. A row's time
-is the median of its rounds' medians, its ratio the median of its rounds' ratios (ours / theirs, smaller is better).
+Each round runs every row in both engines of a comparison, one right after the other, so that both meet the same machine.
+Parts: `cpu` is this program's CPU device against PyTorch, with burn's flex backend and candle for orientation; `gpu` its
+GPU path against burn's wgpu backend on the same adapter; `train` a whole training on MNIST against PyTorch, where --mnist
+says where the set lies; `build` a clean release build. Nothing is kept between runs: tuning and shader caches start empty.
 """
 
 import argparse
 import datetime
-import json
 import os
 import platform
-import statistics
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / "benches/peers"
+import tables
+from engines import PEERS, ROOT, Crate, Failed, Ganomede, Served, Torch, bench_binary, run
 
-# Largest ratios aimed at, by the start of a row's name; `s` is an absolute time.
-TARGETS = {
-    "training step": 0.67,
-    "z-step": 0.6,
-    "conv": 0.8,
-    "batch norm": 0.5,
-    "peak memory": 0.25,
-}
-FIRST_STEP_S = 1.0
-
-PROGRAMS = [
-    ("training step, width 64, batch 64", "step", 64, 64),
-    ("training step, width 32, batch 64", "step", 32, 64),
-    ("z-step, width 64, batch 64", "search", 64, 64),
-    ("z-step, width 32, batch 64", "search", 32, 64),
-    ("z-step, width 64, batch 1", "search", 64, 1),
-    ("z-step, width 32, batch 1", "search", 32, 1),
-]
+PARTS = ["cpu", "gpu", "train", "build"]
+WITHOUT = ["torch", "flex", "candle", "burn-wgpu"]
 
 
-def run(command, **environment):
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(f"error: {' '.join(map(str, command))} ended with {done.returncode}")
-    return done.stdout
+def say(text):
+    print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
-def lines(text):
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+def measure(engines, rounds, runs, extra=(), one_run=()):
+    """{row: {title: [document of each round]}}; engines in `extra` take part in the first round only."""
+    rows = defaultdict(lambda: defaultdict(list))
 
+    def ask(engine, work):
+        try:
+            return work(engine)
+        except Failed as error:
+            if engine is engines[0]:
+                sys.exit(f"error: {error}")
+            say(f"warning: {error}; its row stays empty")
+            return None
 
-def measure(args):
-    """{row: [(ours, theirs) of each round]}, each a dictionary of what was measured."""
-    rows = defaultdict(list)
-    threads = str(args.threads)
-    for number in range(args.rounds):
-        print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
-        for row, what, width, batch in PROGRAMS:
-            sizes = ["--size", "64", "--width", str(width), "--batch", str(batch), "--runs", str(args.runs)]
-            ours = run([args.ganomede, "bench", what, "--device", "cpu", "--json", *sizes], RAYON_NUM_THREADS=threads)
-            theirs = run([args.python, PEERS / "dcgan_torch.py", what, "--threads", threads, *sizes])
-            rows[row].append((json.loads(ours), json.loads(theirs)))
-        ours = run([args.cargo, "bench", "--locked", "--quiet", "--bench", "peers", "--", str(args.runs)], RAYON_NUM_THREADS=threads)
-        theirs = run([args.python, PEERS / "ops_torch.py", "--threads", threads, "--runs", str(args.runs)])
-        ours, theirs = ({line["what"]: line for line in lines(text)} for text in (ours, theirs))
-        for row in ours:
-            name = row if row.startswith("gemm") else f"{row}, forward + gradients"
-            rows[name].append((ours[row], theirs[row]))
+    for number in range(rounds):
+        taking_part = [*engines, *(extra if number == 0 else ())]
+        for row, (what, width, batch) in tables.PROGRAMS:
+            say(f"round {number + 1} of {rounds}: {row}")
+            repeats = 1 if (what, width, batch) in one_run else runs
+            for engine in taking_part:
+                if found := ask(engine, lambda engine: engine.program(what, width, batch, repeats)):
+                    rows[row][engine.title].append(found)
+        for engine in taking_part:
+            say(f"round {number + 1} of {rounds}: single operations, {engine.title}")
+            for what, found in (ask(engine, lambda engine: engine.operations(runs)) or {}).items():
+                rows[tables.operation_row(what)][engine.title].append(found)
+    for engine in [*engines, *extra]:
+        engine.close()
     return rows
 
 
-def table(rows):
-    """Lines of a Markdown table, and how many targets are met of how many."""
-    out = ["| work | Ganomede | PyTorch | ratio | of the least | target | |", "|---|---:|---:|---:|---:|---:|---|"]
-    met = []
-
-    def digits(value):
-        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-    def line(name, ours, theirs, ratio, least, target, reached, shown):
-        verdict = "" if reached is None else ("met" if reached else "**not met**")
-        met.extend([] if reached is None else [reached])
-        out.append(f"| {name} | {ours} | {theirs} | {ratio:.2f} | {least} | {shown if target else ''} | {verdict} |")
-
-    def pairs_of(pairs, field):
-        return [(ours[field], theirs[field]) for ours, theirs in pairs]
-
-    def median_ratio(pairs):
-        return statistics.median(ours / theirs for ours, theirs in pairs)
-
-    for row, pairs in rows.items():
-        medians, least = pairs_of(pairs, "ms_median"), pairs_of(pairs, "ms_min")
-        target = next((target for name, target in TARGETS.items() if row.startswith(name)), None)
-        ratio = median_ratio(medians)
-        ours, theirs = (f"{digits(statistics.median(times))} ms" for times in zip(*medians))
-        reached = None if target is None else round(ratio, 2) <= target
-        line(row, ours, theirs, ratio, f"{min(o for o, _ in least) / min(t for _, t in least):.2f}", target, reached, f"≤ {target}")
-    step = rows[PROGRAMS[0][0]]
-    peaks = pairs_of(step, "process_peak_bytes")
-    ours, theirs = (f"{statistics.median(bytes) / 1e6:.0f} MB" for bytes in zip(*peaks))
-    target = TARGETS["peak memory"]
-    line("peak memory of the process, training step, width 64", ours, theirs, median_ratio(peaks), "", target, round(median_ratio(peaks), 2) <= target, f"≤ {target}")
-    firsts = pairs_of(step, "first_step_ms")
-    seconds = statistics.median(ours for ours, _ in firsts) / 1e3
-    ours, theirs = (f"{statistics.median(times) / 1e3:.2f} s" for times in zip(*firsts))
-    line("process start to the first loss, width 64", ours, theirs, median_ratio(firsts), "", True, seconds <= FIRST_STEP_S, f"≤ {FIRST_STEP_S} s")
-    return out, sum(met), len(met)
+def names(rows):
+    """The engines as they call themselves."""
+    found = {d["peer"]: None for row in rows.values() for ds in row.values() for d in ds if "peer" in d}
+    return list(found)
 
 
-def machine(rows, args):
-    ours, theirs = rows[PROGRAMS[0][0]][0]
-    version = run([args.ganomede, "--version"]).strip()
+def whole_training(args, torch):
+    """Seconds of both for each round."""
+    rounds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(args.train_rounds):
+            say(f"round {number + 1} of {args.train_rounds}: whole training")
+            out = Path(folder) / f"{number}.safetensors"
+            command = [args.ganomede, "train", "anogan", "--data", args.mnist, "--normal-class", 1, "--size", 32]
+            command += ["--epochs", 5, "--val-fraction", 0, "--device", "cpu", "--out", out]
+            started = time.perf_counter()
+            run(command, args.threads, quiet=True)
+            ours = time.perf_counter() - started
+            theirs = torch.script("train_torch.py", "--data", args.mnist, "--out", Path(folder) / "torch.pt")[0]
+            rounds.append((ours, theirs["ms"] / 1e3))
+    return rounds
+
+
+def clean_build(args):
+    """Seconds of a release build from nothing, and bytes of the stripped binary."""
+    say("clean build")
+    subprocess.run([args.cargo, "fetch", "--locked"], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        subprocess.run(
+            [args.cargo, "build", "--release", "--locked", "--quiet"],
+            cwd=ROOT,
+            env=os.environ | {"CARGO_TARGET_DIR": folder, "CARGO_INCREMENTAL": "0"},
+            check=True,
+        )
+        took = time.perf_counter() - started
+        binary = Path(folder) / "release" / Path(args.ganomede).name
+        if shutil.which("strip"):
+            subprocess.run(["strip", binary], check=True)
+        return took, binary.stat().st_size
+
+
+def machine(args, adapter, peers, rounds, runs):
+    version = subprocess.run([args.ganomede, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    return (
-        f"{version}{f' ({commit})' if commit else ''} and {theirs['peer']} on {ours['adapter']}, {platform.system()} "
-        f"{platform.machine()}; {args.threads} threads each; {datetime.date.today()}; {args.rounds} rounds of {args.runs} runs."
-    )
+    engines = ", ".join([f"{version}{f' ({commit})' if commit else ''}", *peers])
+    times = f"{rounds} round{'s' if rounds > 1 else ''} of {runs} run{'s' if runs > 1 else ''}"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{engines} on {adapter}, {system}; {args.threads} threads; {datetime.date.today()}; {times}."
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of a row in each round")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    crates = Path(os.environ.get("CARGO_TARGET_DIR", PEERS / "rust/target")) / "release"
+    parser.add_argument("--only", choices=PARTS, nargs="+", help="parts to run; all but `build` otherwise")
+    parser.add_argument("--build", action="store_true", help="also time a clean release build, two or three minutes")
+    parser.add_argument("--without", choices=WITHOUT, nargs="+", default=[], help="peers to leave out")
+    parser.add_argument("--rounds", type=int, default=3, help="of the part cpu")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of a row in each round of the part cpu")
+    parser.add_argument("--gpu-rounds", type=int, default=1)
+    parser.add_argument("--gpu-runs", type=int, default=3)
+    parser.add_argument("--train-rounds", type=int, default=1)
+    parser.add_argument("--mnist", type=Path, default=os.environ.get("MNIST"), help="folder of MNIST's IDX files [env: MNIST]")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--ganomede", default=Path(target) / "release/ganomede", help="the binary")
+    parser.add_argument("--ganomede", type=Path, default=target / "ganomede", help="the binary")
+    parser.add_argument("--crates", type=Path, default=crates / "peers", help="the binary of benches/peers/rust")
     parser.add_argument("--cargo", default=os.environ.get("CARGO", "cargo"))
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
     parser.add_argument("--write", type=Path, help="file to write in place of standard output")
     args = parser.parse_args()
-    if args.rounds < 1 or args.runs < 1:
-        sys.exit("error: --rounds and --runs are at least 1")
-    if not Path(args.ganomede).exists():
-        sys.exit(f"error: {args.ganomede} does not exist; run cargo build --release, or give --ganomede")
-    if subprocess.run([args.python, "-c", "import torch"], stderr=subprocess.DEVNULL).returncode != 0:
-        sys.exit(f"error: {args.python} has no torch; see benches/peers/README.md")
-    rows = measure(args)
-    body, met, of = table(rows)
-    text = (PEERS / "benchmarks.template.md").read_text()
-    text = text.replace("{machine}", machine(rows, args)).replace("{table}", "\n".join(body)).replace("{met}", f"{met} of {of}")
+    if min(args.rounds, args.runs, args.gpu_rounds, args.gpu_runs, args.train_rounds, args.threads) < 1:
+        parser.error("numbers of rounds, runs and threads are at least 1")
+    args.parts = set(args.only or PARTS[:3]) | ({"build"} if args.build else set())
+    if not args.ganomede.exists():
+        parser.error(f"{args.ganomede} does not exist; run cargo build --release, or give --ganomede")
+    if not {"flex", "candle", "burn-wgpu"} <= set(args.without) and args.parts & {"cpu", "gpu"} and not args.crates.exists():
+        parser.error(f"{args.crates} does not exist; see benches/peers/README.md, or give --without flex candle burn-wgpu")
+    if "torch" not in args.without and args.parts & {"cpu", "train"}:
+        if subprocess.run([args.python, "-c", "import torch"], stderr=subprocess.DEVNULL).returncode != 0:
+            parser.error(f"{args.python} cannot import torch; see benches/peers/README.md, or give --without torch")
+    return args
+
+
+def sections(args):
+    """What each placeholder of the template becomes."""
+    cargo_bench = bench_binary(args.cargo) if args.parts & {"cpu", "gpu"} else None
+    torch = Torch(args.python, args.threads)
+    text = defaultdict(lambda: "Not measured in this run.")
+    wanted = lambda name, engine: [] if name in args.without else [engine]
+    parts, columns = [], []
+
+    def compare(part, peers, extra, rounds, runs, one_run=()):
+        ours = Ganomede(part, args.ganomede, cargo_bench, args.threads)
+        rows = measure([ours, *peers], rounds, runs, extra, one_run)
+        titles = [engine.title for engine in [ours, *peers, *extra]]
+        adapter = rows[tables.HEAVIEST][ours.title][0]["adapter"]
+        found, verdicts = tables.ratios(rows, part, ours.title, peers[0].title if peers else "no peer")
+        text[part] = "\n\n".join([machine(args, adapter, names(rows), rounds, runs), found, verdicts.text()])
+        parts.append(rows)
+        columns.extend(titles)
+
+    if "cpu" in args.parts:
+        flex = wanted("flex", Crate("burn `flex`", "burn-flex", args.crates, args.threads))
+        candle = wanted("candle", Crate("candle", "candle", args.crates, args.threads))
+        compare("cpu", wanted("torch", torch), [*flex, *candle], args.rounds, args.runs)
+    if "gpu" in args.parts:
+        burn = wanted("burn-wgpu", Served("burn `wgpu`", "burn-wgpu", args.crates, args.threads))
+        compare("gpu", burn, [], args.gpu_rounds, args.gpu_runs, one_run=[tables.HEAVY])
+    if parts:
+        text["side"] = tables.side_by_side(parts, columns)
+    if "train" in args.parts and "torch" not in args.without:
+        text["train"] = "Not measured in this run: no folder of MNIST was given (`--mnist DIR`)."
+        if args.mnist:
+            text["train"] = tables.training(whole_training(args, torch))
+    if "build" in args.parts:
+        rust = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
+        text["build"] = f"{rust}, {args.threads} cores.\n\n{tables.build(*clean_build(args))}"
+    return text
+
+
+def main():
+    args = arguments()
+    text, template = sections(args), (PEERS / "benchmarks.template.md").read_text()
+    for name in ["cpu", "gpu", "side", "train", "build"]:
+        template = template.replace("{" + name + "}", text[name])
     if args.write:
         beside = args.write.with_name(args.write.name + ".part")
-        beside.write_text(text)
+        beside.write_text(template)
         beside.replace(args.write)
     else:
-        print(text)
+        print(template)
 
 
 if __name__ == "__main__":

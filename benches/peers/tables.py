@@ -1,0 +1,147 @@
+"""Markdown tables of what was measured.
+
+A row is a piece of work; it holds, for each engine, the documents of its rounds. A time is the median of the rounds'
+medians, a ratio the median of the rounds' ratios: ours / theirs, smaller is better.
+"""
+
+import statistics
+
+HEAVY = ("step", 64, 64)
+
+PROGRAMS = [
+    ("training step, width 64, batch 64", HEAVY),
+    ("training step, width 32, batch 64", ("step", 32, 64)),
+    ("z-step, width 64, batch 64", ("search", 64, 64)),
+    ("z-step, width 32, batch 64", ("search", 32, 64)),
+    ("z-step, width 64, batch 1", ("search", 64, 1)),
+    ("z-step, width 32, batch 1", ("search", 32, 1)),
+]
+HEAVIEST = PROGRAMS[0][0]
+
+# Largest ratios aimed at, by the start of a row's name; first_s is an absolute time.
+TARGETS = {
+    "cpu": {"training step": 0.67, "z-step": 0.6, "conv": 0.8, "batch norm": 0.5, "peak_memory": 0.25, "first_s": 1.0},
+    "gpu": {"training step": 0.33, "z-step": 0.33, "conv": 0.33, "batch norm": 0.5, "peak_memory": 0.5, "first_s": 5.0},
+}
+TRAINING_RATIO = 0.6
+BUILD_S, BINARY_MB = 180, 25
+
+
+def digits(value):
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def milliseconds(value):
+    return f"{digits(value)} ms"
+
+
+def megabytes(value):
+    return f"{value / 1e6:,.0f} MB"
+
+
+def seconds(value):
+    return f"{value / 1e3:.2f} s" if value < 1e5 else f"{value / 1e3:.0f} s"
+
+
+def operation_row(name):
+    return name if name.startswith("gemm") else f"{name}, forward + gradients"
+
+
+# What is shown of the heaviest program beside its time.
+EXTRAS = [
+    ("peak memory of the process, training step, width 64", "process_peak_bytes", megabytes, "peak_memory"),
+    ("process start to the first loss, width 64", "first_step_ms", seconds, "first_s"),
+]
+
+
+class Verdicts:
+    """Targets met, of how many."""
+
+    def __init__(self):
+        self.met = self.of = 0
+
+    def cell(self, reached):
+        self.met, self.of = self.met + reached, self.of + 1
+        return "met" if reached else "**not met**"
+
+    def text(self):
+        return f"{self.met} of {self.of} targets are met."
+
+
+def table(head, rows):
+    """Lines of a Markdown table whose first column is left-aligned."""
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+
+
+def value(row, engine, field):
+    """Median over the rounds of what an engine measured, or None."""
+    found = [document[field] for document in row.get(engine, []) if document.get(field) is not None]
+    return statistics.median(found) if found else None
+
+
+def ratio(row, ours, theirs, field):
+    pairs = zip(row.get(ours, []), row.get(theirs, []))
+    found = [a[field] / b[field] for a, b in pairs if a.get(field) and b.get(field)]
+    return statistics.median(found) if found else None
+
+
+def least_ratio(row, ours, theirs):
+    least = [min((document["ms_min"] for document in row.get(engine, [])), default=None) for engine in (ours, theirs)]
+    return None if None in least else least[0] / least[1]
+
+
+def shown(number, show):
+    return "–" if number is None else show(number)
+
+
+def ratios(rows, part, ours, theirs):
+    """The table of one engine against one peer, with targets, and how many are met."""
+    targets, verdicts, out = TARGETS[part], Verdicts(), []
+    for name, row in rows.items():
+        target = next((target for start, target in targets.items() if name.startswith(start)), None)
+        found = ratio(row, ours, theirs, "ms_median")
+        verdict = "" if target is None or found is None else verdicts.cell(round(found, 2) <= target)
+        times = [shown(value(row, engine, "ms_median"), milliseconds) for engine in (ours, theirs)]
+        ratios = [shown(found, "{:.2f}".format), shown(least_ratio(row, ours, theirs), "{:.2f}".format)]
+        out.append([name, *times, *ratios, f"≤ {target}" if target else "", verdict])
+    heaviest = rows[HEAVIEST]
+    for name, field, show, target in EXTRAS:
+        found, mine = ratio(heaviest, ours, theirs, field), value(heaviest, ours, field)
+        target, absolute = targets[target], target == "first_s"
+        reached = mine / 1e3 <= target if absolute else found is not None and round(found, 2) <= target
+        verdict = verdicts.cell(reached) if absolute or found is not None else ""
+        values = [shown(value(heaviest, engine, field), show) for engine in (ours, theirs)]
+        out.append([name, *values, shown(found, "{:.2f}".format), "", f"≤ {target}{' s' if absolute else ''}", verdict])
+    return table(["work", ours, theirs, "ratio", "of the least", "target", ""], out), verdicts
+
+
+def side_by_side(parts, engines):
+    """The medians of all engines in all parts."""
+    out = []
+    names = list(dict.fromkeys(name for rows in parts for name in rows))
+    merged = {name: {k: v for rows in parts for k, v in rows.get(name, {}).items()} for name in names}
+    for name in names:
+        out.append([name, *(shown(value(merged[name], engine, "ms_median"), digits) for engine in engines)])
+    for name, field, show, _ in EXTRAS:
+        out.append([name, *(shown(value(merged[HEAVIEST], engine, field), show) for engine in engines)])
+    return table(["median ms", *engines], out)
+
+
+def training(rounds):
+    """The whole training: pairs of our seconds and theirs."""
+    ours, theirs = (statistics.median(times) for times in zip(*rounds))
+    found = statistics.median(a / b for a, b in rounds)
+    verdict = Verdicts().cell(round(found, 2) <= TRAINING_RATIO)
+    name = "`train anogan`, MNIST digit 1, 5 epochs at 32×32, width 64, batch 64: process start to model file"
+    row = [name, f"{ours:.1f} s", f"{theirs:.1f} s", f"{found:.2f}", f"≤ {TRAINING_RATIO}", verdict]
+    return table(["work", "Ganomede `cpu`", "PyTorch", "ratio", "target", ""], [row])
+
+
+def build(took, size):
+    """A clean build: seconds and bytes of the stripped binary."""
+    rows = [
+        ["clean release build, dependencies included", f"{took:.0f} s", f"≤ {BUILD_S} s", Verdicts().cell(took <= BUILD_S)],
+        ["binary, stripped", f"{size / 1e6:.1f} MB", f"≤ {BINARY_MB} MB", Verdicts().cell(size <= BINARY_MB * 1e6)],
+    ]
+    return table(["", "measured", "target", ""], rows)
