@@ -240,6 +240,11 @@ impl Sampler {
         Self::new(device, loaded.system.as_ref(), &loaded.store, file.header.seed, preview)
     }
 
+    /// Bytes held on the device for its program.
+    pub fn bytes(&self) -> u64 {
+        self.make.bytes()
+    }
+
     /// A grid of eight columns; samples and their reconstructions take turns.
     ///
     /// # Errors
@@ -396,12 +401,13 @@ impl Scorer {
         matches!(self.how, How::Search { .. })
     }
 
-    /// Bytes held on the device.
+    /// Bytes held on the device: weights, states of the searches, programs.
     pub fn bytes(&self) -> u64 {
-        match &self.how {
+        let programs = match &self.how {
             How::Pass { program, .. } => program.bytes(),
             How::Search { prepare, step, finish, .. } => prepare.bytes() + step.bytes() + finish.bytes(),
-        }
+        };
+        self.store.bytes() + programs
     }
 
     /// Elements of one sample.

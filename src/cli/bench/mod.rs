@@ -243,7 +243,9 @@ fn bench_program(
         }
     }
     let subject = Subject::program(program.system, which.name(), &program.sizes, program.batch);
-    finish(measured, subject, program.batch, ready.executable, device, args)
+    let growth = ready.memory.growth(device);
+    let timing = finish(measured, subject, program.batch, ready.executable, device, args)?;
+    Ok(timing.with_memory(ready.memory, growth))
 }
 
 /// Adds what the program says about itself, and its launches where asked for.
