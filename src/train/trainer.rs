@@ -240,9 +240,14 @@ impl Trainer {
         entries
             .map(|(i, entry)| {
                 let values = self.model.store.read(StateId(i))?;
-                Ok(NamedTensor { name: entry.name.clone(), shape: entry.shape.clone(), values })
+                Ok(NamedTensor::new(entry.name.clone(), &entry.shape, values))
             })
             .collect()
+    }
+
+    /// The number of states that are the model, which are the first of a checkpoint.
+    pub fn weights(&self) -> usize {
+        self.model.weights
     }
 
     /// Everything needed to go on bit for bit.
