@@ -4,7 +4,7 @@ CARGO ?= cargo
 REPORT ?= report
 DEVICE ?= auto
 
-.PHONY: help demo test check doc bench bench-peers
+.PHONY: help demo test check doc bench bench-peers bench-growth bench-half
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,3 +34,11 @@ bench-peers: ## PyTorch beside it on the CPU, into docs/benchmarks.md; needs pyt
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --no-run --bench peers
 	python3 benches/peers/run.py --write docs/benchmarks.md
+
+bench-growth: ## memory over sizes and search time over batches, into docs/growth.md; needs python3
+	$(CARGO) build --release --locked
+	python3 benches/growth/run.py
+
+bench-half: ## what weights in half precision cost and save, into docs/half.md; needs python3
+	$(CARGO) build --release --locked
+	python3 benches/half/run.py

@@ -415,7 +415,8 @@ impl ModelFile {
     /// As [`ModelFile::halve_weights`], with the optimisers' moments in bfloat16: second moments are far below what a
     /// half can hold. They are those beyond the first `weights` tensors that are named like one of its weights.
     pub fn halve_checkpoint(&mut self, weights: usize) {
-        let (model, training) = self.tensors.split_at_mut(weights.min(self.tensors.len()));
+        let weights = weights.min(self.tensors.len());
+        let (model, training) = self.tensors.split_at_mut(weights);
         for tensor in training.iter_mut().filter(|t| t.is_weight()) {
             if model.iter().any(|w| tensor.name.ends_with(&format!(".{}", w.name))) {
                 tensor.store_as(Storage::Bf16);

@@ -32,7 +32,8 @@ pub fn halvable<'a>(programs: impl IntoIterator<Item = &'a Program>) -> BTreeSet
             for (input, &buffer) in launch.inputs.iter().enumerate() {
                 let Some(id) = state(buffer) else { continue };
                 let as_weight = input == WEIGHTS && reads_halves(&launch.kernel);
-                if as_weight { &mut weights } else { &mut others }.insert(id);
+                let read = if as_weight { &mut weights } else { &mut others };
+                read.insert(id);
             }
             others.extend(launch.outputs.iter().filter_map(|&buffer| state(buffer)));
         }
