@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 """Measures how memory grows with the size of images and search time with the batch, and writes docs/growth.md.
 
-Each table stands between two comments of docs/growth.md, and is replaced where it was measured; the text around them is
-that of growth.template.md. Every point runs in a process of its own.
+Every point runs in a process of its own.
 """
 
 import argparse
 import datetime
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benches"))
+
+from sections import write  # noqa: E402 (found by the line before)
+
 TEMPLATE = Path(__file__).with_name("growth.template.md")
 
 SIZES = [32, 64, 128, 256]
@@ -85,15 +87,7 @@ def search(args, device):
     return [where(args, timing), "", *out, "", *verdicts]
 
 
-SECTIONS = {
-    f"{name}-{device}": (measure, device)
-    for name, measure in [("memory", memory), ("search", search)]
-    for device in ["cpu", "gpu"]
-}
-
-
-def section(name):
-    return re.compile(rf"(<!-- {name} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+SECTIONS = [f"{name}-{device}" for name in ["memory", "search"] for device in ["cpu", "gpu"]]
 
 
 def main():
@@ -106,19 +100,9 @@ def main():
     args = parser.parse_args()
     if not Path(args.ganomede).exists():
         sys.exit(f"error: {args.ganomede} does not exist; run cargo build --release, or give --ganomede")
-    text = TEMPLATE.read_text()
-    before = args.write.read_text() if args.write.exists() else ""
-    for name, (measure, device) in SECTIONS.items():
-        if not args.only or name in args.only:
-            print(name, file=sys.stderr)
-            body = "\n" + "\n".join(measure(args, device)) + "\n\n"
-        else:
-            kept = section(name).search(before)
-            body = kept.group(2) if kept else ""
-        text = section(name).sub(lambda found: found.group(1) + body + found.group(3), text)
-    beside = args.write.with_name(args.write.name + ".part")
-    beside.write_text(text)
-    beside.replace(args.write)
+    measures = {"memory": memory, "search": search}
+    table = lambda kind, device: lambda: measures[kind](args, device)
+    write(args.write, TEMPLATE, {name: table(*name.split("-")) for name in SECTIONS}, args.only)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benches"))
+
+from sections import write  # noqa: E402 (found by the line before)
+
 TEMPLATE = Path(__file__).with_name("half.template.md")
 
 DATA = "builtin:retina:train=1024,test=128"
@@ -46,7 +50,17 @@ def trained(args, folder, system, steps, search, *half):
     return out, scores, evaluation
 
 
-def accuracy(args, folder):
+def where(args, machine):
+    version = subprocess.run([args.ganomede, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    return f"{version} on {machine}; {datetime.date.today()}."
+
+
+def accuracy(args):
+    with tempfile.TemporaryDirectory() as folder:
+        return compared(args, Path(folder))
+
+
+def compared(args, folder):
     head = "| system | model MB | checkpoint MB | difference of scores, median | largest | AUROC f32 | AUROC halves | flagged otherwise |"
     rows = [head, "|---|---:|---:|---:|---:|---:|---:|---:|"]
     for system, steps, search in SYSTEMS:
@@ -64,7 +78,8 @@ def accuracy(args, folder):
             f"| {differences[len(differences) // 2]:.1e} | {differences[-1]:.1e} "
             f"| {whole_eval['auroc']:.4f} | {half_eval['auroc']:.4f} | {flagged} of {len(pairs)} |"
         )
-    return rows
+    steps = f"{SYSTEMS[0][1]} steps at 32×32, width 32, on `{DATA}`, seed {SEED}"
+    return [f"{where(args, whole_scores['device'])} Both models of a row come from the same training: {steps}.", "", *rows]
 
 
 def memory(args):
@@ -76,7 +91,7 @@ def memory(args):
             f"| {batch} | {whole['peak_bytes'] / 1e6:.1f} | {half['peak_bytes'] / 1e6:.1f} "
             f"| {whole['ms_median']:.0f} | {half['ms_median']:.0f} |"
         )
-    return rows, whole["adapter"]
+    return [where(args, whole["adapter"]), "", *rows]
 
 
 def main():
@@ -84,26 +99,13 @@ def main():
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
     parser.add_argument("--ganomede", default=Path(target) / "release/ganomede", help="the binary")
     parser.add_argument("--adapter", default="gpu", help="the device of the memory table")
+    parser.add_argument("--only", choices=["accuracy", "memory"], action="append", help="measure this table alone")
     parser.add_argument("--write", type=Path, default=ROOT / "docs/half.md")
     args = parser.parse_args()
     if not Path(args.ganomede).exists():
         sys.exit(f"error: {args.ganomede} does not exist; run cargo build --release, or give --ganomede")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = accuracy(args, Path(folder))
-    saved, adapter = memory(args)
-    version = subprocess.run([args.ganomede, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    text = TEMPLATE.read_text()
-    for name, value in {
-        "machine": f"{version}; trained on the CPU, memory on {adapter}; {datetime.date.today()}.",
-        "accuracy": "\n".join(rows),
-        "memory": "\n".join(saved),
-        "training": f"{SYSTEMS[0][1]} steps at 32×32, width 32, on `{DATA}`",
-        "seed": str(SEED),
-    }.items():
-        text = text.replace(f"{{{name}}}", value)
-    beside = args.write.with_name(args.write.name + ".part")
-    beside.write_text(text)
-    beside.replace(args.write)
+    sections = {"accuracy": lambda: accuracy(args), "memory": lambda: memory(args)}
+    write(args.write, TEMPLATE, sections, args.only)
 
 
 if __name__ == "__main__":
