@@ -278,7 +278,7 @@ impl Scorer {
             }
         })?;
         let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, search, batch)?;
-        // On the CPU halves would be unpacked again in every launch, which takes longer than it saves.
+        // The CPU's kernels would unpack halves again in every launch, and memory is not short there.
         let halves = match device {
             Device::Gpu(_) => prepared.halves(recorded.programs()),
             Device::Cpu | Device::Mixed(..) => BTreeSet::new(),
