@@ -6,7 +6,7 @@ DEVICE ?= auto
 PYTHON ?= python3
 PEERS ?=
 
-.PHONY: help demo test check doc bench bench-peers
+.PHONY: help demo test check doc bench bench-peers bench-growth bench-half
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,3 +37,11 @@ bench-peers: ## beside PyTorch, burn and candle, into docs/benchmarks.md; needs 
 	$(CARGO) bench --locked --no-run --bench peers
 	$(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml
 	$(PYTHON) benches/peers/run.py --write docs/benchmarks.md $(PEERS)
+
+bench-growth: ## memory over sizes and search time over batches, into docs/growth.md; needs python3
+	$(CARGO) build --release --locked
+	$(PYTHON) benches/growth/run.py
+
+bench-half: ## what weights in half precision cost and save, into docs/half.md; needs python3
+	$(CARGO) build --release --locked
+	$(PYTHON) benches/half/run.py

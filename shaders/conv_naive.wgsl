@@ -21,6 +21,14 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
+override HALF_B: bool = false; // b is stored in halves
+
+/// Element i of b: a number of its own, or one of the two halves of a word.
+fn b_at(i: u32) -> f32 {
+    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
+    return b[i];
+}
+
 //#epilogue
 fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
     return acc;
@@ -66,7 +74,7 @@ fn conv(
                 let i = o * params.stride + k * params.dilation - params.pad;
                 if inside(i, params.x) {
                     acc += a[element(n * params.ci + ci, i, params.x)]
-                        * b[element(co * params.ci + ci, k, params.kernel)];
+                        * b_at(element(co * params.ci + ci, k, params.kernel));
                 }
             }
         }
@@ -95,7 +103,7 @@ fn transpose(
                 let o = reach / params.stride;
                 if all(reach >= vec2i(0)) && all(o * params.stride == reach) && inside(o, params.y) {
                     acc += a[element(n * params.co + co, o, params.y)]
-                        * b[element(co * params.ci + ci, k, params.kernel)];
+                        * b_at(element(co * params.ci + ci, k, params.kernel));
                 }
             }
         }

@@ -17,6 +17,14 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
+override HALF_B: bool = false; // b is stored in halves
+
+/// Element i of b: a number of its own, or one of the two halves of a word.
+fn b_at(i: u32) -> f32 {
+    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
+    return b[i];
+}
+
 //#epilogue
 fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
     return acc;
@@ -39,7 +47,7 @@ fn main(
     let b_start = slice * params.b_slice + j * params.b_col;
     var acc = 0.0;
     for (var k = 0u; k < params.inner; k++) {
-        acc += a[a_start + k * params.a_inner] * b[b_start + k * params.b_inner];
+        acc += a[a_start + k * params.a_inner] * b_at(b_start + k * params.b_inner);
     }
     out[index] = epilogue(acc, j / params.channel_width, index);
 }

@@ -44,6 +44,21 @@ fn b_inside(k: Inner, col: Col) -> bool { return true; } // else a zero that is 
 @group(0) @binding(2) var<storage, read_write> scratch: array<vec4f>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
 
+override HALF_A: bool = false; // a is stored in halves
+
+/// Element i of a: a number of its own, or one of the two halves of a word.
+fn a_at(i: u32) -> f32 {
+    if HALF_A { return unpack2x16float(bitcast<u32>(a[i / 2u]) >> (i % 2u * 16u)).x; }
+    return a[i];
+}
+override HALF_B: bool = false; // b is stored in halves
+
+/// Element i of b: a number of its own, or one of the two halves of a word.
+fn b_at(i: u32) -> f32 {
+    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
+    return b[i];
+}
+
 //#tile
 const U: u32 = 4u; // quads of rows per thread
 const C: u32 = 8u; // columns per thread
@@ -73,7 +88,7 @@ fn pack(
         let inner = inner_at(s, k);
         for (var i = 0u; i < 4u; i++) {
             let row = min(4u * quad + i, params.rows - 1u);
-            value[i] = select(0.0, a[a_row(s, row) + inner.a], 4u * quad + i < params.rows);
+            value[i] = select(0.0, a_at(a_row(s, row) + inner.a), 4u * quad + i < params.rows);
         }
     }
     scratch[(slice * params.inner + k) * quads + quad] = value;
@@ -112,7 +127,7 @@ fn main(
         var b_values: array<f32, C>;
         for (var j = 0u; j < C; j++) {
             let inside = b_inside(inner, cols[j]);
-            b_values[j] = select(0.0, b[select(0u, b_offset(s, inner, cols[j]), inside)], inside);
+            b_values[j] = select(0.0, b_at(select(0u, b_offset(s, inner, cols[j]), inside)), inside);
         }
         for (var u = 0u; u < U; u++) {
             let a_quad = scratch[packed + u];

@@ -46,6 +46,21 @@ fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
+override HALF_A: bool = false; // a is stored in halves
+
+/// Element i of a: a number of its own, or one of the two halves of a word.
+fn a_at(i: u32) -> f32 {
+    if HALF_A { return unpack2x16float(bitcast<u32>(a[i / 2u]) >> (i % 2u * 16u)).x; }
+    return a[i];
+}
+override HALF_B: bool = false; // b is stored in halves
+
+/// Element i of b: a number of its own, or one of the two halves of a word.
+fn b_at(i: u32) -> f32 {
+    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
+    return b[i];
+}
+
 //#epilogue
 fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
     return acc;
@@ -107,7 +122,7 @@ fn main(
     var a_inner = inner_at(s, first + lane % DEPTH);
     var b_inner = inner_at(s, first + load_line);
     let a_first = a_row(s, row0 + 4u * (lane / DEPTH));
-    let a_last = arrayLength(&a) - 1u;
+    let a_last = arrayLength(&a) * select(1u, 2u, HALF_A) - 1u;
 
     // Computing roles: quads tx, tx + 8 of the columns and ty, ty + 8 of the rows.
     let tx = lane % 8u;
@@ -124,7 +139,7 @@ fn main(
             var value = vec4f();
             for (var i = 0u; i < 4u; i++) {
                 let at = min(a_first + a_inner.a + (16u * p + i) * a_row_step(), a_last);
-                value[i] = select(0.0, a[at], a_live);
+                value[i] = select(0.0, a_at(at), a_live);
             }
             tile_a[lane % DEPTH * LINE + lane / DEPTH + 4u * p] = value;
         }
@@ -135,7 +150,7 @@ fn main(
             var value = vec4f();
             for (var j = 0u; j < 4u; j++) {
                 let inside = live & b_inside(b_inner, cols[j]);
-                value[j] = select(0.0, b[select(0u, b_offset(s, b_inner, cols[j]), inside)], inside);
+                value[j] = select(0.0, b_at(select(0u, b_offset(s, b_inner, cols[j]), inside)), inside);
             }
             tile_b[line * LINE + load_col] = value;
             b_inner = inner_add(s, b_inner, b_step);

@@ -194,6 +194,7 @@ fn explain_adds_up() {
         let parts = ["state_bytes", "input_and_output_bytes", "temporary_bytes"]
             .map(|part| memory[part].as_u64().unwrap());
         assert_eq!(memory["peak_bytes"], parts.iter().sum::<u64>());
+        assert!(memory["device_bytes"].as_u64().unwrap() >= memory["peak_bytes"].as_u64().unwrap());
         assert!(number(memory, "sharing_factor") >= 1.0, "{memory}");
         assert!(report["tape"]["nodes"].as_u64().unwrap() as usize >= launches.len());
         for launch in launches {

@@ -6,7 +6,7 @@ use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, oracle};
+use ganomede_kernels::{Kernel, half, oracle};
 use proptest::prelude::*;
 
 const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
@@ -108,7 +108,7 @@ fn square(
 fn faces(geometry: Geometry) -> impl Iterator<Item = Kernel> {
     FACES.into_iter().map(move |face| {
         let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
-        Kernel::Conv(Conv { face, geometry, epilogue })
+        Kernel::Conv(Conv { face, geometry, half: false, epilogue })
     })
 }
 
@@ -140,7 +140,7 @@ fn any_gemm() -> impl Strategy<Value = Gemm> {
     (1usize..=3, size(), size(), prop_oneof![1usize..=40, 250usize..=270], any::<[bool; 5]>()).prop_map(
         |(batch, m, n, k, [trans_a, trans_b, batched_a, batched_b, fused])| {
             let epilogue = if fused { epilogue() } else { Epilogue::default() };
-            Gemm { batch, m, n, k, trans_a, trans_b, batched_a, batched_b, epilogue }
+            Gemm { batch, m, n, k, trans_a, trans_b, batched_a, batched_b, half_b: false, epilogue }
         },
     )
 }
@@ -205,6 +205,7 @@ fn split_sums_match_the_oracle() {
         trans_b: false,
         batched_a: true,
         batched_b: true,
+        half_b: false,
         epilogue: epilogue(),
     };
     for gemm in [gemm(5, 7, 2000), gemm(64, 1, 1031), gemm(1, 3, 4096)] {
@@ -220,7 +221,7 @@ fn faces_are_adjoint() {
     let (x, w, y) = (noise(1, geometry.x_len()), noise(2, geometry.w_len()), noise(3, geometry.y_len()));
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let face = |face, a: &[f32], b: &[f32], variant| {
-        let kernel = Kernel::Conv(Conv { face, geometry, epilogue: Epilogue::default() });
+        let kernel = Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() });
         run(&kernel, Some(variant), &[a.to_vec(), b.to_vec()])
     };
     for variant in ["tile64", "tile32", "registers"] {
@@ -230,6 +231,52 @@ fn faces_are_adjoint() {
         let size = (geometry.y_len() as f64).sqrt() * 10.0;
         assert!((through_y - through_x).abs() < 1e-6 * size, "{variant}: {through_y} {through_x}");
         assert!((through_y - through_w).abs() < 1e-6 * size, "{variant}: {through_y} {through_w}");
+    }
+}
+
+/// Every variant of a kernel gives the bits with weights in halves that it gives with the same weights in f32.
+#[test]
+fn weights_in_halves_give_the_bits_of_f32() {
+    let convs = [
+        square(2, [3, 5], 9, 3, 1, 1), // an odd number of weights
+        square(3, [33, 70], 8, 4, 2, 1),
+        square(5, [40, 2], 4, 4, 1, 0), // plain matrix products
+        square(1, [6, 300], 6, 4, 2, 1),
+    ];
+    let convs = convs.into_iter().flat_map(|geometry| {
+        [Face::Conv, Face::Transpose].map(|face| {
+            [false, true].map(|half| Kernel::Conv(Conv { face, geometry, half, epilogue: epilogue() }))
+        })
+    });
+    let gemms =
+        [(1, 1, 300, 33), (2, 33, 17, 5), (1, 64, 1, 257), (1, 5, 70, 300)].map(|(batch, m, n, k)| {
+            [false, true].map(|half_b| {
+                Kernel::Gemm(Gemm {
+                    batch,
+                    m,
+                    n,
+                    k,
+                    trans_a: false,
+                    trans_b: true,
+                    batched_a: true,
+                    batched_b: true,
+                    half_b,
+                    epilogue: epilogue(),
+                })
+            })
+        });
+    for [whole, halves] in convs.chain(gemms) {
+        let mut data = inputs(&whole, 5);
+        let packed = half::pack(&data[1]);
+        half::unpack(&packed, &mut data[1]);
+        let mut in_halves = data.clone();
+        in_halves[1] = packed;
+        for variant in whole.variants() {
+            let bits = |kernel, data| -> Vec<u32> {
+                run(kernel, Some(variant), data).iter().map(|v| v.to_bits()).collect()
+            };
+            assert_eq!(bits(&halves, &in_halves), bits(&whole, &data), "{variant} of {halves:?}");
+        }
     }
 }
 

@@ -1,9 +1,102 @@
-//! Memory does not grow with the number of images.
+//! Memory is what was foretold, and does not grow with the number of images.
 
 #[path = "common/binary.rs"]
 mod binary;
 
-use binary::{folder, train_command};
+use binary::{command, folder, train_command};
+use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
+use ganomede::device::{Device, Executable, Store};
+use ganomede::models::anogan::AnoGan;
+use ganomede::models::search::{Search, SearchConfig};
+use ganomede::models::{Config, System, Training};
+use ganomede::program::{Program, compile};
+use ganomede::tape::{States, Tape};
+use ganomede::train::part_program;
+
+/// AnoGAN's training step and z-step on images of a size.
+fn programs(size: usize, batch: usize) -> [(States, Program); 2] {
+    let config = Config { size, channels: 1, width: 8, latent: 16, ..Config::default() };
+    let mut states = States::new();
+    let mut model = AnoGan::new(&mut states, &config).expect("sizes in range");
+    model.register_training(&mut states, Training::default(), 0);
+    let step = part_program(&model, 0, 0, batch).expect("it compiles").program;
+
+    let mut searched = States::new();
+    let model = AnoGan::new(&mut searched, &config).expect("sizes in range");
+    let search = Search::new(&mut searched, &config, "anogan", &SearchConfig::default(), batch);
+    let tape = Tape::new();
+    search.step(&tape, &model);
+    let z_step = compile(&tape.finish().expect("shapes fit")).expect("it compiles");
+    [(states, step), (searched, z_step)]
+}
+
+/// Loads a program and asserts that each of its parts takes the bytes that the device said it would.
+fn load_as_foretold(device: &Device, states: &States, program: &Program) -> (Store, Executable) {
+    let foretold = (device.store_bytes(&states.lens()), device.program_bytes(program).unwrap());
+    let store = device.store(states, 0).unwrap();
+    let executable = device.load(program, &store).unwrap();
+    assert_eq!((store.bytes(), executable.bytes()), foretold, "{}", device.describe());
+    (store, executable)
+}
+
+#[test]
+fn the_cpu_allocates_what_was_foretold_for_any_number_of_threads() {
+    for size in [32, 64, 128, 256] {
+        for (states, program) in programs(size, 3) {
+            for threads in [1, 2, 5] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let (store, mut executable) = load_as_foretold(&Device::Cpu, &states, &program);
+                    let before = store.bytes() + executable.bytes();
+                    executable.run(1).unwrap();
+                    assert_eq!(store.bytes() + executable.bytes(), before, "a replay allocates nothing");
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_allocates_what_was_foretold() {
+    let open = |limit| {
+        let options = GpuOptions { memory_limit: Some(limit), ..GpuOptions::default() };
+        Gpu::open(GpuChoice::Any, options).expect("an adapter; install mesa-vulkan-drivers")
+    };
+    for size in [32, 64, 128, 256] {
+        for (states, program) in programs(size, 2) {
+            let gpu = open(u64::MAX);
+            let device = Device::Gpu(gpu.clone());
+            let (store, executable) = load_as_foretold(&device, &states, &program);
+            let needed = store.bytes() + executable.bytes();
+            assert_eq!(gpu.allocated_bytes(), needed);
+            // A device with a byte less refuses the program, one with as much takes it.
+            for (limit, fits) in [(needed, true), (needed - 1, false)] {
+                let device = Device::Gpu(open(limit));
+                let store = device.store(&states, 0).unwrap();
+                assert_eq!(device.load(&program, &store).is_ok(), fits);
+            }
+        }
+    }
+}
+
+/// `bench` on the two devices: what was foretold, what is allocated, and what the process or the driver counts.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_process_grows_by_what_was_foretold() {
+    for (device, sizes) in [("cpu", [("32", "32"), ("128", "4")]), ("gpu", [("32", "8"), ("64", "4")])] {
+        for (size, batch) in sizes {
+            let mut command = command();
+            command.args(["bench", "step", "--size", size, "--width", "32", "--batch", batch, "--runs", "1"]);
+            let ended: binary::Ended = command.args(["--device", device, "--json"]).output().unwrap().into();
+            let report = ended.json();
+            let number =
+                |field: &str| report[field].as_u64().unwrap_or_else(|| panic!("{field} in {report}"));
+            assert_eq!(number("predicted_bytes"), number("peak_bytes"));
+            let ratio = number("measured_bytes") as f64 / number("predicted_bytes") as f64;
+            assert!((0.95..=1.05).contains(&ratio), "{device}, size {size}: {ratio} of what was foretold");
+        }
+    }
+}
 
 /// Peak resident memory in kB of a short training on `images` built-in scans. Linux keeps the peak, so the last look
 /// before the process ends is near enough.

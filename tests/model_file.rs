@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use binary::{RETINA, assert_same_tensors, folder, ganomede, text, train};
 use ganomede::device::Device;
-use ganomede::models::file::{FORMAT, FileError, ModelFile};
+use ganomede::models::file::{FORMAT, FileError, ModelFile, Storage};
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::scorer::{ScoreError, Scorer};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -162,6 +162,137 @@ fn foreign_files_are_refused() {
     ganomede(["score", text(&folder("nothing").join("none.safetensors")), RETINA])
         .refused(2, &["none.safetensors"]);
     ganomede(["score", text(&folder("directory")), RETINA]).refused(2, &["no file"]);
+}
+
+/// The model trained again with its weights in halves, made once.
+fn half_model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let path = folder("half-model").join("half.safetensors");
+        train(RETINA, &path, &["--steps", "3", "--half"]).well();
+        path
+    })
+}
+
+/// A file of the same entry with other tensors: types and bytes as a careless or hostile program would write them.
+fn with_tensors(
+    bytes: &[u8],
+    change: impl Fn(&str, &TensorView<'_>) -> (Dtype, Vec<usize>, Vec<u8>),
+) -> Vec<u8> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).unwrap();
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let changed: Vec<_> = file.iter().map(|(name, view)| (name.to_owned(), change(name, &view))).collect();
+    let views = changed.iter().map(|(name, (dtype, shape, bytes))| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    serialize(views, metadata.metadata().clone()).unwrap()
+}
+
+fn as_it_is(view: &TensorView<'_>) -> (Dtype, Vec<usize>, Vec<u8>) {
+    (view.dtype(), view.shape().to_vec(), view.data().to_vec())
+}
+
+#[test]
+fn a_model_in_halves_has_half_the_bytes_and_the_same_names() {
+    let (whole, half) = (ModelFile::load(model()).unwrap(), ModelFile::load(half_model()).unwrap());
+    let mut weights = 0;
+    for (a, b) in whole.tensors.iter().zip(&half.tensors) {
+        assert_eq!((&a.name, &a.shape), (&b.name, &b.shape));
+        let is_weight = a.name.ends_with(".weight") && a.shape.len() > 1;
+        assert_eq!(b.storage, if is_weight { Storage::F16 } else { Storage::F32 }, "{}", a.name);
+        for (x, y) in a.values.iter().zip(&b.values) {
+            let bound = if is_weight { x.abs() / 2048.0 + 2.0_f32.powi(-25) } else { 0.0 };
+            assert!((x - y).abs() <= bound, "{}: {x} became {y}", a.name);
+        }
+        weights += 2 * usize::from(is_weight) * a.values.len();
+    }
+    let tensors = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.len() - header_len(&bytes)
+    };
+    assert_eq!(tensors(model()) - tensors(half_model()), weights);
+    let again = folder("half-again").join("copy.safetensors");
+    half.save(&again).unwrap();
+    assert_eq!(ModelFile::load(&again).unwrap(), half);
+    ganomede(["score", text(half_model()), RETINA, "--json"]).well();
+}
+
+#[test]
+fn damaged_files_in_halves_are_refused() {
+    let bytes = std::fs::read(half_model()).unwrap();
+    let path = folder("half-damaged").join("half.safetensors");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        ModelFile::load(&path)
+    };
+    assert_eq!(
+        load(&with_tensors(&bytes, |_, view| as_it_is(view))).unwrap(),
+        ModelFile::load(half_model()).unwrap()
+    );
+    let header = header_len(&bytes);
+    for length in [header, header + 1, bytes.len() - 1] {
+        assert!(matches!(load(&bytes[..length]), Err(FileError::Malformed { .. })), "{length} bytes");
+    }
+    for at in (header..bytes.len()).step_by((bytes.len() - header) / 20) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        assert!(matches!(load(&damaged), Err(FileError::Altered { .. })), "byte {at}");
+    }
+    // The same bytes under another type, and the same numbers stored otherwise, are another file.
+    let first = "generator.project.weight";
+    for dtype in [Dtype::BF16, Dtype::I16, Dtype::U16] {
+        let changed = with_tensors(&bytes, |name, view| match name == first {
+            true => (dtype, view.shape().to_vec(), view.data().to_vec()),
+            false => as_it_is(view),
+        });
+        match load(&changed) {
+            Err(FileError::Altered { .. }) => assert_eq!(dtype, Dtype::BF16),
+            Err(FileError::Tensor { tensor, what, .. }) => {
+                assert_ne!(dtype, Dtype::BF16);
+                assert!(tensor == first && what.contains("expected F32, F16 or BF16"), "{tensor} {what}");
+            }
+            other => panic!("{dtype:?}: {other:?}"),
+        }
+    }
+    let widened = with_tensors(&bytes, |name, view| match name == first {
+        true => {
+            let file = ModelFile::load(half_model()).unwrap();
+            let tensor = file.tensors.iter().find(|t| t.name == first).unwrap();
+            (Dtype::F32, view.shape().to_vec(), tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
+        false => as_it_is(view),
+    });
+    assert!(matches!(load(&widened), Err(FileError::Altered { .. })));
+    // A shape that does not fit the bytes is no safetensors file at all.
+    let text = String::from_utf8_lossy(&bytes[8..header]).into_owned();
+    let lied = text.replacen("\"dtype\":\"F16\"", "\"dtype\":\"F32\"", 1);
+    let mut damaged = (lied.len() as u64).to_le_bytes().to_vec();
+    damaged.extend(lied.as_bytes());
+    damaged.extend(&bytes[header..]);
+    assert!(matches!(load(&damaged), Err(FileError::Malformed { .. })));
+    score_with("half-cli", &damaged).refused(2, &["damaged.safetensors", "not a complete safetensors file"]);
+}
+
+#[test]
+fn weights_beyond_a_half_stay_as_they_are() {
+    let mut file = ModelFile::load(model()).unwrap();
+    let at = file.tensors.iter().position(|t| t.name == "generator.project.weight").unwrap();
+    file.tensors[at].values[3] = 70_000.0;
+    let before = file.tensors[at].clone();
+    file.halve_weights();
+    assert_eq!(file.tensors[at], before);
+    assert!(file.is_rounded());
+    let path = folder("half-range").join("large.safetensors");
+    file.save(&path).unwrap();
+    assert_eq!(ModelFile::load(&path).unwrap(), file);
+    // Infinite and undefined weights in halves end as those in f32 do.
+    let at = file.tensors.iter().position(|t| t.name == "discriminator.input.weight").unwrap();
+    for bad in [f32::NAN, f32::INFINITY] {
+        file.tensors[at].values.fill(bad);
+        assert_eq!(file.tensors[at].storage, Storage::F16);
+        file.save(&path).unwrap();
+        ganomede(["score", text(&path), RETINA, "--json"]).refused(2, &["no number", "train it again"]);
+    }
 }
 
 /// The model with something changed and sealed again, as a careless or hostile program would write it.

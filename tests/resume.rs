@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use binary::{RETINA, assert_same_tensors, files, folder, train, train_command, wait_for};
-use ganomede::models::file::ModelFile;
+use ganomede::models::file::{ModelFile, Storage};
 
 /// Halves of this seed are a signalling and a quiet NaN where they travel as bits of an f32.
 const SEED: &str = "9187343246274068481";
@@ -145,4 +145,39 @@ fn a_checkpoint_that_is_damaged_is_refused_and_kept() {
     std::fs::copy(&out, &path).unwrap();
     train(RETINA, &out, &["--steps", "4", "--resume"]).refused(2, &["adam_", "missing"]);
     assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&out).unwrap());
+}
+
+#[test]
+fn a_checkpoint_in_halves_has_half_the_bytes_and_is_resumed_close_to_the_training_that_never_stopped() {
+    let at = folder("halves");
+    let (whole, out) = (at.join("whole.safetensors"), at.join("halves.safetensors"));
+    train(RETINA, &whole, &["--steps", "6"]).well();
+    train(RETINA, &out, &["--steps", "6", "--half-checkpoints"]).well();
+    // The training itself and its model are not rounded.
+    assert_same_tensors(&whole, &out);
+    let bytes = |model: &Path| std::fs::metadata(checkpoint(model)).unwrap().len();
+    assert!(2 * bytes(&out) < bytes(&whole) + (64 << 10), "{} of {}", bytes(&out), bytes(&whole));
+    let file = ModelFile::load(&checkpoint(&out)).unwrap();
+    for tensor in &file.tensors {
+        let exact =
+            tensor.name.starts_with("random.") || tensor.name.ends_with(".step") || tensor.shape.len() == 1;
+        let expected = match exact {
+            true => Storage::F32,
+            false if tensor.name.contains("adam") => Storage::Bf16,
+            false => Storage::F16,
+        };
+        assert_eq!(tensor.storage, expected, "{}", tensor.name);
+    }
+    let losses = |path: &Path, steps: &str| {
+        let ended = train(RETINA, path, &["--steps", steps, "--resume", "--json"]);
+        let said = ended.stderr.contains("the checkpoint is in half precision");
+        assert_eq!(said, path == out, "{}", ended.stderr);
+        let report = ended.json();
+        ["loss_d", "loss_g"].map(|name| report["final"][name].as_f64().unwrap())
+    };
+    let (exact, close) = (losses(&whole, "12"), losses(&out, "12"));
+    for (exact, close) in exact.iter().zip(close) {
+        assert!((exact - close).abs() < 0.05 * exact.abs(), "{close} is not close to {exact}");
+    }
+    assert_ne!(exact, close, "rounding shows somewhere");
 }

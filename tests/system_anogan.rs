@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use common::{assert_close, cpu, difference, gpu};
 use ganomede::device::Device;
-use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress};
+use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, NamedTensor, Progress, Storage};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, compiled, load};
 use ganomede::models::search::{Search, SearchConfig};
 use ganomede::models::{Config, Form, Options, Prior, Training, anogan};
@@ -367,13 +367,46 @@ fn the_bytes_reported_are_those_of_the_program() {
         let program = part_program(loaded.system.as_ref(), 0, 0, BATCH).unwrap().program;
         let executable = device.load(&program, &loaded.store).unwrap();
         let trainer = Trainer::new(&device, header.clone(), None, &[]).unwrap();
-        assert_eq!(trainer.bytes(), executable.bytes(), "{}", device.describe());
-        assert!(executable.bytes() >= program.peak_bytes());
+        let (states, own) = (loaded.store.bytes(), executable.bytes());
+        assert_eq!(states, device.store_bytes(&loaded.states.lens()), "{}", device.describe());
+        assert_eq!(own, device.program_bytes(&program).unwrap(), "{}", device.describe());
+        assert!(states + own >= program.peak_bytes());
+        // Beside them there is the program that draws sample grids.
+        assert!(trainer.bytes() > states + own, "{}", device.describe());
         (held, peak) = (loaded.states.lens(), program.peak_bytes());
     }
     let states: u64 = held.iter().map(|&len| 4 * len as u64).sum();
     let batch = 4 * (BATCH * TINY.images(1).iter().product::<usize>()) as u64;
     assert!(peak > states + batch, "states {states} and one batch {batch} are the least");
+}
+
+#[test]
+fn a_model_in_halves_takes_less_of_a_gpu_and_scores_the_same_as_its_weights_in_f32() {
+    let mut halves = model().clone();
+    halves.halve_weights();
+    let mut whole = halves.clone();
+    whole.tensors.iter_mut().for_each(|t| t.storage = Storage::F32);
+    let query = images(&TINY, Split::Test, 3);
+    for score in [steps(3), pd()] {
+        let found = |device: &Device, model: &ModelFile| {
+            let mut scorer = scorer_of(device, model, &score, 3);
+            (scorer.score(&query, None).unwrap(), scorer.bytes())
+        };
+        let ((on_gpu, less), (expected, bytes)) = (found(&gpu(), &halves), found(&gpu(), &whole));
+        assert_eq!(on_gpu, expected);
+        // Every weight that the score reads and nothing else, in halves.
+        let weights = halves.tensors.iter().filter(|t| t.storage == Storage::F16).map(|t| t.values.len());
+        let most = 2 * weights.sum::<usize>() as u64;
+        assert!(bytes - less <= most && bytes > less, "{bytes} and {less} bytes, {most} of them weights");
+        if score.score.is_empty() {
+            let kept =
+                |t: &&NamedTensor| t.storage == Storage::F16 && t.name != "discriminator.output.weight";
+            let read: usize = halves.tensors.iter().filter(kept).map(|t| t.values.len()).sum();
+            assert_eq!(bytes - less, 2 * read as u64);
+        }
+        // The CPU keeps them in f32.
+        assert_eq!(found(&cpu(), &halves), found(&cpu(), &whole));
+    }
 }
 
 #[test]

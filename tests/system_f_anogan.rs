@@ -253,8 +253,13 @@ fn run(trainer: &mut Trainer, steps: u64, checkpoint: &Path, until: u64) {
         Ok(Box::new(batches.into_iter().skip(first as usize)))
     };
     let limits = Limits { steps: Some(steps), ..Limits::default() };
-    let options =
-        LoopOptions { limits, checkpoint: checkpoint.to_owned(), checkpoint_every: 0, samples: None };
+    let options = LoopOptions {
+        limits,
+        checkpoint: checkpoint.to_owned(),
+        checkpoint_every: 0,
+        half_checkpoints: false,
+        samples: None,
+    };
     let mut tick = |tick: ganomede::train::Tick<'_>| match tick.step >= until {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),

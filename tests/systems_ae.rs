@@ -110,6 +110,7 @@ fn run(
         limits: Limits { steps: Some(steps), ..Limits::default() },
         checkpoint: checkpoint.to_owned(),
         checkpoint_every: 0,
+        half_checkpoints: false,
         samples: None,
     };
     let mut epoch = |number: u64, from: u64| -> Result<Epoch, ganomede_datasets::DataError> {

@@ -22,6 +22,7 @@ fn gemm(m: usize) -> Kernel {
         trans_b: false,
         batched_a: true,
         batched_b: true,
+        half_b: false,
         epilogue,
     })
 }

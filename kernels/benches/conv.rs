@@ -54,7 +54,7 @@ fn main() {
             if std::env::var("FACE").is_ok_and(|f| f != format!("{face:?}")) {
                 continue;
             }
-            let kernel = Kernel::Conv(Conv { face, geometry, epilogue: Epilogue::default() });
+            let kernel = Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() });
             let seconds = best(&kernel, runs);
             print!(" {:>8.2} ({:>5.0})", seconds * 1e3, kernel.cost().flops as f64 / seconds / 1e9);
             total += if ci == 3 { 0.0 } else { seconds };
@@ -75,7 +75,18 @@ fn main() {
         (512, 512, 512, false, false),
     ] {
         let epilogue = Epilogue::default();
-        let gemm = Gemm { batch: 1, m, n, k, trans_a, trans_b, batched_a: true, batched_b: true, epilogue };
+        let gemm = Gemm {
+            batch: 1,
+            m,
+            n,
+            k,
+            trans_a,
+            trans_b,
+            batched_a: true,
+            batched_b: true,
+            half_b: false,
+            epilogue,
+        };
         let kernel = Kernel::Gemm(gemm);
         let seconds = best(&kernel, runs);
         let name =

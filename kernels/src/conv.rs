@@ -9,6 +9,7 @@ pub(crate) mod epilogue;
 mod gpu;
 
 use crate::expr::Expr;
+use crate::half::words;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// Which of the three tensors is computed from the other two.
@@ -145,6 +146,8 @@ pub struct Conv {
     pub face: Face,
     /// Sizes.
     pub geometry: Geometry,
+    /// w is stored in halves ([`crate::half`]). Not of [`Face::Weight`], which makes w.
+    pub half: bool,
     /// Fused tail.
     pub epilogue: Epilogue,
 }
@@ -164,14 +167,18 @@ impl Conv {
         if self.face == Face::Weight && self.epilogue != Epilogue::default() {
             return Err(shape_error(kernel, "the weight gradient takes no epilogue".into()));
         }
+        if self.face == Face::Weight && self.half {
+            return Err(shape_error(kernel, "the weight gradient reads no weights in halves".into()));
+        }
         self.epilogue.check(kernel)
     }
 
     pub(crate) fn input_lens(&self) -> Vec<usize> {
         let g = &self.geometry;
+        let w_len = if self.half { words(g.w_len()) } else { g.w_len() };
         let (first, second, channels) = match self.face {
-            Face::Conv => (g.x_len(), g.w_len(), g.co),
-            Face::Transpose => (g.y_len(), g.w_len(), g.ci),
+            Face::Conv => (g.x_len(), w_len, g.co),
+            Face::Transpose => (g.y_len(), w_len, g.ci),
             Face::Weight => (g.x_len(), g.y_len(), g.ci),
         };
         let tail = self.epilogue.operand_lens(self.out_len(), channels);

@@ -4,6 +4,7 @@ mod cpu;
 pub(crate) mod gpu;
 
 use crate::conv::{Epilogue, checked_len, shape_error};
+use crate::half::words;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
 /// `out[b] = op(A[b]) · op(B[b])`, out `[batch, m, n]` row-major, then the epilogue (its channel is the column).
@@ -27,6 +28,8 @@ pub struct Gemm {
     pub batched_a: bool,
     /// B has a batch dimension.
     pub batched_b: bool,
+    /// B is stored in halves ([`crate::half`]).
+    pub half_b: bool,
     /// Fused tail.
     pub epilogue: Epilogue,
 }
@@ -51,13 +54,18 @@ impl Gemm {
 
     pub(crate) fn input_lens(&self) -> Vec<usize> {
         let a = self.m * self.k * if self.batched_a { self.batch } else { 1 };
-        let b = self.k * self.n * if self.batched_b { self.batch } else { 1 };
+        let b = if self.half_b { words(self.b_len()) } else { self.b_len() };
         let tail = self.epilogue.operand_lens(self.out_len(), self.n);
         [a, b].into_iter().chain(tail).collect()
     }
 
     pub(crate) fn output_lens(&self) -> Vec<usize> {
         vec![self.out_len()]
+    }
+
+    /// Numbers in B.
+    fn b_len(&self) -> usize {
+        self.k * self.n * if self.batched_b { self.batch } else { 1 }
     }
 
     fn out_len(&self) -> usize {

@@ -22,6 +22,7 @@ pub mod conv;
 pub mod copy;
 pub mod expr;
 pub mod gemm;
+pub mod half;
 mod index;
 mod lanes;
 pub mod launch;

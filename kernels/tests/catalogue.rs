@@ -25,7 +25,7 @@ fn conv(face: Face, kernel: usize, stride: usize, batch: usize) -> Kernel {
         dilation: [1; 2],
     };
     geometry.y = [geometry.y_size(0).unwrap(), geometry.y_size(1).unwrap()];
-    Kernel::Conv(Conv { face, geometry, epilogue: Epilogue::default() })
+    Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() })
 }
 
 fn gemm(m: usize) -> Kernel {
@@ -39,6 +39,7 @@ fn gemm(m: usize) -> Kernel {
         trans_b: false,
         batched_a: true,
         batched_b: true,
+        half_b: false,
         epilogue,
     })
 }

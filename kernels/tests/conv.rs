@@ -45,7 +45,7 @@ fn geometry(
 }
 
 fn plain(face: Face, geometry: Geometry) -> Conv {
-    Conv { face, geometry, epilogue: Epilogue::default() }
+    Conv { face, geometry, half: false, epilogue: Epilogue::default() }
 }
 
 fn inputs(conv: &Conv, seed: u32) -> Vec<Vec<f32>> {
@@ -270,7 +270,7 @@ fn epilogues_match_the_oracle() {
         let geometry = geometry(batch, channels, [size; 2], [4; 2], [2; 2], [1; 2]);
         for epilogue in epilogues() {
             for face in [Face::Conv, Face::Transpose] {
-                assert_matches_oracle(&Conv { face, geometry, epilogue: epilogue.clone() }, 21);
+                assert_matches_oracle(&Conv { face, geometry, half: false, epilogue: epilogue.clone() }, 21);
             }
         }
     }
@@ -289,9 +289,15 @@ fn what_does_not_fit_is_refused() {
     let huge = Geometry { batch: usize::MAX / 2, ..good };
     assert!(refused(plain(Face::Conv, huge)).contains("2^32"));
     let undefined = Epilogue { operands: vec![], expr: Expr { code: vec![Instr::Operand(1)] } };
-    assert!(refused(Conv { face: Face::Conv, geometry: good, epilogue: undefined }).contains("epilogue"));
+    assert!(
+        refused(Conv { face: Face::Conv, geometry: good, half: false, epilogue: undefined })
+            .contains("epilogue")
+    );
     let bias = Epilogue { operands: vec![Spread::Channel], expr: Expr { code: vec![Instr::Operand(0)] } };
-    assert!(refused(Conv { face: Face::Weight, geometry: good, epilogue: bias }).contains("epilogue"));
+    assert!(
+        refused(Conv { face: Face::Weight, geometry: good, half: false, epilogue: bias })
+            .contains("epilogue")
+    );
 }
 
 #[test]
@@ -310,7 +316,7 @@ fn full_windows_are_matrix_products() {
     let g = geometry(5, [6, 9], [4, 3], [4, 3], [1, 1], [0, 0]);
     for epilogue in epilogues() {
         for face in [Face::Conv, Face::Transpose] {
-            assert_matches_oracle(&Conv { face, geometry: g, epilogue: epilogue.clone() }, 31);
+            assert_matches_oracle(&Conv { face, geometry: g, half: false, epilogue: epilogue.clone() }, 31);
         }
     }
     assert_matches_oracle(&plain(Face::Weight, g), 31);

@@ -28,6 +28,7 @@ fn plain(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
         trans_b: false,
         batched_a: true,
         batched_b: true,
+        half_b: false,
         epilogue: Epilogue::default(),
     }
 }

@@ -54,12 +54,23 @@ fn conv(
     };
     geometry.y = [geometry.y_size(0).unwrap(), geometry.y_size(1).unwrap()];
     let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
-    Conv { face, geometry, epilogue }
+    Conv { face, geometry, half: false, epilogue }
 }
 
 fn gemm(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
     let epilogue = epilogue();
-    Gemm { batch, m, n, k, trans_a: false, trans_b: false, batched_a: true, batched_b: true, epilogue }
+    Gemm {
+        batch,
+        m,
+        n,
+        k,
+        trans_a: false,
+        trans_b: false,
+        batched_a: true,
+        batched_b: true,
+        half_b: false,
+        epilogue,
+    }
 }
 
 fn chosen(kernel: &Kernel, traits: &GpuTraits) -> &'static str {

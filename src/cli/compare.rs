@@ -270,6 +270,8 @@ impl Args {
             val_fraction: self.val_fraction,
             checkpoint_every: 0,
             resume: false,
+            half: false,
+            half_checkpoints: false,
             samples: None,
             samples_from: SampleArgs::default(),
             search: self.search.clone(),

@@ -62,6 +62,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         val_fraction: 0.05,
         checkpoint_every: 0,
         resume: false,
+        half: false,
+        half_checkpoints: false,
         samples: Some(args.report.join("samples")),
         samples_from: SampleArgs::default(),
         search: search.clone(),

@@ -102,6 +102,10 @@ pub(crate) struct Job {
     pub(crate) out: PathBuf,
     pub(crate) checkpoint_every: u64,
     pub(crate) resume: bool,
+    /// Weights of the model in half precision.
+    pub(crate) half: bool,
+    /// Weights and moments of checkpoints in half precision.
+    pub(crate) half_checkpoints: bool,
     pub(crate) samples: Option<PathBuf>,
 }
 
@@ -154,6 +158,7 @@ impl Job {
             limits: self.limits,
             checkpoint: checkpoint.clone(),
             checkpoint_every: self.checkpoint_every,
+            half_checkpoints: self.half_checkpoints,
             samples: self.samples.clone(),
         };
         let several = trainer.stages().len() > 1;
@@ -182,6 +187,9 @@ impl Job {
             return Err(interrupted());
         }
         let mut model = trainer.model()?;
+        if self.half {
+            model.halve_weights();
+        }
         let calibration = feed.calibrate(device, &model, &self.out, &self.score, interrupt);
         model.header.calibration =
             calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
@@ -220,6 +228,11 @@ impl Job {
             check_resumable(&file.header, &header, checkpoint)?;
             header.progress = file.header.progress.clone();
             note(&format!("resuming at step {} from {}", header.progress.steps, checkpoint.display()));
+            if file.is_rounded() {
+                note(
+                    "the checkpoint is in half precision: what follows is close to the interrupted training, not the same",
+                );
+            }
             return Ok(Trainer::new(device, header, Some((&file, checkpoint)), preview)?);
         }
         if self.resume {
@@ -269,6 +282,8 @@ pub(crate) fn retrain(
         out: out.to_owned(),
         checkpoint_every: 0,
         resume: false,
+        half: model.is_rounded(),
+        half_checkpoints: false,
         samples: None,
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };

@@ -20,9 +20,27 @@ pub(crate) struct Setup {
     pub(crate) upload: Duration,
 }
 
+/// What a program needs, and what the process or the driver held before it was there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Foretold from the program alone.
+    pub(crate) predicted: u64,
+    /// Really allocated, states included.
+    pub(crate) held: u64,
+    before: Option<u64>,
+}
+
+impl Memory {
+    /// By how much what is held on the device has grown since before the program was loaded.
+    pub(crate) fn growth(&self, device: &Device) -> Option<u64> {
+        Some(device.held_bytes()?.saturating_sub(self.before?))
+    }
+}
+
 /// A program that can be replayed.
 pub(crate) struct Ready {
     pub(crate) executable: Executable,
+    pub(crate) memory: Memory,
     /// Values of the input `x`, which is given anew each time; empty for a search, whose queries are states.
     pub(crate) images: Vec<f32>,
     pub(crate) setup: Setup,
@@ -49,6 +67,9 @@ impl Ready {
     ) -> Result<Self, CliError> {
         let mut setup = Setup::default();
         let recorded = timed(&mut setup.record, || record(system, which, part, config, batch, seed))?;
+        let predicted =
+            device.store_bytes(&recorded.states.lens()) + device.program_bytes(&recorded.program)?;
+        let before = device.held_bytes();
         let store = timed(&mut setup.allocation, || device.empty_store(&recorded.states))?;
         timed(&mut setup.upload, || store.initialise(&recorded.states, seed))?;
         let images = random_values(config.images(batch).iter().product(), seed, 0);
@@ -66,7 +87,8 @@ impl Ready {
         if !images.is_empty() {
             timed(&mut setup.upload, || executable.write("x", &images))?;
         }
-        Ok(Self { executable, images, setup })
+        let memory = Memory { predicted, held: store.bytes() + executable.bytes(), before };
+        Ok(Self { executable, memory, images, setup })
     }
 }
 

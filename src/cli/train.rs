@@ -72,6 +72,14 @@ pub(crate) struct Args {
     /// Continue from the checkpoint, bit for bit; starts anew where there is none.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Store the model's weights in half precision: half the file, and on a GPU half the memory when it scores. The
+    /// threshold is that of the rounded weights.
+    #[arg(long)]
+    pub(crate) half: bool,
+    /// Store checkpoints in half precision: half the file. To resume from one then goes on close to the training that
+    /// was interrupted, not bit for bit.
+    #[arg(long)]
+    pub(crate) half_checkpoints: bool,
     /// Folder for a grid of generated or reconstructed images after each epoch.
     #[arg(long, value_name = "DIR")]
     pub(crate) samples: Option<PathBuf>,
@@ -269,6 +277,8 @@ impl Settings {
             out: args.out.clone(),
             checkpoint_every: args.checkpoint_every,
             resume: args.resume,
+            half: args.half,
+            half_checkpoints: args.half_checkpoints,
             samples: args.samples.clone(),
         }
     }

@@ -22,10 +22,25 @@ impl Buffer {
         if len == 0 {
             return Self::default();
         }
-        let mut values = vec![0.0; len + Self::LINE - 1];
+        let mut values = vec![0.0; Self::room(len)];
         let start = values.as_ptr().align_offset(4 * Self::LINE).min(Self::LINE - 1);
         values.truncate(start + len);
         Self { values, start }
+    }
+
+    /// Numbers allocated for `len` of them.
+    fn room(len: usize) -> usize {
+        if len == 0 { 0 } else { len + Self::LINE - 1 }
+    }
+
+    /// Bytes that [`Buffer::new`] takes for each of these lengths.
+    fn bytes_for(lens: impl IntoIterator<Item = usize>) -> u64 {
+        lens.into_iter().map(|len| 4 * Self::room(len) as u64).sum()
+    }
+
+    /// Bytes that it holds.
+    fn bytes(&self) -> u64 {
+        4 * self.values.capacity() as u64
     }
 }
 
@@ -51,6 +66,16 @@ impl CpuStore {
     /// Zeroed states of the given lengths.
     pub fn new(lens: &[usize]) -> Self {
         Self(Arc::new(Mutex::new(lens.iter().map(|&len| Buffer::new(len)).collect())))
+    }
+
+    /// Bytes that [`CpuStore::new`] takes.
+    pub fn bytes_for(lens: &[usize]) -> u64 {
+        Buffer::bytes_for(lens.iter().copied())
+    }
+
+    /// Bytes held, outside a replay.
+    pub fn bytes(&self) -> u64 {
+        self.lock().iter().map(Buffer::bytes).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
@@ -96,17 +121,28 @@ pub struct CpuExecutable {
     output_lens: Vec<Vec<usize>>,
 }
 
+/// Lengths of a program's own buffers; those of states are in the store.
+fn own_lens(program: &Program) -> impl Iterator<Item = usize> {
+    program.buffers.iter().map(|b| if matches!(b.role, Role::State(_)) { 0 } else { b.len })
+}
+
+/// Scratch that each launch asks for.
+fn scratch_lens(program: &Program) -> Vec<usize> {
+    let threads = rayon::current_num_threads();
+    program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect()
+}
+
 impl CpuExecutable {
+    /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers and scratch.
+    pub fn bytes_for(program: &Program) -> u64 {
+        let scratch = scratch_lens(program).into_iter().max().unwrap_or(0);
+        Buffer::bytes_for(own_lens(program)) + 4 * scratch as u64
+    }
+
     /// Allocates everything a replay needs.
     pub fn new(program: Arc<Program>, store: &CpuStore) -> Self {
-        let buffers = program
-            .buffers
-            .iter()
-            .map(|b| Buffer::new(if matches!(b.role, Role::State(_)) { 0 } else { b.len }))
-            .collect();
-        let threads = rayon::current_num_threads();
-        let scratch_lens: Vec<_> =
-            program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect();
+        let buffers = own_lens(&program).map(Buffer::new).collect();
+        let scratch_lens = scratch_lens(&program);
         Self {
             store: store.clone(),
             buffers,
@@ -128,9 +164,9 @@ impl CpuExecutable {
         &self.buffers[buffer]
     }
 
-    /// Bytes of kernel scratch beside the program's buffers.
-    pub fn scratch_bytes(&self) -> u64 {
-        4 * self.scratch.len() as u64
+    /// Bytes held, outside a replay: buffers and scratch, without the states.
+    pub fn bytes(&self) -> u64 {
+        self.buffers.iter().map(Buffer::bytes).sum::<u64>() + 4 * self.scratch.capacity() as u64
     }
 
     /// Replays the program; `after` sees the outputs of each launch and may stop the replay by returning false,

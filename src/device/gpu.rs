@@ -206,6 +206,20 @@ impl Gpu {
         self.shared.allocated()
     }
 
+    /// Bytes that the driver has given out on this device, its rounding and wgpu's own staging buffers included; `None`
+    /// where the backend does not count them.
+    pub fn driver_bytes(&self) -> Option<u64> {
+        self.shared.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// Bytes that a program takes beside its states when it is loaded: buffers, scratch and parameters.
+    ///
+    /// # Errors
+    /// As for [`Gpu::load`].
+    pub fn program_bytes(&self, program: &Program) -> Result<u64, DeviceError> {
+        GpuExecutable::bytes_for(&self.shared, &program.buffers, &self.planned(program, |_, _| None)?)
+    }
+
     /// Allocates a store of states with `lens` elements each, all zero.
     ///
     /// # Errors
@@ -233,14 +247,22 @@ impl Gpu {
         store: &GpuStore,
         variant: impl Fn(usize, &Launch) -> Option<&'a str>,
     ) -> Result<GpuExecutable, DeviceError> {
-        let planned = program.launches.iter().enumerate();
-        let planned = planned
+        let planned = self.planned(program, variant)?;
+        GpuExecutable::new(&self.shared, &program.buffers, planned, store, !self.checked)
+    }
+
+    fn planned<'a>(
+        &self,
+        program: &Program,
+        variant: impl Fn(usize, &Launch) -> Option<&'a str>,
+    ) -> Result<Vec<PlannedLaunch>, DeviceError> {
+        let launches = program.launches.iter().enumerate();
+        launches
             .map(|(i, launch)| {
                 let variant = variant(i, launch).or_else(|| self.tuned(&launch.kernel));
                 PlannedLaunch::new(launch, self.traits(), variant)
             })
-            .collect::<Result<_, _>>()?;
-        GpuExecutable::new(&self.shared, &program.buffers, planned, store, !self.checked)
+            .collect()
     }
 
     /// Loads launches whose plans are given, for example of hand-written shaders; these always run checked.

@@ -30,6 +30,11 @@ pub fn peak_resident() -> Option<u64> {
     proc_bytes("/proc/self/status", "VmHWM")
 }
 
+/// Memory that this process holds now and that is no part of a file, bytes.
+pub fn resident_anonymous() -> Option<u64> {
+    proc_bytes("/proc/self/status", "RssAnon")
+}
+
 /// Processor time of all threads of this process so far, in seconds, to a hundredth.
 pub fn processor_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;

@@ -106,13 +106,49 @@ impl Device {
     /// # Errors
     /// As for [`Device::store`].
     pub fn empty_store(&self, states: &States) -> Result<Store, DeviceError> {
-        let lens = states.lens();
+        self.store_of(&states.lens())
+    }
+
+    /// A store of zeroed states of these lengths.
+    ///
+    /// # Errors
+    /// As for [`Device::store`].
+    pub fn store_of(&self, lens: &[usize]) -> Result<Store, DeviceError> {
         match self {
             Self::Cpu | Self::Mixed(..) => {
-                host_has(lens.iter().map(|&len| 4 * len as u64).sum())?;
-                Ok(Store::Cpu(CpuStore::new(&lens)))
+                host_has(self.store_bytes(lens))?;
+                Ok(Store::Cpu(CpuStore::new(lens)))
             }
-            Self::Gpu(gpu) => Ok(Store::Gpu(gpu.store(&lens)?)),
+            Self::Gpu(gpu) => Ok(Store::Gpu(gpu.store(lens)?)),
+        }
+    }
+
+    /// Bytes that a store of states of these lengths takes, known before any is allocated.
+    pub fn store_bytes(&self, lens: &[usize]) -> u64 {
+        match self {
+            Self::Cpu | Self::Mixed(..) => CpuStore::bytes_for(lens),
+            Self::Gpu(_) => GpuStore::bytes_for(lens),
+        }
+    }
+
+    /// Bytes that a program takes beside the store when it is loaded, known before any is allocated: its buffers, the
+    /// largest scratch of its launches (on the CPU that of all threads), and on a GPU their parameters.
+    ///
+    /// # Errors
+    /// [`DeviceError`] naming the launch that does not fit the device.
+    pub fn program_bytes(&self, program: &Program) -> Result<u64, DeviceError> {
+        match self {
+            Self::Cpu | Self::Mixed(..) => Ok(CpuExecutable::bytes_for(program)),
+            Self::Gpu(gpu) => gpu.program_bytes(program),
+        }
+    }
+
+    /// Bytes that are held now, whoever asked for them: of this process's own memory on the CPU, of what the driver
+    /// gave out on a GPU; `None` where the system or the driver does not tell.
+    pub fn held_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Cpu | Self::Mixed(..) => machine::resident_anonymous(),
+            Self::Gpu(gpu) => gpu.driver_bytes(),
         }
     }
 
@@ -137,8 +173,7 @@ impl Device {
     ) -> Result<Executable, DeviceError> {
         let started = Instant::now();
         if let Store::Cpu(_) = store {
-            let buffers = program.buffers.iter().filter(|b| !matches!(b.role, Role::State(_)));
-            host_has(buffers.map(|b| 4 * b.len as u64).sum())?;
+            host_has(CpuExecutable::bytes_for(program))?;
         }
         let body = match (self, store) {
             (Self::Cpu, Store::Cpu(store)) => Body::Cpu(CpuExecutable::new(Arc::new(program.clone()), store)),
@@ -177,6 +212,14 @@ pub enum Store {
 }
 
 impl Store {
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Cpu(store) => store.bytes(),
+            Self::Gpu(store) => store.bytes(),
+        }
+    }
+
     /// Writes the start values for `seed` to all states.
     ///
     /// # Errors
@@ -240,10 +283,10 @@ impl Executable {
         &self.program
     }
 
-    /// Bytes held for it: program buffers (states included) and kernel scratch.
+    /// Bytes held for it beside the store: what [`Device::program_bytes`] foretells.
     pub fn bytes(&self) -> u64 {
         match &self.body {
-            Body::Cpu(cpu) | Body::Mixed(cpu, ..) => self.program.peak_bytes() + cpu.scratch_bytes(),
+            Body::Cpu(cpu) | Body::Mixed(cpu, ..) => cpu.bytes(),
             Body::Gpu(gpu) => gpu.bytes(),
         }
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ganomede_datasets::{MinMax, Standardize};
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -250,6 +251,63 @@ impl Header {
     }
 }
 
+/// How a tensor's numbers are stored in a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to IEEE 754 halves, 11 bits within ±65504: for weights.
+    F16,
+    /// Rounded to their upper half, 8 bits in the whole range: for optimiser moments, which may be tiny.
+    Bf16,
+}
+
+impl Storage {
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => f16::from_f32(value).to_f32(),
+            Self::Bf16 => bf16::from_f32(value).to_f32(),
+        }
+    }
+
+    /// Little-endian, as safetensors has them.
+    fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        let (words, pairs) = (bytes.chunks_exact(4), bytes.chunks_exact(2));
+        match self {
+            Self::F32 => words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Self::F16 => pairs.map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Self::Bf16 => pairs.map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        }
+    }
+}
+
 /// A tensor by name, shape and values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
@@ -257,8 +315,32 @@ pub struct NamedTensor {
     pub name: String,
     /// Shape.
     pub shape: Vec<usize>,
-    /// Values, row-major.
+    /// Values, row-major; such as its storage holds.
     pub values: Vec<f32>,
+    /// How a file stores them.
+    pub storage: Storage,
+}
+
+impl NamedTensor {
+    /// A tensor that is stored as it is.
+    pub fn new(name: impl Into<String>, shape: &[usize], values: Vec<f32>) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), values, storage: Storage::F32 }
+    }
+
+    /// Whether it is the weight of a layer, as large as to be worth storing in halves: of its name, with more than one
+    /// dimension. Biases, statistics, mixtures and counts are small, and some of them must be exact.
+    fn is_weight(&self) -> bool {
+        self.name.ends_with(".weight") && self.shape.len() > 1
+    }
+
+    /// Rounds the values to what `storage` holds, unless one of them is out of its range.
+    fn store_as(&mut self, storage: Storage) {
+        let fits = self.values.iter().all(|&v| storage.round(v).is_finite() || !v.is_finite());
+        if fits {
+            self.values.iter_mut().for_each(|v| *v = storage.round(*v));
+            self.storage = storage;
+        }
+    }
 }
 
 /// A model or checkpoint in memory.
@@ -276,37 +358,78 @@ struct Sealed {
     sha256: String,
 }
 
-struct Bytes<'a>(&'a NamedTensor);
+/// A tensor with the bytes that a file has of it.
+struct Stored<'a>(&'a NamedTensor, Cow<'a, [u8]>);
 
-impl View for Bytes<'_> {
+impl<'a> Stored<'a> {
+    fn new(tensor: &'a NamedTensor) -> Self {
+        let bytes = match tensor.storage {
+            Storage::F32 if cfg!(target_endian = "little") => {
+                Cow::Borrowed(bytemuck::cast_slice(&tensor.values))
+            }
+            storage => Cow::Owned(storage.encode(&tensor.values)),
+        };
+        Self(tensor, bytes)
+    }
+}
+
+impl View for &Stored<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.0.storage.dtype()
     }
     fn shape(&self) -> &[usize] {
         &self.0.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(bytemuck::cast_slice(&self.0.values))
+        Cow::Borrowed(&self.1)
     }
     fn data_len(&self) -> usize {
-        4 * self.0.values.len()
+        self.1.len()
     }
 }
 
-/// SHA-256 over the header and, by name, every tensor's name, shape and bytes.
-fn seal(header: &serde_json::Value, tensors: &[NamedTensor]) -> String {
+/// SHA-256 over the header and, by name, every tensor's name, type where it is not F32, shape and bytes.
+fn seal<'a>(
+    header: &serde_json::Value,
+    tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize], &'a [u8])>,
+) -> String {
     let mut hash = Sha256::new();
     hash.update(header.to_string());
-    let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by(|a, b| a.name.cmp(&b.name));
-    for tensor in order {
-        hash.update(format!("\0{} {:?}\0", tensor.name, tensor.shape));
-        hash.update(bytemuck::cast_slice::<f32, u8>(&tensor.values));
+    let mut order: Vec<_> = tensors.into_iter().collect();
+    order.sort_by_key(|(name, ..)| *name);
+    for (name, dtype, shape, bytes) in order {
+        let kind = if dtype == Dtype::F32 { String::new() } else { format!("{dtype:?} ") };
+        hash.update(format!("\0{name} {kind}{shape:?}\0"));
+        hash.update(bytes);
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl ModelFile {
+    /// Rounds the weights of layers to halves, in memory and in every file: half the size, and what is computed from
+    /// now on is what will be computed from the file. A weight beyond ±65504 keeps its tensor as it is.
+    pub fn halve_weights(&mut self) {
+        self.tensors.iter_mut().filter(|t| t.is_weight()).for_each(|t| t.store_as(Storage::F16));
+    }
+
+    /// As [`ModelFile::halve_weights`], with the optimisers' moments in bfloat16: second moments are far below what a
+    /// half can hold. They are those beyond the first `weights` tensors that are named like one of its weights.
+    pub fn halve_checkpoint(&mut self, weights: usize) {
+        let weights = weights.min(self.tensors.len());
+        let (model, training) = self.tensors.split_at_mut(weights);
+        for tensor in training.iter_mut().filter(|t| t.is_weight()) {
+            if model.iter().any(|w| tensor.name.ends_with(&format!(".{}", w.name))) {
+                tensor.store_as(Storage::Bf16);
+            }
+        }
+        model.iter_mut().filter(|t| t.is_weight()).for_each(|t| t.store_as(Storage::F16));
+    }
+
+    /// Whether some of its tensors were rounded.
+    pub fn is_rounded(&self) -> bool {
+        self.tensors.iter().any(|t| t.storage != Storage::F32)
+    }
+
     /// Writes the file beside its place and renames it.
     ///
     /// # Errors
@@ -314,10 +437,12 @@ impl ModelFile {
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
         let broken = |reason: String| FileError::Metadata { path: path.to_owned(), reason };
         let header = serde_json::to_value(&self.header).map_err(|e| broken(e.to_string()))?;
-        let sha256 = seal(&header, &self.tensors);
+        let stored: Vec<_> = self.tensors.iter().map(Stored::new).collect();
+        let views = stored.iter().map(|s| (&*s.0.name, s.0.storage.dtype(), &s.0.shape[..], &*s.1));
+        let sha256 = seal(&header, views);
         let entry = serde_json::to_string(&Sealed { header, sha256 }).map_err(|e| broken(e.to_string()))?;
         let metadata = Some(HashMap::from([(ENTRY.to_owned(), entry)]));
-        let tensors = self.tensors.iter().map(|t| (t.name.clone(), Bytes(t)));
+        let tensors = stored.iter().map(|s| (s.0.name.clone(), s));
         let bytes = serialize(tensors, metadata).map_err(|e| broken(e.to_string()))?;
         Ok(write_atomic(path, &bytes)?)
     }
@@ -351,18 +476,19 @@ impl ModelFile {
         let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(e.to_string()))?;
         let mut tensors = vec![];
         for (name, view) in file.iter() {
-            if view.dtype() != Dtype::F32 {
-                let what = format!("has type {:?}, expected F32", view.dtype());
+            let Some(storage) = Storage::of(view.dtype()) else {
+                let what = format!("has type {:?}, expected F32, F16 or BF16", view.dtype());
                 return Err(FileError::Tensor { path: path.to_owned(), tensor: name.to_owned(), what });
-            }
-            let values =
-                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), values });
+            };
+            let (shape, values) = (view.shape().to_vec(), storage.decode(view.data()));
+            tensors.push(NamedTensor { name: name.to_owned(), shape, values, storage });
         }
-        tensors.sort_by(|a: &NamedTensor, b| a.name.cmp(&b.name));
-        if seal(&sealed.header, &tensors) != sealed.sha256 {
+        let views: Vec<_> = file.iter().collect();
+        let views = views.iter().map(|(name, view)| (*name, view.dtype(), view.shape(), view.data()));
+        if seal(&sealed.header, views) != sealed.sha256 {
             return Err(FileError::Altered { path: path.to_owned() });
         }
+        tensors.sort_by(|a: &NamedTensor, b| a.name.cmp(&b.name));
         let header = serde_json::from_value(sealed.header).map_err(damaged)?;
         Ok(Self { header, tensors })
     }

@@ -14,6 +14,7 @@ pub mod features;
 pub mod file;
 pub mod ganomaly;
 pub mod gmm;
+mod load;
 pub mod memae;
 pub mod nets;
 pub mod options;

@@ -1,5 +1,6 @@
 //! Applying a trained model: scores, reconstructions and maps of batches, by one pass or by latent search.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ganomede_kernels::{Kernel, random};
@@ -8,13 +9,16 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::file::{FileError, Header, ModelFile};
+use super::load::Prepared;
 use super::search::{Search, SearchConfig};
 use super::system::System;
 use super::{Config, ConfigError, Form, Prior};
 use crate::device::{Device, DeviceError, Executable, Store};
-use crate::program::{CompileError, Program, StateId, compile};
+use crate::program::{CompileError, Program, compile};
 use crate::report::image_grid;
-use crate::tape::{States, Tape};
+use crate::tape::Tape;
+
+pub use super::load::{Loaded, load};
 
 /// Why a model cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -83,86 +87,6 @@ pub struct Watch<'a> {
     pub stages: &'a [usize],
     /// Looks.
     pub see: &'a mut dyn FnMut(usize, &[Found]),
-}
-
-/// A system with its states on a device.
-pub struct Loaded {
-    /// The system.
-    pub system: Box<dyn System>,
-    /// Its states: weights first, then what was registered for training or searching.
-    pub states: States,
-    /// The number of weights.
-    pub weights: usize,
-    /// Values.
-    pub store: Store,
-}
-
-/// Makes the system of a header; `more` registers states beyond its weights. With a file its tensors are loaded:
-/// those of the weights, or of all states where `all`.
-///
-/// Everything is checked before memory is taken: a file whose configuration promises more than its tensors hold costs
-/// nothing.
-///
-/// # Errors
-/// [`FileError::System`] for a system that this program does not have, [`FileError::Tensor`] for a tensor that is
-/// missing or has another shape, [`ScoreError::Config`] for sizes out of range, [`ScoreError::Device`] where memory is
-/// short.
-pub fn load(
-    device: &Device,
-    header: &Header,
-    file: Option<(&ModelFile, &Path)>,
-    all: bool,
-    more: impl FnOnce(&mut dyn System, &mut States),
-) -> Result<Loaded, ScoreError> {
-    let path = file.map_or(Path::new(""), |(_, path)| path);
-    let mut states = States::new();
-    let built = header.info(path)?.build(&mut states, &header.config, &header.options);
-    let mut system = match (built, file) {
-        (Err(source), Some(_)) => return Err(FileError::Config { path: path.to_owned(), source }.into()),
-        (built, _) => built?,
-    };
-    let weights = states.entries().len();
-    more(system.as_mut(), &mut states);
-    let values = match file {
-        Some((file, path)) => fitting(file, path, &states, if all { usize::MAX } else { weights })?,
-        None => vec![],
-    };
-    let store = device.store(&states, header.seed)?;
-    for (id, values) in values {
-        store.write(id, values)?;
-    }
-    Ok(Loaded { system, states, weights, store })
-}
-
-/// The tensors of a file with the states they belong to; the first `needed` states must be there.
-fn fitting<'a>(
-    file: &'a ModelFile,
-    path: &Path,
-    states: &States,
-    needed: usize,
-) -> Result<Vec<(StateId, &'a [f32])>, FileError> {
-    let fault = |tensor: &str, what: String| FileError::Tensor {
-        path: path.to_owned(),
-        tensor: tensor.to_owned(),
-        what,
-    };
-    let mut values = vec![];
-    for tensor in &file.tensors {
-        let Some(state) = states.find(&tensor.name) else {
-            return Err(fault(&tensor.name, "is unknown to this system".to_owned()));
-        };
-        if state.shape != tensor.shape {
-            let what = format!("has shape {:?}, expected {:?}", tensor.shape, state.shape);
-            return Err(fault(&tensor.name, what));
-        }
-        values.push((state.id, &tensor.values[..]));
-    }
-    for entry in states.entries().iter().take(needed) {
-        if !file.tensors.iter().any(|t| t.name == entry.name) {
-            return Err(fault(&entry.name, format!("is missing (shape {:?})", entry.shape)));
-        }
-    }
-    Ok(values)
 }
 
 /// Compiles what `record` writes on a fresh tape.
@@ -240,6 +164,11 @@ impl Sampler {
         Self::new(device, loaded.system.as_ref(), &loaded.store, file.header.seed, preview)
     }
 
+    /// Bytes held on the device for its program.
+    pub fn bytes(&self) -> u64 {
+        self.make.bytes()
+    }
+
     /// A grid of eight columns; samples and their reconstructions take turns.
     ///
     /// # Errors
@@ -279,11 +208,28 @@ pub(super) fn draw_latents(config: &Config, seed: u64, stream: u32, len: usize) 
 pub struct Scorer {
     sizes: Config,
     seed: u64,
+    store: Store,
     score: ScoreConfig,
     batch: usize,
     how: How,
 }
 
+/// The programs of a score.
+enum Recorded {
+    Pass { program: Program, parts: Vec<&'static str>, has: Has },
+    Search { programs: [Program; 3], encodes: bool },
+}
+
+impl Recorded {
+    fn programs(&self) -> &[Program] {
+        match self {
+            Self::Pass { program, .. } => std::slice::from_ref(program),
+            Self::Search { programs, .. } => programs,
+        }
+    }
+}
+
+/// The same on a device.
 #[allow(clippy::large_enum_variant, reason = "there is one to a scorer")]
 enum How {
     /// One program from samples to scores.
@@ -326,59 +272,29 @@ impl Scorer {
         }
         let mut search = None;
         let lanes = batch * config.restarts;
-        let loaded = load(device, header, Some((file, path)), false, |system, states| {
+        let prepared = Prepared::new(header, Some((file, path)), false, |system, states| {
             if system.is_searched(name) || score.refine > 0 {
                 search = Some(Search::new(states, system.config(), name, &config, lanes));
             }
         })?;
-        let (system, store) = (loaded.system.as_ref(), &loaded.store);
-        let load = |record: &dyn Fn(&Tape)| -> Result<Executable, ScoreError> {
-            Ok(device.load(&compiled(|tape| record(tape))?, store)?)
+        let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, search, batch)?;
+        // The CPU's kernels would unpack halves again in every launch, and memory is not short there.
+        let halves = match device {
+            Device::Gpu(_) => prepared.halves(recorded.programs()),
+            Device::Cpu | Device::Mixed(..) => BTreeSet::new(),
         };
-        let how = match (search, system.latent()) {
-            (Some(search), Some(model)) => {
-                let encodes = score.refine > 0;
-                let tape = Tape::new();
-                let probe = tape.input("x", &system.config().images(1));
-                if encodes && model.encode(&tape, probe).is_none() {
-                    return Err(no_refinement(&header.system));
-                }
-                if encodes && !model.refines(name) {
-                    let allowed = "left out: this score is of one pass, not of a latent that could move";
-                    return Err(ConfigError::new("refine", format!("asked of score {name}"), allowed).into());
-                }
-                How::Search {
-                    lanes,
-                    encodes,
-                    prepare: load(&|tape| search.prepare(tape, model, encodes))?,
-                    step: load(&|tape| search.step(tape, model))?,
-                    finish: load(&|tape| search.finish(tape, model))?,
-                }
-            }
-            (Some(_), None) => return Err(no_refinement(&header.system)),
-            (None, _) => {
-                let tape = Tape::new();
-                let x = tape.input("x", &system.config().images(batch));
-                let scored = system.score(&tape, x, name);
-                tape.output("score", scored.score);
-                for (part, value) in &scored.parts {
-                    tape.output(part, *value);
-                }
-                let optional = [("reconstruction", scored.reconstruction), ("map", scored.map)];
-                for (output, value) in optional {
-                    if let Some(value) = value {
-                        tape.output(output, value);
-                    }
-                }
-                let has = Has { reconstruction: scored.reconstruction.is_some(), map: scored.map.is_some() };
-                let parts = scored.parts.iter().map(|&(part, _)| part).collect();
-                let program = compile(&tape.finish().map_err(CompileError::from)?)?;
-                How::Pass { program: device.load(&program, store)?, parts, has }
+        let store = prepared.place(device, &halves)?.store;
+        let load = |program: Program| device.load(&program.with_halves(&halves), &store);
+        let how = match recorded {
+            Recorded::Pass { program, parts, has } => How::Pass { program: load(program)?, parts, has },
+            Recorded::Search { programs: [prepare, step, finish], encodes } => {
+                let (prepare, step, finish) = (load(prepare)?, load(step)?, load(finish)?);
+                How::Search { lanes, encodes, prepare, step, finish }
             }
         };
         let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
         let sizes = header.config.clone();
-        Ok(Self { sizes, seed: header.seed, score, batch, how })
+        Ok(Self { sizes, seed: header.seed, store, score, batch, how })
     }
 
     /// Samples in a batch.
@@ -396,12 +312,13 @@ impl Scorer {
         matches!(self.how, How::Search { .. })
     }
 
-    /// Bytes held on the device.
+    /// Bytes held on the device: weights, states of the searches, programs.
     pub fn bytes(&self) -> u64 {
-        match &self.how {
+        let programs = match &self.how {
             How::Pass { program, .. } => program.bytes(),
             How::Search { prepare, step, finish, .. } => prepare.bytes() + step.bytes() + finish.bytes(),
-        }
+        };
+        self.store.bytes() + programs
     }
 
     /// Elements of one sample.
@@ -535,6 +452,51 @@ impl Scorer {
             })
             .collect())
     }
+}
+
+/// Records the programs of score `name`, with the search that it needs if it is searched.
+fn recorded(
+    system: &dyn System,
+    header: &Header,
+    name: &str,
+    encodes: bool,
+    search: Option<Search>,
+    batch: usize,
+) -> Result<Recorded, ScoreError> {
+    let tape = Tape::new();
+    let Some(search) = search else {
+        let x = tape.input("x", &system.config().images(batch));
+        let scored = system.score(&tape, x, name);
+        tape.output("score", scored.score);
+        for (part, value) in &scored.parts {
+            tape.output(part, *value);
+        }
+        let optional = [("reconstruction", scored.reconstruction), ("map", scored.map)];
+        for (output, value) in optional {
+            if let Some(value) = value {
+                tape.output(output, value);
+            }
+        }
+        let has = Has { reconstruction: scored.reconstruction.is_some(), map: scored.map.is_some() };
+        let parts = scored.parts.iter().map(|&(part, _)| part).collect();
+        let program = compile(&tape.finish().map_err(CompileError::from)?)?;
+        return Ok(Recorded::Pass { program, parts, has });
+    };
+    let Some(model) = system.latent() else { return Err(no_refinement(&header.system)) };
+    let probe = tape.input("x", &system.config().images(1));
+    if encodes && model.encode(&tape, probe).is_none() {
+        return Err(no_refinement(&header.system));
+    }
+    if encodes && !model.refines(name) {
+        let allowed = "left out: this score is of one pass, not of a latent that could move";
+        return Err(ConfigError::new("refine", format!("asked of score {name}"), allowed).into());
+    }
+    let programs = [
+        compiled(|tape| search.prepare(tape, model, encodes))?,
+        compiled(|tape| search.step(tape, model))?,
+        compiled(|tape| search.finish(tape, model))?,
+    ];
+    Ok(Recorded::Search { programs, encodes })
 }
 
 fn no_refinement(system: &str) -> ScoreError {

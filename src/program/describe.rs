@@ -47,7 +47,8 @@ impl Launch {
                     Face::Transpose => (y, x),
                     Face::Weight => (format!("{x}, {y}"), w),
                 };
-                format!("{from} → {to}, {}{}", window(g), tail(conv.epilogue.expr.code.len()))
+                let weights = if conv.half { ", weights in halves" } else { "" };
+                format!("{from} → {to}, {}{weights}{}", window(g), tail(conv.epilogue.expr.code.len()))
             }
             Kernel::Gemm(gemm) => {
                 let matrix = |rows, columns, batched, transposed| {
@@ -59,7 +60,8 @@ impl Launch {
                 let a = matrix(gemm.m, gemm.k, gemm.batched_a, gemm.trans_a);
                 let b = matrix(gemm.k, gemm.n, gemm.batched_b, gemm.trans_b);
                 let out = matrix(gemm.m, gemm.n, true, false);
-                format!("{a} · {b} → {out}{}", tail(gemm.epilogue.expr.code.len()))
+                let half = if gemm.half_b { " in halves" } else { "" };
+                format!("{a} · {b}{half} → {out}{}", tail(gemm.epilogue.expr.code.len()))
             }
             Kernel::Pointwise(pointwise) => {
                 let (count, outputs) = (pointwise.expr.code.len(), pointwise.outputs.len());

@@ -142,7 +142,7 @@ impl Fused<'_> {
             Epilogue { operands, expr }
         };
         let kernel = match self.node(product).op {
-            Op::Conv(face, geometry) => Kernel::Conv(Conv { face, geometry, epilogue }),
+            Op::Conv(face, geometry) => Kernel::Conv(Conv { face, geometry, half: false, epilogue }),
             Op::MatMul { trans_a, trans_b } => Kernel::Gemm(self.gemm(product, trans_a, trans_b, epilogue)),
             ref other => unreachable!("product step of {other:?}"),
         };
@@ -169,10 +169,22 @@ impl Fused<'_> {
                 trans_b,
                 batched_a: false,
                 batched_b: false,
+                half_b: false,
                 epilogue,
             };
         }
-        Gemm { batch, m, n, k, trans_a, trans_b, batched_a: ra == 3, batched_b: rb == 3, epilogue }
+        Gemm {
+            batch,
+            m,
+            n,
+            k,
+            trans_a,
+            trans_b,
+            batched_a: ra == 3,
+            batched_b: rb == 3,
+            half_b: false,
+            epilogue,
+        }
     }
 
     fn lower_single(&self, id: NodeId) -> Lowered {
@@ -182,9 +194,12 @@ impl Fused<'_> {
         let from = |i: usize| &self.node(self.inputs[id][i]).shape;
         let size = |shape: &[usize]| shape.iter().product::<usize>();
         let kernel = match &node.op {
-            Op::Conv(face @ Face::Weight, geometry) => {
-                Kernel::Conv(Conv { face: *face, geometry: *geometry, epilogue: Epilogue::default() })
-            }
+            Op::Conv(face @ Face::Weight, geometry) => Kernel::Conv(Conv {
+                face: *face,
+                geometry: *geometry,
+                half: false,
+                epilogue: Epilogue::default(),
+            }),
             Op::Permute(order) => {
                 let strides = contiguous(from(0));
                 Kernel::Copy(Copy {

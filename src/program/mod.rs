@@ -2,10 +2,13 @@
 
 mod describe;
 mod fuse;
+mod halves;
 mod lower;
 mod plan;
 
 use ganomede_kernels::{Cost, Kernel, KernelError};
+
+pub use halves::halvable;
 
 use crate::tape::Graph;
 

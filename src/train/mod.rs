@@ -121,6 +121,9 @@ pub struct LoopOptions {
     pub checkpoint: PathBuf,
     /// Steps between checkpoints, 0 for none but the last.
     pub checkpoint_every: u64,
+    /// Rounds the weights and moments in checkpoints to half precision; a training that resumes from one is close to
+    /// the one that was interrupted, not the same.
+    pub half_checkpoints: bool,
     /// Folder of sample grids, one an epoch.
     pub samples: Option<PathBuf>,
 }
@@ -266,11 +269,14 @@ fn stage_end(stages: &[Stage], progress: &Progress, limits: &Limits) -> (Option<
 }
 
 fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(), TrainError> {
-    let file = trainer.checkpoint()?;
+    let mut file = trainer.checkpoint()?;
     // The losses of a step are those before its update: they can be finite where the new weights are not.
     if let Some(tensor) = file.tensors.iter().find(|t| !is_finite(t)) {
         let (step, checkpoint) = (trainer.progress().steps, last_good(&options.checkpoint, *saved));
         return Err(TrainError::NonFiniteState { step, tensor: tensor.name.clone(), checkpoint });
+    }
+    if options.half_checkpoints {
+        file.halve_checkpoint(trainer.weights());
     }
     file.save(&options.checkpoint)?;
     *saved = trainer.progress().steps;

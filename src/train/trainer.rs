@@ -161,9 +161,10 @@ impl Trainer {
         self.header.progress.seconds = seconds;
     }
 
-    /// Bytes held on the device for training.
+    /// Bytes held on the device: all states, the programs of the stage under way, and that of the sample grids.
     pub fn bytes(&self) -> u64 {
-        self.running.iter().map(|r| r.program.bytes()).max().unwrap_or(0)
+        let programs = self.running.iter().map(|r| r.program.bytes()).sum::<u64>();
+        self.model.store.bytes() + programs + self.sampler.as_ref().map_or(0, Sampler::bytes)
     }
 
     /// One step on a batch of images; returns the losses by name.
@@ -239,9 +240,14 @@ impl Trainer {
         entries
             .map(|(i, entry)| {
                 let values = self.model.store.read(StateId(i))?;
-                Ok(NamedTensor { name: entry.name.clone(), shape: entry.shape.clone(), values })
+                Ok(NamedTensor::new(entry.name.clone(), &entry.shape, values))
             })
             .collect()
+    }
+
+    /// The number of states that are the model, which are the first of a checkpoint.
+    pub fn weights(&self) -> usize {
+        self.model.weights
     }
 
     /// Everything needed to go on bit for bit.

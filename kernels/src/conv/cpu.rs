@@ -13,11 +13,20 @@ mod winograd;
 use super::epilogue::Channels;
 use super::{Conv, Epilogue, Face, Geometry};
 use crate::gemm::Gemm;
+use crate::half;
 use crate::tile::{self, ALIGN};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
+/// The same convolution of weights in f32.
+fn of_f32(conv: &Conv) -> Conv {
+    Conv { half: false, ..conv.clone() }
+}
+
 pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
+    if conv.half {
+        return conv.geometry.w_len() + scratch_len(&of_f32(conv), threads);
+    }
     if let Some(product) = full_window(conv) {
         let tail = conv.epilogue.tail(Channels::Rows).scratch_len();
         return product.cpu_scratch_len(threads).max(threads * tail);
@@ -31,6 +40,11 @@ pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
 }
 
 pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+    if conv.half {
+        return half::unpacked(conv.geometry.w_len(), inputs, scratch, |inputs, scratch| {
+            run(&of_f32(conv), inputs, outputs, scratch);
+        });
+    }
     if let Some(product) = full_window(conv) {
         match conv.face {
             Face::Conv => product.cpu(inputs, outputs, scratch),
@@ -82,6 +96,7 @@ fn full_window(conv: &Conv) -> Option<Gemm> {
         trans_b: conv.face == Face::Conv,
         batched_a: false,
         batched_b: false,
+        half_b: false,
         epilogue: if conv.face == Face::Conv { conv.epilogue.clone() } else { Epilogue::default() },
     })
 }

@@ -11,7 +11,9 @@ mod phases;
 
 use super::{Conv, Face};
 use crate::gemm::Gemm;
-use crate::gemm::gpu::product::{self, Product, bindings, check_bindings, fold, read, with_epilogue, write};
+use crate::gemm::gpu::product::{
+    self, Product, bindings, check_bindings, fold, half_constants, read, with_epilogue, write,
+};
 use crate::gemm::gpu::{chosen as chosen_gemm, stages as gemm_stages};
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use phases::Phase;
@@ -109,7 +111,7 @@ fn naive(conv: &Conv, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
             Face::Transpose => "transpose",
             Face::Weight => "weight",
         },
-        constants: Vec::new(),
+        constants: half_constants(false, conv.half),
         workgroups: fold(conv.name(), outputs.div_ceil(64), traits)?,
         bindings: bindings(
             vec![read(Slot::Input(0)), read(Slot::Input(1)), write(Slot::Output(0))],
@@ -143,7 +145,18 @@ fn as_gemm(conv: &Conv) -> Option<Matmul> {
     };
     let epilogue = conv.epilogue.clone();
     covers.then(|| Matmul {
-        gemm: Gemm { batch: 1, m, n, k, trans_a, trans_b, batched_a: false, batched_b: false, epilogue },
+        gemm: Gemm {
+            batch: 1,
+            m,
+            n,
+            k,
+            trans_a,
+            trans_b,
+            batched_a: false,
+            batched_b: false,
+            half_b: conv.half,
+            epilogue,
+        },
         slots: match conv.face {
             Face::Weight => [Slot::Input(1), Slot::Input(0)],
             _ => [Slot::Input(0), Slot::Input(1)],
@@ -217,6 +230,7 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
         params: maps.words(phases),
         a: Slot::Input(1),
         b: Slot::Input(0),
+        half: [conv.half, false],
         epilogue: &conv.epilogue,
     }
 }

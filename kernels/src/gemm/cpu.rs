@@ -6,6 +6,7 @@
 use super::Gemm;
 use crate::conv::cpu::share;
 use crate::conv::epilogue::{Channels, Tail};
+use crate::half;
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for its copy of B.
@@ -23,11 +24,24 @@ fn tail(gemm: &Gemm) -> Tail {
     gemm.epilogue.tail(if gemm.n == 1 { Channels::Rows } else { Channels::Columns })
 }
 
+/// The same product with B in f32.
+fn of_f32(gemm: &Gemm) -> Gemm {
+    Gemm { half_b: false, ..gemm.clone() }
+}
+
 pub(super) fn scratch_len(gemm: &Gemm, threads: usize) -> usize {
+    if gemm.half_b {
+        return gemm.b_len() + scratch_len(&of_f32(gemm), threads);
+    }
     threads * (WORKER_LEN + tail(gemm).scratch_len()) + ALIGN
 }
 
 pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+    if gemm.half_b {
+        return half::unpacked(gemm.b_len(), inputs, scratch, |inputs, scratch| {
+            run(&of_f32(gemm), inputs, outputs, scratch);
+        });
+    }
     let &Gemm { m, n, .. } = gemm;
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();

@@ -11,7 +11,7 @@ pub(crate) mod product;
 
 use super::Gemm;
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
-use product::{Product, Stages, bindings, check_bindings, fold, read, with_epilogue, write};
+use product::{Product, Stages, bindings, check_bindings, fold, half_constants, read, with_epilogue, write};
 
 const VARIANTS: [&str; 5] =
     ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2]];
@@ -64,7 +64,7 @@ pub(crate) fn stages(
         shader,
         source: with_epilogue(shader, &gemm.epilogue, 4, traits).into(),
         entry: "main",
-        constants: Vec::new(),
+        constants: half_constants(false, gemm.half_b),
         workgroups: fold("gemm", groups, traits)?,
         bindings: bindings(vec![read(slots[0]), read(slots[1]), write(Slot::Output(0))], &gemm.epilogue),
         params: product.words(1),
@@ -93,6 +93,7 @@ fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'
         params: strides.iter().map(|&stride| stride as u32).collect(),
         a,
         b,
+        half: [false, gemm.half_b],
         epilogue: &gemm.epilogue,
     }
 }

@@ -8,6 +8,12 @@ fn wide(inputs: &[&[f32]], i: usize, at: usize) -> f64 {
     f64::from(inputs[i][at])
 }
 
+/// The first `len` of numbers in halves.
+fn unpacked(words: &[f32], len: usize) -> Vec<f32> {
+    let halves = words.iter().flat_map(|word| [word.to_bits() as u16, (word.to_bits() >> 16) as u16]);
+    halves.take(len).map(|bits| ::half::f16::from_bits(bits).to_f32()).collect()
+}
+
 /// `acc` after the epilogue, at output element `at` of channel `channel`; its operands are inputs 2 and up.
 fn tail(epilogue: &Epilogue, inputs: &[&[f32]], acc: f64, at: usize, channel: usize) -> f64 {
     let regs = epilogue.expr.eval(|operand| match operand {
@@ -25,6 +31,13 @@ fn tail(epilogue: &Epilogue, inputs: &[&[f32]], acc: f64, at: usize, channel: us
 /// element of the tensor that is asked for.
 pub fn conv(conv: &Conv, inputs: &[&[f32]]) -> Vec<f64> {
     let g = &conv.geometry;
+    let weights: Vec<f32>;
+    let mut inputs = inputs.to_vec();
+    if conv.half {
+        weights = unpacked(inputs[1], g.w_len());
+        inputs[1] = &weights;
+    }
+    let inputs = &inputs[..];
     let mut out = vec![0.0; conv.output_lens()[0]];
     for n in 0..g.batch {
         for co in 0..g.co {
@@ -68,6 +81,13 @@ pub fn conv(conv: &Conv, inputs: &[&[f32]]) -> Vec<f64> {
 /// A batched matrix product.
 pub fn gemm(gemm: &Gemm, inputs: &[&[f32]]) -> Vec<f64> {
     let &Gemm { m, n, k, .. } = gemm;
+    let b: Vec<f32>;
+    let mut inputs = inputs.to_vec();
+    if gemm.half_b {
+        b = unpacked(inputs[1], 2 * inputs[1].len());
+        inputs[1] = &b;
+    }
+    let inputs = &inputs[..];
     let mut out = Vec::with_capacity(gemm.batch * m * n);
     for batch in 0..gemm.batch {
         let a0 = if gemm.batched_a { batch * m * k } else { 0 };

@@ -10,11 +10,11 @@ pub(crate) fn software() -> GpuTraits {
     GpuTraits { software: true, ..GpuTraits::default() }
 }
 
-/// Parses and validates WGSL text without any optional capability.
+/// Parses and validates WGSL text without any optional capability; `unpack2x16float` is none, WebGPU has it.
 pub(crate) fn validate(name: &str, source: &str) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
     (module, info)

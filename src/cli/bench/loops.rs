@@ -11,8 +11,8 @@ use ganomede_kernels::Cost;
 use super::super::args::Global;
 use super::super::programs::{Which, go_on, record};
 use super::super::{CliError, Interrupt};
-use super::ProgramArgs;
 use super::timing::{Measured, ProcessorClock, Subject, Timing, elapsed_ms};
+use super::{ProgramArgs, ScoreArgs};
 use crate::device::Device;
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
 use crate::models::scorer::ScoreConfig;
@@ -98,14 +98,14 @@ pub(super) fn train(
 }
 
 pub(super) fn score(
-    program: &ProgramArgs,
-    steps: usize,
+    args: &ScoreArgs,
     runs: u32,
     global: &Global,
     device: &Device,
     started: Instant,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
+    let (program, steps) = (&args.program, args.search_steps);
     let search = SearchConfig { steps, ..SearchConfig::default() };
     search.check()?;
     let score = ScoreConfig { search, ..ScoreConfig::default() };
@@ -113,7 +113,10 @@ pub(super) fn score(
         record(program.system, Which::Search, None, &program.sizes.config(), program.batch, global.seed)?
             .program;
     // An untrained model takes as long as a trained one.
-    let model = Trainer::new(device, header(program, global.seed, device)?, None, &[])?.model()?;
+    let mut model = Trainer::new(device, header(program, global.seed, device)?, None, &[])?.model()?;
+    if args.half {
+        model.halve_weights();
+    }
     let mut scorer = Scorer::new(device, &model, Path::new("untrained"), &score, program.batch)?;
     let batches = open(program, Split::Test, runs.saturating_add(WARM))?;
     let measured = time(batches, started, interrupt, |images| Ok(scorer.score(images, None).map(drop)?))?;

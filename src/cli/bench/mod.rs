@@ -76,6 +76,9 @@ struct ScoreArgs {
     /// Gradient steps of each search.
     #[arg(long, default_value_t = 50)]
     search_steps: usize,
+    /// Weights in half precision, as by `train --half`.
+    #[arg(long)]
+    half: bool,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
@@ -132,9 +135,7 @@ fn once(
             bench_program(Which::Search, program, args, global, device, started, interrupt)?
         }
         What::Train(program) => loops::train(program, args.runs, global, device, started, interrupt)?,
-        What::Score(score) => {
-            loops::score(&score.program, score.search_steps, args.runs, global, device, started, interrupt)?
-        }
+        What::Score(score) => loops::score(score, args.runs, global, device, started, interrupt)?,
     };
     Ok(timing.with_shaders(loaded))
 }
@@ -243,7 +244,9 @@ fn bench_program(
         }
     }
     let subject = Subject::program(program.system, which.name(), &program.sizes, program.batch);
-    finish(measured, subject, program.batch, ready.executable, device, args)
+    let growth = ready.memory.growth(device);
+    let timing = finish(measured, subject, program.batch, ready.executable, device, args)?;
+    Ok(timing.with_memory(ready.memory, growth))
 }
 
 /// Adds what the program says about itself, and its launches where asked for.

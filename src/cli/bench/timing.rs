@@ -9,7 +9,7 @@ use super::super::launches::{KERNEL_HEADINGS, LaunchTimes, percent};
 use super::super::ops::{OpArgs, Shape};
 use super::super::profile::{PeakFields, median};
 use super::super::programs::{Sizes, System, go_on};
-use super::super::ready::names;
+use super::super::ready::{Memory, names};
 use super::super::shaders::Loaded;
 use super::super::table::{Table, bytes, digits, flops, milliseconds};
 use super::super::{CliError, Interrupt};
@@ -169,7 +169,14 @@ pub(super) struct Timing {
     flop: u64,
     launches: usize,
     bytes_moved: u64,
+    /// Buffers and scratch that are allocated, states included.
     peak_bytes: u64,
+    /// The same, foretold before any was allocated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_bytes: Option<u64>,
+    /// By how much the process's memory, or what the driver gave out, has grown by the program and its runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured_bytes: Option<u64>,
     process_peak_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peaks: Option<PeakFields>,
@@ -214,6 +221,8 @@ impl Timing {
             launches: 0,
             bytes_moved: 0,
             peak_bytes: 0,
+            predicted_bytes: None,
+            measured_bytes: None,
             process_peak_bytes: machine::peak_resident(),
             peaks: None,
             compute_share: None,
@@ -234,6 +243,14 @@ impl Timing {
         self.gbytes_per_second = self.bytes_moved as f64 * per_second;
         self.launches = launches;
         self.peak_bytes = peak_bytes;
+        self
+    }
+
+    /// Adds what was foretold of the memory, what is held, and what the process or the driver says.
+    pub(super) fn with_memory(mut self, memory: Memory, growth: Option<u64>) -> Self {
+        self.peak_bytes = memory.held;
+        self.predicted_bytes = Some(memory.predicted);
+        self.measured_bytes = growth;
         self
     }
 
@@ -277,6 +294,7 @@ impl Timing {
     /// Names and values of a line of CSV.
     pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
         let size = |value: Option<usize>| value.map_or(String::new(), |v| v.to_string());
+        let number = |value: Option<u64>| value.map_or(String::new(), |v| v.to_string());
         let share = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
         let subject = &self.subject;
         vec![
@@ -303,6 +321,8 @@ impl Timing {
             ("flop", self.flop.to_string()),
             ("bytes_moved", self.bytes_moved.to_string()),
             ("peak_bytes", self.peak_bytes.to_string()),
+            ("predicted_bytes", number(self.predicted_bytes)),
+            ("measured_bytes", number(self.measured_bytes)),
         ]
     }
 
@@ -315,9 +335,19 @@ impl Timing {
         let threads = self.threads.map_or(String::new(), |n| format!(", {n} threads"));
         let cpu = self.cpu_ms.map_or(String::new(), |ms| format!("; {} of processor time", milliseconds(ms)));
         let process = self.process_peak_bytes.map_or(String::new(), |b| format!(" (process {})", bytes(b)));
+        let memory = match (self.predicted_bytes, self.measured_bytes) {
+            (Some(predicted), Some(measured)) => format!(
+                "\n  memory      {} predicted, {} allocated, {} more by the {}'s count",
+                bytes(predicted),
+                bytes(self.peak_bytes),
+                bytes(measured),
+                if self.device == "gpu" { "driver" } else { "process" }
+            ),
+            _ => String::new(),
+        };
         let mut text = format!(
             "{} on {} ({}{threads})\n  time        {} median, {} min of {} runs; first after {}{cpu}\n  \
-             throughput  {} images/s, {} GFLOP/s, {} GB/s\n  program     {} launches, {}, {} moved, {} peak{process}",
+             throughput  {} images/s, {} GFLOP/s, {} GB/s\n  program     {} launches, {}, {} moved, {} peak{process}{memory}",
             self.subject.heading(),
             self.device,
             self.adapter,

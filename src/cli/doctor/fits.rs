@@ -1,15 +1,13 @@
 //! The largest batch that a device holds, known from the programs before anything is allocated.
 
-use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
 use super::super::CliError;
-use super::super::programs::{System, Which, record};
+use super::super::programs::{Recorded, System, Which, record};
 use super::super::table::bytes;
-use crate::device::gpu::{AdapterReport, PlannedLaunch};
-use crate::device::machine;
+use crate::device::gpu::{AdapterReport, Gpu, PlannedLaunch};
+use crate::device::{Device, machine};
 use crate::models::{Config, anogan};
-use crate::program::Program;
 
 /// Largest batch tried: beyond it a step takes too long to be of use.
 const MAX_BATCH: usize = 1 << 12;
@@ -43,13 +41,13 @@ impl Fit {
 }
 
 /// Doubles the batch until `needs` refuses the program; it returns the bytes needed.
-fn largest(config: &Config, needs: impl Fn(&Program) -> Result<u64, String>) -> Result<Vec<Fit>, CliError> {
+fn largest(config: &Config, needs: impl Fn(&Recorded) -> Result<u64, String>) -> Result<Vec<Fit>, CliError> {
     let mut fits = vec![];
     for which in [Which::Step, Which::Search] {
         let mut fit = Fit { program: which.name(), largest_batch: None, peak_bytes: 0, limit: None };
         let mut batch = 1;
         while batch <= MAX_BATCH {
-            match needs(&record(System::of(&anogan::INFO), which, None, config, batch, 0)?.program) {
+            match needs(&record(System::of(&anogan::INFO), which, None, config, batch, 0)?) {
                 Ok(bytes) => (fit.largest_batch, fit.peak_bytes) = (Some(batch), bytes),
                 Err(limit) => {
                     fit.limit = Some(limit);
@@ -72,29 +70,27 @@ fn within(needed: u64, available: Option<u64>, what: &str) -> Result<u64, String
     }
 }
 
-/// Batches for the CPU: buffers and scratch in the memory that is free now.
+/// Bytes of a program with its states on a device.
+fn needed(device: &Device, recorded: &Recorded) -> Result<u64, String> {
+    let program = device.program_bytes(&recorded.program).map_err(|error| error.to_string())?;
+    Ok(device.store_bytes(&recorded.states.lens()) + program)
+}
+
+/// Batches for the CPU: states, buffers and scratch in the memory that is free now.
 pub(super) fn on_cpu(config: &Config) -> Result<Vec<Fit>, CliError> {
-    let (available, threads) = (machine::available_memory(), rayon::current_num_threads());
-    largest(config, |program| {
-        let scratch = program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).max().unwrap_or(0);
-        within(program.peak_bytes() + 4 * scratch as u64, available, "memory")
-    })
+    let available = machine::available_memory();
+    largest(config, |recorded| within(needed(&Device::Cpu, recorded)?, available, "memory"))
 }
 
 /// Batches for an adapter: every launch within its limits, every buffer within its largest, and for a software adapter
 /// all of them in the memory that is free now. How much memory a graphics card has, its driver does not tell.
-pub(super) fn on_gpu(
-    config: &Config,
-    adapter: &AdapterReport,
-    traits: &GpuTraits,
-) -> Result<Vec<Fit>, CliError> {
+pub(super) fn on_gpu(config: &Config, adapter: &AdapterReport, gpu: &Gpu) -> Result<Vec<Fit>, CliError> {
     let available =
         if adapter.software { machine::available_memory().map(|bytes| bytes / 10 * 9) } else { None };
-    largest(config, |program| {
-        let mut scratch = 0;
-        for launch in &program.launches {
+    let (device, traits) = (Device::Gpu(gpu.clone()), gpu.traits());
+    largest(config, |recorded| {
+        for launch in &recorded.program.launches {
             let planned = PlannedLaunch::new(launch, traits, None).map_err(|error| error.to_string())?;
-            scratch = scratch.max(planned.plan.scratch_len);
             for &(_, len) in planned.inputs.iter().chain(&planned.outputs) {
                 let tensor = 4 * len as u64;
                 if tensor > traits.max_binding_bytes {
@@ -106,6 +102,6 @@ pub(super) fn on_gpu(
                 }
             }
         }
-        within(program.peak_bytes() + 4 * scratch as u64, available, "memory")
+        within(needed(&device, recorded)?, available, "memory")
     })
 }

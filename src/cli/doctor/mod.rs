@@ -204,7 +204,7 @@ impl Doctor<'_> {
                 check.status = bad;
             }
         }
-        let largest_batch = fits::on_gpu(&self.sizes.config(), adapter, gpu.traits())?;
+        let largest_batch = fits::on_gpu(&self.sizes.config(), adapter, &gpu)?;
         let name = adapter.name.clone();
         self.report.devices.push(DeviceReport { device, name, self_test: tests, largest_batch });
         Ok(())

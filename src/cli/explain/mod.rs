@@ -80,7 +80,10 @@ struct Totals {
 /// What the memory plan saves.
 #[derive(Debug, Serialize)]
 struct Memory {
+    /// Buffers of the program, those of states included.
     peak_bytes: u64,
+    /// What the device of the command takes for it: all states, buffers, scratch of kernels, alignment.
+    device_bytes: u64,
     state_bytes: u64,
     input_and_output_bytes: u64,
     temporary_buffers: usize,
@@ -149,7 +152,7 @@ impl Report {
     fn new(args: &Args, device: &Device, recorded: &Recorded) -> Result<Self, CliError> {
         let (config, program) = (args.sizes.config(), &recorded.program);
         let gpu = if let Device::Gpu(gpu) = device { Some(gpu) } else { None };
-        let (traits, device) = match device {
+        let (traits, described) = match device {
             Device::Gpu(gpu) | Device::Mixed(gpu, _) => (gpu.traits().clone(), device.describe()),
             Device::Cpu => (
                 GpuTraits::default(),
@@ -168,7 +171,7 @@ impl Report {
             width: config.width,
             latent: config.latent,
             batch: args.batch,
-            device,
+            device: described,
             tape: tape(recorded),
             totals: Totals {
                 launches: program.launches.len(),
@@ -177,7 +180,7 @@ impl Report {
                 bytes_moved,
                 intensity: cost.flops as f64 / bytes_moved.max(1) as f64,
             },
-            memory: Memory::new(program),
+            memory: Memory::new(recorded, device)?,
             largest_tensors: largest_tensors(program),
             launches: rows(program, &recorded.states, &traits, gpu)?,
         })
@@ -221,7 +224,8 @@ impl Report {
              tape       {} nodes: {}\n           {} states (parameters, moments, statistics), {}\n\
              program    {} launches: {}\n           {}, {} moved, {} FLOP for each byte\n\
              memory     {} peak = {} states + {} inputs and outputs + {} temporary\n           \
-             {} temporary values share {} buffers: {} in the room of {}, {} times less\n\n{}\n\nlargest tensors\n{}",
+             {} temporary values share {} buffers: {} in the room of {}, {} times less\n           \
+             {} on this device, scratch of kernels included\n\n{}\n\nlargest tensors\n{}",
             self.system,
             self.program,
             self.size,
@@ -248,6 +252,7 @@ impl Report {
             bytes(memory.unshared_bytes),
             bytes(memory.temporary_bytes),
             digits(memory.sharing_factor),
+            bytes(memory.device_bytes),
             launches.text(),
             largest.text(),
         )
@@ -291,7 +296,8 @@ fn tape(recorded: &Recorded) -> Tape {
 }
 
 impl Memory {
-    fn new(program: &Program) -> Self {
+    fn new(recorded: &Recorded, device: &Device) -> Result<Self, CliError> {
+        let program = &recorded.program;
         let of = |wanted: fn(&Role) -> bool| -> u64 {
             program.buffers.iter().filter(|b| wanted(&b.role)).map(|b| 4 * b.len as u64).sum()
         };
@@ -304,8 +310,9 @@ impl Memory {
             .map(|(_, len)| 4 * len as u64)
             .collect();
         let (unshared, temporary) = (values.iter().sum::<u64>(), of(is_temporary));
-        Self {
+        Ok(Self {
             peak_bytes: program.peak_bytes(),
+            device_bytes: device.store_bytes(&recorded.states.lens()) + device.program_bytes(program)?,
             state_bytes: of(|role| matches!(role, Role::State(_))),
             input_and_output_bytes: of(|role| matches!(role, Role::Input(_) | Role::Output(_))),
             temporary_buffers: program.buffers.iter().filter(|b| is_temporary(&b.role)).count(),
@@ -313,7 +320,7 @@ impl Memory {
             temporary_values: values.len(),
             unshared_bytes: unshared,
             sharing_factor: unshared as f64 / temporary.max(1) as f64,
-        }
+        })
     }
 }
 

@@ -268,7 +268,7 @@ fn profile(
         total_ms,
         flop: cost.flops,
         bytes_moved: cost.bytes_read + cost.bytes_written,
-        peak_bytes: executable.bytes(),
+        peak_bytes: ready.memory.held,
         rest,
         launches,
     })

@@ -44,12 +44,32 @@ pub struct GpuExecutable {
     buffers: Vec<wgpu::Buffer>,
     scratch: wgpu::Buffer,
     scratch_len: usize,
+    params: Option<wgpu::Buffer>,
     launches: Vec<LoadedLaunch>,
-    reservation: Reservation,
+    /// Given back when dropped.
+    _reservation: Reservation,
     compilation: Duration,
 }
 
 impl GpuExecutable {
+    /// Bytes that [`GpuExecutable::new`] takes: buffers, scratch and parameters.
+    pub(super) fn bytes_for(
+        shared: &Shared,
+        buffers: &[Buffer],
+        launches: &[PlannedLaunch],
+    ) -> Result<u64, DeviceError> {
+        let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
+        let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
+        let mut bytes =
+            shared.buffer_bytes(scratch_len(launches), || "scratch".to_owned())?.saturating_add(arena.len());
+        for (i, buffer) in buffers.iter().enumerate() {
+            if !matches!(buffer.role, Role::State(_)) {
+                bytes = bytes.saturating_add(shared.buffer_bytes(buffer.len, || buffer_name(i, buffer))?);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Checks everything, then allocates and compiles.
     pub(super) fn new(
         shared: &Arc<Shared>,
@@ -60,16 +80,10 @@ impl GpuExecutable {
     ) -> Result<Self, DeviceError> {
         launches.iter().try_for_each(|launch| launch.check(buffers, shared))?;
         check_states(shared, buffers, store)?;
+        let reservation = shared.reserve(Self::bytes_for(shared, buffers, &launches)?)?;
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
-        let scratch_len = launches.iter().map(|launch| launch.plan.scratch_len).max().unwrap_or(0);
-        let mut bytes = shared.buffer_bytes(scratch_len, || "scratch".to_owned())? + arena.len();
-        for (i, buffer) in buffers.iter().enumerate() {
-            if !matches!(buffer.role, Role::State(_)) {
-                bytes = bytes.saturating_add(shared.buffer_bytes(buffer.len, || buffer_name(i, buffer))?);
-            }
-        }
-        let reservation = shared.reserve(bytes)?;
+        let scratch_len = scratch_len(&launches);
 
         let started = Instant::now();
         let pipelines = shared.pipelines.prepare(shared, &dispatches, trusted)?;
@@ -133,16 +147,17 @@ impl GpuExecutable {
             buffers: device_buffers,
             scratch,
             scratch_len,
+            params,
             launches: loaded,
-            reservation,
+            _reservation: reservation,
             compilation,
         })
     }
 
-    /// Device bytes of this program: its buffers, scratch and parameters, and the states that it shares.
+    /// Bytes of its own buffers, scratch and parameters; the states are the store's.
     pub fn bytes(&self) -> u64 {
-        let states = self.roles.iter().filter(|buffer| matches!(buffer.role, Role::State(_)));
-        self.reservation.bytes() + states.map(|buffer| binding_bytes(buffer.len)).sum::<u64>()
+        let own = self.buffers.iter().zip(&self.roles).filter(|(_, b)| !matches!(b.role, Role::State(_)));
+        own.map(|(buffer, _)| buffer).chain([&self.scratch]).chain(&self.params).map(wgpu::Buffer::size).sum()
     }
 
     fn buffer(&self, buffer: usize) -> Result<(&wgpu::Buffer, usize, String), DeviceError> {
@@ -334,6 +349,11 @@ impl GpuExecutable {
             }
         })
     }
+}
+
+/// The largest scratch of any launch.
+fn scratch_len(launches: &[PlannedLaunch]) -> usize {
+    launches.iter().map(|launch| launch.plan.scratch_len).max().unwrap_or(0)
 }
 
 /// Name of a program buffer for messages.

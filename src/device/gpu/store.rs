@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::DeviceError;
-use super::shared::{Reservation, Shared};
+use super::shared::{Reservation, Shared, binding_bytes};
 use crate::program::StateId;
 
 /// One device buffer per state. Clones share the buffers.
@@ -16,23 +16,28 @@ pub struct GpuStore {
 struct Inner {
     shared: Arc<Shared>,
     buffers: Vec<(wgpu::Buffer, usize)>,
-    reservation: Reservation,
+    /// Given back when dropped.
+    _reservation: Reservation,
 }
 
 impl GpuStore {
+    /// Bytes that [`GpuStore::new`] takes.
+    pub(in crate::device) fn bytes_for(lens: &[usize]) -> u64 {
+        lens.iter().fold(0, |sum, &len| binding_bytes(len).saturating_add(sum))
+    }
+
     /// Allocates states of `lens` elements, all zero; state `i` is `StateId(i)`.
     pub(super) fn new(shared: &Arc<Shared>, lens: &[usize]) -> Result<Self, DeviceError> {
-        let mut bytes = 0_u64;
         for (i, &len) in lens.iter().enumerate() {
-            bytes = bytes.saturating_add(shared.buffer_bytes(len, || format!("state {i}"))?);
+            shared.buffer_bytes(len, || format!("state {i}"))?;
         }
-        let reservation = shared.reserve(bytes)?;
+        let reservation = shared.reserve(Self::bytes_for(lens))?;
         let buffers = lens
             .iter()
             .enumerate()
             .map(|(i, &len)| Ok((shared.storage(len, &format!("state {i}"))?, len)))
             .collect::<Result<_, DeviceError>>()?;
-        Ok(Self { inner: Arc::new(Inner { shared: Arc::clone(shared), buffers, reservation }) })
+        Ok(Self { inner: Arc::new(Inner { shared: Arc::clone(shared), buffers, _reservation: reservation }) })
     }
 
     /// Number of states.
@@ -45,9 +50,9 @@ impl GpuStore {
         self.len() == 0
     }
 
-    /// Device bytes.
+    /// Bytes of its buffers.
     pub fn bytes(&self) -> u64 {
-        self.inner.reservation.bytes()
+        self.inner.buffers.iter().map(|(buffer, _)| buffer.size()).sum()
     }
 
     pub(super) fn buffer(&self, id: StateId) -> Result<&(wgpu::Buffer, usize), DeviceError> {

@@ -32,6 +32,8 @@ pub(crate) struct Product<'a> {
     pub(crate) a: Slot,
     /// Right operand.
     pub(crate) b: Slot,
+    /// Which of them are stored in halves.
+    pub(crate) half: [bool; 2],
     /// Fused tail.
     pub(crate) epilogue: &'a Epilogue,
 }
@@ -87,7 +89,7 @@ impl Product<'_> {
             shader: "gemm_tile.wgsl",
             source: self.source("gemm_tile.wgsl", 4, &format!("const R: u32 = {r}u;\n"), traits),
             entry: "main",
-            constants: Vec::new(),
+            constants: self.half_constants(),
             workgroups: fold(self.kernel, groups * splits, traits)?,
             bindings: bindings(vec![read(self.a), read(self.b), write(target)], self.epilogue),
             params: self.words(splits),
@@ -123,7 +125,11 @@ impl Product<'_> {
                 shader: "gemm_registers.wgsl",
                 source: source.clone(),
                 entry,
-                constants: if entry == "main" { vec![("LANES", lanes as f64)] } else { Vec::new() },
+                constants: {
+                    let mut constants = self.half_constants();
+                    constants.extend((entry == "main").then_some(("LANES", lanes as f64)));
+                    constants
+                },
                 workgroups: fold(self.kernel, groups, traits)?,
                 bindings,
                 params: self.words(splits),
@@ -136,6 +142,10 @@ impl Product<'_> {
             self.reduce(splits, &sums, traits)?,
         ];
         Ok(Stages { dispatches, scratch_len: 4 * packed + self.sums_len(splits, &sums) })
+    }
+
+    fn half_constants(&self) -> Vec<(&'static str, f64)> {
+        half_constants(self.half[0], self.half[1])
     }
 
     /// Adds the partial sums of the splits and applies the epilogue.
@@ -199,6 +209,15 @@ fn quads_per_thread(rows: usize, most: usize) -> usize {
 
 fn cols_per_thread(cols: usize, most: usize) -> usize {
     cols.next_power_of_two().min(most)
+}
+
+/// The constants by which the shaders know of operands in halves; f32 is their default.
+pub(crate) fn half_constants(a: bool, b: bool) -> Vec<(&'static str, f64)> {
+    [("HALF_A", a), ("HALF_B", b)]
+        .into_iter()
+        .filter(|(_, half)| *half)
+        .map(|(name, _)| (name, 1.0))
+        .collect()
 }
 
 pub(crate) fn read(slot: Slot) -> Bind {

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Trains models with weights in f32 and in halves, compares their scores, and writes docs/half.md."""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benches"))
+
+from sections import write  # noqa: E402 (found by the line before)
+
+TEMPLATE = Path(__file__).with_name("half.template.md")
+
+DATA = "builtin:retina:train=1024,test=128"
+SEED = 7
+# System, its steps, and what its score needs.
+SYSTEMS = [
+    ("anogan", 300, ["--search-steps", "100"]),
+    ("ganomaly", 300, []),
+    ("ae", 300, []),
+]
+SIZES = ["--size", "32", "--width", "32"]
+
+
+def ganomede(args, *command):
+    done = subprocess.run([args.ganomede, *command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(map(str, command))} ended with {done.returncode}: {done.stderr[-800:]}")
+    return json.loads(done.stdout)
+
+
+def tensors(path):
+    """Bytes of the tensors of a safetensors file."""
+    with open(path, "rb") as file:
+        return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
+
+
+def trained(args, folder, system, steps, search, *half):
+    out = folder / f"{system}{''.join(half)}.safetensors"
+    command = ["train", system, "--data", DATA, *SIZES, "--steps", str(steps), "--seed", str(SEED), "--out", str(out)]
+    ganomede(args, *command, *search, *half, "--device", "cpu")
+    scores = ganomede(args, "score", str(out), DATA, "--device", "cpu")
+    evaluation = ganomede(args, "eval", str(out), "--data", DATA, "--device", "cpu")
+    return out, scores, evaluation
+
+
+def where(args, machine):
+    version = subprocess.run([args.ganomede, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    return f"{version} on {machine}; {datetime.date.today()}."
+
+
+def accuracy(args):
+    with tempfile.TemporaryDirectory() as folder:
+        return compared(args, Path(folder))
+
+
+def compared(args, folder):
+    head = "| system | model MB | checkpoint MB | difference of scores, median | largest | AUROC f32 | AUROC halves | flagged otherwise |"
+    rows = [head, "|---|---:|---:|---:|---:|---:|---:|---:|"]
+    for system, steps, search in SYSTEMS:
+        print(system, file=sys.stderr)
+        whole, whole_scores, whole_eval = trained(args, folder, system, steps, search)
+        half, half_scores, half_eval = trained(args, folder, system, steps, search, "--half", "--half-checkpoints")
+        pairs = list(zip(whole_scores["images"], half_scores["images"]))
+        assert all(a["path"] == b["path"] for a, b in pairs)
+        differences = sorted(abs(a["score"] - b["score"]) / abs(a["score"]) for a, b in pairs)
+        flagged = sum(a["anomalous"] != b["anomalous"] for a, b in pairs)
+        checkpoint = lambda path: tensors(path.with_suffix(".checkpoint.safetensors")) / 1e6
+        rows.append(
+            f"| {system} | {tensors(whole) / 1e6:.2f} → {tensors(half) / 1e6:.2f} "
+            f"| {checkpoint(whole):.2f} → {checkpoint(half):.2f} "
+            f"| {differences[len(differences) // 2]:.1e} | {differences[-1]:.1e} "
+            f"| {whole_eval['auroc']:.4f} | {half_eval['auroc']:.4f} | {flagged} of {len(pairs)} |"
+        )
+    steps = f"{SYSTEMS[0][1]} steps at 32×32, width 32, on `{DATA}`, seed {SEED}"
+    return [f"{where(args, whole_scores['device'])} Both models of a row come from the same training: {steps}.", "", *rows]
+
+
+def memory(args):
+    rows = ["| batch | memory MB | in halves | 20 steps of the search, ms | in halves |", "|---:|---:|---:|---:|---:|"]
+    for batch in [1, 8]:
+        options = ["--width", "64", "--batch", str(batch), "--search-steps", "20", "--runs", "3", "--device", args.adapter]
+        whole, half = (ganomede(args, "bench", "score", *options, *more) for more in ([], ["--half"]))
+        rows.append(
+            f"| {batch} | {whole['peak_bytes'] / 1e6:.1f} | {half['peak_bytes'] / 1e6:.1f} "
+            f"| {whole['ms_median']:.0f} | {half['ms_median']:.0f} |"
+        )
+    return [where(args, whole["adapter"]), "", *rows]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+    parser.add_argument("--ganomede", default=Path(target) / "release/ganomede", help="the binary")
+    parser.add_argument("--adapter", default="gpu", help="the device of the memory table")
+    parser.add_argument("--only", choices=["accuracy", "memory"], action="append", help="measure this table alone")
+    parser.add_argument("--write", type=Path, default=ROOT / "docs/half.md")
+    args = parser.parse_args()
+    if not Path(args.ganomede).exists():
+        sys.exit(f"error: {args.ganomede} does not exist; run cargo build --release, or give --ganomede")
+    sections = {"accuracy": lambda: accuracy(args), "memory": lambda: memory(args)}
+    write(args.write, TEMPLATE, sections, args.only)
+
+
+if __name__ == "__main__":
+    main()
