@@ -3,6 +3,7 @@
 mod cards;
 pub(super) mod compare;
 mod panels;
+pub(super) mod series;
 
 use super::figures::{self, BoxPlot};
 use super::plot::{number, significant};
@@ -177,9 +178,12 @@ fn training(input: &ReportInput, extra: &Supplement) -> Result<String, ReportErr
     }
     let grid = input.samples.as_ref().map(|grid| ("end of training", grid));
     let limit = if extra.timeline.is_empty() { 1440 } else { 640 };
+    let what = match extra.reconstructs {
+        true => "normal images, each beside its reconstruction",
+        false => "images drawn by the generator from random latent vectors",
+    };
     let tile = |(name, grid): (&str, &RgbImage)| {
-        let image =
-            panels::inline_png(grid, &format!("Grid of images drawn by the generator, {name}"), limit)?;
+        let image = panels::inline_png(grid, &format!("Grid of {what}, {name}"), limit)?;
         Ok(format!("<figure>{image}<figcaption>{}</figcaption></figure>", escape(name)))
     };
     let over_time = extra.timeline.iter().map(|(name, grid)| (name.as_str(), grid));
@@ -188,8 +192,7 @@ fn training(input: &ReportInput, extra: &Supplement) -> Result<String, ReportErr
     if !tiles.is_empty() {
         let (class, over) = if tiles.len() > 1 { ("timeline", " over training") } else { ("single", "") };
         html += &format!(
-            "<h2>Samples</h2><div class=\"samples {class}\">{}</div><p class=note>Images drawn by the generator from \
-             random latent vectors{over}.</p>",
+            "<h2>Samples</h2><div class=\"samples {class}\">{}</div><p class=note>Grids of {what}{over}.</p>",
             tiles.concat()
         );
     }

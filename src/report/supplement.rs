@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub struct Supplement {
     /// Sample grids over training with their captions, oldest first; [`sample_timeline`] reads them.
     pub timeline: Vec<(String, RgbImage)>,
+    /// The grids show test images, each before its reconstruction; else images drawn from latents.
+    pub reconstructs: bool,
     /// Feature vectors in the plane.
     pub embedding: Option<Embedding>,
 }

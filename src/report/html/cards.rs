@@ -37,12 +37,19 @@ pub(super) fn cards(e: &Evaluation) -> String {
     let interval = e
         .auroc_ci95
         .map_or_else(|| "needs both classes".into(), |[lo, hi]| format!("95 % interval {lo:.3} to {hi:.3}"));
-    let prevalence = e
-        .aupr_baseline
-        .map_or_else(|| "needs both classes".into(), |p| format!("no skill: {p:.3}, the prevalence"));
+    let prevalence = e.aupr_baseline.map_or_else(
+        || "needs both classes".into(),
+        |p| format!("no skill: {p:.3}, the prevalence; area by trapezoids {}", rate(e.auprc_trapz)),
+    );
     let mut cards = vec![
         card("AUROC", "", &rate(e.auroc), &gauge(e.auroc, e.auroc_ci95, Some(0.5)), &interval),
-        card("AUPR", "", &rate(e.aupr), &gauge(e.aupr, None, e.aupr_baseline), &prevalence),
+        card(
+            "Average precision (AUPR)",
+            "",
+            &rate(e.aupr),
+            &gauge(e.aupr, None, e.aupr_baseline),
+            &prevalence,
+        ),
     ];
     cards.push(match &e.threshold {
         Some(t) => threshold(t),
