@@ -30,7 +30,7 @@ pub struct PlottedSeries {
     pub name: String,
     /// Row of its first point.
     pub first: usize,
-    /// Channels with a value for each point; the first five are drawn.
+    /// Channels with a value for each point, on one scale; the first four are drawn.
     pub channels: Vec<(String, Vec<f64>)>,
     /// Anomalous stretches, counted from the first point.
     pub windows: Vec<Range<usize>>,

@@ -13,8 +13,12 @@ const MARGIN: f64 = 18.0;
 /// Height of a network's title, and of the labels below its blocks.
 const TITLE: f64 = 44.0;
 const LABELS: f64 = 66.0;
+/// Height of the labels below an input.
+const INPUT_LABELS: f64 = 38.0;
 /// Room for one level of arcs.
 const ARC: f64 = 16.0;
+/// Distance of the arrows below all boxes.
+const LANE: f64 = 9.0;
 /// How far a block's side recedes.
 const DEPTH: f64 = 7.0;
 
@@ -36,10 +40,12 @@ struct Group {
 pub(super) fn draw(networks: &Networks, title: &str) -> String {
     let groups = arrange(networks);
     let width = groups.iter().map(|g| g.at[0] + g.at[2]).fold(0.0, f64::max) + MARGIN;
-    let height = groups.iter().map(|g| g.at[1] + g.at[3]).fold(0.0, f64::max) + 64.0;
+    let is_lane = |&(from, to): &(usize, usize)| is_long(&groups[from], &groups[to]) && !groups[from].layers.is_empty();
+    let lanes = edges(networks, &groups).iter().filter(|edge| is_lane(edge)).count();
+    let height = groups.iter().map(|g| g.at[1] + g.at[3]).fold(0.0, f64::max) + 42.0 + LANE * lanes as f64;
     let mut svg = String::new();
     // Writing to a string does not fail.
-    let _ = write_all(&mut svg, networks, &groups, title, [width.max(560.0), height]);
+    let _ = write_all(&mut svg, networks, &groups, title, [width.max(700.0), height]);
     svg
 }
 
@@ -72,7 +78,7 @@ fn shape_label([c, h, w]: [usize; 3]) -> String {
 
 fn parameters(count: usize) -> String {
     match count {
-        0 => String::new(),
+        0 => "training only".to_owned(),
         1..1000 => format!("{count} parameters"),
         1000..1_000_000 => format!("{:.1} k parameters", count as f64 / 1e3),
         _ => format!("{:.2} M parameters", count as f64 / 1e6),
@@ -126,7 +132,10 @@ fn arrange(networks: &Networks) -> Vec<Group> {
             7.2 * g.name.len().max(g.detail.len() * 5 / 6) as f64 + 20.0
         };
         g.at[2] = (PITCH * shapes.len() as f64 + 10.0).max(title);
-        g.at[3] = TITLE + ARC * g.arcs as f64 + tallest + LABELS;
+        g.at[3] = match g.layers.is_empty() {
+            true => tallest + INPUT_LABELS,
+            false => TITLE + ARC * g.arcs as f64 + tallest + LABELS,
+        };
     }
     let columns = groups.iter().map(|g| g.column).max().unwrap_or(0) + 1;
     let mut left = MARGIN;
@@ -233,14 +242,14 @@ fn write_edges(out: &mut String, networks: &Networks, groups: &[Group]) -> std::
             // Several arrows enter side by side.
             let ty = ty + middle(target) + 18.0 * (place as f64 - (into.len() - 1) as f64 / 2.0);
             let (x, y) = (x + w, y + middle(source));
-            let is_long = target.column != source.column + 1;
+            let is_long = is_long(source, target);
             let path = if is_long && source.layers.is_empty() {
                 let name = source.name.split(' ').next().unwrap_or_default();
                 write_label(out, tx - 27.0, ty + 3.5, name, "#212529", true)?;
                 format!("M{:.1} {ty:.1}H{:.1}", tx - 20.0, tx - 1.0)
             } else if is_long {
                 lane += 1.0;
-                let (below, from, into) = (bottom + 9.0 * lane, x + 9.0 * lane, tx - 12.0 - 6.0 * lane);
+                let (below, from, into) = (bottom + LANE * lane, x + LANE * lane, tx - 12.0 - 6.0 * lane);
                 format!(
                     "M{x:.1} {y:.1}H{:.1}Q{from:.1} {y:.1} {from:.1} {:.1}V{:.1}Q{from:.1} {below:.1} {:.1} {below:.1}H{:.1}\
                      Q{into:.1} {below:.1} {into:.1} {:.1}V{:.1}Q{into:.1} {ty:.1} {:.1} {ty:.1}H{:.1}",
@@ -272,8 +281,16 @@ fn write_edges(out: &mut String, networks: &Networks, groups: &[Group]) -> std::
     Ok(())
 }
 
+/// Whether an arrow passes over a column.
+fn is_long(from: &Group, to: &Group) -> bool {
+    to.column != from.column + 1
+}
+
 /// Height of the axis of a group's blocks below its top.
 fn middle(group: &Group) -> f64 {
+    if group.layers.is_empty() {
+        return (group.at[3] - INPUT_LABELS) / 2.0;
+    }
     let above = TITLE + ARC * group.arcs as f64;
     above + (group.at[3] - above - LABELS) / 2.0
 }
@@ -350,7 +367,13 @@ fn write_group(out: &mut String, networks: &Networks, group: &Group) -> std::fmt
             let y = bottom + 17.0 + 12.0 * line as f64;
             write_label(out, centre(i), y, text, if line == 0 { "#212529" } else { "#495057" }, false)?;
         }
-        write_label(out, centre(i), bottom + 56.0, &shape_label(layer.shape), "#868e96", false)?;
+        writeln!(
+            out,
+            "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"9\" fill=\"#868e96\">{}</text>",
+            centre(i),
+            bottom + 56.0,
+            shape_label(layer.shape)
+        )?;
     }
     Ok(())
 }

@@ -114,7 +114,7 @@ impl Networks {
 
     /// Adds what a tape shows.
     fn read(&mut self, graph: &Graph, states: &States, of_model: usize) {
-        let reader = Reader::new(graph, states, of_model);
+        let (reader, known) = (Reader::new(graph, states, of_model), self.layers.len());
         self.slopes.extend(graph.nodes.iter().filter_map(|node| match node.op {
             Op::Unary(Unary::LeakyRelu(Num(slope))) => Some(slope.to_string()),
             _ => None,
@@ -135,7 +135,9 @@ impl Networks {
                 self.layers.len() - 1
             });
             self.layers[place].sources.extend(sources);
-            self.layers[place].then.extend(reader.then(id));
+            // Scoring, which is read first, says what follows a layer; training adds its dropout, and decoders that read codes.
+            let then = reader.then(id).into_iter().filter(|then| place >= known || *then == Then::Dropout);
+            self.layers[place].then.extend(then);
         }
     }
 
@@ -243,7 +245,9 @@ impl<'a> Reader<'a> {
         while let [next] = self.consumers[at][..] {
             let node = &self.graph.nodes[next];
             match node.op {
-                Op::Reshape if node.shape.len() == 4 => return sample_shape(&node.shape),
+                Op::Reshape if node.shape.len() == 4 && self.graph.nodes[id].shape[0] == BATCH => {
+                    return sample_shape(&node.shape);
+                }
                 Op::Binary(Binary::Add) => at = next,
                 _ => break,
             }

@@ -191,7 +191,9 @@ pub(super) fn markdown(rows: &[(String, Vec<String>)]) -> String {
 /// The scored stretch of a series without any detector yet.
 pub(super) fn plotted(set: &SignalSet, name: &str) -> PlottedSeries {
     let rows = set.test_rows();
-    let values = |c: usize| rows.clone().map(|row| set.series().row(row)[c]).collect();
+    // Scaled as the systems see them: channels of different units on one axis.
+    let value = |row: usize, c: usize| f64::from(set.scale().apply(c, set.series().row(row)[c]));
+    let values = |c: usize| rows.clone().map(|row| value(row, c)).collect();
     let channels = set.series().channels.iter().enumerate();
     PlottedSeries {
         name: name.to_owned(),

@@ -9,8 +9,6 @@ use plotters::prelude::*;
 
 /// Stretches that a line is drawn as: more than a screen resolves.
 const STRETCHES: usize = 1200;
-/// Most lines of one figure; the channels of a series beyond it are left out.
-const MAX_LINES: usize = 5;
 
 /// One figure over the points of a series.
 pub(in crate::report) struct Timeline<'a> {
@@ -30,9 +28,12 @@ pub(in crate::report) struct Timeline<'a> {
 }
 
 impl Timeline<'_> {
+    /// Colours of the lines by their number in the palette; further channels are left out. The second stands for anomalies.
+    pub(in crate::report) const COLOURS: [usize; 4] = [0, 2, 3, 4];
+
     /// Draws it; a spike of one point stays visible however long the series is.
     pub(in crate::report) fn draw(&self) -> Result<String, ReportError> {
-        let lines: Vec<_> = self.lines.iter().take(MAX_LINES).collect();
+        let lines: Vec<_> = self.lines.iter().take(Self::COLOURS.len()).collect();
         let points = lines.first().map_or(0, |line| line.len());
         let span = range(lines.iter().flat_map(|line| line.iter().copied()).chain(self.threshold));
         let height = (span.end - span.start).max(1e-12);
@@ -54,8 +55,8 @@ impl Timeline<'_> {
                 let area = [(at(window.start), y.start), (at(window.end), y.end)];
                 chart.draw_series([Rectangle::new(area, SERIES[1].mix(0.18).filled())])?;
             }
-            for (i, line) in lines.iter().enumerate() {
-                let colour = SERIES[[0, 2, 3, 4, 5][i % MAX_LINES]].stroke_width(3);
+            for (line, colour) in lines.iter().zip(Self::COLOURS) {
+                let colour = SERIES[colour].stroke_width(3);
                 let points = extremes(line).into_iter().map(|(point, value)| (at(point), value));
                 chart.draw_series(LineSeries::new(points, colour))?;
             }

@@ -40,19 +40,20 @@ fn table(report: &SeriesReport) -> String {
 }
 
 fn series(series: &PlottedSeries) -> Result<String, ReportError> {
-    let names: Vec<&str> = series.channels.iter().take(5).map(|(name, _)| name.as_str()).collect();
-    let colours = ["normal", "curve", "muted", "muted", "muted"];
-    let legend: String = names.iter().zip(colours).map(|(name, colour)| key("", colour, name)).collect();
+    let names = series.channels.iter().take(Timeline::COLOURS.len());
+    let legend = names.zip(Timeline::COLOURS).map(|((name, _), colour)| {
+        format!("<span class=\"key line\" style=\"--colour:var(--s{colour})\">{}</span>", escape(name))
+    });
+    let legend: String = legend.collect();
     let values = Timeline {
         alt: &series.name,
-        label: "value",
+        label: "scaled value",
         first: series.first,
         lines: series.channels.iter().map(|(_, values)| values.as_slice()).collect(),
         windows: &series.windows,
         threshold: None,
         alarms: &[],
     };
-    let legend = if names.len() == 1 { legend } else { String::new() };
     let mut html = figure(&series.name, &values.draw()?, &(legend + &key("", "anomalous-mark", "anomalous")));
     for detector in &series.detectors {
         let scores = Timeline {
