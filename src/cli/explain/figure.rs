@@ -40,7 +40,8 @@ struct Group {
 pub(super) fn draw(networks: &Networks, title: &str) -> String {
     let groups = arrange(networks);
     let width = groups.iter().map(|g| g.at[0] + g.at[2]).fold(0.0, f64::max) + MARGIN;
-    let is_lane = |&(from, to): &(usize, usize)| is_long(&groups[from], &groups[to]) && !groups[from].layers.is_empty();
+    let is_lane =
+        |&(from, to): &(usize, usize)| is_long(&groups[from], &groups[to]) && !groups[from].layers.is_empty();
     let lanes = edges(networks, &groups).iter().filter(|edge| is_lane(edge)).count();
     let height = groups.iter().map(|g| g.at[1] + g.at[3]).fold(0.0, f64::max) + 42.0 + LANE * lanes as f64;
     let mut svg = String::new();

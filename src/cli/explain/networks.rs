@@ -294,10 +294,8 @@ impl<'a> Reader<'a> {
                     (Op::MaxPool(_), None) => {
                         found.insert(Then::Pool);
                     }
-                    (Op::Binary(Binary::Mul), None) => {
-                        if node.inputs.iter().any(|&input| self.is_mask(input)) {
-                            found.insert(Then::Dropout);
-                        }
+                    (Op::Binary(Binary::Mul), None) if node.inputs.iter().any(|&i| self.is_mask(i)) => {
+                        found.insert(Then::Dropout);
                     }
                     (Op::Binary(Binary::Add), None) if !active => open.push_back((next, active)),
                     (Op::Reshape | Op::Broadcast | Op::StopGradient | Op::Concat(_), None) => {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | each window that has a detection | a_tp · σ(y) / σ(−1), y = −(points from its first detection to its end) / w: from 1 at its start towards 0 |
 //! | each window that has none | −a_fn |
-//! | each detection outside | a_fp · σ(y), y = (points since the window before it ended) / (its w − 1), at most 3; −a_fp before the first window |
+//! | each detection outside | a_fp · σ(y), y = (points since the window before it ended) / (its w − 1), −1 from 3 on; −a_fp before the first window |
 //! | score | 100 · (sum − null) / (perfect − null): null detects nothing, perfect detects each window at its start |
 //!
 //! Negative scores are worse than detecting nothing. NAB chooses its threshold on the labelled corpus that it then scores:
@@ -72,7 +72,7 @@ impl Nab {
 
 /// NAB's scaled sigmoid: 0 at 0, 0.987 at −1, −1 from 3 on.
 fn sigmoid(y: f64) -> f64 {
-    if y > 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * y).exp()) - 1.0 }
+    if y >= 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * y).exp()) - 1.0 }
 }
 
 /// A point as a detection.
@@ -202,7 +202,7 @@ mod tests {
                     let worth = match left {
                         None => -1.0,
                         Some((right, width)) => match (i - right) as f64 / (width as f64 - 1.0) {
-                            far if far > 3.0 => -1.0,
+                            far if far >= 3.0 => -1.0,
                             near => 2.0 / (1.0 + (5.0 * near).exp()) - 1.0,
                         },
                     };
