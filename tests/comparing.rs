@@ -83,7 +83,8 @@ fn a_series_is_trained_scored_and_compared() {
     let compared = ganomede(fixed.iter().chain(&SMALL).chain(&["--report", text(&report)])).json();
     let rows: Vec<_> =
         compared["rows"].as_array().unwrap().iter().map(|row| row["scores"].as_str().unwrap()).collect();
-    assert_eq!(rows, ["ae", "pca", "ae untrained", "distance to the training mean"]);
+    let untrained = ["distance to the training mean", "distance to the moving average"];
+    assert_eq!(rows, [&["ae", "pca", "ae untrained"][..], &untrained].concat());
     ganomede(["eval", text(&model), "--data", RETINA]).refused(2, &["retina"]);
 }
 
@@ -107,7 +108,7 @@ fn every_system_of_series_scores_points_and_raises_alarms() {
         assert_eq!(document["n_points"], 200, "{system}");
         assert!(document["nab"]["standard"]["oracle"].is_number(), "{system}: {document}");
         assert!(
-            document["distance"]["auroc"].is_number()
+            document["baselines"]["distance to the training mean"]["auroc"].is_number()
                 && document["random"]["nab.standard"]["mean"].is_number()
         );
         let written: serde_json::Value =
@@ -146,7 +147,13 @@ fn a_table_is_trained_and_evaluated() {
     std::fs::write(&data, format!("a,b,c,label\n{rows}")).unwrap();
     let fixed = ["train", "memae", "--table", "--data", text(&data), "--out", text(&model), "--steps", "5"];
     ganomede(fixed.iter().chain(&SMALL[2..])).well();
-    let document = ganomede(["eval", text(&model), "--data", text(&data), "--json"]).json();
+    let report = at.join("report");
+    let fixed = ["eval", text(&model), "--data", text(&data), "--json", "--report", text(&report)];
+    let document = ganomede(fixed).json();
+    let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(
+        page.contains("ROC curve") && page.contains("Time per row") && !page.contains("An anomalous image")
+    );
     assert!(document["n_normal"].as_u64().unwrap() > 50, "{document}");
     assert!((0.0..=1.0).contains(&document["auroc"].as_f64().unwrap()));
     ganomede(["train", "anogan", "--table", "--data", text(&data), "--out", text(&model), "--steps", "1"])

@@ -296,7 +296,11 @@ pub(crate) fn evaluate(
                 None => vec![],
             };
             let embedding = neighbours.embedding(device, &model, path)?;
-            Some(write_report_with(folder, &input, &Supplement { timeline, reconstructs, embedding })?)
+            Some(write_report_with(
+                folder,
+                &input,
+                &Supplement { timeline, reconstructs, embedding, ..Supplement::default() },
+            )?)
         }
         None => None,
     };

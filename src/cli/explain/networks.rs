@@ -350,7 +350,8 @@ fn kind(op: &Op) -> Kind {
 }
 
 fn geometry(op: &Op) -> String {
-    let side = |[h, w]: [usize; 2]| if h == w { format!("{h}") } else { format!("{h}×{w}") };
+    // Kernels of signals have height 1.
+    let side = |[h, w]: [usize; 2]| if h == w || h == 1 { w.to_string() } else { format!("{h}×{w}") };
     match op {
         Op::Conv(_, Geometry { kernel, stride, .. }) if *stride == [1, 1] => side(*kernel),
         Op::Conv(_, Geometry { kernel, stride, .. }) => {

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::evaluate::{DISTANCE, K, RANDOM_RUNS, distance, headings, markdown, plotted, said, table_rows};
+use super::SampleArgs;
+use super::baselines::{BASELINES, scored};
+use super::evaluate::{K, RANDOM_RUNS, headings, markdown, plotted, said, table_rows};
 use super::series::{POINT_FALSE_ALARM_RATE, alarm_rule, point_scores};
-use super::{SampleArgs, calibration};
 use crate::cli::args::Global;
 use crate::cli::compare::Args;
 use crate::cli::programs::System;
@@ -15,9 +16,7 @@ use crate::cli::train::{score_config, train_model};
 use crate::cli::{CliError, Interrupt, note, say, say_json};
 use crate::device::Device;
 use crate::eval::signal::{Series, SignalEvaluation, random_reference};
-use crate::eval::{Repeated, Threshold};
-use crate::models::file::Calibration;
-use crate::models::scorer::ScoreConfig;
+use crate::eval::{Quantiles, Repeated, Threshold};
 use crate::report::{PlottedSeries, SeriesReport, write_section, write_series_report};
 
 /// A system on one series of a comparison: scores on a scale where the median held-out point is 0 and the threshold 1,
@@ -27,11 +26,15 @@ struct OnSeries {
     truths: Vec<bool>,
 }
 
-fn normalised(scores: Vec<f64>, calibration: &Calibration, rate: f64) -> Result<Vec<f64>, CliError> {
-    let median = calibration.quantiles.quantile(0.5);
-    let threshold = calibration.quantiles.threshold(rate)?.value;
+fn normalised(scores: Vec<f64>, quantiles: &Quantiles, rate: f64) -> Result<Vec<f64>, CliError> {
+    let median = quantiles.quantile(0.5);
+    let threshold = quantiles.threshold(rate)?.value;
     let span = (threshold - median).max(f64::MIN_POSITIVE);
     Ok(scores.into_iter().map(|s| (s - median) / span).collect())
+}
+
+fn no_held_out() -> CliError {
+    CliError::input("a comparison of series needs held-out rows: --val-fraction above 0")
 }
 
 /// The CSV files of a folder in order of their names, or the one series that is given.
@@ -67,10 +70,10 @@ pub(crate) fn compare(
     let rate = args.false_alarm_rate.unwrap_or(POINT_FALSE_ALARM_RATE);
     let rule = alarm_rule(args.preprocess.size);
     let mut evaluations: Vec<(String, SignalEvaluation)> = vec![];
-    let mut plots: Vec<PlottedSeries> = vec![];
-    for file in &files {
-        plots.push(plotted(&args.samples.open_signal(file, None)?, file));
-    }
+    let sets = files.iter().map(|file| args.samples.open_signal(file, None));
+    let sets: Vec<_> = sets.collect::<Result<_, _>>()?;
+    let mut plots: Vec<PlottedSeries> =
+        sets.iter().zip(&files).map(|(set, file)| plotted(set, file)).collect();
     let mut add = |name: String, all: &[OnSeries]| -> Result<(), CliError> {
         let series: Vec<_> = all.iter().map(|s| Series { scores: &s.scores, truths: &s.truths }).collect();
         let threshold = Threshold { value: 1.0, source: "held-out normal points of each series".to_owned() };
@@ -88,16 +91,17 @@ pub(crate) fn compare(
         let untrained = on_all(args, first, &files, true, rate, global, device, interrupt)?;
         add(format!("{} untrained", first.name()), &untrained)?;
     }
-    let mut distances = vec![];
-    for file in &files {
-        let set = args.samples.open_signal(file, None)?;
-        let (_, held_out) = set.holdout(args.val_fraction)?;
-        let quantiles = calibration(&distance(&set, held_out), &ScoreConfig::default(), rate)?;
-        let scores = normalised(distance(&set, set.test_rows()), &quantiles, rate)?;
-        distances.push(OnSeries { scores, truths: set.labels()[set.test_rows()].to_vec() });
+    for (name, baseline) in BASELINES {
+        let mut all = vec![];
+        for set in &sets {
+            let scored = scored(baseline, set, args.val_fraction, args.preprocess.size)?;
+            let (scores, quantiles) = scored.ok_or_else(no_held_out)?;
+            let truths = set.labels()[set.test_rows()].to_vec();
+            all.push(OnSeries { scores: normalised(scores, &quantiles, rate)?, truths });
+        }
+        add(name.to_owned(), &all)?;
     }
-    add(DISTANCE.to_owned(), &distances)?;
-    let truths: Vec<&[bool]> = distances.iter().map(|s| s.truths.as_slice()).collect();
+    let truths: Vec<&[bool]> = sets.iter().map(|set| &set.labels()[set.test_rows()]).collect();
     let random = random_reference(&truths, rate, rule, K, RANDOM_RUNS, global.seed)?;
 
     let random: BTreeMap<_, _> = random.into_iter().collect();
@@ -217,10 +221,8 @@ fn on_all(
         let rows = set.test_rows();
         let truths = set.labels()[rows.clone()].to_vec();
         let scores = point_scores(device, &model, &path, &score, &set, rows, args.samples.stride, interrupt)?;
-        let calibration = model.header.calibration.as_ref().ok_or_else(|| {
-            CliError::input("a comparison of series needs held-out rows: --val-fraction above 0")
-        })?;
-        all.push(OnSeries { scores: normalised(scores, calibration, rate)?, truths });
+        let calibration = model.header.calibration.as_ref().ok_or_else(no_held_out)?;
+        all.push(OnSeries { scores: normalised(scores, &calibration.quantiles, rate)?, truths });
     }
     Ok(all)
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ganomede_datasets::SignalSet;
 use serde::Serialize;
 
+use super::baselines::{BASELINES, scored};
 use super::own_threshold;
 use super::series::{Alarm, POINT_FALSE_ALARM_RATE, alarm_rule, alarms, point_scores};
 use crate::cli::args::Global;
@@ -13,8 +14,8 @@ use crate::cli::session::check_folder;
 use crate::cli::train::score_config;
 use crate::cli::{CliError, Interrupt, eval, say, say_json};
 use crate::device::Device;
+use crate::eval::Repeated;
 use crate::eval::signal::{AlarmRule, Series, SignalEvaluation, intervals, random_reference};
-use crate::eval::{Quantiles, Repeated};
 use crate::models::file::ModelFile;
 use crate::report::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 
@@ -22,9 +23,6 @@ use crate::report::{PlottedScores, PlottedSeries, SeriesReport, write_series_rep
 pub(super) const K: f64 = 20.0;
 /// Runs of the row of random scores.
 pub(super) const RANDOM_RUNS: usize = 10;
-
-/// Name of the row of [`distance`].
-pub(super) const DISTANCE: &str = "distance to the training mean";
 
 /// `eval --json` of a series.
 #[derive(Debug, Serialize)]
@@ -35,9 +33,9 @@ struct SeriesDocument {
     #[serde(flatten)]
     evaluation: SignalEvaluation,
     /// The same metrics of what needs no training, where rows were held out to set its threshold.
-    distance: Option<SignalEvaluation>,
+    baselines: BTreeMap<&'static str, SignalEvaluation>,
     /// The same metrics of random scores: what a number is worth.
-    random: std::collections::BTreeMap<&'static str, Repeated>,
+    random: BTreeMap<&'static str, Repeated>,
     alarms: Vec<Alarm>,
     seconds_per_point: f64,
 }
@@ -82,30 +80,29 @@ pub(crate) fn evaluate(
     let series = [Series { scores: &scores, truths: &truths }];
     let evaluation = SignalEvaluation::new(&series, threshold.as_ref(), rule, K)?;
     let random = random_reference(&[&truths], rate, rule, K, RANDOM_RUNS, global.seed)?;
-    let (_, held_out) = set.holdout(model.header.data.val_fraction)?;
-    let distance = match held_out.is_empty() {
-        true => None,
-        false => {
-            let threshold = Quantiles::new(&distance(&set, held_out))?.threshold(rate)?;
-            let scores = distance(&set, rows.clone());
+    let (held_out, size) = (model.header.data.val_fraction, model.header.config.size);
+    let mut baselines = BTreeMap::new();
+    for (name, baseline) in BASELINES {
+        if let Some((scores, quantiles)) = scored(baseline, &set, held_out, size)? {
             let series = [Series { scores: &scores, truths: &truths }];
-            Some(SignalEvaluation::new(&series, Some(&threshold), rule, K)?)
+            let threshold = quantiles.threshold(rate)?;
+            baselines.insert(name, SignalEvaluation::new(&series, Some(&threshold), rule, K)?);
         }
-    };
+    }
     let alarms = threshold.as_ref().map_or(vec![], |t| alarms(&set, rows.start, &scores, t.value, rule));
     let document = SeriesDocument {
         system: model.header.system.clone(),
         device: device.describe(),
         data: args.data.data.clone(),
         evaluation,
-        distance,
+        baselines,
         random: random.into_iter().collect(),
         alarms,
         seconds_per_point: seconds / scores.len().max(1) as f64,
     };
     let e = &document.evaluation;
-    let detectors = [(document.system.as_str(), Some(e)), (DISTANCE, document.distance.as_ref())];
-    let evaluations: Vec<_> = detectors.into_iter().filter_map(|(name, e)| Some((name, e?))).collect();
+    let baselines = document.baselines.iter().map(|(&name, e)| (name, e));
+    let evaluations: Vec<_> = [(document.system.as_str(), e)].into_iter().chain(baselines).collect();
     let table = table_rows(&evaluations, &document.random);
     let points = format!("{}, {} of them anomalous in {} segments", e.n_points, e.n_anomalous, e.n_segments);
     if let Some(folder) = &args.report {
@@ -213,14 +210,4 @@ pub(super) fn said(name: &str, scores: &[f64], threshold: Option<f64>, rule: Ala
 
 fn stretches(flagged: &[bool], rule: AlarmRule) -> Vec<std::ops::Range<usize>> {
     intervals(flagged, rule).into_iter().map(|i| i.start..i.end).collect()
-}
-
-/// |x − mean| of each row in standard deviations of the training rows, mean over channels.
-pub(super) fn distance(set: &SignalSet, rows: std::ops::Range<usize>) -> Vec<f64> {
-    let value = |row: usize| {
-        let values = set.series().row(row).iter().enumerate();
-        let sum: f64 = values.map(|(c, &v)| f64::from(set.scale().apply(c, v)).abs()).sum();
-        sum / set.channels() as f64
-    };
-    rows.map(value).collect()
 }

@@ -1,5 +1,6 @@
 //! Series and tables: samples that are not images, held in memory.
 
+mod baselines;
 mod compare;
 mod evaluate;
 mod rows;

@@ -6,6 +6,7 @@ use ganomede_datasets::{DataError, Indices, Rejected, Split, Table, Truth};
 
 use super::{BATCH, calibration, epoch_of, own_threshold, score_in_memory};
 use crate::cli::args::Global;
+use crate::cli::assess::losses;
 use crate::cli::job::Feed;
 use crate::cli::session::{FALSE_ALARM_RATE, check_folder};
 use crate::cli::train::score_config;
@@ -15,7 +16,7 @@ use crate::eval::{Evaluation, EvaluationInput};
 use crate::models::Form;
 use crate::models::file::{Calibration, DataInfo, ModelFile, Scaling};
 use crate::models::scorer::{ScoreConfig, Scorer};
-use crate::report::write_atomic;
+use crate::report::{ReportInput, ScoredImage, Supplement, write_report_with};
 use crate::train::Epoch;
 
 /// The rows of a table that are trained on; the last of them are held out.
@@ -158,8 +159,30 @@ pub(crate) fn evaluate_table(
     })?;
     if let Some(folder) = &args.report {
         check_folder(folder)?;
-        let text = serde_json::to_string_pretty(&evaluation).map_err(|e| CliError::machine(e.to_string()))?;
-        write_atomic(&folder.join("metrics.json"), text.as_bytes())?;
+        let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
+        let scored = |((&row, &score), &anomalous): ((&usize, &f64), &bool)| ScoredImage {
+            id: format!("row {}", table.source_row(Split::Test, row)),
+            class: if anomalous { "anomalous" } else { "normal" }.to_owned(),
+            anomalous: Some(anomalous),
+            score,
+            probability: calibration.map(|c| c.quantiles.probability(score)),
+            verdict: evaluation.threshold.as_ref().map(|t| score >= t.value),
+        };
+        let input = ReportInput {
+            title: format!("{} on {}", model.header.system, args.data.data),
+            data: args.data.data.clone(),
+            configuration: vec![
+                ("model".to_owned(), path.display().to_string()),
+                ("score".to_owned(), score.score.clone()),
+                ("false-alarm rate".to_owned(), rate.to_string()),
+            ],
+            evaluation: evaluation.clone(),
+            images: rows.iter().zip(&scores).zip(&truths).map(scored).collect(),
+            panels: vec![],
+            losses: losses(model),
+            samples: None,
+        };
+        write_report_with(folder, &input, &Supplement { sample: Some("row"), ..Supplement::default() })?;
     }
     if global.json {
         return say_json(&evaluation);
