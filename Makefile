@@ -6,7 +6,7 @@ DEVICE ?= auto
 PYTHON ?= python3
 PEERS ?=
 
-.PHONY: help demo test check doc bench bench-peers bench-growth bench-half
+.PHONY: help demo test check doc bench bench-peers bench-growth bench-half figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,10 @@ check: ## format, lints, documentation
 
 doc: ## API documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps --locked
+
+figures: ## the pictures of the networks in docs/systems
+	$(CARGO) build --release --locked
+	scripts/figures.sh
 
 bench: ## time of a training step and a search step on this machine; DEVICE=gpu for another device
 	$(CARGO) build --release --locked

@@ -83,8 +83,55 @@ fn a_series_is_trained_scored_and_compared() {
     let compared = ganomede(fixed.iter().chain(&SMALL).chain(&["--report", text(&report)])).json();
     let rows: Vec<_> =
         compared["rows"].as_array().unwrap().iter().map(|row| row["scores"].as_str().unwrap()).collect();
-    assert_eq!(rows, ["ae", "pca", "ae untrained", "distance to the training mean"]);
+    let untrained = ["distance to the training mean", "distance to the moving average"];
+    assert_eq!(rows, [&["ae", "pca", "ae untrained"][..], &untrained].concat());
     ganomede(["eval", text(&model), "--data", RETINA]).refused(2, &["retina"]);
+}
+
+/// AE, GANomaly, AnoGAN, f-AnoGAN and BeatGAN on windows of a series: trained, evaluated, and a new file without labels
+/// scored point by point.
+#[test]
+fn every_system_of_series_scores_points_and_raises_alarms() {
+    let at = folder("signals");
+    let data = "builtin:telemetry:train=300,test=200";
+    let row = |i: usize| {
+        let t = i as f64 / 9.0;
+        format!("{i},{},{},{},{},0.1\n", t.sin(), t.cos(), (t / 2.0).sin(), if i == 70 { 40.0 } else { 0.1 })
+    };
+    for system in ["ae", "ganomaly", "anogan", "f-anogan", "beatgan"] {
+        let model = at.join(format!("{system}.safetensors"));
+        let fixed = ["train", system, "--signal", "--data", data, "--out", text(&model), "--steps", "4"];
+        ganomede(fixed.iter().chain(&SMALL).chain(&["--latent", "8"])).well();
+        let report = at.join(system);
+        let fixed = ["eval", text(&model), "--data", data, "--json", "--report", text(&report)];
+        let document = ganomede(fixed).json();
+        assert_eq!(document["n_points"], 200, "{system}");
+        assert!(document["nab"]["standard"]["oracle"].is_number(), "{system}: {document}");
+        assert!(
+            document["baselines"]["distance to the training mean"]["auroc"].is_number()
+                && document["random"]["nab.standard"]["mean"].is_number()
+        );
+        let written: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(report.join("metrics.json")).unwrap()).unwrap();
+        assert_eq!(written["scores"].as_array().unwrap().len(), 200, "{system}");
+        let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+        assert!(
+            page.contains("Along the series") && page.contains("PA%20-F1") && page.contains("random scores")
+        );
+
+        let file = at.join("new.csv");
+        let rows: String = (0..120).map(row).collect();
+        std::fs::write(&file, format!("time,a,b,c,d,e\n{rows}")).unwrap();
+        let scored = ganomede(["score", text(&model), text(&file), "--json"]).json();
+        let scores: Vec<f64> =
+            scored["series"][0]["scores"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
+        assert_eq!(scores.len(), 120, "{system}");
+        assert!(scores.iter().all(|s| s.is_finite() && *s >= 0.0), "{system}");
+        for alarm in scored["series"][0]["alarms"].as_array().unwrap() {
+            let [start, end] = [0, 1].map(|i| alarm["rows"][i].as_u64().unwrap());
+            assert!(start + 2 <= end && end <= 120, "{system}: {alarm}");
+        }
+    }
 }
 
 #[test]
@@ -100,7 +147,13 @@ fn a_table_is_trained_and_evaluated() {
     std::fs::write(&data, format!("a,b,c,label\n{rows}")).unwrap();
     let fixed = ["train", "memae", "--table", "--data", text(&data), "--out", text(&model), "--steps", "5"];
     ganomede(fixed.iter().chain(&SMALL[2..])).well();
-    let document = ganomede(["eval", text(&model), "--data", text(&data), "--json"]).json();
+    let report = at.join("report");
+    let fixed = ["eval", text(&model), "--data", text(&data), "--json", "--report", text(&report)];
+    let document = ganomede(fixed).json();
+    let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(
+        page.contains("ROC curve") && page.contains("Time per row") && !page.contains("An anomalous image")
+    );
     assert!(document["n_normal"].as_u64().unwrap() > 50, "{document}");
     assert!((0.0..=1.0).contains(&document["auroc"].as_f64().unwrap()));
     ganomede(["train", "anogan", "--table", "--data", text(&data), "--out", text(&model), "--steps", "1"])

@@ -1,4 +1,4 @@
-//! GANomaly, Skip-GANomaly, ADAE and DAGAN against PyTorch: the losses of every training step and the scores after the
+//! GANomaly, Skip-GANomaly, ADAE, DAGAN and BeatGAN against PyTorch: the losses of every training step and the scores after the
 //! last, on both devices; EGBAD's scores for given weights. `tests/goldens/gan_systems.py` defines the steps and writes
 //! the numbers.
 
@@ -6,7 +6,7 @@ mod common;
 
 use common::{Fixture, cpu, gpu, load, program};
 use ganomede::device::Device;
-use ganomede::models::{Config, Options, System, Training, find};
+use ganomede::models::{Config, Form, Options, System, Training, find};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 
@@ -14,8 +14,14 @@ const TOLERANCE: f32 = 1e-3;
 const BATCH: usize = 4;
 
 /// Name, width, steps.
-const SYSTEMS: [(&str, usize, usize); 5] =
-    [("ganomaly", 4, 20), ("skip-ganomaly", 2, 5), ("adae", 4, 5), ("dagan", 2, 5), ("egbad", 4, 0)];
+const SYSTEMS: [(&str, usize, usize); 6] = [
+    ("ganomaly", 4, 20),
+    ("skip-ganomaly", 2, 5),
+    ("adae", 4, 5),
+    ("dagan", 2, 5),
+    ("egbad", 4, 0),
+    ("beatgan", 2, 10),
+];
 
 /// Losses and scores are compared one by one, each against its own magnitude.
 fn assert_relative(what: &str, got: &[f32], want: &[f32]) {
@@ -29,7 +35,11 @@ fn assert_relative(what: &str, got: &[f32], want: &[f32]) {
 fn follow(device: &Device, name: &str, width: usize, steps: usize) {
     let fixture = Fixture::read("gan_systems.safetensors");
     let info = find(name).expect("the system is registered");
-    let config = Config { size: 16, width, latent: 8, prior: info.defaults.prior, ..Config::default() };
+    let image = Config { size: 16, width, latent: 8, prior: info.defaults.prior, ..Config::default() };
+    let config = match name {
+        "beatgan" => Config { form: Form::Signal, size: 64, channels: 4, ..image },
+        _ => image,
+    };
     // ADAE's loss as printed has no margin.
     let given = if name == "adae" { Some(("margin", "0")) } else { None };
     let options = Options::new(info.options, given).unwrap();

@@ -1,4 +1,4 @@
-//! GANomaly, EGBAD, Skip-GANomaly, ADAE and DAGAN as wholes: what holds for every system, and the mistakes that their
+//! GANomaly, EGBAD, Skip-GANomaly, ADAE, DAGAN and BeatGAN as wholes: what holds for every system, and the mistakes that their
 //! published implementations are known for.
 
 mod common;
@@ -16,7 +16,7 @@ use ganomede::tape::States;
 use ganomede::train::Trainer;
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 
-const NAMES: [&str; 5] = ["ganomaly", "egbad", "skip-ganomaly", "adae", "dagan"];
+const NAMES: [&str; 6] = ["ganomaly", "egbad", "skip-ganomaly", "adae", "dagan", "beatgan"];
 const BATCH: usize = 8;
 const TINY: Config =
     Config { form: Form::Image, size: 16, channels: 1, width: 4, latent: 8, prior: Prior::Normal, kernel: 4 };
@@ -116,6 +116,7 @@ fn training_learns_to_reconstruct() {
         ("skip-ganomaly", "con", 0.5, &[]),
         ("adae", "recon", 0.7, &[("margin", "0.1")]),
         ("dagan", "gcon", 0.6, &[]),
+        ("beatgan", "rec", 0.5, &[]),
     ] {
         let (_, losses) = trained(&cpu(), header(name, &TINY, BATCH, options), 150);
         let mean = |part: &[BTreeMap<_, f32>]| part.iter().map(|l| l[loss]).sum::<f32>() / part.len() as f32;
@@ -285,7 +286,7 @@ fn rows_of_tables_are_for_egbad_alone() {
     let found = scorer(&cpu(), &model, "", 5).score(&samples(&TABLE, Split::Test, 5), None).unwrap();
     assert!(found.iter().all(|f| f.map.is_none() && f.reconstruction.as_ref().unwrap().len() == 11));
 
-    for name in ["ganomaly", "skip-ganomaly", "adae", "dagan"] {
+    for name in ["ganomaly", "skip-ganomaly", "adae", "dagan", "beatgan"] {
         let options = Options::new(info(name).options, []).unwrap();
         let refused = info(name).build(&mut States::new(), &TABLE, &options).err().unwrap().to_string();
         assert!(refused.contains("form is table") && refused.contains("image or signal"), "{refused}");
@@ -326,6 +327,8 @@ fn scores_are_made_of_the_parts_that_the_papers_name() {
     check("skip-ganomaly", "paper", &|f, r| 0.9 * sum(r) + 0.1 * part(f, "lat"));
     check("egbad", "fm", &|f, r| 0.9 * sum(r) + 0.1 * part(f, "discrimination"));
     check("egbad", "cross-e", &|f, r| 0.9 * sum(r) + 0.1 * part(f, "discrimination"));
+    check("beatgan", "code", &|_, r| squares(r) / 256.0);
+    check("beatgan", "paper", &|_, r| squares(r).sqrt());
     check("adae", "adae", &|_, r| squares(r).sqrt());
     check("dagan", "dagan", &|_, r| squares(r).sqrt());
 }
@@ -366,6 +369,21 @@ fn ganomaly_has_two_encoders_and_the_encoder_loss_moves_both() {
 fn the_variance_of_ganomalys_codes_is_a_loss_to_watch() {
     let (_, losses) = trained(&cpu(), header("ganomaly", &TINY, BATCH, &[]), 2);
     assert!(losses.iter().all(|l| l["var_z"] > 0.0 && l["d_saturated"] == 0.0), "{losses:?}");
+}
+
+/// BeatGAN has no second encoder: what D sees in a reconstruction is all that is added to the error.
+#[test]
+fn beatgans_generator_loss_is_the_error_and_the_features() {
+    let (_, losses) = trained(&cpu(), header("beatgan", &SIGNAL, BATCH, &[("w-adv", "3")]), 2);
+    for l in &losses {
+        assert_close("L_G", &[l["loss_g"]], &[l["rec"] + 3.0 * l["adv"]], 1e-5);
+    }
+    let alone = |weight| tensors("beatgan", &[("w-adv", weight)], 1);
+    let (with, without) = (alone("1"), alone("0"));
+    let moved = "generator.encoder.input.weight";
+    assert_ne!(with[moved], without[moved], "features move the generator");
+    assert_eq!(with["discriminator.input.weight"], without["discriminator.input.weight"]);
+    assert!(with.keys().all(|k| !k.starts_with("generator.encoder2")));
 }
 
 /// The authors' Skip-GANomaly asks D too to make f agree; here it does where asked to. Its noise that was never filled

@@ -23,8 +23,8 @@ pub struct OpenOptions {
     pub normal_classes: Vec<String>,
     /// Labelled sets: names or numbers of the anomalous classes; alone, all others are normal.
     pub anomalous_classes: Vec<String>,
-    /// Make a file that cannot be used an error instead of skipping it, and likewise a test file of a folder that is a
-    /// training file as well.
+    /// Make a file that cannot be used an error instead of skipping it, and likewise a test image (file, or pixels of a
+    /// labelled set) that is a training image as well.
     pub strict: bool,
     /// Seed of the patch positions. Built-in sets have their own (`seed=` in the specification), so that runs
     /// with different seeds see the same data.
@@ -120,7 +120,8 @@ impl Dataset {
                 return Err(DataError::spec(spec, reason));
             }
         }
-        if options.strict && matches!(dataset.layout(), "mvtec" | "several") {
+        // Built-in sets draw every image from a number of its own.
+        if options.strict && dataset.layout() != "builtin" {
             dataset.check_disjoint()?;
         }
         Ok(dataset)

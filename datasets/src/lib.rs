@@ -47,7 +47,7 @@ pub use manifest::{Manifest, ManifestFile, Overlap};
 pub use patches::PatchOptions;
 pub use pixels::{Image, Mask};
 pub use preprocess::{Channels, Crop, Preprocess};
-pub use signal::{Interval, SignalOptions, SignalSet, Standardize, TrainPart, Windows, write_signal};
+pub use signal::{Interval, SignalOptions, SignalSet, Standardize, TrainPart, Warp, Windows, write_signal};
 pub use source::{Entry, Rejected, Split, Truth};
 pub use table::{MinMax, Table, TableOptions};
 pub use write::{Written, extract_patches, write_mvtec};

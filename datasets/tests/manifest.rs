@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{flat, idx_pair, open, options, refusal, save};
+use common::{flat, idx, idx_pair, open, options, refusal, save};
 use ganomede_datasets::{Dataset, OpenOptions, PatchOptions, Split, Truth, write_mvtec};
 use image::{GrayImage, Luma};
 use sha2::{Digest, Sha256};
@@ -81,10 +81,10 @@ fn flat_folders_are_one_list_and_labelled_sets_are_compared_by_pixels() {
     let dir = tempdir().unwrap();
     flat(&dir.path().join("flat"), 3);
     assert_eq!(open(&dir.path().join("flat"), &strict()).unwrap().overlap().unwrap(), []);
-    let idx = dir.path().join("idx");
-    idx_pair(&idx, "train", 30, true);
-    idx_pair(&idx, "t10k", 9, true);
-    let data = open(&idx, &options(4)).unwrap();
+    let labelled = dir.path().join("idx");
+    idx_pair(&labelled, "train", 30, true);
+    idx_pair(&labelled, "t10k", 9, true);
+    let data = open(&labelled, &options(4)).unwrap();
     // Image k of both is all k.
     let overlap = data.overlap().unwrap();
     assert_eq!(
@@ -92,8 +92,40 @@ fn flat_folders_are_one_list_and_labelled_sets_are_compared_by_pixels() {
         (9, "train:8", "t10k:8")
     );
     assert!(refusal(data.check_disjoint()).contains("8 more pairs"));
+    let message = refusal(open(&labelled, &strict()));
+    assert!(
+        message.contains("t10k:0") && message.contains("train:0") && message.contains("8 more pairs"),
+        "{message}"
+    );
+    // Only what is trained on counts: of class 1 alone (labels are the number modulo 3), images 1, 4 and 7 are in both.
+    let ones = OpenOptions { normal_classes: vec!["1".into()], ..strict() };
+    let message = refusal(open(&labelled, &ones));
+    assert!(message.contains("t10k:1") && message.contains("2 more pairs"), "{message}");
+    // Images 0 to 8 are not among 9 to 29.
+    let apart = dir.path().join("apart");
+    idx_pair(&apart, "t10k", 9, false);
+    let others = idx(&[21, 4, 4], &(9..30).flat_map(|i| [i; 16]).collect::<Vec<_>>());
+    fs::write(apart.join("train-images-idx3-ubyte"), others).unwrap();
+    assert_eq!(open(&apart, &strict()).unwrap().overlap().unwrap(), []);
     let built_in = Dataset::open("builtin:casting:train=40,test=40", &options(32)).unwrap();
     assert_eq!(built_in.overlap().unwrap(), []);
+}
+
+#[test]
+fn colour_batches_and_arrays_are_compared_by_pixels_too() {
+    let dir = tempdir().unwrap();
+    // Records of one label and 3·32·32 bytes; image k is all k.
+    let batch = |numbers: std::ops::Range<u8>| -> Vec<u8> {
+        numbers.flat_map(|k| std::iter::once(k % 10).chain([k; 3 * 32 * 32])).collect()
+    };
+    let cifar = dir.path().join("cifar");
+    fs::create_dir_all(&cifar).unwrap();
+    fs::write(cifar.join("data_batch_1.bin"), batch(0..12)).unwrap();
+    fs::write(cifar.join("test_batch.bin"), batch(12..20)).unwrap();
+    open(&cifar, &strict()).unwrap();
+    fs::write(cifar.join("test_batch.bin"), batch(11..20)).unwrap();
+    let message = refusal(open(&cifar, &strict()));
+    assert!(message.contains("test_batch:0") && message.contains("data_batch:11"), "{message}");
 }
 
 #[test]

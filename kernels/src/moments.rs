@@ -1,4 +1,4 @@
-//! Mean and biased variance in one pass by Welford's method; never E[x²] − E[x]².
+//! Mean and biased variance in one pass by Welford's method; never `E[x²] − E[x]²`.
 
 mod cpu;
 mod gpu;

@@ -97,7 +97,7 @@ pub fn moments(k: &Moments, x: &[f32]) -> Vec<Vec<f64>> {
     vec![mean, var]
 }
 
-/// Output of a [`Copy`]; `before` is what the output held before the launch.
+/// Output of a [`Copy`](struct@Copy); `before` is what the output held before the launch.
 pub fn copy(k: &Copy, inputs: &[&[f32]], before: &[f32]) -> Vec<f32> {
     let mut out = if k.zero { vec![0.0; k.len] } else { before.to_vec() };
     for (part, input) in k.parts.iter().zip(inputs) {

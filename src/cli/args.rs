@@ -9,6 +9,7 @@ use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Prep
 use super::{CliError, note};
 use crate::device::gpu::GpuOptions;
 use crate::device::{Device, Selector, machine};
+use crate::models::file::DataInfo;
 use crate::models::scorer::ScoreConfig;
 use crate::models::search::SearchConfig;
 
@@ -104,7 +105,7 @@ pub(crate) struct DataArgs {
     /// Labelled sets: anomalous classes, the others are normal (leave one out).
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub anomalous_class: Vec<String>,
-    /// Make a file that cannot be read an error instead of skipping it.
+    /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     pub strict: bool,
 }
@@ -121,13 +122,17 @@ pub(crate) struct PreprocessArgs {
     /// Crop the centre instead of squeezing the whole image into the square.
     #[arg(long)]
     pub centre_crop: bool,
+    /// Shift the columns of scans so that their brightest layer lies level, before anything else.
+    #[arg(long)]
+    pub flatten: bool,
     /// Train on random patches of this many pixels, cut from large images.
     #[arg(long, value_name = "PIXELS")]
     pub patch: Option<usize>,
     /// Patches of each image and epoch.
     #[arg(long, value_name = "N", default_value_t = 16, requires = "patch")]
     pub patches_per_image: usize,
-    /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2; none by default.
+    /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2, or warp:0.044 for the ticks of series;
+    /// none by default.
     #[arg(long, value_name = "LIST", default_value = "")]
     pub augment: String,
 }
@@ -139,24 +144,21 @@ impl PreprocessArgs {
 }
 
 impl DataArgs {
-    pub(crate) fn open_options(&self, size: usize, channels: Channels, centre_crop: bool) -> OpenOptions {
-        let crop = if centre_crop { Crop::CentreCrop } else { Crop::Resize };
+    /// Everything that is said of images once: framing, classes, patches, which have a fixed seed of their own, so that
+    /// runs with different seeds see the same data.
+    pub(crate) fn open_options(&self, size: usize, channels: Channels, info: &DataInfo) -> OpenOptions {
+        let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };
         OpenOptions {
             preprocess: Preprocess { size, channels, crop },
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
             strict: self.strict,
             seed: 0,
-            flatten: false,
-            patch: None,
+            flatten: info.flatten,
+            patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
             for_training: false,
         }
     }
-}
-
-/// Patches with a fixed seed of their own, so that runs with different seeds see the same data.
-pub(crate) fn patches(args: &PreprocessArgs) -> Option<PatchOptions> {
-    args.patch.map(|size| PatchOptions { size, per_image: args.patches_per_image })
 }
 
 /// How samples are scored.

@@ -135,6 +135,7 @@ pub(crate) fn losses(model: &ModelFile) -> Vec<LossCurve> {
     let curve = |curve: &crate::models::file::Curve| LossCurve {
         name: curve.name.clone(),
         steps: curve.at.clone(),
+        steps_per_epoch: model.header.progress.steps_per_epoch,
         values: curve.values.clone(),
     };
     model.header.progress.losses.iter().map(curve).collect()
@@ -153,6 +154,8 @@ fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices
         match dataset.entry(Split::Test, i).map(|e| e.truth) {
             Some(Truth::Normal) => normal.push(i),
             Some(Truth::Anomalous) => anomalous.push(i),
+            // Patches of anomalous images: their masks tell when they are loaded.
+            Some(Truth::Unknown) if dataset.options().patch.is_some() => anomalous.push(i),
             _ => {}
         }
     }

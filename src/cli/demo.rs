@@ -44,6 +44,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             size: 64,
             channels: ChannelsArg::Gray,
             centre_crop: false,
+            flatten: false,
             patch: None,
             patches_per_image: 1,
             augment: String::new(),

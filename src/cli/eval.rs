@@ -280,6 +280,7 @@ pub(crate) fn evaluate(
     )?;
     let files = match &args.report {
         Some(folder) => {
+            let (samples, reconstructs) = samples(device, &model, path, &preview)?;
             let input = ReportInput {
                 title: format!("{} on {}", model.header.system, args.data.data),
                 data: args.data.data.clone(),
@@ -288,14 +289,18 @@ pub(crate) fn evaluate(
                 images,
                 panels: extremes.panels(),
                 losses: losses(&model),
-                samples: samples(device, &model, path, &preview)?,
+                samples,
             };
             let timeline = match &args.timeline {
                 Some(samples) => sample_timeline(samples, 8)?,
                 None => vec![],
             };
             let embedding = neighbours.embedding(device, &model, path)?;
-            Some(write_report_with(folder, &input, &Supplement { timeline, embedding })?)
+            Some(write_report_with(
+                folder,
+                &input,
+                &Supplement { timeline, reconstructs, embedding, ..Supplement::default() },
+            )?)
         }
         None => None,
     };
@@ -380,12 +385,13 @@ fn describe_score(scorer: &Scorer) -> String {
     )
 }
 
+/// The sample grid, and whether it shows reconstructions.
 fn samples(
     device: &Device,
     model: &ModelFile,
     path: &Path,
     preview: &[f32],
-) -> Result<Option<image::RgbImage>, CliError> {
-    let sampler = Sampler::of_file(device, model, path, preview)?;
-    Ok(sampler.map(|mut sampler| sampler.grid()).transpose()?)
+) -> Result<(Option<image::RgbImage>, bool), CliError> {
+    let Some(mut sampler) = Sampler::of_file(device, model, path, preview)? else { return Ok((None, false)) };
+    Ok((Some(sampler.grid()?), sampler.reconstructs()))
 }

@@ -80,15 +80,21 @@ pub(crate) struct Sizes {
     /// Channels of the widest feature maps.
     #[arg(long, default_value_t = 64)]
     pub(crate) width: usize,
-    /// Length of the latent vector.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) latent: usize,
+    /// Length of the latent vector [default: 100; the system's for its networks' picture].
+    #[arg(long)]
+    pub(crate) latent: Option<usize>,
 }
 
 impl Sizes {
     pub(crate) fn config(&self) -> Config {
         let channels = if self.channels == ChannelsArg::Gray { 1 } else { 3 };
-        Config { size: self.size, channels, width: self.width, latent: self.latent, ..Config::default() }
+        Config {
+            size: self.size,
+            channels,
+            width: self.width,
+            latent: self.latent.unwrap_or(100),
+            ..Config::default()
+        }
     }
 }
 

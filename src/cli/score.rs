@@ -8,38 +8,42 @@ use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg};
 use super::session::{FALSE_ALARM_RATE, Selection, check_folder, no_image, open_data, score_all};
+use super::signals::{self, SampleArgs};
 use super::train::{report_rejected, score_config};
 use super::{CliError, Interrupt, note, say, say_json};
+use crate::models::Form;
 use crate::models::file::ModelFile;
 use crate::models::scorer::Scorer;
 use crate::report::{overlay, save_png_atomic};
 
-/// Score images with a trained model: score, calibrated probability, verdict.
+/// Score images with a trained model, or the points of series: score, calibrated probability, verdict.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json")]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArg,
-    /// Images, folders or labelled sets.
+    pub(crate) model: ModelArg,
+    /// Images, folders or labelled sets; CSV files of series for a model that was trained with --signal.
     #[arg(value_name = "PATH", required = true)]
-    paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// Folder for a picture of each image with its residual on top.
     #[arg(long, value_name = "DIR")]
-    maps: Option<PathBuf>,
+    pub(crate) maps: Option<PathBuf>,
     /// Which part of a set with two; the test images by default.
     #[arg(long, value_enum)]
     split: Option<SplitArg>,
     /// Images searched side by side.
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// Share of false alarms among normal images that the verdict aims at.
-    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
-    false_alarm_rate: f64,
+    /// Share of false alarms among normal images that the verdict aims at [default: 0.05; 0.01 of the points of a series].
+    #[arg(long, value_name = "RATE")]
+    pub(crate) false_alarm_rate: Option<f64>,
     /// Make a file that cannot be read an error instead of skipping it.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    search: SearchArgs,
+    pub(crate) samples: SampleArgs,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,6 +71,16 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
+    match model.header.config.form {
+        Form::Image => {}
+        Form::Signal => return signals::score(args, global, &model, interrupt),
+        Form::Table => {
+            return Err(CliError::input(format!(
+                "'{}' is a model of a table; score takes images and series, `ganomede eval` takes tables",
+                path.display()
+            )));
+        }
+    }
     let score = score_config(&args.search, &model, path)?;
     let (sets, mut rejected) = open_all(args, &model)?;
     if sets.is_empty() {
@@ -80,7 +94,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         note("no calibration for these score settings: scores come without probability and verdict");
     }
     let threshold = match calibration {
-        Some(calibration) => Some(calibration.quantiles.threshold(args.false_alarm_rate)?),
+        Some(calibration) => {
+            Some(calibration.quantiles.threshold(args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE))?)
+        }
         None => None,
     };
     args.maps.as_deref().map_or(Ok(()), check_folder)?;

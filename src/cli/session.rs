@@ -21,15 +21,13 @@ pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
 /// Held-out images scored for calibration, at most.
 const MAX_CALIBRATION: usize = 256;
 
-/// Opens data for a trained model: framed as the model was trained, labelled sets with the model's classes where the
+/// Opens data for a trained model: framed (flattened, cut into patches) as the model was trained, labelled sets with the model's classes where the
 /// command gives none.
 pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, DataError> {
     let info = &model.header.data;
     let config = &model.header.config;
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let open = |data: &DataArgs| {
-        Dataset::open(&data.data, &data.open_options(config.size, channels, info.centre_crop))
-    };
+    let open = |data: &DataArgs| Dataset::open(&data.data, &data.open_options(config.size, channels, info));
     if !data.normal_class.is_empty() || !data.anomalous_class.is_empty() {
         return open(data);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ganomede_datasets::{Channels, Dataset, Indices, Rejected, Split};
 
-use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, patches};
+use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
 use super::job::{Images, Job, Summary};
 use super::programs::{System, parse_system};
 use super::session::{Selection, check_folder, check_place};
@@ -89,7 +89,7 @@ pub(crate) struct Args {
     pub(crate) search: SearchArgs,
 }
 
-fn parse_option(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_option(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example nets=lite")?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -147,9 +147,14 @@ pub(crate) fn train_model(
     let settings = Settings::new(args, global.seed, config)?;
     let augment = args.preprocess.augment()?;
     let data = &args.data;
-    let mut open =
-        data.open_options(settings.config.size, args.preprocess.channels.into(), args.preprocess.centre_crop);
-    open.patch = patches(&args.preprocess);
+    let framing = DataInfo {
+        centre_crop: args.preprocess.centre_crop,
+        flatten: args.preprocess.flatten,
+        patch: args.preprocess.patch,
+        patches_per_image: args.preprocess.patches_per_image,
+        ..DataInfo::default()
+    };
+    let mut open = data.open_options(settings.config.size, args.preprocess.channels.into(), &framing);
     open.for_training = true;
     let dataset = Arc::new(Dataset::open(&data.data, &open)?);
     let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
@@ -162,10 +167,8 @@ pub(crate) fn train_model(
         val_fraction: args.val_fraction,
         normal_classes: data.normal_class.clone(),
         anomalous_classes: data.anomalous_class.clone(),
-        centre_crop: args.preprocess.centre_crop,
         augment: args.preprocess.augment.clone(),
-        patch: args.preprocess.patch,
-        ..DataInfo::default()
+        ..framing
     };
     let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
     settings.job(args, info).run(device, &Images { dataset, training, held_out, augment }, interrupt)
@@ -184,9 +187,15 @@ fn train_in_memory(
         let (size, channels) = (args.preprocess.size, set.channels());
         let config = Config { form: Form::Signal, size, channels, ..networks(args) };
         let settings = Settings::new(args, global.seed, config)?;
-        let feed = SeriesFeed::new(set, size, args.val_fraction, from.stride)?;
+        let warp = args.preprocess.augment.parse()?;
+        let feed = SeriesFeed::new(set, size, args.val_fraction, from.stride, warp)?;
         check_writable(args)?;
         return settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt);
+    }
+    if !args.preprocess.augment.is_empty() {
+        return Err(CliError::input(
+            "--augment is for images and series; rows of a table are taken as they are",
+        ));
     }
     let feed = TableFeed::new(
         from.open_table(&data.data, &data.normal_class, global.seed, None)?,

@@ -8,9 +8,11 @@
 //! PA flatters: random scores reach 0.7 to 0.98 on the usual data sets (see [`random_point_adjusted_f1`]), so never
 //! show it without [`random_reference`] beside it.
 
+mod nab;
 mod points;
 mod reference;
 
+pub use nab::{Nab, NabProfile, NabScore};
 pub use points::{Interval, PointScores, ewma, intervals, point_scores};
 pub use reference::{random_point_adjusted_f1, random_reference};
 
@@ -67,6 +69,8 @@ pub struct SignalEvaluation {
     pub threshold: Option<SignalThreshold>,
     /// Oracle: the best F1 of any threshold, in each form.
     pub oracle: Option<SignalF1>,
+    /// NAB's score, with segments for its windows.
+    pub nab: Option<Nab>,
 }
 
 /// F1 in its three forms.
@@ -157,6 +161,7 @@ impl SignalEvaluation {
             k,
             threshold: threshold.map(at).transpose()?,
             oracle: SignalF1::of(&forms, |scores| Ok(f1_max(scores, &truths)?.map(|best| best.0)))?,
+            nab: Nab::of(series, threshold.map(|t| t.value)),
         })
     }
 
@@ -164,6 +169,7 @@ impl SignalEvaluation {
     pub fn named(&self) -> Vec<(&'static str, Option<f64>)> {
         let threshold = self.threshold.as_ref();
         let f1 = threshold.and_then(|t| t.f1);
+        let nab = |of: fn(&Nab) -> NabScore| self.nab.as_ref().map(of);
         vec![
             ("auroc", self.auroc),
             ("aupr", self.aupr),
@@ -175,6 +181,12 @@ impl SignalEvaluation {
             ("oracle.pa_k", self.oracle.map(|f| f.pa_k)),
             ("segment_recall", threshold.and_then(|t| t.segment_recall)),
             ("false_alarms_per_10k", threshold.map(|t| t.false_alarms_per_10k)),
+            ("nab.standard", nab(|n| n.standard).and_then(|s| s.threshold)),
+            ("nab.low_fp", nab(|n| n.low_fp).and_then(|s| s.threshold)),
+            ("nab.low_fn", nab(|n| n.low_fn).and_then(|s| s.threshold)),
+            ("oracle.nab.standard", nab(|n| n.standard).map(|s| s.oracle)),
+            ("oracle.nab.low_fp", nab(|n| n.low_fp).map(|s| s.oracle)),
+            ("oracle.nab.low_fn", nab(|n| n.low_fn).map(|s| s.oracle)),
         ]
     }
 }

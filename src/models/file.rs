@@ -154,13 +154,24 @@ pub struct DataInfo {
     pub anomalous_classes: Vec<String>,
     /// Whether images were cropped (`true`) or squeezed to the square.
     pub centre_crop: bool,
+    /// Whether the layers of scans were made level.
+    #[serde(default)]
+    pub flatten: bool,
     /// Augmentation, empty for none.
     pub augment: String,
     /// Side of the random patches cut from large images, if any.
     pub patch: Option<usize>,
+    /// Patches of each image; of files that do not say it, 16.
+    #[serde(default = "patches_per_image")]
+    pub patches_per_image: usize,
     /// Scaling of what is no image.
     #[serde(default)]
     pub scaling: Scaling,
+}
+
+/// `--patches-per-image` where nothing is said.
+fn patches_per_image() -> usize {
+    16
 }
 
 /// Score scale of a model: quantiles of held-out normal images under one search configuration.

@@ -4,6 +4,7 @@ pub mod acae;
 pub mod adae;
 pub mod ae;
 pub mod anogan;
+pub mod beatgan;
 pub mod config;
 pub mod dagan;
 pub mod dcgan;
@@ -42,6 +43,7 @@ pub const SYSTEMS: &[&Info] = &[
     &memae::INFO,
     &adae::INFO,
     &dagan::INFO,
+    &beatgan::INFO,
     &ae::INFO,
     &vae::INFO,
     &acae::INFO,

@@ -145,11 +145,20 @@ impl Decoder {
     }
 }
 
+/// Fan in and fan out of a weight `[a, b, …]`, together.
+fn fans(weight: &Variable) -> f32 {
+    let taps: usize = weight.shape[2..].iter().product();
+    (taps * (weight.shape[0] + weight.shape[1])) as f32
+}
+
 /// Glorot & Bengio's start for weights: uniform within √(6 / (fan in + fan out)).
 fn glorot(states: &mut States, weight: &Variable) {
-    let taps: usize = weight.shape[2..].iter().product();
-    let fans = taps * (weight.shape[0] + weight.shape[1]);
-    states.set_initial(weight, Initial::Uniform { bound: (6.0 / fans as f32).sqrt() });
+    states.set_initial(weight, Initial::Uniform { bound: (6.0 / fans(weight)).sqrt() });
+}
+
+/// As [`glorot`] with normal numbers of the same variance, 2 / (fan in + fan out).
+pub(super) fn glorot_normal(states: &mut States, weight: &Variable) {
+    states.set_initial(weight, Initial::Normal { mean: 0.0, std: (2.0 / fans(weight)).sqrt() });
 }
 
 /// Fully connected layers with tanh between them and none after the last (MemAE's for KDD99: 120-60-30-10-3 and back).

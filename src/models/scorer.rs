@@ -150,6 +150,11 @@ impl Sampler {
         Ok(Some(Self { make: device.load(&program, store)?, given, reconstructs, config }))
     }
 
+    /// Whether the grid shows samples beside their reconstructions, not images of latents.
+    pub fn reconstructs(&self) -> bool {
+        self.reconstructs
+    }
+
     /// Draws from a model file.
     ///
     /// # Errors

@@ -2,9 +2,11 @@
 
 mod compare;
 mod scatter;
+mod timeline;
 
 pub(super) use compare::{Style, auroc_rows, roc_overlay, style};
 pub(super) use scatter::scatter;
+pub(super) use timeline::Timeline;
 
 use super::plot::{DrawResult, Frame, GRID, INK, REFERENCE, SERIES, dashed, number, range, thinned};
 use super::{LossCurve, ReportError, ScoredImage};
@@ -221,10 +223,11 @@ pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<Str
     })
 }
 
-/// One loss term against the training step.
+/// One loss term against the epoch, or the step where the length of an epoch is not known.
 pub(super) fn loss(curve: &LossCurve) -> Result<String, ReportError> {
+    let length = curve.steps_per_epoch.max(1) as f64;
     let points: Vec<(f64, f64)> =
-        curve.steps.iter().zip(&curve.values).map(|(&s, &v)| (s as f64, f64::from(v))).collect();
+        curve.steps.iter().zip(&curve.values).map(|(&s, &v)| (s as f64 / length, f64::from(v))).collect();
     let line = thinned(&points);
     let values = range(line.iter().map(|p| p.1));
     let margin = 0.05 * (values.end - values.start);
@@ -232,7 +235,7 @@ pub(super) fn loss(curve: &LossCurve) -> Result<String, ReportError> {
         size: (800, 470),
         title: "",
         alt: &format!("Training loss {}", curve.name),
-        x: ("step", range(line.iter().map(|p| p.0))),
+        x: (if curve.steps_per_epoch > 0 { "epoch" } else { "step" }, range(line.iter().map(|p| p.0))),
         y: ("", values.start - margin..values.end + margin),
         left: 115,
         y_ticks: true,

@@ -3,6 +3,7 @@
 mod cards;
 pub(super) mod compare;
 mod panels;
+pub(super) mod series;
 
 use super::figures::{self, BoxPlot};
 use super::plot::{number, significant};
@@ -23,25 +24,27 @@ pub(super) fn page(
     numbers: &Numbers,
 ) -> Result<String, ReportError> {
     let e = &input.evaluation;
+    let noun = extra.noun();
+    let tested = format!("test {noun}s");
     let facts = [
         ("system", e.system.clone()),
         ("device", e.device.clone()),
         ("data", input.data.clone()),
-        ("test images", format!("{} normal, {} anomalous", e.n_normal, e.n_anomalous)),
+        (tested.as_str(), format!("{} normal, {} anomalous", e.n_normal, e.n_anomalous)),
     ];
     let note = e.sub_sample.as_ref().map_or_else(String::new, |s| format!("<p class=note>{}</p>", escape(s)));
     let sections = [
-        cards::cards(e),
-        curves(input, numbers)?,
+        cards::cards(e, noun),
+        curves(input, numbers, noun)?,
         scores(numbers, e.threshold.as_ref().map(|t| t.value))?,
-        class_table(input),
+        class_table(input, noun),
         panels::section(input)?,
         embedding(extra)?,
         training(input, extra)?,
         configuration(&input.configuration),
-        score_table(&input.images),
+        score_table(&input.images, noun),
     ];
-    let header = format!("{}{}{note}", cards::summary(e), facts_list(&facts));
+    let header = format!("{}{}{note}", cards::summary(e, noun), facts_list(&facts));
     Ok(document("Ganomede evaluation", &input.title, &header, &sections.concat()))
 }
 
@@ -70,12 +73,12 @@ fn facts_list(facts: &[(&str, String)]) -> String {
     format!("<ul class=facts>{}</ul>", facts.iter().map(fact).collect::<String>())
 }
 
-fn curves(input: &ReportInput, numbers: &Numbers) -> Result<String, ReportError> {
+fn curves(input: &ReportInput, numbers: &Numbers, noun: &str) -> Result<String, ReportError> {
     let e = &input.evaluation;
     let (Some(roc), Some(pr)) = (&numbers.roc, &numbers.precision_recall) else {
-        return Ok(
-            "<h2>Curves</h2><p class=note>Curves need both normal and anomalous labelled images.</p>".into()
-        );
+        return Ok(format!(
+            "<h2>Curves</h2><p class=note>Curves need both normal and anomalous labelled {noun}s.</p>"
+        ));
     };
     let deployed = if e.threshold.is_some() {
         key("dot", "anomalous-mark", "calibrated threshold")
@@ -117,7 +120,7 @@ fn scores(numbers: &Numbers, threshold: Option<f64>) -> Result<String, ReportErr
 }
 
 /// AUROC and score quartiles of each class.
-fn class_table(input: &ReportInput) -> String {
+fn class_table(input: &ReportInput, noun: &str) -> String {
     let boxes = BoxPlot::of_classes(&input.images);
     if boxes.len() < 2 {
         return String::new();
@@ -137,7 +140,7 @@ fn class_table(input: &ReportInput) -> String {
     };
     format!(
         "<h2>Classes</h2><div class=table><table class=sortable><thead><tr><th>class</th><th>truth</th>\
-         <th class=n>images</th><th class=n>AUROC against normal</th><th class=n>score, lower quartile</th>\
+         <th class=n>{noun}s</th><th class=n>AUROC against normal</th><th class=n>score, lower quartile</th>\
          <th class=n>median</th><th class=n>upper quartile</th></tr></thead><tbody>{}</tbody></table></div>",
         boxes.iter().map(row).collect::<String>()
     )
@@ -177,9 +180,12 @@ fn training(input: &ReportInput, extra: &Supplement) -> Result<String, ReportErr
     }
     let grid = input.samples.as_ref().map(|grid| ("end of training", grid));
     let limit = if extra.timeline.is_empty() { 1440 } else { 640 };
+    let what = match extra.reconstructs {
+        true => "normal images, each beside its reconstruction",
+        false => "images drawn by the generator from random latent vectors",
+    };
     let tile = |(name, grid): (&str, &RgbImage)| {
-        let image =
-            panels::inline_png(grid, &format!("Grid of images drawn by the generator, {name}"), limit)?;
+        let image = panels::inline_png(grid, &format!("Grid of {what}, {name}"), limit)?;
         Ok(format!("<figure>{image}<figcaption>{}</figcaption></figure>", escape(name)))
     };
     let over_time = extra.timeline.iter().map(|(name, grid)| (name.as_str(), grid));
@@ -188,8 +194,7 @@ fn training(input: &ReportInput, extra: &Supplement) -> Result<String, ReportErr
     if !tiles.is_empty() {
         let (class, over) = if tiles.len() > 1 { ("timeline", " over training") } else { ("single", "") };
         html += &format!(
-            "<h2>Samples</h2><div class=\"samples {class}\">{}</div><p class=note>Images drawn by the generator from \
-             random latent vectors{over}.</p>",
+            "<h2>Samples</h2><div class=\"samples {class}\">{}</div><p class=note>Grids of {what}{over}.</p>",
             tiles.concat()
         );
     }
@@ -213,7 +218,7 @@ fn configuration(rows: &[(String, String)]) -> String {
     format!("<h2>Configuration</h2><div class=\"table wrap\"><table><tbody>{rows}</tbody></table></div>")
 }
 
-fn score_table(images: &[ScoredImage]) -> String {
+fn score_table(images: &[ScoredImage], noun: &str) -> String {
     if images.is_empty() {
         return String::new();
     }
@@ -239,7 +244,7 @@ fn score_table(images: &[ScoredImage]) -> String {
     };
     let rows: String = order.into_iter().take(MAX_ROWS).map(row).collect();
     format!(
-        "<h2>All scores</h2>{cut}<div class=\"table tall\"><table class=sortable><thead><tr><th>image</th>\
+        "<h2>All scores</h2>{cut}<div class=\"table tall\"><table class=sortable><thead><tr><th>{noun}</th>\
          <th>class</th><th>truth</th><th class=n aria-sort=descending>score</th><th class=n>probability</th>\
          <th>verdict</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )

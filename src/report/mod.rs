@@ -10,6 +10,7 @@ mod html;
 mod markdown;
 mod picture;
 mod plot;
+mod series;
 mod supplement;
 
 pub use compare::{
@@ -19,6 +20,7 @@ pub use file::write_atomic;
 pub use markdown::{comparison_table, escape_markdown, replace_section, write_section};
 pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
 pub use plot::{Series, line_plot_svg};
+pub use series::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 pub use supplement::{EmbeddedPoint, Embedding, PointKind, Supplement, sample_timeline};
 
 use crate::eval::{EvalError, Evaluation, PrPoint, RocPoint, pr_curve, roc_curve};
@@ -181,6 +183,8 @@ pub struct LossCurve {
     pub name: String,
     /// Training step of each value.
     pub steps: Vec<u64>,
+    /// Steps in an epoch: the page shows epochs then; 0 where it is not known.
+    pub steps_per_epoch: u64,
     /// Values; those that are not finite leave a gap in the numbers, not in the page.
     pub values: Vec<f32>,
 }

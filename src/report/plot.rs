@@ -42,7 +42,13 @@ pub(super) struct Axis {
 impl Axis {
     /// The range, widened if it is too narrow to divide.
     fn new(range: &Range<f64>, with_ticks: bool) -> Self {
-        let least = (range.start.abs().max(range.end.abs()) * 1e-6).max(1e-12);
+        let size = range.start.abs().max(range.end.abs());
+        // A constant is drawn with round numbers around it.
+        let least = match range.start == range.end {
+            true if size == 0.0 => 1.0,
+            true => 0.1 * size,
+            false => (size * 1e-6).max(1e-12),
+        };
         let is_narrow = range.end - range.start < least;
         let range = if is_narrow { range.start - least..range.end + least } else { range.clone() };
         let ticks = if with_ticks { ticks(&range) } else { Vec::new() };

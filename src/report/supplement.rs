@@ -9,10 +9,21 @@ use std::path::{Path, PathBuf};
 /// Optional parts of a report.
 #[derive(Debug, Clone, Default)]
 pub struct Supplement {
+    /// What one sample is called where it is no image.
+    pub sample: Option<&'static str>,
     /// Sample grids over training with their captions, oldest first; [`sample_timeline`] reads them.
     pub timeline: Vec<(String, RgbImage)>,
+    /// The grids show test images, each before its reconstruction; else images drawn from latents.
+    pub reconstructs: bool,
     /// Feature vectors in the plane.
     pub embedding: Option<Embedding>,
+}
+
+impl Supplement {
+    /// What one sample is called.
+    pub(super) fn noun(&self) -> &'static str {
+        self.sample.unwrap_or("image")
+    }
 }
 
 /// Feature vectors as points of a plane.

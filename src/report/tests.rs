@@ -56,6 +56,7 @@ fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {
         losses: vec![LossCurve {
             name: name(207, "generator"),
             steps: (0..5000).collect(),
+            steps_per_epoch: 100,
             values: (0..5000).map(|s| 1.0 / (1.0 + s as f32)).collect(),
         }],
         samples: Some(image_grid(&[0.5; 16], 4, 1, 2, 2).unwrap()),
@@ -147,8 +148,11 @@ fn a_supplement_adds_samples_over_time_and_the_features() {
     let kinds: Vec<PointKind> = (0..30).map(|i| PointKind::ALL[i % 3]).collect();
     let features: Vec<f32> = (0..60).map(|i| (i / 2 % 3 * 10) as f32 + (i * 7 % 5) as f32 / 10.0).collect();
     let embedding = Embedding::of_features("t-SNE of <features>", &features, 2, &kinds).unwrap();
-    let extra =
-        Supplement { timeline: sample_timeline(folder.path(), 8).unwrap(), embedding: Some(embedding) };
+    let extra = Supplement {
+        timeline: sample_timeline(folder.path(), 8).unwrap(),
+        embedding: Some(embedding),
+        ..Supplement::default()
+    };
     let input = input(plain);
     let page = html::page(&input, &extra, &Numbers::new(&input, &extra).unwrap()).unwrap();
     let text = assert_well_formed(&page);
@@ -226,6 +230,7 @@ fn reports_of_little_or_odd_data_hold_together() {
     let losses = [vec![1.0, f32::NAN, f32::INFINITY], vec![f32::NAN; 3]].map(|values| LossCurve {
         name: "critic".into(),
         steps: vec![0, 1, 2],
+        steps_per_epoch: 0,
         values,
     });
     let diverged = ReportInput { losses: losses.to_vec(), ..empty };

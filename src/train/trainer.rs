@@ -307,6 +307,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "--normal-class" => data.normal_classes,
         "--anomalous-class" => data.anomalous_classes,
         "--centre-crop" => data.centre_crop,
+        "--flatten" => data.flatten,
         "--patch" => data.patch,
         "--augment" => data.augment,
         "--val-fraction" => data.val_fraction,

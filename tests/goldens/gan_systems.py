@@ -1,10 +1,11 @@
-"""Training steps and scores of GANomaly, Skip-GANomaly, ADAE and DAGAN, and EGBAD's scores, from PyTorch in float64.
+"""Training steps and scores of GANomaly, Skip-GANomaly, ADAE, DAGAN and BeatGAN, and EGBAD's scores, from PyTorch in float64.
 
 Run `python3 tests/goldens/gan_systems.py` (torch, safetensors) to write `gan_systems.safetensors` beside this file.
-Networks, parameter names and layouts are those of `src/models/{ganomaly,skip_ganomaly,adae,dagan,egbad}.rs`: gray images of
-16x16, latent 8, batch 4, kernel 4; width 4, or 2 where there are U-Nets. In a step both losses are computed from the weights
-before it, then Adam moves G and D (lr 2e-4, betas (0.5, 0.999), eps 1e-8); batch norm is in train mode, momentum 0.1.
-GANomaly takes 20 steps, the others 5. EGBAD draws random numbers in training: its scores alone are here.
+Networks, parameter names and layouts are those of `src/models/{ganomaly,skip_ganomaly,adae,dagan,egbad,beatgan}.rs`: gray images of
+16x16, latent 8, batch 4, kernel 4; width 4, or 2 where there are U-Nets; BeatGAN has windows of 64 points of 4 channels and
+width 2. In a step both losses are computed from the weights before it, then Adam moves G and D (lr 2e-4, betas (0.5, 0.999),
+eps 1e-8); BeatGAN's D moves first. Batch norm is in train mode, momentum 0.1. GANomaly takes 20 steps, BeatGAN 10, the others
+5. EGBAD draws random numbers in training: its scores alone are here.
 
 Tensors: `x/T`, the batch of step T; `SYSTEM/before/NAME` for parameters and running statistics; `SYSTEM/T/LOSS`; and
 `SYSTEM/score/NAME`, the scores of batch 0 in eval mode after the last step.
@@ -183,6 +184,66 @@ class Dagan(nn.Module):
         return {"dagan": (x - self.generator(x)).flatten(1).norm(dim=1)}
 
 
+class Beatgan(nn.Module):
+    """Windows of 64 points of 4 channels: the same numbers as the images of the others, four rows of pixels to a channel."""
+
+    STEPS = 10
+
+    def __init__(self):
+        super().__init__()
+        c = [4, 2, 4, 8, 16]
+
+        def encoder(outputs):
+            layers = {"input": nn.Conv1d(c[0], c[1], 4, 2, 1, bias=False)}
+            for i in range(1, 4):
+                layers[f"down{i}"] = nn.Conv1d(c[i], c[i + 1], 4, 2, 1, bias=False)
+                layers[f"down{i}_bn"] = nn.BatchNorm1d(c[i + 1])
+            return nn.ModuleDict(layers | {"output": nn.Linear(4 * c[4], outputs, bias=False)})
+
+        decoder = {"project": nn.Linear(LATENT, 4 * c[4], bias=False), "project_bn": nn.BatchNorm1d(c[4])}
+        for i in range(1, 4):
+            decoder[f"up{i}"] = nn.ConvTranspose1d(c[5 - i], c[4 - i], 4, 2, 1, bias=False)
+            decoder[f"up{i}_bn"] = nn.BatchNorm1d(c[4 - i])
+        decoder["output"] = nn.ConvTranspose1d(c[1], c[0], 4, 2, 1, bias=False)
+        self.generator = nn.ModuleDict({"encoder": encoder(LATENT), "decoder": nn.ModuleDict(decoder)})
+        self.discriminator = encoder(1)
+
+    @staticmethod
+    def features(net, x):
+        h = F.leaky_relu(net["input"](x), 0.2)
+        for i in range(1, 4):
+            h = F.leaky_relu(net[f"down{i}_bn"](net[f"down{i}"](h)), 0.2)
+        return h
+
+    def generate(self, x):
+        e, d = self.generator["encoder"], self.generator["decoder"]
+        z = e["output"](self.features(e, x).flatten(1))
+        h = F.relu(d["project_bn"](d["project"](z).unflatten(1, (-1, 4))))
+        for i in range(1, 4):
+            h = F.relu(d[f"up{i}_bn"](d[f"up{i}"](h)))
+        return torch.tanh(d["output"](h))
+
+    def step(self, x, adam_g, adam_d):
+        """First D, then G through the D just updated; the same x̂ for both."""
+        x, d = x.view(BATCH, 4, 64), self.discriminator
+        made = self.generate(x)
+        verdict = [d["output"](self.features(d, h).flatten(1)) for h in (x, made.detach())]
+        loss_d = bce(verdict[0], 1.0) + bce(verdict[1], 0.0)
+        adam_d.zero_grad()
+        loss_d.backward()
+        adam_d.step()
+        rec, adv = F.mse_loss(made, x), F.mse_loss(self.features(d, made), self.features(d, x))
+        adam_g.zero_grad()
+        (rec + adv).backward()
+        adam_g.step()
+        return {"loss_g": rec + adv, "loss_d": loss_d, "rec": rec, "adv": adv}
+
+    def scores(self, x):
+        x = x.view(BATCH, 4, 64)
+        apart = (x - self.generate(x)).flatten(1)
+        return {"code": apart.square().mean(1), "paper": apart.norm(dim=1)}
+
+
 class Egbad(nn.Module):
     """Eval mode alone: dropout is left out. Width 4: levels 2, maps of 4x4 at the bottom."""
 
@@ -242,7 +303,28 @@ class Egbad(nn.Module):
         return {"fm": fm, "cross-e": 0.9 * residual + 0.1 * (F.softplus(logit) - logit)[:, 0]}
 
 
-SYSTEMS = {"ganomaly": Ganomaly, "skip-ganomaly": SkipGanomaly, "adae": Adae, "dagan": Dagan, "egbad": Egbad}
+def step(system, x, adam_g, adam_d):
+    """Both losses from the same weights, then both networks move."""
+    losses, adams = system.losses(x), {"loss_g": adam_g, "loss_d": adam_d}
+    gradients = {
+        loss: torch.autograd.grad(losses[loss], adam.param_groups[0]["params"], retain_graph=True)
+        for loss, adam in adams.items()
+    }
+    for loss, adam in adams.items():
+        for p, g in zip(adam.param_groups[0]["params"], gradients[loss]):
+            p.grad = g
+        adam.step()
+    return losses
+
+
+SYSTEMS = {
+    "ganomaly": Ganomaly,
+    "skip-ganomaly": SkipGanomaly,
+    "adae": Adae,
+    "dagan": Dagan,
+    "egbad": Egbad,
+    "beatgan": Beatgan,
+}
 
 
 def main():
@@ -271,18 +353,9 @@ def main():
             if not part.endswith("num_batches_tracked"):
                 tensors[f"{name}/before/{part}"] = value.detach().clone()
         adam = {"lr": 2e-4, "betas": (0.5, 0.999), "eps": 1e-8}
-        nets = [system.generator, system.discriminator]
-        adams = [torch.optim.Adam(net.parameters(), **adam) for net in nets]
+        adams = [torch.optim.Adam(net.parameters(), **adam) for net in (system.generator, system.discriminator)]
         for t in range(new.STEPS):
-            losses = system.losses(batches[t])
-            gradients = [
-                torch.autograd.grad(losses[loss], list(net.parameters()), retain_graph=True)
-                for loss, net in zip(("loss_g", "loss_d"), nets)
-            ]
-            for net, gradient, optimiser in zip(nets, gradients, adams):
-                for p, g in zip(net.parameters(), gradient):
-                    p.grad = g
-                optimiser.step()
+            losses = system.step(batches[t], *adams) if new is Beatgan else step(system, batches[t], *adams)
             for loss, value in losses.items():
                 tensors[f"{name}/{t}/{loss}"] = value.detach()
             print(name, t, {k: round(v.item(), 5) for k, v in losses.items()})

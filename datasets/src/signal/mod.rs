@@ -19,6 +19,7 @@ mod labels;
 mod scale;
 mod series;
 mod time;
+mod warp;
 mod windows;
 mod write;
 
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 pub use labels::Interval;
 pub use scale::Standardize;
 pub use series::Series;
+pub use warp::Warp;
 pub use windows::Windows;
 pub use write::{SignalWritten, write_signal};
 

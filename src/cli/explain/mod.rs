@@ -1,19 +1,25 @@
 //! `explain`: a system's tape and program, launch by launch.
 
 mod dot;
+mod figure;
+mod networks;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
+use self::networks::Networks;
 use super::args::Global;
 use super::programs::{Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
 use super::table::{Table, bytes, digits, flops};
+use super::train::parse_option;
 use super::{CliError, note, say, say_json};
 use crate::device::Device;
 use crate::device::gpu::{Gpu, PlannedLaunch};
+use crate::models::{Config, Form, Options};
 use crate::program::{Program, Role};
 use crate::report::write_atomic;
 use crate::tape::{Op, States};
@@ -21,7 +27,8 @@ use crate::tape::{Op, States};
 /// Show the tape and the program of a system: every launch with its kernel, shapes, arithmetic and traffic.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede explain anogan --size 32 --width 16 --batch 8\n  \
-    ganomede explain anogan --program search --dot - | dot -Tsvg > search.svg")]
+    ganomede explain anogan --program search --dot - | dot -Tsvg > search.svg\n  \
+    ganomede explain ganomaly --size 32 --svg networks.svg")]
 pub(crate) struct Args {
     /// Which published system.
     #[arg(value_parser = parse_networks())]
@@ -40,6 +47,50 @@ pub(crate) struct Args {
     /// Write the launches as a Graphviz graph, `-` for stdout in place of the text.
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
+    /// Draw the networks as an SVG picture, `-` for stdout, in place of the text.
+    #[arg(long, value_name = "FILE", conflicts_with = "dot")]
+    svg: Option<PathBuf>,
+    /// Windows of a signal or rows of a table instead of images, for --svg.
+    #[arg(long, value_enum, default_value = "image", requires = "svg")]
+    form: FormArg,
+    /// Option of the system, for --svg; `ganomede systems NAME` lists them.
+    #[arg(short = 'O', long = "option", value_name = "KEY=VALUE", value_parser = parse_option, requires = "svg")]
+    options: Vec<(String, String)>,
+}
+
+/// `--form`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormArg {
+    /// Square images.
+    Image,
+    /// Windows of a signal, `--size` points.
+    Signal,
+    /// Rows of a table.
+    Table,
+}
+
+impl Args {
+    /// The picture of the networks.
+    fn picture(&self) -> Result<String, CliError> {
+        let info = self.system.info;
+        let latent = self.sizes.latent.unwrap_or(info.defaults.latent);
+        let sizes = Config { latent, prior: info.defaults.prior, ..self.sizes.config() };
+        let config = match self.form {
+            FormArg::Image => sizes,
+            FormArg::Signal => Config { form: Form::Signal, ..sizes },
+            // As many features as KDD99's rows have.
+            FormArg::Table => Config { form: Form::Table, size: 1, channels: 121, ..sizes },
+        };
+        let given = self.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let options = Options::new(info.options, given)?;
+        let networks = Networks::of(info, &config, &options)?;
+        let of = match self.form {
+            FormArg::Image => format!("{0}×{0}", config.size),
+            FormArg::Signal => format!("windows of {}", config.size),
+            FormArg::Table => "rows of a table".to_owned(),
+        };
+        Ok(figure::draw(&networks, &format!("{}, {of}, width {}", info.name, config.width)))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +170,15 @@ struct Row {
 }
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    if let Some(path) = &args.svg {
+        let picture = args.picture()?;
+        if path.as_os_str() == "-" {
+            return say(picture.trim_end());
+        }
+        write_atomic(path, picture.as_bytes())?;
+        note(&format!("networks: {}", path.display()));
+        return Ok(());
+    }
     let to_stdout = args.dot.as_deref().is_some_and(|path| path.as_os_str() == "-");
     if to_stdout && global.json {
         return Err(CliError::input("--json and --dot - both write to stdout; give --dot a file"));

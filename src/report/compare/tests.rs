@@ -37,8 +37,12 @@ pub(super) fn system(at: usize, name: &str) -> ComparedSystem {
     .unwrap();
     let repeated =
         if at == 0 { Repeated::of_runs(&[evaluation.clone(), evaluation.clone()]).unwrap() } else { vec![] };
-    let losses =
-        vec![LossCurve { name: "generator".into(), steps: vec![1, 2, 3], values: vec![3.0, 2.0, 1.5] }];
+    let losses = vec![LossCurve {
+        name: "generator".into(),
+        steps: vec![1, 2, 3],
+        steps_per_epoch: 0,
+        values: vec![3.0, 2.0, 1.5],
+    }];
     ComparedSystem { evaluation, training_steps: 100, training_seconds: 12.5, repeated, losses, images }
 }
 

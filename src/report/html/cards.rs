@@ -5,11 +5,11 @@ use crate::eval::{Evaluation, ThresholdMetrics};
 use crate::report::plot::number;
 
 /// What the metrics mean, in a sentence or two.
-pub(super) fn summary(e: &Evaluation) -> String {
+pub(super) fn summary(e: &Evaluation, noun: &str) -> String {
     let percent = |v: f64| format!("{:.1} %", 100.0 * v);
     let mut text = match (e.auroc, e.auroc_ci95) {
         (Some(auroc), Some([lo, hi])) => format!(
-            "An anomalous image scores higher than a normal one <strong>{}</strong> of the time \
+            "An anomalous {noun} scores higher than a normal one <strong>{}</strong> of the time \
              (95 % interval {} to {}). ",
             percent(auroc),
             percent(lo),
@@ -21,7 +21,7 @@ pub(super) fn summary(e: &Evaluation) -> String {
         let parts = [
             t.recall.map(|r| format!("finds <strong>{}</strong> of the anomalies", percent(r))),
             t.false_alarm_rate.map(|f| {
-                format!("raises a false alarm on <strong>{}</strong> of the normal images", percent(f))
+                format!("raises a false alarm on <strong>{}</strong> of the normal {noun}s", percent(f))
             }),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -33,20 +33,27 @@ pub(super) fn summary(e: &Evaluation) -> String {
 }
 
 /// The cards.
-pub(super) fn cards(e: &Evaluation) -> String {
+pub(super) fn cards(e: &Evaluation, noun: &str) -> String {
     let interval = e
         .auroc_ci95
         .map_or_else(|| "needs both classes".into(), |[lo, hi]| format!("95 % interval {lo:.3} to {hi:.3}"));
-    let prevalence = e
-        .aupr_baseline
-        .map_or_else(|| "needs both classes".into(), |p| format!("no skill: {p:.3}, the prevalence"));
+    let prevalence = e.aupr_baseline.map_or_else(
+        || "needs both classes".into(),
+        |p| format!("no skill: {p:.3}, the prevalence; area by trapezoids {}", rate(e.auprc_trapz)),
+    );
     let mut cards = vec![
         card("AUROC", "", &rate(e.auroc), &gauge(e.auroc, e.auroc_ci95, Some(0.5)), &interval),
-        card("AUPR", "", &rate(e.aupr), &gauge(e.aupr, None, e.aupr_baseline), &prevalence),
+        card(
+            "Average precision (AUPR)",
+            "",
+            &rate(e.aupr),
+            &gauge(e.aupr, None, e.aupr_baseline),
+            &prevalence,
+        ),
     ];
     cards.push(match &e.threshold {
         Some(t) => threshold(t),
-        None => card("Threshold", "", "–", "", "the model is not calibrated on held-out normal images"),
+        None => card("Threshold", "", "–", "", "the model is not calibrated on held-out normal samples"),
     });
     let best = format!(
         "at threshold {}; equal error rate {}",
@@ -65,9 +72,9 @@ pub(super) fn cards(e: &Evaluation) -> String {
     let seconds = e.seconds_per_image;
     let (value, unit) = if seconds < 1.0 { (1000.0 * seconds, "ms") } else { (seconds, "s") };
     let per_second =
-        if seconds > 0.0 { format!("{} images per second", number(1.0 / seconds)) } else { String::new() };
+        if seconds > 0.0 { format!("{} {noun}s per second", number(1.0 / seconds)) } else { String::new() };
     let short = format!("{} {unit}", brief(value));
-    cards.push(card("Time per image", "", &short, "", &per_second));
+    cards.push(card(&format!("Time per {noun}"), "", &short, "", &per_second));
     format!("<div class=cards>{}</div>", cards.concat())
 }
 
