@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// Continue from the checkpoint, bit for bit; starts anew where there is none.
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Store the model's weights in half precision: half the file, and on a GPU half the memory when it scores. The
+    /// Store the model's weights in half precision: half the file, and on a GPU less memory when it scores. The
     /// threshold is that of the rounded weights.
     #[arg(long)]
     pub(crate) half: bool,
