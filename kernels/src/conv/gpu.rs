@@ -5,9 +5,12 @@
 //! | `naive` | one thread per output, from the definition | more stride phases than the others take |
 //! | `matmul` | the plain matrix product that it is | the kernel covers the image exactly once |
 //! | `tile64`, `tile32` | implicit GEMM, shared-memory tiles, split-K | hardware |
-//! | `registers` | implicit GEMM, register tiles on packed weights, split-K | software adapters; at most four output channels |
+//! | `registers` | implicit GEMM, register tiles on packed weights, split-K | software adapters without subgroups; at most four output channels |
+//! | `subgroups` | implicit GEMM, register tiles whose weights a subgroup shares, split-K | software adapters |
+//! | `winograd` | F(2×2, 2×2) on the stride phases of a 4×4 kernel at stride 2 | software adapters, from 64 tiles and 8 channels on |
 
 mod phases;
+mod winograd;
 
 use super::{Conv, Face};
 use crate::gemm::Gemm;
@@ -29,6 +32,9 @@ pub(super) fn variants(conv: &Conv) -> Vec<&'static str> {
     if phases::count(conv) <= MOST_PHASES {
         names.extend(product::VARIANTS);
     }
+    if winograd::applies(conv) {
+        names.push("winograd");
+    }
     names
 }
 
@@ -45,25 +51,30 @@ pub(super) fn plan(conv: &Conv, traits: &GpuTraits, variant: Option<&str>) -> Re
     };
     check_bindings(conv.name(), conv.input_lens().into_iter().chain(conv.output_lens()), traits)?;
     check_positions(conv)?;
-    let (dispatches, scratch_len) = match (variant, as_gemm(conv)) {
-        ("naive", _) => (vec![naive(conv, traits)?], 0),
+    let (dispatches, scratch_lens) = match (variant, as_gemm(conv)) {
+        ("naive", _) => (vec![naive(conv, traits)?], Vec::new()),
+        ("winograd", _) => winograd::plan(conv, traits)?,
         ("matmul", Some(Matmul { gemm, slots, channel_width })) => {
             let stages = gemm_stages(&gemm, chosen_gemm(&gemm, traits), slots, channel_width, traits)?;
-            (stages.dispatches, stages.scratch_len)
+            (stages.dispatches, stages.scratch_lens)
         }
         _ => {
             let mut dispatches = Vec::new();
-            let mut scratch_len = 0;
+            let mut scratch_lens: Vec<usize> = Vec::new();
             for some in phases::of(conv).chunks(PHASES_PER_DISPATCH) {
                 let stages = product_of(conv, some).stages(variant, traits)?;
                 dispatches.extend(stages.dispatches);
-                scratch_len = scratch_len.max(stages.scratch_len);
+                scratch_lens.resize(scratch_lens.len().max(stages.scratch_lens.len()), 0);
+                scratch_lens
+                    .iter_mut()
+                    .zip(stages.scratch_lens)
+                    .for_each(|(len, some)| *len = some.max(*len));
             }
-            (dispatches, scratch_len)
+            (dispatches, scratch_lens)
         }
     };
-    check_bindings(conv.name(), [scratch_len], traits)?;
-    Ok(GpuPlan { variant, dispatches, scratch_len })
+    check_bindings(conv.name(), scratch_lens.iter().copied(), traits)?;
+    Ok(GpuPlan { variant, dispatches, scratch_lens })
 }
 
 /// The variant for an adapter.
@@ -73,6 +84,9 @@ fn chosen(conv: &Conv, traits: &GpuTraits) -> &'static str {
     }
     if phases::count(conv) > MOST_PHASES {
         return "naive";
+    }
+    if winograd::pays(conv, traits) {
+        return "winograd";
     }
     let phases = phases::of(conv);
     let first = &phases[..phases.len().min(PHASES_PER_DISPATCH)];
@@ -217,6 +231,7 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
         params: maps.words(phases),
         a: Slot::Input(1),
         b: Slot::Input(0),
+        packed: false,
         epilogue: &conv.epilogue,
     }
 }

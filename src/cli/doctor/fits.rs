@@ -1,6 +1,6 @@
 //! The largest batch that a device holds, known from the programs before anything is allocated.
 
-use ganomede_kernels::GpuTraits;
+use ganomede_kernels::{GpuPlan, GpuTraits};
 use serde::Serialize;
 
 use super::super::CliError;
@@ -91,10 +91,9 @@ pub(super) fn on_gpu(
     let available =
         if adapter.software { machine::available_memory().map(|bytes| bytes / 10 * 9) } else { None };
     largest(config, |program| {
-        let mut scratch = 0;
+        let mut plans = Vec::with_capacity(program.launches.len());
         for launch in &program.launches {
             let planned = PlannedLaunch::new(launch, traits, None).map_err(|error| error.to_string())?;
-            scratch = scratch.max(planned.plan.scratch_len);
             for &(_, len) in planned.inputs.iter().chain(&planned.outputs) {
                 let tensor = 4 * len as u64;
                 if tensor > traits.max_binding_bytes {
@@ -105,7 +104,9 @@ pub(super) fn on_gpu(
                     ));
                 }
             }
+            plans.push(planned.plan);
         }
+        let scratch: usize = GpuPlan::common_scratch(&plans).iter().sum();
         within(program.peak_bytes() + 4 * scratch as u64, available, "memory")
     })
 }
