@@ -1,6 +1,6 @@
 //! `kernels verify`: variants against plain f64 loops.
 
-use ganomede_kernels::{Kernel, oracle};
+use ganomede_kernels::{Kernel, KernelError, oracle};
 use serde::Serialize;
 
 use super::super::args::Global;
