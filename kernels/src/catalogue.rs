@@ -46,13 +46,18 @@ const REGISTERS: Variant = variant(
 );
 const SUBGROUPS: Variant = variant(
     "subgroups",
-    "32 rows × 8 columns a lane of a subgroup, A shared by shuffles, no shared memory; split-K",
+    "32 rows × 4 columns a lane of a subgroup (8 in winograd), A shared by shuffles, no shared memory; split-K",
     "software adapters whose subgroups have one size",
 );
 const MATMUL: Variant = variant(
     "matmul",
     "the plain matrix product that it is, by gemm's choice",
     "the kernel covers the image exactly once",
+);
+const WINOGRAD: Variant = variant(
+    "winograd",
+    "9 products for 16 on 2 × 2 outputs of a 4 × 4 kernel at stride 2, as 9 matrix products",
+    "software adapters, from 64 tiles and 8 channels on",
 );
 const CONV: [Variant; 7] = [
     variant("naive", "1 output a thread, from the definition", "more than 64 stride phases"),
@@ -61,10 +66,20 @@ const CONV: [Variant; 7] = [
     REGISTERS,
     MATMUL,
     SUBGROUPS,
+    WINOGRAD,
+];
+const CONV_TRANSPOSE: [Variant; 8] = [
+    CONV[0],
+    TILE32,
+    TILE64,
+    REGISTERS,
+    MATMUL,
+    SUBGROUPS,
+    WINOGRAD,
     variant(
-        "winograd",
-        "9 products for 16 on 2 × 2 outputs of a 4 × 4 kernel at stride 2, as 9 matrix products",
-        "software adapters, from 64 tiles and 8 channels on",
+        "direct",
+        "4 × 4 pixels of all channels a thread",
+        "hardware: onto at most four channels, 4 × 4 kernels at stride 2",
     ),
 ];
 const GEMM: [Variant; 6] = [
@@ -125,7 +140,7 @@ pub const FAMILIES: [Family; 10] = [
     Family {
         name: "conv_transpose",
         computes: "conv_transpose2d, and the data gradient of conv2d",
-        variants: &CONV,
+        variants: &CONV_TRANSPOSE,
     },
     Family { name: "conv_weight", computes: "the weight gradient of both", variants: &CONV },
     Family { name: "gemm", computes: "batched, transposed matrix products", variants: &GEMM },

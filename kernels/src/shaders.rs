@@ -12,6 +12,7 @@ macro_rules! files {
 
 files![
     "conv.wgsl",
+    "conv_direct.wgsl",
     "conv_naive.wgsl",
     "conv_winograd.wgsl",
     "copy.wgsl",
