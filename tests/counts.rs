@@ -45,14 +45,15 @@ struct Counts {
     bytes_written: u64,
     /// Bytes of all buffers.
     buffers: u64,
-    /// Dispatches on a hardware adapter with WebGPU's default limits, and on a software adapter.
-    dispatches: [usize; 2],
+    /// Dispatches on a hardware adapter with WebGPU's default limits, and on a software adapter without and with
+    /// subgroups of eight lanes.
+    dispatches: [usize; 3],
 }
 
 fn counts(program: &Program) -> Counts {
     let cost = program.cost();
-    let dispatches = [false, true].map(|software| {
-        let traits = GpuTraits { software, ..GpuTraits::default() };
+    let dispatches = [(false, None), (true, None), (true, Some(8))].map(|(software, subgroup)| {
+        let traits = GpuTraits { software, subgroup, ..GpuTraits::default() };
         let plan = |kernel: &Kernel| kernel.gpu(&traits, None).expect("a plan").dispatches.len();
         program.launches.iter().map(|launch| plan(&launch.kernel)).sum()
     });
@@ -74,7 +75,7 @@ fn a_training_step_takes_exactly_this() {
         bytes_read: 587_070_256,
         bytes_written: 235_006_948,
         buffers: 112_830_020,
-        dispatches: [235, 335],
+        dispatches: [235, 405, 0],
     };
     assert_eq!(counts(&step().1), expected);
 }
@@ -87,7 +88,7 @@ fn a_search_step_takes_exactly_this() {
         bytes_read: 116_161_048,
         bytes_written: 67_218_700,
         buffers: 50_235_528,
-        dispatches: [39, 68],
+        dispatches: [39, 96, 81],
     };
     assert_eq!(counts(&search().1), expected);
 }

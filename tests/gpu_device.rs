@@ -50,7 +50,7 @@ fn add_plan(len: usize, scale: f64) -> GpuPlan {
         bindings: vec![read(Slot::Input(0)), read(Slot::Input(1)), write(Slot::Output(0))],
         params: vec![len as u32, 0, 0, 0],
     };
-    GpuPlan { variant: "add", dispatches: vec![dispatch], scratch_len: 0 }
+    GpuPlan { variant: "add", dispatches: vec![dispatch], scratch_lens: Vec::new() }
 }
 
 fn step_launch(buffer: usize, len: usize, step: f64) -> PlannedLaunch {
@@ -65,7 +65,7 @@ fn step_launch(buffer: usize, len: usize, step: f64) -> PlannedLaunch {
     };
     PlannedLaunch {
         label: format!("step by {step}"),
-        plan: GpuPlan { variant: "step", dispatches: vec![dispatch], scratch_len: 0 },
+        plan: GpuPlan { variant: "step", dispatches: vec![dispatch], scratch_lens: Vec::new() },
         inputs: vec![],
         outputs: vec![(buffer, len)],
         cost: Cost::default(),

@@ -31,7 +31,7 @@ fn assert_good(row: &Value) {
         assert_eq!(number(stage, "scratch_bytes"), 0, "{name} uses scratch memory: {stage}");
         assert!(number(stage, "lds_bytes") <= 16_384, "{name}: {stage}");
         assert!(number(stage, "vgprs") > 0 && number(stage, "instructions") > 0, "{name}: {stage}");
-        if stage["shader"] == "gemm_tile.wgsl" {
+        if stage["shader"] == "gemm_tile.wgsl" || stage["shader"] == "conv_direct.wgsl" {
             let subgroups = number(stage, "subgroups_per_simd");
             assert!(subgroups >= 8, "{name} keeps {subgroups} subgroups in flight");
             let share = stage["fma_share"].as_f64().expect("a loop of multiply-adds");

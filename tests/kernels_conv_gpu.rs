@@ -145,8 +145,26 @@ fn any_gemm() -> impl Strategy<Value = Gemm> {
     )
 }
 
+/// 4 × 4 kernels at stride 2, as Winograd's variant takes them.
+fn any_winograd() -> impl Strategy<Value = Geometry> {
+    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
+    (1usize..=3, pair(1..=37), pair(1..=19), pair(0..=5), pair(0..=5)).prop_filter_map(
+        "kernel larger than the padded image",
+        |(batch, [ci, co], x, pad_low, pad_high)| {
+            with_sizes(Geometry { x, pad_low, pad_high, ..square(batch, [ci, co], 4, 4, 2, 0) })
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn faces_match_the_oracle_on_strided_fours(geometry in any_winograd(), seed in 0u32..1000) {
+        for kernel in faces(geometry) {
+            assert_variants_match_oracle(&kernel, seed);
+        }
+    }
 
     #[test]
     fn faces_match_the_oracle_on_any_geometry(geometry in any_geometry(), seed in 0u32..1000) {
@@ -224,7 +242,7 @@ fn faces_are_adjoint() {
         let kernel = Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() });
         run(&kernel, Some(variant), &[a.to_vec(), b.to_vec()])
     };
-    for variant in ["tile64", "tile32", "registers"] {
+    for variant in ["tile64", "tile32", "registers", "subgroups"] {
         let through_y = dot(&face(Face::Conv, &x, &w, variant), &y);
         let through_x = dot(&face(Face::Transpose, &y, &w, variant), &x);
         let through_w = dot(&face(Face::Weight, &x, &y, variant), &w);

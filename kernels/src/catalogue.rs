@@ -42,21 +42,47 @@ const TILE64: Variant = variant(
 const REGISTERS: Variant = variant(
     "registers",
     "8 rows × 4 columns a thread (16 × 8 on software adapters), A packed, no shared memory; split-K",
-    "software adapters, and at most four rows of output (output channels of a convolution)",
+    "software adapters without subgroups; at most four rows of output (output channels of a convolution)",
+);
+const SUBGROUPS: Variant = variant(
+    "subgroups",
+    "32 rows × 4 columns a lane of a subgroup (8 in winograd), A shared by shuffles, no shared memory; split-K",
+    "software adapters whose subgroups have one size",
 );
 const MATMUL: Variant = variant(
     "matmul",
     "the plain matrix product that it is, by gemm's choice",
     "the kernel covers the image exactly once",
 );
-const CONV: [Variant; 5] = [
+const WINOGRAD: Variant = variant(
+    "winograd",
+    "9 products for 16 on 2 × 2 outputs of a 4 × 4 kernel at stride 2, as 9 matrix products",
+    "software adapters, from 64 tiles and 8 channels on",
+);
+const CONV: [Variant; 7] = [
     variant("naive", "1 output a thread, from the definition", "more than 64 stride phases"),
     TILE32,
     TILE64,
     REGISTERS,
     MATMUL,
+    SUBGROUPS,
+    WINOGRAD,
 ];
-const GEMM: [Variant; 5] = [
+const CONV_TRANSPOSE: [Variant; 8] = [
+    CONV[0],
+    TILE32,
+    TILE64,
+    REGISTERS,
+    MATMUL,
+    SUBGROUPS,
+    WINOGRAD,
+    variant(
+        "direct",
+        "4 × 4 pixels of all channels a thread",
+        "hardware: onto at most four channels, 4 × 4 kernels at stride 2",
+    ),
+];
+const GEMM: [Variant; 6] = [
     variant("naive", "1 output a thread", "matrix × vector with many outputs or a short sum"),
     TILE32,
     TILE64,
@@ -66,6 +92,7 @@ const GEMM: [Variant; 5] = [
         "1 output a workgroup of 64",
         "matrix × vector, at most 4096 outputs of sums of 256 and more",
     ),
+    SUBGROUPS,
 ];
 const REDUCE: [Variant; 3] = [
     variant("naive", "1 output a thread", "never: the reference"),
@@ -113,7 +140,7 @@ pub const FAMILIES: [Family; 10] = [
     Family {
         name: "conv_transpose",
         computes: "conv_transpose2d, and the data gradient of conv2d",
-        variants: &CONV,
+        variants: &CONV_TRANSPOSE,
     },
     Family { name: "conv_weight", computes: "the weight gradient of both", variants: &CONV },
     Family { name: "gemm", computes: "batched, transposed matrix products", variants: &GEMM },

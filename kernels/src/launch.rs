@@ -27,6 +27,8 @@ pub struct GpuTraits {
     pub max_invocations: u32,
     /// Shared memory of one workgroup, bytes.
     pub max_shared_bytes: u32,
+    /// Lanes of a subgroup, where the adapter has subgroup operations and all its subgroups have that many.
+    pub subgroup: Option<u32>,
     /// Texts that plans are made of. Variant choice does not look at them.
     pub shaders: Shaders,
 }
@@ -40,6 +42,7 @@ impl Default for GpuTraits {
             max_workgroups: 65_535,
             max_invocations: 256,
             max_shared_bytes: 16_384,
+            subgroup: None,
             shaders: Shaders::default(),
         }
     }
@@ -52,8 +55,8 @@ pub enum Slot {
     Input(usize),
     /// Output `i` of the kernel.
     Output(usize),
-    /// The plan's scratch buffer.
-    Scratch,
+    /// Scratch buffer `i` of the plan.
+    Scratch(usize),
 }
 
 /// How a shader touches a storage binding.
@@ -101,6 +104,18 @@ pub struct GpuPlan {
     pub variant: &'static str,
     /// Dispatches in order.
     pub dispatches: Vec<Dispatch>,
-    /// Elements of the scratch buffer, 0 for none.
-    pub scratch_len: usize,
+    /// Elements of each scratch buffer.
+    pub scratch_lens: Vec<usize>,
+}
+
+impl GpuPlan {
+    /// Elements of the scratch buffers that serve each of `plans` in turn.
+    pub fn common_scratch<'a>(plans: impl IntoIterator<Item = &'a Self>) -> Vec<usize> {
+        let mut lens: Vec<usize> = Vec::new();
+        for plan in plans {
+            lens.resize(lens.len().max(plan.scratch_lens.len()), 0);
+            lens.iter_mut().zip(&plan.scratch_lens).for_each(|(len, &needed)| *len = needed.max(*len));
+        }
+        lens
+    }
 }

@@ -60,6 +60,18 @@ pub enum KernelError {
         /// The names that exist, separated by commas.
         known: String,
     },
+    /// A variant that needs what the adapter does not have.
+    #[error(
+        "{kernel}: variant '{variant}' needs {what}, which the adapter does not have; choose another variant"
+    )]
+    Missing {
+        /// Family name.
+        kernel: &'static str,
+        /// The variant asked for.
+        variant: &'static str,
+        /// What it needs.
+        what: &'static str,
+    },
     /// A buffer or grid beyond what the adapter can bind or dispatch.
     #[error(
         "{kernel}: needs {needed} {unit}, the adapter allows {limit}; use a smaller batch, size or width"

@@ -92,7 +92,7 @@ impl Peak {
             bindings,
             params: params.to_vec(),
         };
-        Ok(GpuPlan { variant: "peak", dispatches: vec![dispatch], scratch_len: 0 })
+        Ok(GpuPlan { variant: "peak", dispatches: vec![dispatch], scratch_lens: Vec::new() })
     }
 }
 

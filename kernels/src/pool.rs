@@ -132,7 +132,7 @@ impl MaxPool {
                 .collect(),
             params: words,
         };
-        Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_len: 0 })
+        Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_lens: Vec::new() })
     }
 
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {

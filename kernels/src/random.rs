@@ -97,7 +97,7 @@ impl Random {
             bindings: vec![read(Slot::Input(0)), read(Slot::Input(1)), write(Slot::Output(0))],
             params: vec![self.len as u32, self.stream, normal, 0],
         };
-        Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_len: 0 })
+        Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_lens: Vec::new() })
     }
 
     pub(crate) fn cpu_scratch_len(&self, _threads: usize) -> usize {

@@ -12,13 +12,17 @@ macro_rules! files {
 
 files![
     "conv.wgsl",
+    "conv_direct.wgsl",
     "conv_naive.wgsl",
+    "conv_winograd.wgsl",
     "copy.wgsl",
     "expr.wgsl",
     "gemm_dot.wgsl",
     "gemm_naive.wgsl",
+    "gemm_packed.wgsl",
     "gemm_reduce.wgsl",
     "gemm_registers.wgsl",
+    "gemm_subgroups.wgsl",
     "gemm_tile.wgsl",
     "moments.wgsl",
     "peak_copy.wgsl",

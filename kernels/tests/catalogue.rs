@@ -46,8 +46,10 @@ fn gemm(m: usize) -> Kernel {
 
 fn kernels() -> Vec<Kernel> {
     let faces = [Face::Conv, Face::Transpose, Face::Weight];
-    let mut all: Vec<Kernel> =
-        faces.iter().flat_map(|&face| [conv(face, 4, 1, 5), conv(face, 2, 2, 5)]).collect();
+    let mut all: Vec<Kernel> = faces
+        .iter()
+        .flat_map(|&face| [conv(face, 4, 1, 5), conv(face, 2, 2, 5), conv(face, 4, 2, 5)])
+        .collect();
     all.push(gemm(8));
     all.extend(zoo::cases().into_iter().map(|case| case.kernel));
     all
@@ -74,7 +76,7 @@ fn variants_are_found_by_number_and_name() {
     let conv = &FAMILIES[0];
     assert_eq!(conv.variant("3").map(|v| v.name), Some("tile64"));
     assert_eq!(conv.variant("tile64"), conv.variant("3"));
-    for wrong in ["0", "6", "", "-1", "tile", "99999999999999999999999"] {
+    for wrong in ["0", "8", "", "-1", "tile", "99999999999999999999999"] {
         assert_eq!(conv.variant(wrong), None, "{wrong}");
     }
     assert!(conv.known().starts_with("1 naive, 2 tile32"), "{}", conv.known());

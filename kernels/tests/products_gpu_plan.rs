@@ -73,6 +73,11 @@ fn gemm(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
     }
 }
 
+/// A software adapter with subgroups of eight lanes.
+fn subgroups() -> GpuTraits {
+    GpuTraits { subgroup: Some(8), ..software() }
+}
+
 fn chosen(kernel: &Kernel, traits: &GpuTraits) -> &'static str {
     kernel.gpu(traits, None).unwrap().variant
 }
@@ -139,14 +144,23 @@ fn choice_follows_adapter_and_shape() {
     let middle = |face| Kernel::Conv(conv(face, 64, [64, 128], 32, 4, 2, 1));
     for face in FACES {
         assert_eq!(chosen(&middle(face), &hardware), "tile64");
-        assert_eq!(chosen(&middle(face), &software()), "registers");
+        assert_eq!(chosen(&middle(face), &software()), "winograd");
+        let image = Kernel::Conv(conv(face, 64, [3, 64], 64, 4, 2, 1));
+        let (few, three) = (
+            Kernel::Conv(conv(face, 1, [64, 128], 8, 4, 2, 1)),
+            Kernel::Conv(conv(face, 2, [64, 128], 8, 3, 1, 1)),
+        );
+        for kernel in [few, three] {
+            assert_eq!(chosen(&kernel, &software()), "registers");
+        }
+        let expected = if face == Face::Transpose { "winograd" } else { "registers" };
+        assert_eq!(chosen(&image, &software()), expected);
+        assert_eq!(chosen(&Kernel::Conv(conv(face, 2, [64, 128], 8, 3, 1, 1)), &subgroups()), "subgroups");
         assert_eq!(chosen(&Kernel::Conv(conv(face, 64, [512, 1], 4, 4, 1, 0)), &hardware), "matmul");
     }
     // Three output channels waste 61 of 64 rows of a tile.
-    assert_eq!(
-        chosen(&Kernel::Conv(conv(Face::Transpose, 64, [3, 64], 64, 4, 2, 1)), &hardware),
-        "registers"
-    );
+    assert_eq!(chosen(&Kernel::Conv(conv(Face::Transpose, 64, [3, 64], 64, 4, 2, 1)), &hardware), "direct");
+    assert_eq!(chosen(&Kernel::Conv(conv(Face::Conv, 64, [64, 3], 64, 3, 1, 1)), &hardware), "registers");
     // One image of the last layers: too few 64 × 64 tiles.
     assert_eq!(chosen(&Kernel::Conv(conv(Face::Conv, 1, [64, 128], 16, 4, 2, 1)), &hardware), "tile32");
     assert_eq!(chosen(&Kernel::Conv(conv(Face::Transpose, 1, [2, 2], 64, 64, 64, 0)), &hardware), "matmul");
@@ -162,6 +176,8 @@ fn choice_follows_adapter_and_shape() {
         assert_eq!(chosen(&Kernel::Gemm(gemm), &hardware), name);
     }
     assert_eq!(chosen(&Kernel::Gemm(gemm(1, 64, 100, 64)), &software()), "registers");
+    assert_eq!(chosen(&Kernel::Gemm(gemm(1, 64, 100, 64)), &subgroups()), "subgroups");
+    assert_eq!(chosen(&Kernel::Gemm(gemm(1, 3, 100, 64)), &subgroups()), "registers");
 }
 
 /// Register tiles keep packed weights and all sums in scratch; where that does not fit, tiles do without.
@@ -179,9 +195,44 @@ fn few_tiles_split_the_inner_index() {
     let plan = kernel.gpu(&GpuTraits::default(), Some("tile64")).unwrap();
     assert_eq!(plan.dispatches.len(), 2);
     assert_eq!(plan.dispatches[0].params[4], 128);
-    assert_eq!(plan.scratch_len, 128 * 64 * 48);
+    assert_eq!(plan.scratch_lens, [128 * 64 * 48]);
     let wide = Kernel::Gemm(gemm(1, 1024, 1024, 1024));
-    assert_eq!(wide.gpu(&GpuTraits::default(), Some("tile64")).unwrap().scratch_len, 0);
+    assert_eq!(wide.gpu(&GpuTraits::default(), Some("tile64")).unwrap().scratch_lens, []);
+}
+
+/// Subgroups of a size that does not divide a tile, or of several sizes, cannot share it.
+#[test]
+fn subgroups_are_refused_where_their_size_is_not_one_that_fits() {
+    let kernel = Kernel::Gemm(gemm(1, 64, 100, 64));
+    for lanes in [None, Some(1), Some(64), Some(128)] {
+        let traits = GpuTraits { subgroup: lanes, ..software() };
+        let error = kernel.gpu(&traits, Some("subgroups")).unwrap_err();
+        assert!(matches!(error, KernelError::Missing { variant: "subgroups", .. }), "{error}");
+        assert_eq!(chosen(&kernel, &traits), "registers");
+    }
+    for lanes in [4, 8, 16, 32] {
+        let plan = kernel.gpu(&GpuTraits { subgroup: Some(lanes), ..software() }, None).unwrap();
+        assert_eq!(plan.variant, "subgroups");
+        plan.dispatches.iter().for_each(plans::assert_consistent);
+    }
+}
+
+/// Nine products of padded lines, and the sums of all tiles.
+#[test]
+fn winograd_keeps_its_transforms_in_scratch() {
+    let plan = |face| {
+        Kernel::Conv(conv(face, 2, [5, 6], 10, 4, 2, 1)).gpu(&GpuTraits::default(), Some("winograd")).unwrap()
+    };
+    // 5 × 5 outputs are 3 × 3 tiles of an image.
+    let (tiles, phases, channels) = (64, 64, 64);
+    assert_eq!(plan(Face::Conv).scratch_lens, [9 * 8 * 18, 9 * channels * 20, 9 * tiles * 20]);
+    assert_eq!(plan(Face::Transpose).scratch_lens, [9 * 20 * 18, 9 * phases * 8, 9 * tiles * 8]);
+    assert_eq!(plan(Face::Weight).scratch_lens, [9 * 8 * 20, 9 * channels * 20, 9 * phases * 20]);
+    for face in FACES {
+        assert_eq!(plan(face).dispatches.len(), 4);
+        let refused = Kernel::Conv(conv(face, 2, [5, 6], 10, 4, 1, 1));
+        assert!(!refused.variants().contains(&"winograd"));
+    }
 }
 
 #[test]

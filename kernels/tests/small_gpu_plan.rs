@@ -66,9 +66,9 @@ fn few_channels_are_split_and_many_are_not() {
         let kernel = Kernel::Moments(Moments { outer: 8, channels, inner: 4096 * 8 });
         kernel.gpu(&GpuTraits { max_binding_bytes: 1 << 30, ..GpuTraits::default() }, None).unwrap()
     };
-    assert_eq!((plan(512).dispatches.len(), plan(512).scratch_len), (1, 0));
+    assert_eq!((plan(512).dispatches.len(), plan(512).scratch_lens), (1, vec![]));
     // 2¹⁸ elements of one channel: 32 each for 256 threads of 32 segments.
-    assert_eq!((plan(1).dispatches.len(), plan(1).scratch_len), (2, 3 * 32));
+    assert_eq!((plan(1).dispatches.len(), plan(1).scratch_lens), (2, vec![3 * 32]));
 }
 
 #[test]

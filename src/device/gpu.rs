@@ -7,6 +7,7 @@
 
 mod adapters;
 mod arena;
+mod disk_cache;
 mod executable;
 mod pace;
 mod peaks;
@@ -17,7 +18,7 @@ mod shared;
 mod store;
 mod transfer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub use store::GpuStore;
 use super::DeviceError;
 use super::tuning::{Identity, Tuning};
 use crate::program::{Buffer, Launch, Program, Role};
+use disk_cache::DiskCache;
 use shared::{Faults, Shared, lock};
 
 /// Environment variable with a part of an adapter's name, for example `llvmpipe`: [`GpuChoice::Auto`] and
@@ -62,7 +64,8 @@ pub struct GpuOptions {
     pub submission_budget: Duration,
     /// Most bytes of buffers on this device; `None` asks the machine (software adapters) or leaves it to the driver.
     pub memory_limit: Option<u64>,
-    /// Folder with the results of `ganomede tune`, `None` for the kernels' own choices of variants.
+    /// Folder with the results of `ganomede tune` and with compiled pipelines; `None` for the kernels' own choices of
+    /// variants, and shaders compiled anew.
     pub cache: Option<PathBuf>,
 }
 
@@ -117,9 +120,11 @@ impl Gpu {
         if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
             return Err(failed("it has no compute shaders".to_owned()));
         }
+        let optional =
+            wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ganomede"),
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.features() & optional,
             required_limits: limits.clone(),
             ..Default::default()
         };
@@ -140,6 +145,7 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_shared_bytes: limits.max_compute_workgroup_storage_size,
+            subgroup: adapters::subgroup(&info, device.features()),
             shaders: Shaders::default(),
         };
         let found = options.cache.as_deref().map(|folder| Tuning::load(folder, &identity(&info)));
@@ -147,8 +153,12 @@ impl Gpu {
             Ok(tuning) => (Arc::new(tuning), None),
             Err(problem) => (Arc::default(), Some(problem)),
         };
-        let checked = options.checked;
+        let (checked, cache) = (options.checked, options.cache.clone());
         let shared = Arc::new(Shared::new(device, queue, info, traits.software, options, faults));
+        let disk = cache.and_then(|folder| DiskCache::open(&shared, identity(&shared.info), &folder));
+        if let Some(disk) = disk {
+            shared.pipelines.disk.get_or_init(|| disk);
+        }
         Ok(Self { shared, traits, checked, tuning, tuning_problem })
     }
 
@@ -165,6 +175,11 @@ impl Gpu {
     /// Why the file with tuning results is not used, if it is not.
     pub fn tuning_problem(&self) -> Option<&str> {
         self.tuning_problem.as_deref()
+    }
+
+    /// The file that compiled pipelines are kept in, where [`GpuOptions::cache`] is given and the driver hands them out.
+    pub fn pipelines_file(&self) -> Option<&Path> {
+        self.shared.pipelines.disk.get().map(|disk| disk.path.as_path())
     }
 
     /// The variant that was measured fastest for the kernel's shape class, where it can run this kernel.

@@ -25,14 +25,24 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The file of this adapter and driver in a cache folder.
+    /// The file with tuning results of this adapter and driver in a cache folder.
     pub fn file(&self, folder: &Path) -> PathBuf {
+        folder.join("tuning").join(format!("{}.json", self.stem()))
+    }
+
+    /// The file with its compiled pipelines.
+    pub fn pipelines_file(&self, folder: &Path) -> PathBuf {
+        folder.join("pipelines").join(format!("{}.bin", self.stem()))
+    }
+
+    /// A part of the adapter's name and a digest of everything.
+    fn stem(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name: String = self.adapter.chars().map(plain).take(40).collect();
         let words = [&self.adapter, &self.backend, &self.driver, &self.version].map(String::as_str);
         let digest = Sha256::digest(words.join("\n").as_bytes());
         let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        folder.join("tuning").join(format!("{}-{digest}.json", name.trim_matches('-')))
+        format!("{}-{digest}", name.trim_matches('-'))
     }
 }
 
@@ -110,15 +120,17 @@ impl Tuning {
         };
         let file = File { format: FORMAT, identity: identity.clone(), choices: self.choices.clone() };
         let text = serde_json::to_vec_pretty(&file).map_err(|e| failed(e.to_string()))?;
-        let parent = path.parent().unwrap_or(folder);
-        let write = || {
-            std::fs::create_dir_all(parent)?;
-            let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
-            std::io::Write::write_all(&mut temporary, &text)?;
-            temporary.persist(&path).map_err(|e| e.error)?;
-            Ok(())
-        };
-        write().map_err(|e: std::io::Error| failed(e.to_string()))?;
+        write_beside(&path, &text).map_err(|e| failed(e.to_string()))?;
         Ok(path)
     }
+}
+
+/// Writes a file beside its place and renames it, making its folder if there is none.
+pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
+    std::io::Write::write_all(&mut temporary, bytes)?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    Ok(())
 }

@@ -54,9 +54,12 @@ fn parse(dispatch: &Dispatch) -> Result<(Module, ModuleInfo), InspectError> {
     let text = specialise(dispatch);
     let failed = |message: String| InspectError::Shader { shader: dispatch.shader, message };
     let module = naga::front::wgsl::parse_str(&text).map_err(|e| failed(e.emit_to_string(&text)))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
-        .validate(&module)
-        .map_err(|e| failed(e.emit_to_string(&text)))?;
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .validate(&module)
+    .map_err(|e| failed(e.emit_to_string(&text)))?;
     Ok((module, info))
 }
 

@@ -5,11 +5,16 @@
 //! | `naive` | one thread per output, from the definition | more stride phases than the others take |
 //! | `matmul` | the plain matrix product that it is | the kernel covers the image exactly once |
 //! | `tile64`, `tile32` | implicit GEMM, shared-memory tiles, split-K | hardware |
-//! | `registers` | implicit GEMM, register tiles on packed weights, split-K | software adapters; at most four output channels |
+//! | `registers` | implicit GEMM, register tiles on packed weights, split-K | software adapters without subgroups; at most four output channels |
+//! | `subgroups` | implicit GEMM, register tiles whose weights a subgroup shares, split-K | software adapters |
+//! | `winograd` | F(2×2, 2×2) on the stride phases of a 4×4 kernel at stride 2 | software adapters, from 64 tiles and 8 channels on |
+//! | `direct` | 4×4 pixels of all channels a thread | transposes of 4×4 kernels at stride 2 onto at most four channels |
 
 mod phases;
+mod winograd;
 
 use super::{Conv, Face};
+use crate::expr::wgsl::splice;
 use crate::gemm::Gemm;
 use crate::gemm::gpu::product::{
     self, Product, bindings, check_bindings, fold, half_constants, read, with_epilogue, write,
@@ -31,6 +36,12 @@ pub(super) fn variants(conv: &Conv) -> Vec<&'static str> {
     if phases::count(conv) <= MOST_PHASES {
         names.extend(product::VARIANTS);
     }
+    if winograd::applies(conv) {
+        names.push("winograd");
+    }
+    if direct_applies(conv) {
+        names.push("direct");
+    }
     names
 }
 
@@ -47,25 +58,31 @@ pub(super) fn plan(conv: &Conv, traits: &GpuTraits, variant: Option<&str>) -> Re
     };
     check_bindings(conv.name(), conv.input_lens().into_iter().chain(conv.output_lens()), traits)?;
     check_positions(conv)?;
-    let (dispatches, scratch_len) = match (variant, as_gemm(conv)) {
-        ("naive", _) => (vec![naive(conv, traits)?], 0),
+    let (dispatches, scratch_lens) = match (variant, as_gemm(conv)) {
+        ("naive", _) => (vec![naive(conv, traits)?], Vec::new()),
+        ("winograd", _) => winograd::plan(conv, traits)?,
+        ("direct", _) => (vec![direct(conv, traits)?], Vec::new()),
         ("matmul", Some(Matmul { gemm, slots, channel_width })) => {
             let stages = gemm_stages(&gemm, chosen_gemm(&gemm, traits), slots, channel_width, traits)?;
-            (stages.dispatches, stages.scratch_len)
+            (stages.dispatches, stages.scratch_lens)
         }
         _ => {
             let mut dispatches = Vec::new();
-            let mut scratch_len = 0;
+            let mut scratch_lens: Vec<usize> = Vec::new();
             for some in phases::of(conv).chunks(PHASES_PER_DISPATCH) {
                 let stages = product_of(conv, some).stages(variant, traits)?;
                 dispatches.extend(stages.dispatches);
-                scratch_len = scratch_len.max(stages.scratch_len);
+                scratch_lens.resize(scratch_lens.len().max(stages.scratch_lens.len()), 0);
+                scratch_lens
+                    .iter_mut()
+                    .zip(stages.scratch_lens)
+                    .for_each(|(len, some)| *len = some.max(*len));
             }
-            (dispatches, scratch_len)
+            (dispatches, scratch_lens)
         }
     };
-    check_bindings(conv.name(), [scratch_len], traits)?;
-    Ok(GpuPlan { variant, dispatches, scratch_len })
+    check_bindings(conv.name(), scratch_lens.iter().copied(), traits)?;
+    Ok(GpuPlan { variant, dispatches, scratch_lens })
 }
 
 /// The variant for an adapter.
@@ -75,6 +92,12 @@ fn chosen(conv: &Conv, traits: &GpuTraits) -> &'static str {
     }
     if phases::count(conv) > MOST_PHASES {
         return "naive";
+    }
+    if winograd::pays(conv, traits) {
+        return "winograd";
+    }
+    if direct_applies(conv) {
+        return "direct";
     }
     let phases = phases::of(conv);
     let first = &phases[..phases.len().min(PHASES_PER_DISPATCH)];
@@ -118,6 +141,31 @@ fn naive(conv: &Conv, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
             &conv.epilogue,
         ),
         params,
+    })
+}
+
+/// A transpose of a 4 × 4 kernel at stride 2 onto at most four channels: the image side of a generator.
+fn direct_applies(conv: &Conv) -> bool {
+    conv.face == Face::Transpose && winograd::applies(conv) && conv.geometry.ci <= 4
+}
+
+/// One thread per 4 × 4 pixels.
+fn direct(conv: &Conv, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
+    let g = &conv.geometry;
+    let places = |axis: usize| (g.x[axis] + g.pad_low[axis]).div_ceil(4);
+    let params = [[g.batch, g.co], g.x, g.y, g.pad_low];
+    let text = with_epilogue("conv_direct.wgsl", &conv.epilogue, 4, traits);
+    Ok(Dispatch {
+        shader: "conv_direct.wgsl",
+        source: splice(&text, "tile", &format!("const CI: u32 = {}u;\n", g.ci)).into(),
+        entry: "main",
+        constants: Vec::new(),
+        workgroups: fold(conv.name(), (g.batch * places(0) * places(1)).div_ceil(64), traits)?,
+        bindings: bindings(
+            vec![read(Slot::Input(0)), read(Slot::Input(1)), write(Slot::Output(0))],
+            &conv.epilogue,
+        ),
+        params: params.iter().flatten().map(|&size| size as u32).collect(),
     })
 }
 
@@ -231,6 +279,7 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
         a: Slot::Input(1),
         b: Slot::Input(0),
         half: [conv.half, false],
+        packed: false,
         epilogue: &conv.epilogue,
     }
 }

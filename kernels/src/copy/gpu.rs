@@ -97,5 +97,5 @@ pub(super) fn plan(k: &Copy, traits: &GpuTraits, variant: Option<&str>) -> Resul
         };
         dispatches.push(dispatch(entry, groups, vec![out, read(Slot::Input(p))], dims.words(part))?);
     }
-    Ok(GpuPlan { variant, dispatches, scratch_len: 0 })
+    Ok(GpuPlan { variant, dispatches, scratch_lens: Vec::new() })
 }

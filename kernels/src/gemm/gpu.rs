@@ -5,16 +5,19 @@
 //! | `naive` | one thread per output | matrix times vector with many outputs or a short sum |
 //! | `dot` | one workgroup per output | matrix times vector with few outputs and a long sum |
 //! | `tile64`, `tile32` | shared-memory tiles, split-K | hardware |
-//! | `registers` | register tiles on packed A, split-K | software adapters; at most four rows |
+//! | `registers` | register tiles on packed A, split-K | software adapters without subgroups; at most four rows |
+//! | `subgroups` | register tiles whose A a subgroup shares, split-K | software adapters |
 
 pub(crate) mod product;
 
 use super::Gemm;
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
-use product::{Product, Stages, bindings, check_bindings, fold, half_constants, read, with_epilogue, write};
+use product::{
+    Product, Stages, Sums, bindings, check_bindings, fold, half_constants, read, with_epilogue, write,
+};
 
-const VARIANTS: [&str; 5] =
-    ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2]];
+const VARIANTS: [&str; 6] =
+    ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2], product::VARIANTS[3]];
 
 pub(super) fn variants(_gemm: &Gemm) -> Vec<&'static str> {
     VARIANTS.to_vec()
@@ -32,8 +35,9 @@ pub(super) fn plan(gemm: &Gemm, traits: &GpuTraits, variant: Option<&str>) -> Re
     };
     let stages = stages(gemm, variant, [Slot::Input(0), Slot::Input(1)], 1, traits)?;
     check_bindings(gemm.name(), gemm.input_lens(), traits)?;
-    check_bindings(gemm.name(), gemm.output_lens().into_iter().chain([stages.scratch_len]), traits)?;
-    Ok(GpuPlan { variant, dispatches: stages.dispatches, scratch_len: stages.scratch_len })
+    check_bindings(gemm.name(), gemm.output_lens(), traits)?;
+    check_bindings(gemm.name(), stages.scratch_lens.iter().copied(), traits)?;
+    Ok(GpuPlan { variant, dispatches: stages.dispatches, scratch_lens: stages.scratch_lens })
 }
 
 /// The variant for an adapter.
@@ -69,7 +73,7 @@ pub(crate) fn stages(
         bindings: bindings(vec![read(slots[0]), read(slots[1]), write(Slot::Output(0))], &gemm.epilogue),
         params: product.words(1),
     };
-    Ok(Stages { dispatches: vec![dispatch], scratch_len: 0 })
+    Ok(Stages { dispatches: vec![dispatch], scratch_lens: Vec::new(), sums: Sums::NONE })
 }
 
 fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'_> {
@@ -94,6 +98,7 @@ fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'
         a,
         b,
         half: [false, gemm.half_b],
+        packed: false,
         epilogue: &gemm.epilogue,
     }
 }

@@ -95,9 +95,10 @@ pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Re
         let first = splice(text, "target", PARTIAL_TARGET);
         let second = splice(text, "source", PARTIAL_SOURCE);
         vec![
-            dispatch(first, vec![x, write(Slot::Scratch)], elements, segments)?,
-            dispatch(second, vec![read(Slot::Scratch), outputs[0], outputs[1]], segments, 1)?,
+            dispatch(first, vec![x, write(Slot::Scratch(0))], elements, segments)?,
+            dispatch(second, vec![read(Slot::Scratch(0)), outputs[0], outputs[1]], segments, 1)?,
         ]
     };
-    Ok(GpuPlan { variant, dispatches, scratch_len })
+    let scratch_lens = if scratch_len > 0 { vec![scratch_len] } else { Vec::new() };
+    Ok(GpuPlan { variant, dispatches, scratch_lens })
 }

@@ -89,7 +89,7 @@ pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> 
             .collect(),
         params: vec![count as u32, 0, 0, 0],
     };
-    Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_len: 0 })
+    Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_lens: Vec::new() })
 }
 
 /// `fn element(i: u32)`: loads, instructions, stores.

@@ -83,14 +83,15 @@ pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Res
         let bindings = inputs.into_iter().chain(outputs).collect();
         vec![dispatch(first_text(k, None), bindings, reduced, 1)?]
     } else {
-        let first = inputs.into_iter().chain([write(Slot::Scratch)]).collect();
-        let second = std::iter::once(read(Slot::Scratch)).chain(outputs).collect();
+        let first = inputs.into_iter().chain([write(Slot::Scratch(0))]).collect();
+        let second = std::iter::once(read(Slot::Scratch(0))).chain(outputs).collect();
         vec![
             dispatch(first_text(k, Some(segments)), first, reduced, segments)?,
             dispatch(second_text(k, segments), second, segments, 1)?,
         ]
     };
-    Ok(GpuPlan { variant, dispatches, scratch_len })
+    let scratch_lens = if scratch_len > 0 { vec![scratch_len] } else { Vec::new() };
+    Ok(GpuPlan { variant, dispatches, scratch_lens })
 }
 
 /// `in0…`, `out0…` and `partials`.
@@ -100,8 +101,8 @@ fn declarations(bindings: &[Bind]) -> String {
         let (access, name) = match (bind.slot, bind.access) {
             (Slot::Input(i), _) => ("read", format!("in{i}")),
             (Slot::Output(o), _) => ("read_write", format!("out{o}")),
-            (Slot::Scratch, crate::Access::Read) => ("read", "partials".to_owned()),
-            (Slot::Scratch, crate::Access::ReadWrite) => ("read_write", "partials".to_owned()),
+            (Slot::Scratch(_), crate::Access::Read) => ("read", "partials".to_owned()),
+            (Slot::Scratch(_), crate::Access::ReadWrite) => ("read_write", "partials".to_owned()),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "@group(0) @binding({}) var<storage, {access}> {name}: array<f32>;", i + 1);

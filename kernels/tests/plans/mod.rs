@@ -10,13 +10,17 @@ pub(crate) fn software() -> GpuTraits {
     GpuTraits { software: true, ..GpuTraits::default() }
 }
 
-/// Parses and validates WGSL text without any optional capability; `unpack2x16float` is none, WebGPU has it.
+/// Parses and validates WGSL text without any optional capability but subgroups, which plans ask traits for;
+/// `unpack2x16float` is none, WebGPU has it.
 pub(crate) fn validate(name: &str, source: &str) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .validate(&module)
+    .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
     (module, info)
 }
 
@@ -73,13 +77,17 @@ pub(crate) fn assert_consistent(dispatch: &Dispatch) {
 pub(crate) fn assert_all_variants_consistent(kernel: &Kernel) {
     for variant in kernel.variants() {
         for traits in [GpuTraits::default(), software()] {
+            let traits = GpuTraits { subgroup: Some(8), ..traits };
             let plan = kernel.gpu(&traits, Some(variant)).unwrap();
             assert_eq!(plan.variant, variant);
             assert!(!plan.dispatches.is_empty());
             plan.dispatches.iter().for_each(assert_consistent);
-            let uses_scratch =
-                plan.dispatches.iter().flat_map(|d| &d.bindings).any(|bind| bind.slot == Slot::Scratch);
-            assert_eq!(uses_scratch, plan.scratch_len > 0);
+            let uses_scratch = plan
+                .dispatches
+                .iter()
+                .flat_map(|d| &d.bindings)
+                .any(|bind| matches!(bind.slot, Slot::Scratch(_)));
+            assert_eq!(uses_scratch, !plan.scratch_lens.is_empty());
         }
     }
 }

@@ -63,9 +63,11 @@ fn ladder(kernel: &Kernel) -> Vec<(usize, &'static str)> {
         .collect()
 }
 
-/// What kernels may know of a typical adapter: WebGPU's default limits, hardware unless `software`.
+/// What kernels may know of a typical adapter: WebGPU's default limits, hardware unless `software`, subgroups of one size so that every
+/// variant can be shown.
 fn traits(software: bool) -> GpuTraits {
-    GpuTraits { software, ..GpuTraits::default() }
+    let subgroup = Some(if software { 8 } else { 32 });
+    GpuTraits { software, subgroup, ..GpuTraits::default() }
 }
 
 impl From<crate::inspect::InspectError> for CliError {

@@ -31,7 +31,7 @@ fn operation(family: &Family, variant: &str) -> OpArgs {
         (ConvTranspose, "matmul") => {
             OpArgs { stride: 1, padding: 0, ..shaped(name, &[64, 100, 1, 1], Some(512)) }
         }
-        (ConvTranspose, "registers") => shaped(name, &[64, 64, 32, 32], Some(1)),
+        (ConvTranspose, "registers" | "direct") => shaped(name, &[64, 64, 32, 32], Some(1)),
         (ConvTranspose, _) => shaped(name, &[64, 128, 16, 16], Some(64)),
         (Conv | ConvWeight, "registers") => shaped(name, &[64, 64, 32, 32], Some(1)),
         (Gemm, "dot") => shaped(name, &[64, 1, 8192], None),

@@ -1,6 +1,6 @@
 //! `kernels verify`: variants against plain f64 loops.
 
-use ganomede_kernels::{Kernel, oracle};
+use ganomede_kernels::{Kernel, KernelError, oracle};
 use serde::Serialize;
 
 use super::super::args::Global;
@@ -91,8 +91,14 @@ pub(super) fn run(args: &VerifyArgs, global: &Global, interrupt: &Interrupt) -> 
     for (kernel, variant) in &all {
         go_on(interrupt)?;
         let variants: Vec<(Option<usize>, &'static str)> = match (&device, variant) {
-            (Device::Gpu(_), _) => {
-                let wanted = |&(_, name): &(usize, &'static str)| variant.is_none_or(|only| only == name);
+            (Device::Gpu(gpu), _) => {
+                // Of all variants, those are left out that need what the adapter does not have.
+                let missing = |name| {
+                    let plan = kernel.gpu(gpu.traits(), Some(name));
+                    matches!(plan, Err(KernelError::Missing { .. }))
+                };
+                let wanted =
+                    |&(_, name): &(usize, &'static str)| variant.map_or(!missing(name), |only| only == name);
                 ladder(kernel).into_iter().filter(wanted).map(|(n, name)| (Some(n), name)).collect()
             }
             _ => vec![(None, "twin")],

@@ -37,6 +37,12 @@ pub(super) fn is_software(info: &wgpu::AdapterInfo) -> bool {
             .any(|s| name.contains(s))
 }
 
+/// Lanes of a subgroup, where subgroups can be used and all have as many.
+pub(super) fn subgroup(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Option<u32> {
+    let fixed = info.subgroup_min_size == info.subgroup_max_size;
+    (fixed && features.contains(wgpu::Features::SUBGROUP)).then_some(info.subgroup_min_size)
+}
+
 /// Hardware before software, discrete before integrated before virtual; then Vulkan, Metal, DX12, GL; then by name.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8, String, String) {
     use wgpu::{Backend, DeviceType};

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ganomede_kernels::Dispatch;
+use ganomede_kernels::{Dispatch, GpuPlan};
 
 use super::super::DeviceError;
 use super::arena::Arena;
 use super::pace::MAX_DISPATCHES;
-use super::plan::PlannedLaunch;
+use super::plan::{Place, PlannedLaunch};
 use super::profile::Timestamps;
 use super::shared::{Reservation, Shared, binding_bytes};
 use super::store::GpuStore;
@@ -42,8 +42,7 @@ pub struct GpuExecutable {
     shared: Arc<Shared>,
     roles: Vec<Buffer>,
     buffers: Vec<wgpu::Buffer>,
-    scratch: wgpu::Buffer,
-    scratch_len: usize,
+    scratch: Vec<(wgpu::Buffer, usize)>,
     params: Option<wgpu::Buffer>,
     launches: Vec<LoadedLaunch>,
     /// Given back when dropped.
@@ -60,8 +59,10 @@ impl GpuExecutable {
     ) -> Result<u64, DeviceError> {
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
-        let mut bytes =
-            shared.buffer_bytes(scratch_len(launches), || "scratch".to_owned())?.saturating_add(arena.len());
+        let mut bytes = arena.len();
+        for len in scratch_lens(launches) {
+            bytes = bytes.saturating_add(shared.buffer_bytes(len, || "scratch".to_owned())?);
+        }
         for (i, buffer) in buffers.iter().enumerate() {
             if !matches!(buffer.role, Role::State(_)) {
                 bytes = bytes.saturating_add(shared.buffer_bytes(buffer.len, || buffer_name(i, buffer))?);
@@ -83,7 +84,7 @@ impl GpuExecutable {
         let reservation = shared.reserve(Self::bytes_for(shared, buffers, &launches)?)?;
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
-        let scratch_len = scratch_len(&launches);
+        let scratch_lens = scratch_lens(&launches);
 
         let started = Instant::now();
         let pipelines = shared.pipelines.prepare(shared, &dispatches, trusted)?;
@@ -96,7 +97,10 @@ impl GpuExecutable {
                 _ => shared.storage(buffer.len, &buffer_name(i, buffer)),
             })
             .collect::<Result<Vec<_>, DeviceError>>()?;
-        let scratch = shared.storage(scratch_len, "scratch")?;
+        let scratch = scratch_lens
+            .into_iter()
+            .map(|len| Ok((shared.storage(len, "scratch")?, len)))
+            .collect::<Result<Vec<_>, DeviceError>>()?;
         let params = arena.upload(shared)?;
 
         let mut next = 0;
@@ -111,8 +115,11 @@ impl GpuExecutable {
                     (0, wgpu::BufferBinding { buffer, offset: arena.offsets[next], size })
                 });
                 let storage = (1..).zip(&dispatch.bindings).filter_map(|(binding, bind)| {
-                    let (buffer, len) = launch.operand(bind.slot)?;
-                    let buffer = buffer.map_or(&scratch, |b| &device_buffers[b]);
+                    let (place, len) = launch.operand(bind.slot)?;
+                    let buffer = match place {
+                        Place::Buffer(b) => &device_buffers[b],
+                        Place::Scratch(i) => &scratch[i].0,
+                    };
                     let size = wgpu::BufferSize::new(binding_bytes(len));
                     Some((binding, wgpu::BufferBinding { buffer, offset: 0, size }))
                 });
@@ -146,7 +153,6 @@ impl GpuExecutable {
             roles: buffers.to_vec(),
             buffers: device_buffers,
             scratch,
-            scratch_len,
             params,
             launches: loaded,
             _reservation: reservation,
@@ -157,7 +163,11 @@ impl GpuExecutable {
     /// Bytes of its own buffers, scratch and parameters; the states are the store's.
     pub fn bytes(&self) -> u64 {
         let own = self.buffers.iter().zip(&self.roles).filter(|(_, b)| !matches!(b.role, Role::State(_)));
-        own.map(|(buffer, _)| buffer).chain([&self.scratch]).chain(&self.params).map(wgpu::Buffer::size).sum()
+        own.map(|(buffer, _)| buffer)
+            .chain(self.scratch.iter().map(|(buffer, _)| buffer))
+            .chain(&self.params)
+            .map(wgpu::Buffer::size)
+            .sum()
     }
 
     fn buffer(&self, buffer: usize) -> Result<(&wgpu::Buffer, usize, String), DeviceError> {
@@ -289,7 +299,9 @@ impl GpuExecutable {
 
     /// Fills scratch with NaN, so that a kernel that reads what it did not write shows.
     pub(super) fn poison_scratch(&mut self) -> Result<(), DeviceError> {
-        self.shared.upload(&self.scratch, &vec![f32::NAN; self.scratch_len], "scratch")
+        self.scratch
+            .iter()
+            .try_for_each(|(buffer, len)| self.shared.upload(buffer, &vec![f32::NAN; *len], "scratch"))
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -351,9 +363,9 @@ impl GpuExecutable {
     }
 }
 
-/// The largest scratch of any launch.
-fn scratch_len(launches: &[PlannedLaunch]) -> usize {
-    launches.iter().map(|launch| launch.plan.scratch_len).max().unwrap_or(0)
+/// The scratch buffers, each as long as the launch that needs most of it.
+fn scratch_lens(launches: &[PlannedLaunch]) -> Vec<usize> {
+    GpuPlan::common_scratch(launches.iter().map(|launch| &launch.plan))
 }
 
 /// Name of a program buffer for messages.

@@ -1,12 +1,13 @@
 //! Compute pipelines, each compiled once per device: a program of hundreds of launches has a few dozen of them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use ganomede_kernels::{Access, Dispatch};
 use rayon::prelude::*;
 
 use super::super::DeviceError;
+use super::disk_cache::DiskCache;
 use super::shared::{Shared, lock};
 
 /// Everything that compilation depends on.
@@ -44,6 +45,8 @@ pub(super) struct Pipeline {
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
     compiled: Mutex<HashMap<Key, Pipeline>>,
+    /// What drivers compiled in earlier runs, set while the device is opened.
+    pub(super) disk: OnceLock<DiskCache>,
 }
 
 impl Pipelines {
@@ -68,6 +71,9 @@ impl Pipelines {
             .par_iter()
             .map(|(key, dispatch)| Ok(((*key).clone(), compile(shared, dispatch, trusted)?)))
             .collect::<Result<Vec<_>, DeviceError>>()?;
+        if let Some(disk) = self.disk.get().filter(|_| !fresh.is_empty()) {
+            disk.save();
+        }
         let mut compiled = lock(&self.compiled);
         compiled.extend(fresh);
         Ok(keys.iter().map(|key| compiled[key].clone()).collect())
@@ -140,7 +146,7 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
                     // Kernels write shared memory before they read it; zeroing it first costs a barrier a workgroup.
                     zero_initialize_workgroup_memory: !trusted,
                 },
-                cache: None,
+                cache: shared.pipelines.disk.get().map(|disk| &disk.cache),
             });
             Pipeline { compute, layout }
         })

@@ -6,6 +6,15 @@ use super::super::DeviceError;
 use super::shared::{Shared, binding_bytes};
 use crate::program::{Buffer, Launch};
 
+/// Which buffer an operand is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Buffer of the program.
+    Buffer(usize),
+    /// Scratch buffer, shared by all launches.
+    Scratch(usize),
+}
+
 /// A launch whose GPU plan is fixed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedLaunch {
@@ -44,13 +53,13 @@ impl PlannedLaunch {
         Ok(Self { label, plan, inputs, outputs, cost: kernel.cost() })
     }
 
-    /// Program buffer (`None` for scratch) and used elements behind a slot.
-    pub(super) fn operand(&self, slot: Slot) -> Option<(Option<usize>, usize)> {
-        let buffer = |&(buffer, len): &(usize, usize)| (Some(buffer), len);
+    /// Buffer and used elements behind a slot.
+    pub(super) fn operand(&self, slot: Slot) -> Option<(Place, usize)> {
+        let buffer = |&(buffer, len): &(usize, usize)| (Place::Buffer(buffer), len);
         match slot {
             Slot::Input(i) => self.inputs.get(i).map(buffer),
             Slot::Output(i) => self.outputs.get(i).map(buffer),
-            Slot::Scratch => Some((None, self.plan.scratch_len)),
+            Slot::Scratch(i) => self.plan.scratch_lens.get(i).map(|&len| (Place::Scratch(i), len)),
         }
     }
 
@@ -100,7 +109,7 @@ impl PlannedLaunch {
                 "{shader} has {param_bytes} bytes of parameters, not a multiple of 16 up to {max}"
             )));
         }
-        let mut seen: Vec<(Option<usize>, Access)> = Vec::with_capacity(dispatch.bindings.len());
+        let mut seen: Vec<(Place, Access)> = Vec::with_capacity(dispatch.bindings.len());
         for (binding, bind) in (1..).zip(&dispatch.bindings) {
             let slot = bind.slot;
             let operand = self.operand(slot);

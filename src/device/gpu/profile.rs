@@ -195,7 +195,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     };
     PlannedLaunch {
         label: "timestamp check".to_owned(),
-        plan: GpuPlan { variant: "spin", dispatches: vec![dispatch], scratch_len: 0 },
+        plan: GpuPlan { variant: "spin", dispatches: vec![dispatch], scratch_lens: Vec::new() },
         inputs: vec![],
         outputs: vec![(0, SPIN_LEN)],
         cost: Cost { flops: 2 * 256 * SPIN_LEN as u64, ..Cost::default() },

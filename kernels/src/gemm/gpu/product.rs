@@ -11,6 +11,12 @@ const SHORTEST_CHUNK: usize = 128;
 const BUSY_WORKGROUPS: usize = 128;
 /// Threads that spread evenly over the cores of a software adapter, eight lanes to each vector.
 const BUSY_SOFTWARE_THREADS: usize = 512;
+/// The same in subgroups.
+const BUSY_SUBGROUPS: usize = 64;
+/// Lines in a block of packed operands (`gemm_packed.wgsl`).
+const BLOCK: usize = 64;
+/// Tiles along the columns from which on packing A costs less than finding its values anew for each.
+const PACK_FROM: usize = 4;
 
 /// One or several matrix products `[rows, inner] · [inner, cols]` of one launch.
 pub(crate) struct Product<'a> {
@@ -34,6 +40,9 @@ pub(crate) struct Product<'a> {
     pub(crate) b: Slot,
     /// Which of them are stored in halves.
     pub(crate) half: [bool; 2],
+    /// Both operands lie in the form of `gemm_packed.wgsl`, and the sums are left in scratch buffer 0, for stages that
+    /// the caller adds: Winograd's.
+    pub(crate) packed: bool,
     /// Fused tail.
     pub(crate) epilogue: &'a Epilogue,
 }
@@ -43,23 +52,35 @@ pub(crate) struct Product<'a> {
 pub(crate) struct Stages {
     /// Dispatches in order.
     pub(crate) dispatches: Vec<Dispatch>,
-    /// Elements of scratch.
-    pub(crate) scratch_len: usize,
+    /// Elements of the scratch buffers.
+    pub(crate) scratch_lens: Vec<usize>,
+    /// Where the sums are, if they are in scratch.
+    pub(crate) sums: Sums,
+}
+
+impl Stages {
+    /// Whether each scratch buffer fits one binding.
+    pub(crate) fn fit(&self, traits: &GpuTraits) -> bool {
+        self.scratch_lens.iter().all(|&len| 4 * len as u64 <= traits.max_binding_bytes)
+    }
 }
 
 /// Variants that every product has.
-pub(crate) const VARIANTS: [&str; 3] = ["tile64", "tile32", "registers"];
+pub(crate) const VARIANTS: [&str; 4] = ["tile64", "tile32", "registers", "subgroups"];
 
 impl Product<'_> {
     /// The variant for an adapter.
     ///
-    /// Software adapters and products of at most four rows take register tiles where the scratch fits a binding. On
-    /// hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a side is short and
+    /// Software adapters take register tiles where the scratch fits a binding, shared by subgroups where those have a fixed
+    /// size and have work for half of their lanes at least; so do products of at most four rows. On hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a side is short and
     /// give four times the workgroups where, split-K included, the grid would leave the adapter idle.
     pub(crate) fn choose(&self, traits: &GpuTraits) -> &'static str {
-        let fits = |stages: Stages| 4 * stages.scratch_len as u64 <= traits.max_binding_bytes;
+        let fits = |stages: Stages| stages.fit(traits);
         let groups = self.rows.div_ceil(64) * self.cols.div_ceil(64) * self.slices;
-        if (traits.software || self.rows <= 4) && self.registers(traits).is_ok_and(fits) {
+        let subgroups = traits.software && self.rows >= 4 && self.cols >= 4;
+        if subgroups && self.subgroups(traits).is_ok_and(fits) {
+            "subgroups"
+        } else if (traits.software || self.rows <= 4) && self.registers(traits).is_ok_and(fits) {
             "registers"
         } else if self.rows.min(self.cols) <= 32
             || groups * (self.inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2
@@ -75,6 +96,7 @@ impl Product<'_> {
         match variant {
             "tile64" => self.tile(8, traits),
             "tile32" => self.tile(4, traits),
+            "subgroups" => self.subgroups(traits),
             _ => self.registers(traits),
         }
     }
@@ -82,24 +104,23 @@ impl Product<'_> {
     /// Shared-memory tiles of `8 r` by `8 r`.
     fn tile(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
-        let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols };
-        let splits = self.splits(groups, BUSY_WORKGROUPS, &sums, traits);
-        let target = if splits > 1 { Slot::Scratch } else { Slot::Output(0) };
+        let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols, splits: 1 };
+        let sums = self.split(groups, BUSY_WORKGROUPS, sums, traits);
+        let splits = sums.splits;
+        let in_scratch = splits > 1 || self.packed;
+        let target = if in_scratch { Slot::Scratch(0) } else { Slot::Output(0) };
         let mut dispatches = vec![Dispatch {
             shader: "gemm_tile.wgsl",
-            source: self.source("gemm_tile.wgsl", 4, &format!("const R: u32 = {r}u;\n"), traits),
+            source: self.source("gemm_tile.wgsl", Some(4), &format!("const R: u32 = {r}u;\n"), traits),
             entry: "main",
             constants: self.half_constants(),
             workgroups: fold(self.kernel, groups * splits, traits)?,
             bindings: bindings(vec![read(self.a), read(self.b), write(target)], self.epilogue),
             params: self.words(splits),
         }];
-        let mut scratch_len = 0;
-        if splits > 1 {
-            dispatches.push(self.reduce(splits, &sums, traits)?);
-            scratch_len = self.sums_len(splits, &sums);
-        }
-        Ok(Stages { dispatches, scratch_len })
+        dispatches.extend(self.reduce(splits > 1, &sums, traits)?);
+        let scratch_lens = if in_scratch { vec![self.sums_len(&sums)] } else { Vec::new() };
+        Ok(Stages { dispatches, scratch_lens, sums })
     }
 
     /// Register tiles of `4 u` rows by `c` columns, with A packed first and the epilogue last.
@@ -112,11 +133,12 @@ impl Product<'_> {
         let (row_tiles, col_tiles) = (self.rows.div_ceil(4 * u), self.cols.div_ceil(c));
         let packed = self.slices * self.inner * row_tiles * u;
         let threads = row_tiles * col_tiles * self.slices;
-        let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c };
-        let splits = self.splits(threads, busy, &sums, traits);
+        let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c, splits: 1 };
+        let sums = self.split(threads, busy, sums, traits);
+        let splits = sums.splits;
         let source = self.source(
             "gemm_registers.wgsl",
-            0,
+            None,
             &format!("const U: u32 = {u}u;\nconst C: u32 = {c}u;\n"),
             traits,
         );
@@ -135,25 +157,86 @@ impl Product<'_> {
                 params: self.words(splits),
             })
         };
-        let scratch = write(Slot::Scratch);
-        let dispatches = vec![
+        let scratch = write(Slot::Scratch(0));
+        let mut dispatches = vec![
             stage("pack", packed.div_ceil(64), vec![read(self.a), scratch])?,
             stage("main", (threads * splits).div_ceil(lanes), vec![read(self.a), scratch, read(self.b)])?,
-            self.reduce(splits, &sums, traits)?,
         ];
-        Ok(Stages { dispatches, scratch_len: 4 * packed + self.sums_len(splits, &sums) })
+        dispatches.extend(self.reduce(true, &sums, traits)?);
+        Ok(Stages { dispatches, scratch_lens: vec![4 * packed + self.sums_len(&sums)], sums })
     }
 
     fn half_constants(&self) -> Vec<(&'static str, f64)> {
         half_constants(self.half[0], self.half[1])
     }
 
-    /// Adds the partial sums of the splits and applies the epilogue.
-    fn reduce(&self, splits: usize, sums: &Sums, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
+    /// Register tiles whose A the lanes of a subgroup share, with A packed first where many columns use it, and the
+    /// epilogue last.
+    fn subgroups(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
+        let lanes = traits.subgroup.map_or(0, |lanes| lanes as usize);
+        if !matches!(lanes, 4 | 8 | 16 | 32) {
+            let what = "subgroup operations with subgroups of always 4, 8, 16 or 32 lanes";
+            return Err(KernelError::Missing { kernel: self.kernel, variant: "subgroups", what });
+        }
+        // Where columns are found value by value, more of them share a row's load for less than their code takes to compile.
+        let most = if self.packed { 8 } else { 4 };
+        let (q, c) = (lanes_per_side(self.rows, lanes, 32 / lanes), lanes_per_side(self.cols, lanes, most));
+        let (row_tiles, col_tiles) = (self.rows.div_ceil(q * lanes), self.cols.div_ceil(c * lanes));
+        let groups = row_tiles * col_tiles * self.slices;
+        let sums =
+            Sums { start: 0, quads: row_tiles * q * lanes / 4, cols: col_tiles * c * lanes, splits: 1 };
+        let sums = self.split(groups, BUSY_SUBGROUPS, sums, traits);
+        let pack_a = !self.packed && col_tiles >= PACK_FROM;
+        let packed_len = packed_len(self.slices, self.rows, self.inner);
+        let tile = format!("const LANES: u32 = {lanes}u;\nconst Q: u32 = {q}u;\nconst C: u32 = {c}u;\n");
+        let mut text = self.source("gemm_subgroups.wgsl", None, &tile, traits).into_owned();
+        let packed = traits.shaders.text("gemm_packed.wgsl");
+        for (operand, used) in [("a", pack_a || self.packed), ("b", self.packed)] {
+            if let Some(load) = section(packed, operand).filter(|_| used) {
+                text = splice(&text, operand, load);
+            }
+        }
+        let mut dispatches = Vec::new();
+        if pack_a {
+            dispatches.push(Dispatch {
+                shader: "gemm_packed.wgsl",
+                source: self.source("gemm_packed.wgsl", None, "", traits),
+                entry: "pack",
+                constants: half_constants(self.half[0], false),
+                workgroups: fold(
+                    self.kernel,
+                    (self.slices * self.rows * self.inner.div_ceil(4)).div_ceil(64),
+                    traits,
+                )?,
+                bindings: vec![read(self.a), write(Slot::Scratch(1))],
+                params: self.words(sums.splits),
+            });
+        }
+        let a = if pack_a { Slot::Scratch(1) } else { self.a };
+        dispatches.push(Dispatch {
+            shader: "gemm_subgroups.wgsl",
+            source: text.into(),
+            entry: "main",
+            constants: half_constants(self.half[0] && !pack_a, self.half[1]),
+            workgroups: fold(self.kernel, groups * sums.splits, traits)?,
+            bindings: vec![read(a), read(self.b), write(Slot::Scratch(0))],
+            params: self.words(sums.splits),
+        });
+        dispatches.extend(self.reduce(true, &sums, traits)?);
+        let mut scratch_lens = vec![self.sums_len(&sums)];
+        scratch_lens.extend(pack_a.then_some(packed_len));
+        Ok(Stages { dispatches, scratch_lens, sums })
+    }
+
+    /// Adds the partial sums of the splits and applies the epilogue, where there are sums and the caller does not.
+    fn reduce(&self, needed: bool, sums: &Sums, traits: &GpuTraits) -> Result<Option<Dispatch>, KernelError> {
+        if !needed || self.packed {
+            return Ok(None);
+        }
         let quads = self.slices * self.rows.div_ceil(4) * self.cols;
-        Ok(Dispatch {
+        Ok(Some(Dispatch {
             shader: "gemm_reduce.wgsl",
-            source: self.source("gemm_reduce.wgsl", 3, "", traits),
+            source: self.source("gemm_reduce.wgsl", Some(3), "", traits),
             entry: "main",
             constants: vec![
                 ("START", sums.start as f64),
@@ -161,21 +244,21 @@ impl Product<'_> {
                 ("COLS", sums.cols as f64),
             ],
             workgroups: fold(self.kernel, quads.div_ceil(64), traits)?,
-            bindings: bindings(vec![read(Slot::Scratch), write(Slot::Output(0))], self.epilogue),
-            params: self.words(splits),
-        })
+            bindings: bindings(vec![read(Slot::Scratch(0)), write(Slot::Output(0))], self.epilogue),
+            params: self.words(sums.splits),
+        }))
     }
 
     /// Elements of scratch for the partial sums.
-    fn sums_len(&self, splits: usize, sums: &Sums) -> usize {
-        splits * self.slices * sums.quads * 4 * sums.cols
+    fn sums_len(&self, sums: &Sums) -> usize {
+        sums.splits * self.slices * sums.quads * 4 * sums.cols
     }
 
     /// Chunks of the inner index: as many as bring `units` of parallel work up to `busy`, while each keeps
     /// [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
-    fn splits(&self, units: usize, busy: usize, sums: &Sums, traits: &GpuTraits) -> usize {
-        let fitting = traits.max_binding_bytes as usize / 2 / (4 * self.sums_len(1, sums));
-        (busy / units).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1)
+    fn split(&self, units: usize, busy: usize, sums: Sums, traits: &GpuTraits) -> Sums {
+        let fitting = traits.max_binding_bytes as usize / 2 / (4 * self.sums_len(&sums));
+        Sums { splits: (busy / units).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1), ..sums }
     }
 
     /// The words of `Params`.
@@ -187,8 +270,20 @@ impl Product<'_> {
         words
     }
 
-    fn source(&self, file: &str, first_operand: usize, tile: &str, traits: &GpuTraits) -> Cow<'static, str> {
-        let text = splice(&with_epilogue(file, self.epilogue, first_operand, traits), "tile", tile);
+    /// A shader file with this product's operands; its epilogue's operands from binding `epilogue` on, where the file
+    /// has one.
+    fn source(
+        &self,
+        file: &str,
+        epilogue: Option<usize>,
+        tile: &str,
+        traits: &GpuTraits,
+    ) -> Cow<'static, str> {
+        let text = match epilogue {
+            Some(first) => with_epilogue(file, self.epilogue, first, traits),
+            None => traits.shaders.text(file).to_owned(),
+        };
+        let text = splice(&text, "tile", tile);
         match self.operands.and_then(|maps| section(traits.shaders.text(maps), "operands")) {
             Some(operands) => splice(&text, "operands", operands).into(),
             None => text.into(),
@@ -196,11 +291,28 @@ impl Product<'_> {
     }
 }
 
-/// Partial sums in scratch, from vec4 `start` on: `[split, slice, quad of rows, col]` of vec4.
-struct Sums {
-    start: usize,
-    quads: usize,
-    cols: usize,
+/// Partial sums in scratch buffer 0, from vec4 `start` on: `[split, slice, quad of rows, col]` of vec4.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums {
+    pub(crate) start: usize,
+    pub(crate) quads: usize,
+    pub(crate) cols: usize,
+    pub(crate) splits: usize,
+}
+
+impl Sums {
+    /// No sums.
+    pub(crate) const NONE: Self = Self { start: 0, quads: 0, cols: 0, splits: 1 };
+}
+
+/// Elements of `lines` packed as by `gemm_packed.wgsl`.
+pub(crate) fn packed_len(slices: usize, lines: usize, inner: usize) -> usize {
+    slices * lines.next_multiple_of(BLOCK) * inner.next_multiple_of(4)
+}
+
+/// Lines that each of `lanes` takes of a side: a power of two up to `most`.
+fn lanes_per_side(lines: usize, lanes: usize, most: usize) -> usize {
+    lines.div_ceil(lanes).next_power_of_two().min(most)
 }
 
 fn quads_per_thread(rows: usize, most: usize) -> usize {
