@@ -57,7 +57,7 @@ impl Fused<'_> {
 
     fn lower_pointwise(&self, step: &Step) -> Lowered {
         let shape = self.node(step.roots[0]).shape.clone();
-        let mut builder = Builder::new(self, &shape, &step.roots);
+        let mut builder = Builder::new(self, &shape, &[&step.roots[..], &step.again].concat());
         let outputs: Vec<Reg> = step.roots.iter().map(|&r| builder.root(r)).collect();
         let Builder { expr, mut operands, inputs, .. } = builder;
         let (shape, _) = merge_dims(shape, None, &mut operands);
@@ -70,7 +70,7 @@ impl Fused<'_> {
 
     fn lower_reduce(&self, step: &Step) -> Lowered {
         let shape = self.node(self.inputs[step.roots[0]][0]).shape.clone();
-        let mut builder = Builder::new(self, &shape, &[]);
+        let mut builder = Builder::new(self, &shape, &step.again);
         let mut reduced = vec![false; shape.len()];
         let mut outputs = vec![];
         for &root in &step.roots {
@@ -264,7 +264,8 @@ impl Fused<'_> {
 struct Builder<'f> {
     fused: &'f Fused<'f>,
     shape: Vec<usize>,
-    roots: Vec<NodeId>,
+    /// Stored nodes that are computed here.
+    computed: Vec<NodeId>,
     accumulator: Option<NodeId>,
     expr: Expr,
     operands: Vec<Operand>,
@@ -274,11 +275,11 @@ struct Builder<'f> {
 }
 
 impl<'f> Builder<'f> {
-    fn new(fused: &'f Fused<'f>, shape: &[usize], roots: &[NodeId]) -> Self {
+    fn new(fused: &'f Fused<'f>, shape: &[usize], computed: &[NodeId]) -> Self {
         Self {
             fused,
             shape: shape.to_vec(),
-            roots: roots.to_vec(),
+            computed: computed.to_vec(),
             accumulator: None,
             expr: Expr::default(),
             operands: vec![],
@@ -308,7 +309,7 @@ impl<'f> Builder<'f> {
         }
         let inner =
             matches!(self.fused.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_));
-        if inner && (!self.fused.stored[id] || self.roots.contains(&id)) {
+        if inner && (!self.fused.stored[id] || self.computed.contains(&id)) {
             self.compute(id)
         } else {
             let strides = contiguous(&self.fused.node(id).shape);

@@ -4,6 +4,8 @@ mod describe;
 mod fuse;
 mod lower;
 mod plan;
+mod recompute;
+mod share;
 
 use ganomede_kernels::{Cost, Kernel, KernelError};
 

@@ -6,12 +6,18 @@
 //! what it held.
 
 use super::{Binary, Expr, Instr, Reg, Unary, math};
+use crate::tile;
 use multiversion::multiversion;
 
 /// Elements evaluated by one pass over the code.
 pub const LANES: usize = 1024;
 /// Rows of one pass.
 pub const ROWS: usize = 64;
+
+/// Passes over a block during which the next one is fetched into the second-level cache; fewer end before it arrives.
+const AHEAD_PASSES: usize = 4;
+/// Numbers in a cache line.
+const LINE: usize = 16;
 
 /// How an operand of the expression varies along a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +61,8 @@ pub struct Evaluator {
     store: bool,
     row_registers: usize,
     blocks: usize,
+    /// Instructions that go over whole blocks.
+    passes: usize,
 }
 
 impl Evaluator {
@@ -122,7 +130,9 @@ impl Evaluator {
             // Freed only now: an instruction never writes the block that it reads.
             free.append(&mut dying[i]);
         }
-        Self { code, kinds: kinds.to_vec(), places, outputs: outputs.to_vec(), store, row_registers, blocks }
+        let passes = code.iter().zip(&places).filter(|(instr, place)| is_pass(instr, place)).count();
+        let (kinds, outputs) = (kinds.to_vec(), outputs.to_vec());
+        Self { code, kinds, places, outputs, store, row_registers, blocks, passes }
     }
 
     /// Elements of scratch that evaluation needs.
@@ -155,6 +165,20 @@ impl Evaluator {
     }
 }
 
+fn is_pass(instr: &Instr, place: &Place) -> bool {
+    matches!(place, Place::Block(_) | Place::Output(_)) && !matches!(instr, Instr::Operand(_))
+}
+
+/// Asks for the part of pass `pass` of what follows a block of `n` elements, where the next block mostly lies: memory then
+/// works while arithmetic does.
+#[inline(always)]
+fn fetch_ahead(values: &[f32], n: usize, pass: usize, passes: usize) {
+    let lines = n / LINE;
+    for line in pass * lines / passes..(pass + 1) * lines / passes {
+        tile::prefetch(values, n + LINE * line);
+    }
+}
+
 /// One pass over the code. The only place where vector instructions of the machine are chosen.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
@@ -171,7 +195,19 @@ fn run_block(
 ) {
     let n = rows * lanes;
     let (row_registers, blocks) = scratch.split_at_mut(ev.row_registers * ROWS);
+    let mut pass = 0;
     for (i, instr) in ev.code.iter().enumerate() {
+        if ev.passes >= AHEAD_PASSES && is_pass(instr, &ev.places[i]) {
+            for operand in operands {
+                if let Value::Lanes(values) = operand {
+                    fetch_ahead(values, n, pass, ev.passes);
+                }
+            }
+            for values in outputs.iter() {
+                fetch_ahead(values, n, pass, ev.passes);
+            }
+            pass += 1;
+        }
         match ev.places[i] {
             Place::Const(_) | Place::Operand(_) => {}
             Place::Row(row) => {
