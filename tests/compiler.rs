@@ -621,11 +621,11 @@ fn gradients_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn factors_that_repeat_along_a_sum_leave_it() {
+fn constant_factors_leave_a_sum() {
     let tape = Tape::new();
-    let (x, scale) = (tape.input("x", &[5, 3, 4]), tape.input("scale", &[1, 3, 1]));
+    let x = tape.input("x", &[5, 3, 4]);
     tape.output("plain", x.sum(&[0, 2]));
-    tape.output("scaled", -(x * scale).sum(&[0, 2]));
+    tape.output("scaled", (x * -3.0).sum(&[0, 2]));
     let program = program(&tape);
     let sums: Vec<_> = program.launches.iter().filter(|l| matches!(l.kernel, Kernel::Reduce(_))).collect();
     assert_eq!(sums.len(), 1, "one sum serves both: {:#?}", program.launches);

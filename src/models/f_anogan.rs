@@ -250,9 +250,7 @@ impl FAnoGan {
         let Some(optimisers) = &self.optimisers else { return vec![] };
         let critic = |x| self.critic.forward(tape, x, Mode::Train);
         let fake = self.generator.forward(tape, z, Mode::Train).stop_gradient();
-        // One pass over both, since the critic takes samples one by one: its weights are prepared for products once.
-        let (n, both) = (x.shape()[0], critic(Tensor::concat(&[x, fake], 0)));
-        let (d_real, d_fake) = (both.narrow(0, 0, n).mean_all(), both.narrow(0, n, n).mean_all());
+        let (d_real, d_fake) = (critic(x).mean_all(), critic(fake).mean_all());
         let penalty = nn::gradient_penalty(tape, critic, x, fake, alpha);
         let loss = d_fake - d_real + penalty * self.penalty;
         optimisers.critic.minimise(tape, loss);

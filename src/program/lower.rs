@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::copy::{Copy, Part};
-use ganomede_kernels::expr::{Expr, Instr, Num, Reg};
+use ganomede_kernels::expr::{Expr, Instr, Num, Reg, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
@@ -317,11 +317,23 @@ impl<'f> Builder<'f> {
         }
     }
 
+    /// What a mask can look at in place of `id`: of an activation that is computed here alone, its input has the same sign.
+    fn same_sign(&self, op: Unary, id: NodeId) -> NodeId {
+        let mask = matches!(op, Unary::LeakyMask(_) | Unary::Step);
+        let keeps_sign = match self.fused.node(id).op {
+            Op::Unary(Unary::LeakyRelu(slope)) => slope.0 > 0.0,
+            Op::Unary(Unary::Relu) => true,
+            _ => false,
+        };
+        let here = !self.fused.stored[id] || self.computed.contains(&id);
+        if mask && keeps_sign && here { self.fused.inputs[id][0] } else { id }
+    }
+
     fn compute(&mut self, id: NodeId) -> Reg {
         let inputs = &self.fused.inputs[id];
         let instr = match &self.fused.node(id).op {
             Op::Const(c) => Instr::Const(*c),
-            Op::Unary(op) => Instr::Unary(*op, self.value(inputs[0])),
+            Op::Unary(op) => Instr::Unary(*op, self.value(self.same_sign(*op, inputs[0]))),
             Op::Binary(op) => {
                 let (a, b) = (self.value(inputs[0]), self.value(inputs[1]));
                 Instr::Binary(*op, a, b)

@@ -1,6 +1,6 @@
 //! Reductions: sums, means, maxima, variances, softmax.
 
-use ganomede_kernels::expr::{Binary, Num, Unary};
+use ganomede_kernels::expr::{Num, Unary};
 
 use crate::tape::{Op, Tensor};
 
@@ -35,21 +35,12 @@ impl<'t> Tensor<'t> {
         if let Some(value) = self.repeated(&axes) {
             return value.affine(if mean { 1.0 } else { count as f32 }, 0.0).broadcast_to(&shape);
         }
-        // A factor that is repeated along all summed axes leaves the sum: other sums of the same tensor may then be one.
+        // A constant factor leaves the sum: other sums of the same tensor may then be one. Factors that are tensors stay:
+        // what norms subtract cancels only if the very same rounded products are summed.
         let node = self.tape.get(self.id);
-        let input = |i: usize| Tensor { tape: self.tape, id: node.inputs[i] };
-        match node.op {
-            Op::Unary(Unary::Affine(factor, shift)) if shift == Num(0.0) => {
-                return input(0).scaled_sum(name, &axes, mean).affine(factor.0, 0.0);
-            }
-            Op::Binary(Binary::Mul) => {
-                for (factor, other) in [(input(0), input(1)), (input(1), input(0))] {
-                    if let Some(factor) = factor.repeated(&axes) {
-                        return other.scaled_sum(name, &axes, mean) * factor.broadcast_to(&shape);
-                    }
-                }
-            }
-            _ => {}
+        if let Op::Unary(Unary::Affine(factor, Num(0.0))) = node.op {
+            let inner = Tensor { tape: self.tape, id: node.inputs[0] };
+            return inner.scaled_sum(name, &axes, mean).affine(factor.0, 0.0);
         }
         self.tape.node(Op::Sum { axes, scale: Num(scale) }, vec![self.id], shape)
     }
