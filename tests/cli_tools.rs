@@ -127,6 +127,21 @@ fn bench_runs_whole_loops() {
 }
 
 #[test]
+fn bench_growth_tells_what_an_image_costs_in_each_set() {
+    let growth = json(&small(&["bench", "growth", "--images", "40,3,20"], &["--device", "cpu"]));
+    assert_eq!(growth["batch"], 2, "{growth}");
+    let sets = growth["sets"].as_array().expect("a row for each set");
+    let column = |field: &str| sets.iter().map(|row| number(row, field)).collect::<Vec<_>>();
+    assert_eq!(column("images"), [3.0, 20.0, 40.0], "ascending");
+    assert_eq!(column("passes"), [2.0, 1.0, 1.0], "until a tenth of the largest has been seen");
+    assert!(column("us_per_image").iter().all(|&us| us > 0.0), "{growth}");
+    #[cfg(target_os = "linux")]
+    assert!(column("process_peak_bytes").is_sorted(), "{growth}");
+    let table = text(&small(&["bench", "growth", "--images", "4,8"], &["--device", "cpu"]));
+    assert!(table.contains("µs/image") && table.lines().count() == 4, "{table}");
+}
+
+#[test]
 fn gpu_variants_are_chosen_by_name() {
     let gemm = ["bench", "op", "gemm", "--shape", "8x8x8", "--runs", "1", "--variant"];
     check_timing(&json(&[&gemm[..], &["naive", "--device", "gpu"]].concat()), "gpu");
@@ -151,6 +166,9 @@ fn bad_usage_ends_with_2() {
         &["bench", "step", "--runs", "0"],
         &["bench", "train", "--launches", "--device", "cpu"],
         &["bench", "score", "--search-steps", "0", "--device", "cpu"],
+        &["bench", "growth", "--images", "63", "--device", "cpu"],
+        &["bench", "growth", "--images", "0"],
+        &["bench", "growth", "--sweep", "batch=1,2"],
         &["explain"],
         &["explain", "no-such"],
         &["explain", "anogan", "--width", "0"],

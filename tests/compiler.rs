@@ -569,6 +569,69 @@ fn memory_is_shared_by_values_that_do_not_live_together() {
     assert_eq!(program.buffers.iter().filter(|b| b.role == Role::Temporary).count(), 2, "they take turns");
 }
 
+/// Real and fake images go through one network one after the other: neither branch keeps its activations until the other
+/// is done, and of each only the gradients stay, small here beside one activation.
+#[test]
+fn branches_over_the_same_weights_do_not_live_together() {
+    let step = |branches: &[&str]| {
+        let mut states = States::new();
+        let tape = Tape::new();
+        let parameters: Vec<_> = (0..4)
+            .map(|i| {
+                let w = states.add(format!("w{i}"), &[8, 8], Initial::Constant(0.1));
+                (w, states.add(format!("b{i}"), &[8], Initial::Constant(0.0)))
+            })
+            .collect();
+        let loss = |name: &str| {
+            let x = tape.input(name, &[4096, 8]);
+            parameters
+                .iter()
+                .fold(x, |h, (w, b)| h.linear(tape.state(w), Some(tape.state(b))).tanh())
+                .square()
+                .mean_all()
+        };
+        let total = branches.iter().map(|name| loss(name)).reduce(|a, b| a + b).expect("a branch");
+        let all: Vec<_> = parameters.iter().flat_map(|(w, b)| [w, b]).collect();
+        let wrt: Vec<_> = all.iter().map(|v| tape.state(v)).collect();
+        for (variable, gradient) in all.iter().zip(tape.grad(total, &wrt)) {
+            tape.assign(variable, tape.state(variable) - gradient * 0.1);
+        }
+        let temporary = |program: &Program| -> usize {
+            program.buffers.iter().filter(|b| b.role == Role::Temporary).map(|b| b.len).sum()
+        };
+        temporary(&program(&tape))
+    };
+    let (one, two) = (step(&["real"]), step(&["real", "fake"]));
+    assert!(two < one + 4096 * 8, "{one} numbers for one branch, {two} for two");
+}
+
+/// A parameter is updated as soon as its gradient is there, and gradients of several never wait together.
+#[test]
+fn gradients_do_not_wait_for_each_other() {
+    let mut states = States::new();
+    let tape = Tape::new();
+    let weights: Vec<_> =
+        (0..6).map(|i| states.add(format!("w{i}"), &[64, 64], Initial::Constant(0.1))).collect();
+    let y = weights.iter().fold(tape.input("x", &[2, 64]), |h, w| h.linear(tape.state(w), None).tanh());
+    let adam = ganomede::nn::Adam::new(&mut states, "adam", weights, 1e-3, [0.5, 0.999]);
+    adam.minimise(&tape, y.square().mean_all());
+    let program = program(&tape);
+    let gradients = program.buffers.iter().filter(|b| b.role == Role::Temporary && b.len >= 64 * 64);
+    assert_eq!(gradients.count(), 1, "{:#?}", program.launches);
+}
+
+#[test]
+fn constant_factors_leave_a_sum() {
+    let tape = Tape::new();
+    let x = tape.input("x", &[5, 3, 4]);
+    tape.output("plain", x.sum(&[0, 2]));
+    tape.output("scaled", (x * -3.0).sum(&[0, 2]));
+    let program = program(&tape);
+    let sums: Vec<_> = program.launches.iter().filter(|l| matches!(l.kernel, Kernel::Reduce(_))).collect();
+    assert_eq!(sums.len(), 1, "one sum serves both: {:#?}", program.launches);
+    assert_eq!(sums[0].outputs.len(), 1);
+}
+
 #[test]
 fn a_program_of_a_shape_error_names_the_layer() {
     let tape = Tape::new();

@@ -4,6 +4,8 @@ use crate::expr::math;
 use multiversion::multiversion;
 
 const WIDTH: usize = 64;
+/// Accumulators of a row.
+pub(crate) const SIDE: usize = 16;
 
 /// Folds `values` into `WIDTH` lanes by `f` and the lanes pairwise.
 #[inline(always)]
@@ -44,19 +46,50 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
     fold(values, 0.0, |a, v| a + v, |a, b| a + b)
 }
 
-/// Adds the sum of each row of `row` values to its accumulator, as [`sum`] has it.
+/// Sums of every 16th lane.
+#[inline(always)]
+fn quarters(lanes: &[f32; WIDTH]) -> [f32; SIDE] {
+    let mut sums = [0.0; SIDE];
+    for l in 0..SIDE {
+        sums[l] = (lanes[l] + lanes[l + 2 * SIDE]) + (lanes[l + SIDE] + lanes[l + 3 * SIDE]);
+    }
+    sums
+}
+
+/// Adds the sums of every 16th value of each row to the row's accumulators: adding up the lanes of every short row would
+/// take longer than the rows.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-pub(crate) fn add_row_sums(values: &[f32], row: usize, acc: &mut [f64]) {
-    for (acc, values) in acc.iter_mut().zip(values.chunks_exact(row)) {
-        // Lanes without a value would add zeros.
-        *acc += f64::from(match <&[f32; 16]>::try_from(values) {
-            Ok(values) => tree::<16>(*values, |a, b| a + b),
-            Err(_) => fold(values, 0.0, |a, v| a + v, |a, b| a + b),
-        });
+pub(crate) fn add_row_sums(values: &[f32], row: usize, acc: &mut [[f64; SIDE]]) {
+    if row == SIDE {
+        acc.as_flattened_mut().iter_mut().zip(values).for_each(|(a, &v)| *a += f64::from(v));
+        return;
+    }
+    for (acc, row) in acc.iter_mut().zip(values.chunks_exact(row)) {
+        let (steps, rest) = row.as_chunks::<WIDTH>();
+        let mut sums = [0.0; SIDE];
+        if !steps.is_empty() {
+            let mut wide = [0.0; WIDTH];
+            for step in steps {
+                for l in 0..WIDTH {
+                    wide[l] += step[l];
+                }
+            }
+            sums = quarters(&wide);
+        }
+        let (vectors, rest) = rest.as_chunks::<SIDE>();
+        for vector in vectors {
+            for l in 0..SIDE {
+                sums[l] += vector[l];
+            }
+        }
+        for l in 0..SIDE {
+            acc[l] += f64::from(sums[l]);
+        }
+        acc.iter_mut().zip(rest).for_each(|(a, &v)| *a += f64::from(v));
     }
 }
 
@@ -92,6 +125,45 @@ pub(crate) fn deviations(values: &[f32], shift: f32) -> (f32, f32) {
         *s = d.mul_add(d, *s);
     }
     (tree(first, |a, b| a + b), tree(second, |a, b| a + b))
+}
+
+/// Adds the deviations of every 16th value from `shift`, and their squares, to 16 accumulators each.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn add_deviations(values: &[f32], shift: f32, [first, second]: &mut [[f64; SIDE]; 2]) {
+    let (steps, rest) = values.as_chunks::<WIDTH>();
+    let (mut sums, mut squares) = ([0.0; SIDE], [0.0; SIDE]);
+    if !steps.is_empty() {
+        let (mut wide, mut wide_squares) = ([0.0; WIDTH], [0.0; WIDTH]);
+        for step in steps {
+            for l in 0..WIDTH {
+                let d = step[l] - shift;
+                wide[l] += d;
+                wide_squares[l] = d.mul_add(d, wide_squares[l]);
+            }
+        }
+        (sums, squares) = (quarters(&wide), quarters(&wide_squares));
+    }
+    let (vectors, rest) = rest.as_chunks::<SIDE>();
+    for vector in vectors {
+        for l in 0..SIDE {
+            let d = vector[l] - shift;
+            sums[l] += d;
+            squares[l] = d.mul_add(d, squares[l]);
+        }
+    }
+    for l in 0..SIDE {
+        first[l] += f64::from(sums[l]);
+        second[l] += f64::from(squares[l]);
+    }
+    for (l, v) in rest.iter().enumerate() {
+        let d = f64::from(v - shift);
+        first[l] += d;
+        second[l] += d * d;
+    }
 }
 
 /// acc += v

@@ -37,6 +37,8 @@ pub(super) struct Step {
     pub(super) roots: Vec<NodeId>,
     /// Stored nodes read, ascending, as storage (see [`Fused::storage`]).
     pub(super) reads: BTreeSet<NodeId>,
+    /// Stored nodes that this step computes again rather than reads.
+    pub(super) again: Vec<NodeId>,
     pub(super) scope: Rc<str>,
 }
 
@@ -50,9 +52,9 @@ pub(super) struct Fused<'g> {
 }
 
 /// Bindings of one launch; WebGPU's default limit.
-const MAX_BINDINGS: usize = 8;
+pub(super) const MAX_BINDINGS: usize = 8;
 /// Distinct tensors an expression may read before its parts are stored: one binding stays for the output.
-const MAX_LEAVES: usize = 7;
+pub(super) const MAX_LEAVES: usize = 7;
 /// Instructions of one expression.
 const MAX_WEIGHT: u32 = 96;
 
@@ -77,6 +79,7 @@ impl<'g> Fused<'g> {
         if merge {
             fused.merge_steps();
         }
+        fused.recompute();
         fused
     }
 
@@ -154,7 +157,7 @@ impl<'g> Fused<'g> {
         })
     }
 
-    fn len(&self, id: NodeId) -> usize {
+    pub(super) fn len(&self, id: NodeId) -> usize {
         self.node(id).shape.iter().product()
     }
 
@@ -326,7 +329,7 @@ impl<'g> Fused<'g> {
                 roots.sort_unstable();
             }
             let scope = self.layer(&kind, id);
-            steps.push(Step { kind, roots, reads: BTreeSet::new(), scope });
+            steps.push(Step { kind, roots, reads: BTreeSet::new(), again: vec![], scope });
         }
         steps.reverse();
         self.steps = steps;
@@ -336,14 +339,15 @@ impl<'g> Fused<'g> {
     }
 
     /// Stored nodes that a step reads.
-    fn reads(&self, step: &Step) -> BTreeSet<NodeId> {
+    pub(super) fn reads(&self, step: &Step) -> BTreeSet<NodeId> {
         let mut reads = BTreeSet::new();
         let mut stack: Vec<NodeId> = step.roots.iter().flat_map(|&r| self.inputs[r].clone()).collect();
         while let Some(id) = stack.pop() {
             if step.roots.contains(&id) {
                 continue;
             }
-            if step.kind == StepKind::Product(id) || (self.is_pointwise(id) && !self.stored[id]) {
+            let computed = !self.stored[id] || step.again.contains(&id);
+            if step.kind == StepKind::Product(id) || (self.is_pointwise(id) && computed) {
                 stack.extend(&self.inputs[id]);
             } else {
                 reads.insert(self.storage(id));
@@ -406,7 +410,7 @@ impl<'g> Fused<'g> {
     }
 
     /// Bindings that a step with these roots and reads would need, in-place state updates sharing theirs.
-    fn bindings(&self, roots: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
+    pub(super) fn bindings(&self, roots: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
         let in_place = roots.iter().filter(|&&root| {
             self.graph.assigns.iter().any(|(state, &value)| {
                 look_through(self.graph, value) == root
@@ -470,11 +474,43 @@ impl<'g> Fused<'g> {
         roots.extend(&b.roots);
         roots.sort_unstable();
         let scope = if is_layer(&b.scope) { b.scope.clone() } else { a.scope.clone() };
-        let step = Step { kind: a.kind.clone(), roots, reads: BTreeSet::new(), scope };
+        let step = Step { kind: a.kind.clone(), roots, reads: BTreeSet::new(), again: vec![], scope };
         let step = Step { reads: self.reads(&step), ..step };
         let blocked = step.reads.iter().any(|r| step.roots.contains(r));
-        (!blocked && self.bindings(&step.roots, &step.reads) <= MAX_BINDINGS && !self.between(earlier, later))
-            .then_some(step)
+        let fits = !blocked && self.bindings(&step.roots, &step.reads) <= MAX_BINDINGS;
+        (fits && self.wait_alike(earlier, later) && !self.between(earlier, later)).then_some(step)
+    }
+
+    /// Whether two steps depend on the same products. Where they do not, as of real and of fake images, a joined step
+    /// would let one branch wait for the other and keep the tensors of both alive.
+    fn wait_alike(&self, one: usize, other: usize) -> bool {
+        self.products_before(one) == self.products_before(other)
+    }
+
+    /// The products and other single nodes that a step depends on.
+    fn products_before(&self, step: usize) -> BTreeSet<usize> {
+        let producers = self.producers();
+        let (mut found, mut seen, mut stack) = (BTreeSet::new(), BTreeSet::new(), vec![step]);
+        while let Some(step) = stack.pop() {
+            for producer in self.steps[step].reads.iter().filter_map(|&read| producers[read]) {
+                if seen.insert(producer) {
+                    stack.push(producer);
+                    if matches!(self.steps[producer].kind, StepKind::Product(_) | StepKind::Single) {
+                        found.insert(producer);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The step that computes each stored node.
+    fn producers(&self) -> Vec<Option<usize>> {
+        let mut producers = vec![None; self.graph.nodes.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            step.roots.iter().for_each(|&r| producers[r] = Some(i));
+        }
+        producers
     }
 
     /// The layer that a step is known by: its product's, else that of the node nearest to its root that has a name.
@@ -514,10 +550,7 @@ impl<'g> Fused<'g> {
 
     /// Whether some other step depends on `earlier` and is needed by `later`, or `earlier` depends on `later`.
     fn between(&self, earlier: usize, later: usize) -> bool {
-        let mut producers = vec![None; self.graph.nodes.len()];
-        for (i, step) in self.steps.iter().enumerate() {
-            step.roots.iter().for_each(|&r| producers[r] = Some(i));
-        }
+        let producers = self.producers();
         let reaches = |from: usize, to: usize, skip_direct: bool| {
             let mut stack: Vec<(usize, bool)> = vec![(from, skip_direct)];
             let mut seen = vec![false; self.steps.len()];

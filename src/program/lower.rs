@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::copy::{Copy, Part};
-use ganomede_kernels::expr::{Expr, Instr, Num, Reg};
+use ganomede_kernels::expr::{Expr, Instr, Num, Reg, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
@@ -57,7 +57,7 @@ impl Fused<'_> {
 
     fn lower_pointwise(&self, step: &Step) -> Lowered {
         let shape = self.node(step.roots[0]).shape.clone();
-        let mut builder = Builder::new(self, &shape, &step.roots);
+        let mut builder = Builder::new(self, &shape, &[&step.roots[..], &step.again].concat());
         let outputs: Vec<Reg> = step.roots.iter().map(|&r| builder.root(r)).collect();
         let Builder { expr, mut operands, inputs, .. } = builder;
         let (shape, _) = merge_dims(shape, None, &mut operands);
@@ -70,7 +70,7 @@ impl Fused<'_> {
 
     fn lower_reduce(&self, step: &Step) -> Lowered {
         let shape = self.node(self.inputs[step.roots[0]][0]).shape.clone();
-        let mut builder = Builder::new(self, &shape, &[]);
+        let mut builder = Builder::new(self, &shape, &step.again);
         let mut reduced = vec![false; shape.len()];
         let mut outputs = vec![];
         for &root in &step.roots {
@@ -279,7 +279,8 @@ impl Fused<'_> {
 struct Builder<'f> {
     fused: &'f Fused<'f>,
     shape: Vec<usize>,
-    roots: Vec<NodeId>,
+    /// Stored nodes that are computed here.
+    computed: Vec<NodeId>,
     accumulator: Option<NodeId>,
     expr: Expr,
     operands: Vec<Operand>,
@@ -289,11 +290,11 @@ struct Builder<'f> {
 }
 
 impl<'f> Builder<'f> {
-    fn new(fused: &'f Fused<'f>, shape: &[usize], roots: &[NodeId]) -> Self {
+    fn new(fused: &'f Fused<'f>, shape: &[usize], computed: &[NodeId]) -> Self {
         Self {
             fused,
             shape: shape.to_vec(),
-            roots: roots.to_vec(),
+            computed: computed.to_vec(),
             accumulator: None,
             expr: Expr::default(),
             operands: vec![],
@@ -323,7 +324,7 @@ impl<'f> Builder<'f> {
         }
         let inner =
             matches!(self.fused.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_));
-        if inner && (!self.fused.stored[id] || self.roots.contains(&id)) {
+        if inner && (!self.fused.stored[id] || self.computed.contains(&id)) {
             self.compute(id)
         } else {
             let strides = contiguous(&self.fused.node(id).shape);
@@ -331,11 +332,23 @@ impl<'f> Builder<'f> {
         }
     }
 
+    /// What a mask can look at in place of `id`: of an activation that is computed here alone, its input has the same sign.
+    fn same_sign(&self, op: Unary, id: NodeId) -> NodeId {
+        let mask = matches!(op, Unary::LeakyMask(_) | Unary::Step);
+        let keeps_sign = match self.fused.node(id).op {
+            Op::Unary(Unary::LeakyRelu(slope)) => slope.0 > 0.0,
+            Op::Unary(Unary::Relu) => true,
+            _ => false,
+        };
+        let here = !self.fused.stored[id] || self.computed.contains(&id);
+        if mask && keeps_sign && here { self.fused.inputs[id][0] } else { id }
+    }
+
     fn compute(&mut self, id: NodeId) -> Reg {
         let inputs = &self.fused.inputs[id];
         let instr = match &self.fused.node(id).op {
             Op::Const(c) => Instr::Const(*c),
-            Op::Unary(op) => Instr::Unary(*op, self.value(inputs[0])),
+            Op::Unary(op) => Instr::Unary(*op, self.value(self.same_sign(*op, inputs[0]))),
             Op::Binary(op) => {
                 let (a, b) = (self.value(inputs[0]), self.value(inputs[1]));
                 Instr::Binary(*op, a, b)

@@ -5,6 +5,8 @@ mod fuse;
 mod halves;
 mod lower;
 mod plan;
+mod recompute;
+mod share;
 
 use ganomede_kernels::{Cost, Kernel, KernelError};
 

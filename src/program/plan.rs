@@ -1,27 +1,28 @@
-//! From lowered steps to a program: launch order, in-place updates, and buffers shared by values that never live at
-//! the same time.
+//! From lowered steps to a program: launch order and in-place updates.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ganomede_kernels::Kernel;
 use ganomede_kernels::pointwise::{Pointwise, Source};
 
 use super::fuse::Fused;
 use super::lower::{Lowered, contiguous, identity};
+use super::share::share;
 use super::{Buffer, CompileError, Launch, Program, Role, StateId};
 use crate::tape::{NodeId, Op};
 
-/// Orders, places and names everything.
+/// Orders, places and names everything. Of three orders, that of recording and two that let the living temporaries grow
+/// least at each step, the one whose buffers are smallest stays.
 pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
-    let mut planner = Planner::new(fused);
-    let order = planner.order();
-    planner.positions(&order);
-    for (position, &step) in order.iter().enumerate() {
-        planner.place(step, position);
-    }
-    planner.final_copies();
-    let program = planner.program;
+    let lowered: Vec<Lowered> = fused.steps.iter().map(|s| fused.lower(s)).collect();
+    let planner = Planner::new(fused, &lowered);
+    let orders = [
+        planner.order(|_, recorded| (0, recorded)),
+        planner.order(|growth, recorded| (growth, recorded)),
+        planner.order(|growth, recorded| (growth, -recorded)),
+    ];
+    let programs = orders.iter().map(|order| share(planner.clone().placed(order)));
+    let program = programs.min_by_key(Program::peak_bytes).unwrap_or_default();
     for launch in &program.launches {
         let bindings = launch.inputs.len() + launch.outputs.len();
         if matches!(launch.kernel, Kernel::Pointwise(_) | Kernel::Reduce(_))
@@ -36,14 +37,17 @@ pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
 }
 
 /// Where a copied value goes.
+#[derive(Clone)]
 enum Target {
     Output(String),
     State(StateId),
 }
 
+/// Builds a program in which every temporary value has a buffer of its own, unless it takes that of an operand.
+#[derive(Clone)]
 struct Planner<'f> {
     fused: &'f Fused<'f>,
-    lowered: Vec<Lowered>,
+    lowered: &'f [Lowered],
     /// Copies of inputs and states that must happen before the states change: (source, target).
     early: Vec<(NodeId, Target)>,
     /// States that each root becomes, and output names.
@@ -53,15 +57,12 @@ struct Planner<'f> {
     last_read: HashMap<NodeId, usize>,
     buffer_of: HashMap<NodeId, usize>,
     state_buffers: HashMap<StateId, usize>,
-    /// Free temporary buffers.
-    free: BTreeSet<usize>,
     late: Vec<(usize, Target, usize)>,
     program: Program,
 }
 
 impl<'f> Planner<'f> {
-    fn new(fused: &'f Fused<'f>) -> Self {
-        let lowered = fused.steps.iter().map(|s| fused.lower(s)).collect();
+    fn new(fused: &'f Fused<'f>, lowered: &'f [Lowered]) -> Self {
         let mut planner = Planner {
             fused,
             lowered,
@@ -71,7 +72,6 @@ impl<'f> Planner<'f> {
             last_read: HashMap::new(),
             buffer_of: HashMap::new(),
             state_buffers: HashMap::new(),
-            free: BTreeSet::new(),
             late: vec![],
             program: Program::default(),
         };
@@ -95,6 +95,16 @@ impl<'f> Planner<'f> {
         planner
     }
 
+    /// The program of the steps in this order.
+    fn placed(mut self, order: &[usize]) -> Program {
+        self.positions(order);
+        for (position, &step) in order.iter().enumerate() {
+            self.place(step, position);
+        }
+        self.final_copies();
+        self.program
+    }
+
     /// A state's current value read by a step or an early copy.
     fn state_node(&self, id: NodeId) -> Option<StateId> {
         match self.fused.node(id).op {
@@ -103,9 +113,10 @@ impl<'f> Planner<'f> {
         }
     }
 
-    /// Topological order in the order of creation, readers of a state before the step that gives it a new value
-    /// wherever that is possible. Early copies are steps `steps.len()..`.
-    fn order(&self) -> Vec<usize> {
+    /// A topological order, readers of a state before the step that gives it a new value wherever that is possible. Of
+    /// the steps that are ready, the one of least `cost` comes first: a function of how many numbers it adds to the
+    /// temporaries that live, and of when it was recorded. Early copies are steps `steps.len()..`.
+    fn order(&self, cost: impl Fn(isize, isize) -> (isize, isize)) -> Vec<usize> {
         let steps = &self.fused.steps;
         let count = steps.len() + self.early.len();
         let mut producer = HashMap::new();
@@ -139,18 +150,33 @@ impl<'f> Planner<'f> {
         let mut waiting = vec![0_usize; count];
         successors.iter().flatten().for_each(|&s| waiting[s] += 1);
         let key = |i: usize| match steps.get(i) {
-            Some(step) => step.roots.last().copied().unwrap_or(0),
+            Some(step) => step.roots.last().map_or(0, |&root| root as isize),
             None => 0,
         };
-        let mut ready: BinaryHeap<_> =
-            (0..count).filter(|&i| waiting[i] == 0).map(|i| Reverse((key(i), i))).collect();
+        // Steps that still have to read each temporary.
+        let mut unread = vec![0_usize; self.fused.graph.nodes.len()];
+        steps.iter().flat_map(|step| &step.reads).for_each(|&read| unread[read] += 1);
+        let temporary = |id: &NodeId| producer.contains_key(id) && !self.kept(*id);
+        let growth = |i: usize, unread: &[usize]| {
+            let Some(step) = steps.get(i) else { return 0 };
+            let sum = |ids: &mut dyn Iterator<Item = &NodeId>| ids.map(|&id| self.len(id)).sum::<usize>();
+            let made = sum(&mut step.roots.iter().filter(|id| temporary(id)));
+            let freed = sum(&mut step.reads.iter().filter(|id| temporary(id) && unread[**id] == 1));
+            made as isize - freed as isize
+        };
+        let mut ready: Vec<usize> = (0..count).filter(|&i| waiting[i] == 0).collect();
         let mut order = Vec::with_capacity(count);
-        while let Some(Reverse((_, i))) = ready.pop() {
+        while let Some(at) = (0..ready.len()).min_by_key(|&at| {
+            let i = ready[at];
+            (cost(growth(i, &unread), key(i)), i)
+        }) {
+            let i = ready.swap_remove(at);
             order.push(i);
+            steps.get(i).iter().flat_map(|step| &step.reads).for_each(|&read| unread[read] -= 1);
             for &s in &successors[i] {
                 waiting[s] -= 1;
                 if waiting[s] == 0 {
-                    ready.push(Reverse((key(s), s)));
+                    ready.push(s);
                 }
             }
         }
@@ -207,22 +233,6 @@ impl<'f> Planner<'f> {
         buffer
     }
 
-    /// The smallest free buffer that is large enough, or the largest free one grown, or a new one.
-    fn temporary(&mut self, len: usize) -> usize {
-        let size = |b: &usize| self.program.buffers[*b].len;
-        let fits = self.free.iter().copied().filter(|b| size(b) >= len).min_by_key(|b| (size(b), *b));
-        let found = fits.or_else(|| self.free.iter().copied().max_by_key(|b| (size(b), Reverse(*b))));
-        match found {
-            Some(buffer) => {
-                self.free.remove(&buffer);
-                let held = &mut self.program.buffers[buffer].len;
-                *held = len.max(*held);
-                buffer
-            }
-            None => self.new_buffer(len, Role::Temporary),
-        }
-    }
-
     fn place(&mut self, step: usize, position: usize) {
         let Some(info) = self.fused.steps.get(step) else {
             let (source, target) = &self.early[step - self.fused.steps.len()];
@@ -235,7 +245,7 @@ impl<'f> Planner<'f> {
                 Target::State(state) => {
                     // The state's old value may still be read: its new one waits for the end.
                     let state = *state;
-                    let to = self.temporary(len);
+                    let to = self.new_buffer(len, Role::Temporary);
                     self.copy(source, to, len);
                     self.late.push((to, Target::State(state), len));
                 }
@@ -248,13 +258,10 @@ impl<'f> Planner<'f> {
         let inputs: Vec<usize> = input_nodes.iter().map(|&i| self.buffer(i)).collect();
         let mut in_place: Vec<Option<usize>> = vec![None; output_nodes.len()];
         let mut outputs = vec![];
-        let mut unread = vec![];
         for (j, node) in output_nodes.iter().enumerate() {
             let Some(node) = *node else {
                 let Kernel::Moments(m) = &kernel else { unreachable!("only moments have unread outputs") };
-                let buffer = self.temporary(m.channels);
-                unread.push(buffer);
-                outputs.push(buffer);
+                outputs.push(self.new_buffer(m.channels, Role::Temporary));
                 continue;
             };
             let buffer = self.output_buffer(node, &kernel, &input_nodes, &mut in_place, j, position);
@@ -266,17 +273,7 @@ impl<'f> Planner<'f> {
             _ => inputs,
         };
         let scope = info.scope.to_string();
-        self.program.launches.push(Launch { kernel, inputs, outputs: outputs.clone(), scope });
-
-        self.free.extend(unread);
-        let taken: BTreeSet<usize> = outputs.into_iter().collect();
-        for node in input_nodes {
-            let buffer = self.buffer_of[&node];
-            let over = self.last_read.get(&node) == Some(&position) && !self.kept(node);
-            if over && self.program.buffers[buffer].role == Role::Temporary && !taken.contains(&buffer) {
-                self.free.insert(buffer);
-            }
-        }
+        self.program.launches.push(Launch { kernel, inputs, outputs, scope });
     }
 
     /// Whether a root's buffer is needed at the end for copies.
@@ -328,7 +325,7 @@ impl<'f> Planner<'f> {
                     in_place[j] = Some(i);
                     self.buffer_of[&inputs[i]]
                 }
-                None => self.temporary(len),
+                None => self.new_buffer(len, Role::Temporary),
             }
         });
         for state in &states[settled..] {

@@ -28,9 +28,18 @@ impl Tape {
             let node = self.get(id);
             let _scope = self.gradient_scope(&node.scope);
             for (&input, contribution) in node.inputs.iter().zip(self.node_vjp(id, &node, g, &relevant)) {
-                if let Some(c) = contribution {
-                    cotangents[input] = Some(cotangents[input].map_or(c, |sum| sum + c));
+                let Some(mut c) = contribution else { continue };
+                let mut input = input;
+                // What is repeated for several readers takes a sum from each: adding what they give first would keep
+                // their full-sized tensors until the last of them is done.
+                while let Op::Broadcast = self.get(input).op
+                    && !wrt.iter().any(|w| w.id == input)
+                {
+                    let from = self.get(input).inputs[0];
+                    c = c.sum_to(&Tensor { tape: self, id: from }.shape());
+                    input = from;
                 }
+                cotangents[input] = Some(cotangents[input].map_or(c, |sum| sum + c));
             }
         }
         wrt.iter()
@@ -86,14 +95,7 @@ impl Tape {
                 let (da, db) = binary_vjp(*op, a, b, y, g, [wanted(0), wanted(1)]);
                 vec![da, db]
             }
-            Op::Broadcast => {
-                let from = input(0).shape();
-                if from.is_empty() {
-                    return vec![Some(g.sum_all())];
-                }
-                let axes: Vec<_> = (0..from.len()).filter(|&d| from[d] != node.shape[d]).collect();
-                vec![Some(g.sum(&axes))]
-            }
+            Op::Broadcast => vec![Some(g.sum_to(&input(0).shape()))],
             Op::Reshape => vec![Some(g.reshape(&input(0).shape()))],
             Op::Permute(order) => {
                 let mut inverse = vec![0; order.len()];

@@ -5,13 +5,19 @@
 //! are read where they lie, and results are written straight to their output wherever no later instruction needs
 //! what it held.
 
-use super::{Binary, Expr, Instr, Reg, Unary, math};
+use super::{Binary, Expr, Instr, Num, Reg, Unary, math};
+use crate::tile;
 use multiversion::multiversion;
 
 /// Elements evaluated by one pass over the code.
 pub const LANES: usize = 1024;
 /// Rows of one pass.
 pub const ROWS: usize = 64;
+
+/// Passes over a block during which the next one is fetched into the second-level cache; a single one ends before it arrives.
+const AHEAD_PASSES: usize = 2;
+/// Numbers in a cache line.
+const LINE: usize = 16;
 
 /// How an operand of the expression varies along a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,43 +51,112 @@ enum Place {
     Output(usize),
 }
 
+/// What one pass over a block does: an instruction, or two of which the first is read by the second alone and need not
+/// be stored. Each rounds as the two would.
+#[derive(Debug, Clone, Copy)]
+enum Pass {
+    One(Instr),
+    /// a · b + c
+    MulAdd(Reg, Reg, Reg),
+    /// (a − b) · c
+    SubMul(Reg, Reg, Reg),
+    /// a · (1 where m > 0, else slope)
+    MaskMul(Num, Reg, Reg),
+    /// Leaky ReLU of a + b.
+    AddLeaky(Num, Reg, Reg),
+    /// Part of a later pass.
+    Joined,
+}
+
+impl Pass {
+    /// Registers read.
+    fn reads(&self) -> impl Iterator<Item = Reg> + use<> {
+        let (regs, count) = match *self {
+            Pass::One(Instr::Operand(_) | Instr::Const(_)) | Pass::Joined => ([0; 3], 0),
+            Pass::One(Instr::Unary(_, a)) => ([a, 0, 0], 1),
+            Pass::One(Instr::Binary(_, a, b)) | Pass::MaskMul(_, a, b) | Pass::AddLeaky(_, a, b) => {
+                ([a, b, 0], 2)
+            }
+            Pass::MulAdd(a, b, c) | Pass::SubMul(a, b, c) => ([a, b, c], 3),
+        };
+        regs.into_iter().take(count)
+    }
+}
+
+/// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and is no output.
+fn passes(code: &[Instr], by_row: &[bool], outputs: &[Reg]) -> Vec<Pass> {
+    let mut passes: Vec<Pass> = code.iter().map(|&instr| Pass::One(instr)).collect();
+    let mut uses = vec![0; code.len()];
+    passes.iter().flat_map(Pass::reads).for_each(|reg| uses[reg] += 1);
+    for i in 0..code.len() {
+        // Where a register is read here alone: what makes it.
+        let made = |reg: Reg| match passes[reg] {
+            Pass::One(instr) if uses[reg] == 1 && !by_row[reg] && !outputs.contains(&reg) => Some(instr),
+            _ => None,
+        };
+        let joined = match code[i] {
+            Instr::Unary(Unary::LeakyRelu(slope), sum) => match made(sum) {
+                Some(Instr::Binary(Binary::Add, a, b)) => Some((sum, Pass::AddLeaky(slope, a, b))),
+                _ => None,
+            },
+            Instr::Binary(op @ (Binary::Add | Binary::Mul), a, b) => {
+                [(a, b), (b, a)].into_iter().find_map(|(first, other)| {
+                    let pass = match (op, made(first)?) {
+                        (Binary::Add, Instr::Binary(Binary::Mul, p, q)) => Pass::MulAdd(p, q, other),
+                        (Binary::Mul, Instr::Binary(Binary::Sub, p, q)) => Pass::SubMul(p, q, other),
+                        (Binary::Mul, Instr::Unary(Unary::LeakyMask(slope), mask)) => {
+                            Pass::MaskMul(slope, other, mask)
+                        }
+                        _ => return None,
+                    };
+                    Some((first, pass))
+                })
+            }
+            _ => None,
+        };
+        if let Some((first, pass)) = joined {
+            (passes[first], passes[i]) = (Pass::Joined, pass);
+        }
+    }
+    passes
+}
+
 /// An expression prepared for evaluation over blocks.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
-    code: Vec<Instr>,
+    code: Vec<Pass>,
     kinds: Vec<Kind>,
     places: Vec<Place>,
     outputs: Vec<Reg>,
     store: bool,
     row_registers: usize,
     blocks: usize,
+    /// Instructions that go over whole blocks.
+    passes: usize,
 }
 
 impl Evaluator {
     /// Prepares `expr` for operands of these kinds. With `store`, [`Evaluator::run`] writes `outputs` to buffers;
     /// without, they are kept for [`Evaluator::value`].
     pub fn new(expr: &Expr, kinds: &[Kind], outputs: &[Reg], store: bool) -> Self {
-        let code = expr.code.clone();
+        let mut by_row = vec![true; expr.code.len()];
+        for (i, instr) in expr.code.iter().enumerate() {
+            by_row[i] = match *instr {
+                Instr::Operand(o) => kinds[o] == Kind::Row,
+                Instr::Const(_) => true,
+                Instr::Unary(_, a) => by_row[a],
+                Instr::Binary(_, a, b) => by_row[a] && by_row[b],
+            };
+        }
+        let code = passes(&expr.code, &by_row, outputs);
         let mut last_use: Vec<usize> = (0..code.len()).collect();
-        let mut by_row = vec![true; code.len()];
-        for (i, instr) in code.iter().enumerate() {
-            match *instr {
-                Instr::Operand(o) => by_row[i] = kinds[o] == Kind::Row,
-                Instr::Const(_) => {}
-                Instr::Unary(_, a) => {
-                    last_use[a] = i;
-                    by_row[i] = by_row[a];
-                }
-                Instr::Binary(_, a, b) => {
-                    (last_use[a], last_use[b]) = (i, i);
-                    by_row[i] = by_row[a] && by_row[b];
-                }
-            }
+        for (i, pass) in code.iter().enumerate() {
+            pass.reads().for_each(|reg| last_use[reg] = i);
         }
         // The last instruction that reads what each output held before.
         let mut held_until = vec![None; outputs.len()];
-        for (i, instr) in code.iter().enumerate() {
-            if let Instr::Operand(o) = *instr
+        for (i, pass) in code.iter().enumerate() {
+            if let Pass::One(Instr::Operand(o)) = *pass
                 && let Kind::Output(out) = kinds[o]
             {
                 held_until[out] = held_until[out].max(Some(last_use[i]));
@@ -90,7 +165,7 @@ impl Evaluator {
         let mut places = Vec::with_capacity(code.len());
         let (mut row_registers, mut blocks) = (0, 0);
         let (mut free, mut dying) = (Vec::new(), vec![Vec::new(); code.len()]);
-        for (i, instr) in code.iter().enumerate() {
+        for (i, pass) in code.iter().enumerate() {
             let mut block = || {
                 let block = free.pop().unwrap_or_else(|| {
                     blocks += 1;
@@ -101,9 +176,10 @@ impl Evaluator {
                 }
                 Place::Block(block)
             };
-            let place = match *instr {
-                Instr::Const(c) => Place::Const(c.0),
-                Instr::Operand(o) => match kinds[o] {
+            let place = match *pass {
+                Pass::Joined => Place::Const(f32::NAN), // never read
+                Pass::One(Instr::Const(c)) => Place::Const(c.0),
+                Pass::One(Instr::Operand(o)) => match kinds[o] {
                     // Kept aside where another output takes it: the two may trade places.
                     Kind::Output(out) if (0..outputs.len()).any(|p| p != out && outputs[p] == i) => block(),
                     Kind::Output(out) => Place::Output(out),
@@ -122,7 +198,9 @@ impl Evaluator {
             // Freed only now: an instruction never writes the block that it reads.
             free.append(&mut dying[i]);
         }
-        Self { code, kinds: kinds.to_vec(), places, outputs: outputs.to_vec(), store, row_registers, blocks }
+        let passes = code.iter().zip(&places).filter(|(pass, place)| is_pass(pass, place)).count();
+        let (kinds, outputs) = (kinds.to_vec(), outputs.to_vec());
+        Self { code, kinds, places, outputs, store, row_registers, blocks, passes }
     }
 
     /// Elements of scratch that evaluation needs.
@@ -155,6 +233,21 @@ impl Evaluator {
     }
 }
 
+/// Whether a pass goes over the block.
+fn is_pass(pass: &Pass, place: &Place) -> bool {
+    matches!(place, Place::Block(_) | Place::Output(_)) && !matches!(pass, Pass::One(Instr::Operand(_)))
+}
+
+/// Asks for the part of pass `pass` of what follows a block of `n` elements, where the next block mostly lies: memory then
+/// works while arithmetic does.
+#[inline(always)]
+fn fetch_ahead(values: &[f32], n: usize, pass: usize, passes: usize) {
+    let lines = n / LINE;
+    for line in pass * lines / passes..(pass + 1) * lines / passes {
+        tile::prefetch(values, n + LINE * line);
+    }
+}
+
 /// One pass over the code. The only place where vector instructions of the machine are chosen.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
@@ -171,13 +264,25 @@ fn run_block(
 ) {
     let n = rows * lanes;
     let (row_registers, blocks) = scratch.split_at_mut(ev.row_registers * ROWS);
-    for (i, instr) in ev.code.iter().enumerate() {
+    let mut passed = 0;
+    for (i, pass) in ev.code.iter().enumerate() {
+        if ev.passes >= AHEAD_PASSES && is_pass(pass, &ev.places[i]) {
+            for operand in operands {
+                if let Value::Lanes(values) = operand {
+                    fetch_ahead(values, n, passed, ev.passes);
+                }
+            }
+            for values in outputs.iter() {
+                fetch_ahead(values, n, passed, ev.passes);
+            }
+            passed += 1;
+        }
         match ev.places[i] {
             Place::Const(_) | Place::Operand(_) => {}
             Place::Row(row) => {
                 // Rows are the lanes here, and every source is one value or one for each row.
                 let (done, rest) = row_registers.split_at_mut(row * ROWS);
-                apply(instr, &mut rest[..rows], rows, |r| match ev.places[r] {
+                apply(pass, &mut rest[..rows], rows, |r| match ev.places[r] {
                     Place::Const(c) => Value::Uniform(c),
                     Place::Row(r) => Value::Lanes(&done[r * ROWS..][..rows]),
                     Place::Operand(o) => match operands[o] {
@@ -187,11 +292,11 @@ fn run_block(
                     Place::Block(_) | Place::Output(_) => Value::Uniform(f32::NAN), // vary along a row
                 });
             }
-            Place::Output(_) if matches!(instr, Instr::Operand(_)) => {}
+            Place::Output(_) if matches!(pass, Pass::One(Instr::Operand(_))) => {}
             Place::Output(o) => {
                 // Taken out while it is written, so that the other outputs can be read beside it.
                 let out = std::mem::take(&mut outputs[o]);
-                apply(instr, &mut out[..n], lanes, |r| match ev.places[r] {
+                apply(pass, &mut out[..n], lanes, |r| match ev.places[r] {
                     Place::Const(c) => Value::Uniform(c),
                     Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
                     Place::Operand(o) => operands[o],
@@ -203,12 +308,12 @@ fn run_block(
             Place::Block(b) => {
                 let (below, rest) = blocks.split_at_mut(b * LANES);
                 let (block, above) = rest.split_at_mut(LANES);
-                if let Instr::Operand(o) = *instr
+                if let Pass::One(Instr::Operand(o)) = *pass
                     && let Kind::Output(out) = ev.kinds[o]
                 {
                     block[..n].copy_from_slice(&outputs[out][..n]);
                 }
-                apply(instr, &mut block[..n], lanes, |r| match ev.places[r] {
+                apply(pass, &mut block[..n], lanes, |r| match ev.places[r] {
                     Place::Const(c) => Value::Uniform(c),
                     Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
                     Place::Operand(o) => operands[o],
@@ -294,13 +399,63 @@ fn map2(dst: &mut [f32], lanes: usize, a: Value<'_>, b: Value<'_>, f: impl Fn(f3
 }
 
 #[inline(always)]
+fn map3(dst: &mut [f32], lanes: usize, values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -> f32 + Copy) {
+    if values.iter().all(|value| !matches!(value, Value::Rows(_))) {
+        return map3_row(dst, values, f);
+    }
+    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
+        let mut row = values;
+        for value in &mut row {
+            *value = match *value {
+                Value::Uniform(v) => Value::Uniform(v),
+                Value::Rows(v) => Value::Uniform(v[r]),
+                Value::Lanes(v) => Value::Lanes(&v[r * lanes..]),
+            };
+        }
+        map3_row(dst, row, f);
+    }
+}
+
+/// [`map3`] of values that are uniform or lanes.
+#[inline(always)]
+fn map3_row(dst: &mut [f32], values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -> f32 + Copy) {
+    let lanes = dst.len();
+    match values {
+        [Value::Uniform(a), b, c] => map2(dst, lanes, b, c, |b, c| f(a, b, c)),
+        [a, Value::Uniform(b), c] => map2(dst, lanes, a, c, |a, c| f(a, b, c)),
+        [a, b, Value::Uniform(c)] => map2(dst, lanes, a, b, |a, b| f(a, b, c)),
+        [Value::Lanes(a), Value::Lanes(b), Value::Lanes(c)] => {
+            for (((d, &a), &b), &c) in dst.iter_mut().zip(a).zip(b).zip(c) {
+                *d = f(a, b, c);
+            }
+        }
+        _ => {} // rows are taken one by one
+    }
+}
+
+#[inline(always)]
 fn truth(is: bool) -> f32 {
     if is { 1.0 } else { 0.0 }
 }
 
 #[inline(always)]
-fn apply<'a>(instr: &Instr, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a>) {
-    match *instr {
+fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a>) {
+    let instr = match *pass {
+        Pass::Joined => return,
+        Pass::One(instr) => instr,
+        Pass::MulAdd(a, b, c) => return map3(dst, lanes, [get(a), get(b), get(c)], |a, b, c| a * b + c),
+        Pass::SubMul(a, b, c) => return map3(dst, lanes, [get(a), get(b), get(c)], |a, b, c| (a - b) * c),
+        Pass::MaskMul(s, a, mask) => {
+            return map2(dst, lanes, get(a), get(mask), |a, mask| a * if mask > 0.0 { 1.0 } else { s.0 });
+        }
+        Pass::AddLeaky(s, a, b) => {
+            return map2(dst, lanes, get(a), get(b), |a, b| {
+                let sum = a + b;
+                if sum > 0.0 { sum } else { s.0 * sum }
+            });
+        }
+    };
+    match instr {
         Instr::Operand(_) | Instr::Const(_) => {}
         Instr::Unary(op, a) => {
             let a = get(a);

@@ -4,7 +4,7 @@
 use super::Moments;
 use crate::blocks::{Shared, Space, TASK, for_each_task};
 use crate::expr::{LANES, Value};
-use crate::lanes::{add, add_squares, as_f64, deviations, sum};
+use crate::lanes::{SIDE, add, add_deviations, add_squares, as_f64, deviations, sum};
 use std::ops::Range;
 
 /// Channels below which each is cut into segments, so that every core has work.
@@ -15,8 +15,10 @@ const GROUP: usize = 64;
 const MOST_SEGMENTS: usize = 64;
 /// Rows shorter than this are taken side by side, each element a lane.
 const SHORT_ROW: usize = 16;
-/// Rows at least this long are blocks of their own, read in memory order; those between are collected into blocks.
+/// Rows at least this long are read in memory order; those between are collected into blocks.
 const LONG_ROW: usize = 256;
+/// Most channels whose accumulators are kept side by side: 256 KiB.
+const MOST_CHANNELS: usize = 1024;
 
 /// Count, mean and sum of squared deviations of a set of numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,10 +62,16 @@ fn channel_space(k: &Moments) -> Space {
     Space::new(&[k.outer, k.inner], &[&[k.channels * k.inner, 1]], &[false; 2], 1)
 }
 
-/// Where a thread collects values.
+/// Where a thread collects values, or by images the sums of every channel.
 fn slot_len(k: &Moments) -> usize {
-    channel_space(k).scratch_len().max(1)
+    match by_images(k) {
+        Some(_) => 2 * k.channels * SUMS + k.channels + 2,
+        None => channel_space(k).scratch_len().max(1),
+    }
 }
+
+/// Accumulators of a channel in f64: deviations and their squares.
+const SUMS: usize = 2 * SIDE;
 
 pub(super) fn scratch_len(k: &Moments, threads: usize) -> usize {
     threads * slot_len(k) + 4 * k.channels * partials(k) + 2
@@ -78,10 +86,11 @@ fn partials(k: &Moments) -> usize {
     }
 }
 
-/// Images of one segment where whole images are walked in memory order: long rows of many channels.
+/// Images of one segment where whole images are walked in memory order.
 fn by_images(k: &Moments) -> Option<usize> {
     let images = (TASK / (k.channels * k.inner)).max(k.outer.div_ceil(MOST_SEGMENTS));
-    (k.channels >= FEW && k.inner >= LONG_ROW && k.outer > 1).then_some(images.max(1))
+    let channels = FEW..=MOST_CHANNELS;
+    (channels.contains(&k.channels) && k.inner >= LONG_ROW && k.outer > 1).then_some(images.max(1))
 }
 
 pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
@@ -113,7 +122,8 @@ pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scr
     });
 }
 
-/// Segments of whole images, every channel's set in each.
+/// Segments of whole images, every channel's set in each. The mean of a segment's first row is near enough to that of the
+/// channel to sum deviations from it: of r rows, the square of its distance is at most r times the variance.
 fn in_segments(
     k: &Moments,
     images: usize,
@@ -128,17 +138,28 @@ fn in_segments(
     {
         let shared = Shared::new(&mut *sets);
         let image = k.channels * k.inner;
-        for_each_task(partials(k), slot_len(k), slots, |segment, _| {
-            // SAFETY: every segment has sets of its own.
-            let sets = unsafe { shared.part(2 * k.channels * segment..2 * k.channels * (segment + 1)) };
-            sets.fill(0.0);
+        for_each_task(partials(k), slot_len(k), slots, |segment, slot| {
+            let (shifts, sums) = slot.split_at_mut(k.channels);
+            let sums = as_f64(sums).as_chunks_mut::<SIDE>().0;
+            let sums = &mut sums.as_chunks_mut::<2>().0[..k.channels];
+            sums.fill([[0.0; SIDE]; 2]);
             let part = &x[segment * images * image..][..len(segment) * k.channels];
             for (i, image) in part.chunks_exact(image).enumerate() {
-                for (set, row) in sets.chunks_exact_mut(2).zip(image.chunks_exact(k.inner)) {
-                    let mut joined = Set { n: (i * k.inner) as f64, mean: set[0], m2: set[1] };
-                    row.chunks(LANES).for_each(|block| joined = joined.join(Set::of(block)));
-                    set.copy_from_slice(&[joined.mean, joined.m2]);
+                for ((row, shift), sums) in image.chunks_exact(k.inner).zip(&mut *shifts).zip(&mut *sums) {
+                    for (b, block) in row.chunks(LANES).enumerate() {
+                        if (i, b) == (0, 0) {
+                            *shift = sum(block) / block.len() as f32;
+                        }
+                        add_deviations(block, *shift, sums);
+                    }
                 }
+            }
+            // SAFETY: every segment has sets of its own.
+            let sets = unsafe { shared.part(2 * k.channels * segment..2 * k.channels * (segment + 1)) };
+            for ((set, shift), sums) in sets.chunks_exact_mut(2).zip(shifts).zip(sums) {
+                let [first, second] = sums.map(|lanes| lanes.iter().sum::<f64>());
+                let mean = first / len(segment) as f64;
+                set.copy_from_slice(&[f64::from(*shift) + mean, second - first * mean]);
             }
         });
     }

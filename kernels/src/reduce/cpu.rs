@@ -2,7 +2,8 @@
 //!
 //! Three forms, by where the kept dimensions lie; all add block results in f64.
 //! * Rows: an output's whole reduced space is walked in blocks, each summed in 64 f32 lanes.
-//! * Planes, `[…, kept, reduced]`: a block is a plane of several outputs' rows, each row summed by itself.
+//! * Planes, `[…, kept, reduced]`: a block is a plane of several outputs' rows, each row summed by itself, into 16
+//!   accumulators side by side that are joined at the end.
 //! * Lanes: neighbouring outputs lie side by side in a block, and every step over the reduced space adds a block to
 //!   their accumulators.
 //!
@@ -12,7 +13,7 @@
 use super::{Combine, Reduce};
 use crate::blocks::{Access, Block, Shared, Space, TASK, for_each_task, merge};
 use crate::expr::{Evaluator, Kind, LANES, ROWS, Value};
-use crate::lanes::{self, as_f64};
+use crate::lanes::{self, SIDE, as_f64};
 use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
 use crate::tile::{self, ALIGN};
@@ -24,6 +25,8 @@ const SHORT_SPACE: usize = 64;
 const SHORT_ROW: usize = 16;
 /// Most segments: bounds the memory of partial results.
 const MOST_SEGMENTS: usize = 64;
+/// Most outputs of a task by planes, whose accumulators then stay in the second-level cache.
+const PLANE_OUTPUTS: usize = LANES / 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrangement {
@@ -74,7 +77,7 @@ impl Plan {
             Some(&d) if shape[d] >= SHORT_SPACE && (inner_len < SHORT_SPACE || row < SHORT_ROW) => {
                 Arrangement::Lanes
             }
-            Some(&d) if d + 2 == shape.len() && (SHORT_ROW..=LANES / 2).contains(&row) => Arrangement::Planes,
+            Some(&d) if d + 2 == shape.len() && (SHORT_ROW..=LANES).contains(&row) => Arrangement::Planes,
             _ => Arrangement::Rows,
         };
         let in_block = if arrangement == Arrangement::Rows { None } else { kept.pop() };
@@ -110,16 +113,17 @@ impl Plan {
         let outer: Vec<usize> = kept.iter().map(|&d| shape[d]).collect();
         let units = numel(&outer) * dim.div_ceil(width);
         let planes = inner_len / step;
+        let most = if arrangement == Arrangement::Planes { PLANE_OUTPUTS } else { LANES };
         let tasks = |elements: usize| elements.div_ceil(TASK).min(MOST_SEGMENTS);
         // Over several planes all units go together, so that memory is read in its own order; else units are apart.
         let (group, wanted) = match arrangement {
             Arrangement::Planes if planes > 1 => {
-                let group = units.min(LANES / width);
+                let group = units.min(most / width);
                 (group, tasks(group * inner_len * width))
             }
             _ if units < FEW => (1, tasks(inner_len * width)),
             Arrangement::Lanes => (1, 1),
-            _ => ((TASK / (inner_len * width)).clamp(1, LANES / width), 1),
+            _ => ((TASK / (inner_len * width)).clamp(1, most / width), 1),
         };
         // Segments hold whole rows of a plane.
         let segment = planes.div_ceil(wanted) * step;
@@ -176,7 +180,15 @@ impl Plan {
     fn slot_len(&self, outputs: usize) -> usize {
         let forms = std::iter::once(&self.full).chain(&self.tail);
         let work = forms.map(|f| f.space.scratch_len() + f.evaluator.scratch_len()).max().unwrap_or(0);
-        work.next_multiple_of(ALIGN) + 2 * outputs * LANES + ALIGN
+        work.next_multiple_of(ALIGN) + 2 * outputs * self.sums_len() + ALIGN
+    }
+
+    /// Accumulators of each output of the kernel, in f64.
+    fn sums_len(&self) -> usize {
+        match self.arrangement {
+            Arrangement::Planes => PLANE_OUTPUTS * SIDE,
+            _ => LANES,
+        }
     }
 
     /// Floats that hold the partial results of all segments.
@@ -213,8 +225,8 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
     let plan = Plan::new(k);
     let count = k.outputs.len();
     let (partials, slots) = tile::aligned(scratch).split_at_mut(plan.partials_len(count));
-    let slot_len = plan.slot_len(count);
-    let work_len = slot_len - 2 * count * LANES - ALIGN;
+    let (slot_len, sums_len) = (plan.slot_len(count), plan.sums_len());
+    let work_len = slot_len - 2 * count * sums_len - ALIGN;
     let partials = as_f64(partials);
     let place =
         |unit: usize, segment: usize, o: usize| ((unit * plan.segments + segment) * count + o) * plan.width;
@@ -224,11 +236,11 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
         let tasks = plan.units().div_ceil(plan.group) * plan.segments;
         for_each_task(tasks, slot_len, slots, |task, slot| {
             let (work, acc) = slot.split_at_mut(work_len);
-            let acc = &mut as_f64(acc)[..count * LANES];
+            let acc = &mut as_f64(acc)[..count * sums_len];
             let (group, segment) = (task / plan.segments, task % plan.segments);
             let units = group * plan.group..plan.units().min((group + 1) * plan.group);
             plan.reduce(k, inputs, units.clone(), segment, work, acc);
-            for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks(LANES)).enumerate() {
+            for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks(sums_len)).enumerate() {
                 for (unit, acc) in units.clone().zip(acc.chunks(plan.width)) {
                     if plan.segments == 1 {
                         let at = plan.first_output(unit);
@@ -260,7 +272,8 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
 }
 
 impl Plan {
-    /// Reduces one segment of some units. Accumulators of output o are `acc[o · LANES..]`, `width` for each unit.
+    /// Reduces one segment of some units. Accumulators of output o are `acc[o · sums_len..]`, in the end `width` for each
+    /// unit.
     fn reduce(
         &self,
         k: &Reduce,
@@ -270,7 +283,7 @@ impl Plan {
         work: &mut [f32],
         acc: &mut [f64],
     ) {
-        for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(LANES)) {
+        for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(self.sums_len())) {
             acc.fill(start(output.combine));
         }
         let first = units.start;
@@ -289,23 +302,38 @@ impl Plan {
                     let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
                     form.space.load(&buffers[..k.operands.len()], &block, &mut values, gathered);
                     form.evaluator.run((block.rows, block.lanes), &values, &mut [], registers);
-                    for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks_mut(LANES)).enumerate() {
+                    for (o, (output, acc)) in
+                        k.outputs.iter().zip(acc.chunks_mut(self.sums_len())).enumerate()
+                    {
                         let value = form.evaluator.value(o, &values, registers);
-                        let acc = &mut acc[(unit - first) * self.width..];
+                        let at = (unit - first) * self.width;
                         match self.arrangement {
-                            Arrangement::Lanes => add_lanes(output.combine, acc, value, &block),
-                            Arrangement::Planes if form.width > 1 => {
-                                add_rows(output.combine, acc, value, &block)
+                            Arrangement::Lanes => add_lanes(output.combine, &mut acc[at..], value, &block),
+                            Arrangement::Planes => {
+                                // A unit of one output may have several of its rows in a block.
+                                let rows = if form.width > 1 { block.rows } else { 1 };
+                                let acc = &mut acc.as_chunks_mut::<SIDE>().0[at..at + rows];
+                                add_rows(output.combine, acc, value, &block);
                             }
-                            _ => acc[0] = join(output.combine, acc[0], fold(output.combine, value, &block)),
+                            Arrangement::Rows => {
+                                acc[at] = join(output.combine, acc[at], fold(output.combine, value, &block));
+                            }
                         }
                     }
                 }
             }
         }
+        if self.arrangement == Arrangement::Planes {
+            for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(self.sums_len())) {
+                for i in 0..units.len() * self.width {
+                    let side = &acc[i * SIDE..(i + 1) * SIDE];
+                    acc[i] = side.iter().fold(start(output.combine), |a, b| join(output.combine, a, *b));
+                }
+            }
+        }
         if self.arrangement == Arrangement::Lanes {
             // A block may hold several steps over few lanes; accumulators never used hold the neutral element.
-            for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(LANES)) {
+            for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(self.sums_len())) {
                 let (sums, rest) = acc.split_at_mut(self.width_of(first));
                 for step in rest.chunks(sums.len()) {
                     sums.iter_mut().zip(step).for_each(|(a, b)| *a = join(output.combine, *a, *b));
@@ -328,19 +356,19 @@ fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block)
     }
 }
 
-/// Adds each row of a block to its accumulator.
-fn add_rows(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
+/// Adds the rows of a block, or all of it where one output has it, to their accumulators.
+fn add_rows(combine: Combine, acc: &mut [[f64; SIDE]], value: Value<'_>, block: &Block) {
+    let row = Block { rows: block.rows / acc.len(), ..*block };
     if let (Value::Lanes(values), Combine::Sum) = (value, combine) {
-        return lanes::add_row_sums(values, block.lanes, &mut acc[..block.rows]);
+        return lanes::add_row_sums(&values[..block.len()], row.len(), acc);
     }
-    let row = Block { rows: 1, ..*block };
-    for (r, acc) in acc[..block.rows].iter_mut().enumerate() {
+    for (r, acc) in acc.iter_mut().enumerate() {
         let value = match value {
             Value::Uniform(v) => Value::Uniform(v),
-            Value::Rows(v) => Value::Uniform(v[r]),
-            Value::Lanes(v) => Value::Lanes(&v[r * block.lanes..]),
+            Value::Rows(v) => Value::Rows(&v[r * row.rows..]),
+            Value::Lanes(v) => Value::Lanes(&v[r * row.len()..]),
         };
-        *acc = join(combine, *acc, fold(combine, value, &row));
+        acc[0] = join(combine, acc[0], fold(combine, value, &row));
     }
 }
 

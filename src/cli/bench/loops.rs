@@ -24,20 +24,24 @@ use crate::train::Trainer;
 /// Batches that warm caches and compile shaders.
 const WARM: u32 = 2;
 
-/// Opens retina scans for `batches` batches.
-fn open(program: &ProgramArgs, split: Split, batches: u32) -> Result<Batches, CliError> {
-    let images = program.batch * batches as usize;
+/// Opens a set of retina scans with this many in a split.
+pub(super) fn open(program: &ProgramArgs, split: Split, images: usize) -> Result<Dataset, CliError> {
     let (train, test) = if split == Split::Train { (images, 1) } else { (1, images) };
     let preprocess =
         Preprocess { size: program.sizes.size, channels: program.sizes.channels.into(), crop: Crop::Resize };
     let options = OpenOptions { preprocess, ..OpenOptions::default() };
-    let dataset = Arc::new(Dataset::open(&format!("builtin:retina:train={train},test={test}"), &options)?);
+    Ok(Dataset::open(&format!("builtin:retina:train={train},test={test}"), &options)?)
+}
+
+/// Retina scans in `count` batches.
+fn batches(program: &ProgramArgs, split: Split, count: u32) -> Result<Batches, CliError> {
+    let dataset = Arc::new(open(program, split, program.batch * count as usize)?);
     let indices = dataset.all(split);
     let options = BatchOptions { batch: program.batch, prefetch: 2, ..BatchOptions::default() };
     Ok(Batches::new(dataset, split, indices, options)?)
 }
 
-fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Result<Header, CliError> {
+pub(super) fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Result<Header, CliError> {
     let info = program.system.info;
     Ok(Header {
         format: FORMAT,
@@ -90,7 +94,7 @@ pub(super) fn train(
         record(program.system, Which::Step, None, &program.sizes.config(), program.batch, global.seed)?
             .program;
     let mut trainer = Trainer::new(device, header(program, global.seed, device)?, None, &[])?;
-    let batches = open(program, Split::Train, runs.saturating_add(WARM))?;
+    let batches = batches(program, Split::Train, runs.saturating_add(WARM))?;
     let measured = time(batches, started, interrupt, |images| Ok(trainer.step(images).map(drop)?))?;
     let subject = Subject::program(program.system, "train", &program.sizes, program.batch);
     let timing = Timing::new(subject, device, &measured, program.batch);
@@ -118,7 +122,7 @@ pub(super) fn score(
         model.halve_weights();
     }
     let mut scorer = Scorer::new(device, &model, Path::new("untrained"), &score, program.batch)?;
-    let batches = open(program, Split::Test, runs.saturating_add(WARM))?;
+    let batches = batches(program, Split::Test, runs.saturating_add(WARM))?;
     let measured = time(batches, started, interrupt, |images| Ok(scorer.score(images, None).map(drop)?))?;
     let mut subject = Subject::program(program.system, "score", &program.sizes, program.batch);
     subject.search_steps = Some(steps);

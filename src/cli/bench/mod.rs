@@ -1,5 +1,6 @@
 //! `bench`: times of operations, training steps, z-steps, and the whole loops around them.
 
+mod growth;
 mod loops;
 mod sweep;
 mod timing;
@@ -18,6 +19,7 @@ use super::{CliError, Interrupt, note, say, say_json};
 use crate::device::{Device, Executable, Peaks, Store};
 use crate::program::{Program, Role};
 use crate::tape::States;
+use growth::GrowthArgs;
 use sweep::SweepArgs;
 use timing::{Subject, Timing, measure};
 
@@ -27,7 +29,8 @@ use timing::{Subject, Timing, measure};
     ganomede bench search --batch 1 --launches\n  ganomede bench op conv --shape 64x64x32x32 --out-channels 128\n  \
     ganomede bench op gemm --device gpu --shaders my-shaders --watch\n  \
     ganomede bench search --sweep batch=1,8,64 --sweep width=32,64 --plot search.svg\n  \
-    ganomede bench score --search-steps 20 --json")]
+    ganomede bench score --search-steps 20 --json\n  \
+    ganomede bench growth --size 16 --width 8 --images 1000,10000,100000,1000000")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -45,6 +48,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum What {
+    #[command(flatten)]
+    Timed(Timed),
+    /// Training on larger and larger built-in sets: what an image costs, and how much memory they take.
+    Growth(GrowthArgs),
+}
+
+/// What is run several times.
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Timed {
     /// One operation.
     Op(OpArgs),
     /// One training step: D on real and fake images, then G.
@@ -83,21 +95,30 @@ struct ScoreArgs {
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let started = Instant::now();
-    if args.launches && matches!(args.what, What::Train(_) | What::Score(_)) {
+    let timed = match &args.what {
+        What::Timed(timed) => timed,
+        What::Growth(_) if args.launches || args.sweep.is_asked() => {
+            return Err(CliError::input(
+                "bench growth has no launches and no sweep; give --images 1000,10000",
+            ));
+        }
+        What::Growth(growth) => return growth::run(growth, global, interrupt),
+    };
+    if args.launches && matches!(timed, Timed::Train(_) | Timed::Score(_)) {
         return Err(CliError::input("--launches times programs: use it with bench op, step or search"));
     }
     let device = global.open()?;
     if args.sweep.is_asked() {
-        return match &args.what {
-            What::Step(program) => sweep::run(Which::Step, program, args, global, &device, interrupt),
-            What::Search(program) => sweep::run(Which::Search, program, args, global, &device, interrupt),
+        return match timed {
+            Timed::Step(program) => sweep::run(Which::Step, program, args, global, &device, interrupt),
+            Timed::Search(program) => sweep::run(Which::Search, program, args, global, &device, interrupt),
             _ => Err(CliError::input("--sweep, --csv and --plot go with bench step and bench search")),
         };
     }
     let (mut peaks, mut before, mut first) = (None, None, true);
     shaders::measure(&args.shaders, &device, interrupt, |device, loaded| {
         let started = if std::mem::take(&mut first) { started } else { Instant::now() };
-        let timing = once(args, global, device, started, loaded, interrupt)?;
+        let timing = once(timed, args, global, device, started, loaded, interrupt)?;
         // After the runs, so that neither the first step nor the process's memory knows of it.
         peaks = peaks.or_else(|| device_peaks(device));
         let timing = timing.with_peaks(peaks.as_ref());
@@ -121,6 +142,7 @@ fn device_peaks(device: &Device) -> Option<Peaks> {
 }
 
 fn once(
+    timed: &Timed,
     args: &Args,
     global: &Global,
     device: &Device,
@@ -128,14 +150,16 @@ fn once(
     loaded: Option<Loaded>,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
-    let timing = match &args.what {
-        What::Op(op) => return bench_op(op, args, global, device, loaded, interrupt),
-        What::Step(program) => bench_program(Which::Step, program, args, global, device, started, interrupt)?,
-        What::Search(program) => {
+    let timing = match timed {
+        Timed::Op(op) => return bench_op(op, args, global, device, loaded, interrupt),
+        Timed::Step(program) => {
+            bench_program(Which::Step, program, args, global, device, started, interrupt)?
+        }
+        Timed::Search(program) => {
             bench_program(Which::Search, program, args, global, device, started, interrupt)?
         }
-        What::Train(program) => loops::train(program, args.runs, global, device, started, interrupt)?,
-        What::Score(score) => loops::score(score, args.runs, global, device, started, interrupt)?,
+        Timed::Train(program) => loops::train(program, args.runs, global, device, started, interrupt)?,
+        Timed::Score(score) => loops::score(score, args.runs, global, device, started, interrupt)?,
     };
     Ok(timing.with_shaders(loaded))
 }

@@ -112,7 +112,7 @@ impl ProcessorClock {
         Self(machine::processor_seconds())
     }
 
-    fn elapsed_ms(&self) -> Option<f64> {
+    pub(super) fn elapsed_ms(&self) -> Option<f64> {
         Some((machine::processor_seconds()? - self.0?) * 1e3)
     }
 }

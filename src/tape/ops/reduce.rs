@@ -1,6 +1,6 @@
 //! Reductions: sums, means, maxima, variances, softmax.
 
-use ganomede_kernels::expr::Num;
+use ganomede_kernels::expr::{Num, Unary};
 
 use crate::tape::{Op, Tensor};
 
@@ -31,16 +31,27 @@ impl<'t> Tensor<'t> {
             return self;
         }
         let scale = if mean { 1.0 / count as f32 } else { 1.0 };
+        // The sum of a repeated value is a multiple of it.
+        if let Some(value) = self.repeated(&axes) {
+            return value.affine(if mean { 1.0 } else { count as f32 }, 0.0).broadcast_to(&shape);
+        }
+        // A constant factor leaves the sum: other sums of the same tensor may then be one. Factors that are tensors stay:
+        // what norms subtract cancels only if the very same rounded products are summed.
         let node = self.tape.get(self.id);
-        if let Op::Broadcast = node.op {
-            // The sum of a repeated value is a multiple of it, where it repeats along all summed axes.
-            let inner = self.tape.get(node.inputs[0]).shape;
-            if inner.is_empty() || axes.iter().all(|&a| inner[a] == 1) {
-                let value = Tensor { tape: self.tape, id: node.inputs[0] };
-                return value.affine(if mean { 1.0 } else { count as f32 }, 0.0).broadcast_to(&shape);
-            }
+        if let Op::Unary(Unary::Affine(factor, Num(0.0))) = node.op {
+            let inner = Tensor { tape: self.tape, id: node.inputs[0] };
+            return inner.scaled_sum(name, &axes, mean).affine(factor.0, 0.0);
         }
         self.tape.node(Op::Sum { axes, scale: Num(scale) }, vec![self.id], shape)
+    }
+
+    /// What is repeated along all these axes, if anything is.
+    fn repeated(self, axes: &[usize]) -> Option<Tensor<'t>> {
+        let node = self.tape.get(self.id);
+        let Op::Broadcast = node.op else { return None };
+        let inner = Tensor { tape: self.tape, id: node.inputs[0] };
+        let shape = inner.shape();
+        (shape.is_empty() || axes.iter().all(|&a| shape[a] == 1)).then_some(inner)
     }
 
     /// Sum over axes, which stay as size 1.
@@ -56,6 +67,15 @@ impl<'t> Tensor<'t> {
     /// Sum of all elements, shape `[]`.
     pub fn sum_all(self) -> Tensor<'t> {
         self.sum(&(0..self.rank()).collect::<Vec<_>>()).reshape(&[])
+    }
+
+    /// The adjoint of a broadcast from `shape`: sums over what it repeats.
+    pub(in crate::tape) fn sum_to(self, shape: &[usize]) -> Tensor<'t> {
+        if shape.is_empty() {
+            return self.sum_all();
+        }
+        let full = self.shape();
+        self.sum(&(0..full.len()).filter(|&d| shape[d] != full[d]).collect::<Vec<_>>())
     }
 
     /// Mean of all elements, shape `[]`.
