@@ -255,11 +255,6 @@ pub(crate) fn retrain(
     interrupt: &Interrupt,
 ) -> Result<ModelFile, CliError> {
     let info = &model.header.data;
-    if info.patch.is_some() {
-        return Err(CliError::input(
-            "--seeds cannot repeat a training on patches; train the other seeds with `ganomede train --seed N`",
-        ));
-    }
     let dataset = Arc::new(open_data(data, model)?);
     if dataset.is_empty(Split::Train) || dataset.digest(Split::Train)? != info.digest {
         return Err(CliError::input(format!(
