@@ -140,7 +140,7 @@ pub(crate) struct LaunchTimes {
     /// By kernel, variant and shape, longest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) by_shape: Vec<LaunchTime>,
-    /// By lane, in their order.
+    /// By lane, in the order of their ends.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) lanes: Vec<LaunchTime>,
     /// One by one, in order.
@@ -180,7 +180,7 @@ impl LaunchTimes {
         let kernel = |name: &Name| Name { kernel: name.kernel, variant: name.variant, ..Name::default() };
         let shape = |name: &Name| Name { shapes: name.shapes.clone(), ..kernel(name) };
         let lane = |name: &Name| Name { lane: name.lane.clone(), ..Name::default() };
-        let position = |row: &LaunchTime| lanes.iter().position(|lane| row.name.lane.as_ref() == Some(lane));
+        let position = |row: &LaunchTime| lanes.iter().rposition(|lane| row.name.lane.as_ref() == Some(lane));
         let mut by_lane = if lanes.is_empty() { vec![] } else { grouped(&lane) };
         by_lane.sort_by_key(position);
         Self {

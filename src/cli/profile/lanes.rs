@@ -32,23 +32,20 @@ fn reads(launch: &crate::program::Launch) -> impl Iterator<Item = usize> + '_ {
     launch.inputs.iter().copied().chain(outputs)
 }
 
-/// The lane of each launch: that of the first update which its results reach. What reaches none, such as losses and
-/// running statistics, goes with the launch before it.
+/// The lane of each launch: that of the first update which its results reach, updates being ordered by their ends. What
+/// reaches none, such as losses and running statistics, goes with the launch before it.
 pub(super) fn lanes(program: &Program) -> Vec<String> {
-    let mut names: Vec<String> = vec![];
-    let updates: Vec<Option<usize>> = program
-        .launches
-        .iter()
-        .map(|launch| {
-            let name = update(&launch.scope)?;
-            let known = names.iter().position(|known| *known == name);
-            Some(known.unwrap_or_else(|| {
-                names.push(name);
-                names.len() - 1
-            }))
-        })
-        .collect();
-    // From the end on: the first update, in program order, that needs what a buffer holds.
+    let scopes: Vec<Option<String>> = program.launches.iter().map(|launch| update(&launch.scope)).collect();
+    // What an optimiser computes once, its corrections, may run at any time: an update is over with its last launch.
+    let mut names: Vec<&String> = vec![];
+    for name in scopes.iter().rev().flatten() {
+        if !names.contains(&name) {
+            names.insert(0, name);
+        }
+    }
+    let rank = |name: &String| names.iter().position(|known| *known == name);
+    let updates: Vec<Option<usize>> = scopes.iter().map(|name| rank(name.as_ref()?)).collect();
+    // From the end on: the first update that needs what a buffer holds.
     let mut needed: Vec<Option<usize>> = vec![None; program.buffers.len()];
     let mut found: Vec<Option<usize>> = vec![None; program.launches.len()];
     let first = |a: Option<usize>, b: Option<usize>| a.into_iter().chain(b).min();
