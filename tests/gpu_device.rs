@@ -215,7 +215,7 @@ fn what_does_not_fit_is_refused_with_its_size() {
     let store = gpu.store(&[1000]).unwrap();
     let load = |len: usize| gpu.load_plans(&buffers(len), vec![step_launch(0, len.min(1000), 1.0)], &store);
     let error = load(1 << 18).unwrap_err();
-    assert!(matches!(error, DeviceError::Memory { needed: 1_048_592, .. }), "{error}");
+    assert!(matches!(error, DeviceError::Memory { needed: 1_048_576, .. }), "{error}");
     let error = load(usize::MAX).unwrap_err();
     assert!(matches!(error, DeviceError::BufferTooLarge { what: "one buffer", .. }), "{error}");
     let binding = gpu.traits().max_binding_bytes as usize / 4 + 1;
