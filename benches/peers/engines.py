@@ -13,6 +13,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import tables
+
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "benches/peers"
 SIZE = 64
@@ -114,6 +116,16 @@ class Served(Crate):
     """A peer that does all its work in one process, so that it tunes its kernels once."""
 
     process = None
+
+    def operations(self, runs):
+        """One by one: what ends the process costs one row."""
+        found = []
+        for row in range(tables.OPERATIONS):
+            try:
+                found += self.ask("ops", "--row", row, "--runs", runs)
+            except Failed as error:
+                print(f"warning: {error}", file=sys.stderr)
+        return by_name(found)
 
     def ask(self, *words):
         if self.process is None:

@@ -18,6 +18,9 @@ PROGRAMS = [
 ]
 HEAVIEST = PROGRAMS[0][0]
 
+# How many single operations there are.
+OPERATIONS = 10
+
 # Largest ratios aimed at, by the start of a row's name; first_s is an absolute time.
 TARGETS = {
     "cpu": {"training step": 0.67, "z-step": 0.6, "conv": 0.8, "batch norm": 0.5, "peak_memory": 0.25, "first_s": 1.0},
@@ -69,8 +72,8 @@ class Verdicts:
 
 
 def table(head, rows):
-    """Lines of a Markdown table whose first column is left-aligned."""
-    rule = ["---"] + ["---:"] * (len(head) - 1)
+    """A Markdown table; all named columns but the first are numbers."""
+    rule = ["---:" if name and column > 0 else "---" for column, name in enumerate(head)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
 
 

@@ -64,13 +64,15 @@ pub struct Work {
     what: String,
     sizes: Sizes,
     runs: usize,
+    /// The one operation to run, by its number from 0; all without it.
+    row: Option<usize>,
 }
 
 impl Work {
     pub fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Self, Error> {
         let what = words.next().ok_or("what to do is missing: step, search or ops")?.to_owned();
         let sizes = Sizes { size: 64, channels: 1, width: 64, latent: 100, batch: 64 };
-        let mut work = Self { what, sizes, runs: 10 };
+        let mut work = Self { what, sizes, runs: 10, row: None };
         while let Some(name) = words.next() {
             let value = words.next().ok_or_else(|| format!("{name} has no value"))?;
             let value: usize = value.parse().map_err(|_| format!("{name} {value}: not a whole number"))?;
@@ -81,6 +83,7 @@ impl Work {
                 "--latent" => &mut work.sizes.latent,
                 "--batch" => &mut work.sizes.batch,
                 "--runs" => &mut work.runs,
+                "--row" => work.row.insert(value),
                 other => return Err(format!("no argument {other}").into()),
             } = value;
         }
@@ -119,9 +122,14 @@ impl Work {
         Ok(())
     }
 
-    fn operations(&self, peer: &dyn Peer, started: Instant) -> Result<(), Error> {
-        let print = |what: String, step: Step<'_>| -> Result<(), Error> {
-            let times = Times::take(step, self.runs, started)?;
+    fn operations<'a>(&self, peer: &'a dyn Peer, started: Instant) -> Result<(), Error> {
+        let mut number = 0;
+        let mut print = |what: String, prepare: &dyn Fn() -> Result<Step<'a>, Error>| -> Result<(), Error> {
+            number += 1;
+            if self.row.is_some_and(|row| row + 1 != number) {
+                return Ok(());
+            }
+            let times = Times::take(prepare()?, self.runs, started)?;
             println!("{}", json!({ "what": what, "ms_min": times.min, "ms_median": times.median }));
             Ok(())
         };
@@ -130,12 +138,12 @@ impl Work {
                 let (large, small) = ([BATCH, low, size, size], [BATCH, high, size / 2, size / 2]);
                 let (name, x, y) =
                     if transposed { ("conv_transpose2d", small, large) } else { ("conv2d", large, small) };
-                let step = peer.conv(&Conv { transposed, x, w: [high, low, 4, 4], y })?;
-                print(format!("{name} {}->{} {}x{}", x[1], y[1], x[2], x[3]), step)?;
+                let conv = Conv { transposed, x, w: [high, low, 4, 4], y };
+                print(format!("{name} {}->{} {}x{}", x[1], y[1], x[2], x[3]), &|| peer.conv(&conv))?;
             }
         }
-        print("batch norm + leaky ReLU 128x16x16".into(), peer.norm([BATCH, 128, 16, 16])?)?;
-        print("gemm 1024x1024x1024".into(), peer.gemm(1024)?)
+        print("batch norm + leaky ReLU 128x16x16".into(), &|| peer.norm([BATCH, 128, 16, 16]))?;
+        print("gemm 1024x1024x1024".into(), &|| peer.gemm(1024))
     }
 }
 
