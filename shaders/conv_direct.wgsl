@@ -18,6 +18,16 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w: array<vec4f>; // [co, ci, row of taps]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
+override HALF_B: bool = false; // w is stored in halves
+
+/// Row i of taps: a line of its own, or a half of one.
+fn taps(i: u32) -> vec4f {
+    if !HALF_B { return w[i]; }
+    let words = bitcast<vec4u>(w[i / 2u]);
+    let pair = select(words.xy, words.zw, i % 2u == 1u);
+    return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+}
+
 //#epilogue
 fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
     return acc;
@@ -65,8 +75,8 @@ fn main(
         for (var ci = 0u; ci < CI; ci++) {
             for (var r = 0u; r < 4u; r++) {
                 // Rows of phase r%2 at g = 2·place + r/2: taps f see y[g], row 1 + r/2 of values, and taps f + 2 see y[g - 1].
-                let here = w[(co * CI + ci) * 4u + r % 2u];
-                let back = w[(co * CI + ci) * 4u + r % 2u + 2u];
+                let here = taps((co * CI + ci) * 4u + r % 2u);
+                let back = taps((co * CI + ci) * 4u + r % 2u + 2u);
                 for (var c = 0u; c < 4u; c++) {
                     var sum = acc[ci][r][c];
                     sum = fma(here[c % 2u], values[1u + r / 2u][1u + c / 2u], sum);

@@ -159,7 +159,7 @@ fn direct(conv: &Conv, traits: &GpuTraits) -> Result<Dispatch, KernelError> {
         shader: "conv_direct.wgsl",
         source: splice(&text, "tile", &format!("const CI: u32 = {}u;\n", g.ci)).into(),
         entry: "main",
-        constants: Vec::new(),
+        constants: half_constants(false, conv.half),
         workgroups: fold(conv.name(), (g.batch * places(0) * places(1)).div_ceil(64), traits)?,
         bindings: bindings(
             vec![read(Slot::Input(0)), read(Slot::Input(1)), write(Slot::Output(0))],

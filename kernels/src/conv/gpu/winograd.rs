@@ -2,7 +2,9 @@
 //! inverse transform with the epilogue.
 
 use crate::conv::{Conv, Epilogue, Face};
-use crate::gemm::gpu::product::{Product, Stages, bindings, fold, packed_len, read, with_epilogue, write};
+use crate::gemm::gpu::product::{
+    Product, Stages, bindings, fold, half_constants, packed_len, read, with_epilogue, write,
+};
 use crate::{Dispatch, GpuTraits, KernelError, Slot};
 
 const SHADER: &str = "conv_winograd.wgsl";
@@ -14,10 +16,10 @@ const FEWEST_TILES: usize = 64;
 /// phases, and only needs the channels of y.
 const FEWEST_CHANNELS: usize = 8;
 
-/// Whether the shape is one that it computes: 4 × 4 at stride 2 without dilation; weights in halves are for the plain products.
+/// Whether the shape is one that it computes: 4 × 4 at stride 2 without dilation.
 pub(super) fn applies(conv: &Conv) -> bool {
     let g = &conv.geometry;
-    (g.kernel, g.stride, g.dilation) == ([4, 4], [2, 2], [1, 1]) && !conv.half
+    (g.kernel, g.stride, g.dilation) == ([4, 4], [2, 2], [1, 1])
 }
 
 /// Whether it is the choice for an adapter. On hardware the transformed tensors, 2.25 times the plain ones and both
@@ -72,12 +74,13 @@ pub(super) fn plan(conv: &Conv, traits: &GpuTraits) -> Result<(Vec<Dispatch>, Ve
     let sums_at = [sums.start, sums.quads, sums.cols].map(|place| place as u32);
     let at = product.params.len() - sums_at.len();
     product.params.splice(at.., sums_at);
+    let halves = half_constants(conv.half, false);
     let stage = |entry, threads: usize, bindings| {
         Ok(Dispatch {
             shader: SHADER,
             source: traits.shaders.text(SHADER).to_owned().into(),
             entry,
-            constants: Vec::new(),
+            constants: if entry == "taps" { halves.clone() } else { Vec::new() },
             workgroups: fold(conv.name(), threads.div_ceil(64), traits)?,
             bindings,
             params: product.words(sums.splits),
