@@ -145,7 +145,7 @@ def arguments():
 
 
 def sections(args):
-    """What each placeholder of the template becomes."""
+    """What each placeholder of the template becomes, after each part: what is done survives an end by impatience."""
     cargo_bench = bench_binary(args.cargo) if args.parts & {"cpu", "gpu"} else None
     torch = Torch(args.python, args.threads)
     text = defaultdict(lambda: "Not measured in this run.")
@@ -161,37 +161,41 @@ def sections(args):
         text[part] = "\n\n".join([machine(args, adapter, names(rows), rounds, runs), found, verdicts.text()])
         parts.append(rows)
         columns.extend(titles)
+        text["side"] = tables.side_by_side(parts, columns)
 
     if "cpu" in args.parts:
         flex = wanted("flex", Crate("burn `flex`", "burn-flex", args.crates, args.threads))
         candle = wanted("candle", Crate("candle", "candle", args.crates, args.threads))
         compare("cpu", wanted("torch", torch), [*flex, *candle], args.rounds, args.runs)
-    if "gpu" in args.parts:
-        burn = wanted("burn-wgpu", Served("burn `wgpu`", "burn-wgpu", args.crates, args.threads))
-        compare("gpu", burn, [], args.gpu_rounds, args.gpu_runs, one_run=[tables.HEAVY])
-    if parts:
-        text["side"] = tables.side_by_side(parts, columns)
+        yield text
     if "train" in args.parts and "torch" not in args.without:
         text["train"] = "Not measured in this run: no folder of MNIST was given (`--mnist DIR`)."
         if args.mnist:
             text["train"] = tables.training(whole_training(args, torch))
+            yield text
     if "build" in args.parts:
         rust = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
         text["build"] = f"{rust}, {args.threads} cores.\n\n{tables.build(*clean_build(args))}"
-    return text
+        yield text
+    if "gpu" in args.parts:
+        burn = wanted("burn-wgpu", Served("burn `wgpu`", "burn-wgpu", args.crates, args.threads))
+        compare("gpu", burn, [], args.gpu_rounds, args.gpu_runs, one_run=[tables.HEAVY])
+    yield text
 
 
 def main():
     args = arguments()
-    text, template = sections(args), (PEERS / "benchmarks.template.md").read_text()
-    for name in ["cpu", "gpu", "side", "train", "build"]:
-        template = template.replace("{" + name + "}", text[name])
-    if args.write:
-        beside = args.write.with_name(args.write.name + ".part")
-        beside.write_text(template)
-        beside.replace(args.write)
-    else:
-        print(template)
+    template = (PEERS / "benchmarks.template.md").read_text()
+    for text in sections(args):
+        page = template
+        for name in ["cpu", "gpu", "side", "train", "build"]:
+            page = page.replace("{" + name + "}", text[name])
+        if args.write:
+            beside = args.write.with_name(args.write.name + ".part")
+            beside.write_text(page)
+            beside.replace(args.write)
+    if not args.write:
+        print(page)
 
 
 if __name__ == "__main__":
