@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Trains systems on real image sets, evaluates them and puts their rows into the table of docs/results.md.
+
+The sets are not part of the project; benches/real/README.md says where each comes from and how it must lie in the
+folder given as --data. A row is the last step of one training with the seed printed in it, scored with batch norm in eval mode.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = re.compile(r"(<!-- real -->\n)(.*?)(<!-- /real -->)", re.DOTALL)
+HEAD = [
+    "| row | set | system | score | AUROC | 95 % interval | AUPR | recall, false alarms at the threshold | training | published |",
+    "|---|---|---|---|--:|:-:|--:|--:|--:|--:|",
+]
+
+MNIST_ANOGAN = "--size 32 --width 32 --epochs 60 --val-fraction 0.02 --search-steps 500"
+MNIST_AE = "--size 32 --width 16 --latent 16 --epochs 20 --val-fraction 0.05"
+MNIST_SVDD = "--size 32 --epochs 60 --val-fraction 0.05"
+
+
+def mnist(system, settings, published, evaluate=""):
+    """Rows of one digit against the rest, with the figures of the Deep SVDD paper's table."""
+    return {
+        f"mnist-{digit}-{system}": Row(
+            f"MNIST, {digit} against the rest", "mnist", system, f"--normal-class {digit}", settings, figure, evaluate
+        )
+        for digit, figure in published.items()
+    }
+
+
+class Row:
+    def __init__(self, title, folder, system, classes, settings, published="", evaluate="", scores=("",)):
+        self.title, self.folder, self.system, self.classes = title, folder, system, classes
+        self.settings, self.published, self.evaluate, self.scores = settings, published, evaluate, scores
+
+
+ROWS = {
+    **mnist("anogan", MNIST_ANOGAN, {0: 0.966, 1: 0.992, 3: 0.887, 8: 0.849}, "--limit-test 1000"),
+    **mnist("ae", MNIST_AE, {0: 0.976, 1: 0.983, 3: 0.867, 8: 0.865}),
+    **mnist("deep-svdd", MNIST_SVDD, {0: 0.980, 1: 0.997, 3: 0.919, 8: 0.939}),
+    "mnist-without-2-ganomaly": Row(
+        "MNIST, 2 left out", "mnist", "ganomaly", "--anomalous-class 2", "--size 32 --width 32 --epochs 5", 0.951,
+        scores=("", "instance"),
+    ),
+    "cifar-without-frog-ganomaly": Row(
+        "CIFAR-10, frogs left out", "cifar10", "ganomaly", "--anomalous-class 6",
+        "--size 32 --channels rgb --width 32 --epochs 15", 0.683, scores=("", "instance"),
+    ),
+    "cifar-without-frog-skip-ganomaly": Row(
+        "CIFAR-10, frogs left out", "cifar10", "skip-ganomaly", "--anomalous-class 6",
+        "--size 32 --channels rgb --width 32 --epochs 15", 0.931, scores=("", "instance"),
+    ),
+    "crack-anogan": Row("concrete cracks", "concrete_crack", "anogan", "", "--size 64 --width 32 --steps 4000 --search-steps 200"),
+    "crack-f-anogan": Row(
+        "concrete cracks", "concrete_crack", "f-anogan", "",
+        "--size 64 --width 32 --steps 8000 --augment flip --lr 2e-4 -O gan-share=0.35 -O encoder-lr=3e-4", 0.995,
+        scores=("", "residual"),
+    ),
+}
+
+
+def ganomede(args, *words):
+    command = [str(args.ganomede), *words, "--device", args.device, "--json"]
+    print("+", " ".join(command), file=sys.stderr)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(command)} ended with {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def measure(args, name, row, model):
+    """The table's lines of one row, one a score."""
+    data = ["--data", str(args.data / row.folder), *row.classes.split()]
+    trained = ganomede(args, "train", row.system, *data, *row.settings.split(), "--seed", str(args.seed), "--out", model)
+    lines = []
+    for score in row.scores:
+        chosen = ["--score", score] if score else []
+        found = ganomede(args, "eval", model, *data, *row.evaluate.split(), *chosen)
+        at = found["threshold"]
+        low, high = found["auroc_ci95"]
+        first = not lines
+        lines.append(
+            f"| {name} | {row.title} | `{row.system}` | {score or 'its own'} | {found['auroc']:.3f} | {low:.3f} to {high:.3f} "
+            f"| {found['aupr']:.3f} | {at['recall']:.1%}, {at['false_alarm_rate']:.1%} "
+            f"| {trained['steps']} steps, {trained['seconds']:.0f} s | {row.published if first else ''} |"
+        )
+    return lines
+
+
+def merge(path, name, lines):
+    """Puts the lines of the row `name` where they were, or last."""
+    text = path.read_text()
+    found = TABLE.search(text)
+    if not found:
+        sys.exit(f"error: {path} has no `<!-- real -->` … `<!-- /real -->` to write into")
+    rows = [line for line in found.group(2).split("\n") if line.startswith("| ")][1:]
+    kept = {}
+    for line in rows:
+        kept.setdefault(line.split("|")[1].strip(), []).append(line)
+    kept[name] = lines
+    ordered = [key for key in ROWS if key in kept] + [key for key in kept if key not in ROWS]
+    body = "\n".join(["", *HEAD, *[line for key in ordered for line in kept[key]], "", ""])
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(TABLE.sub(lambda whole: whole.group(1) + body + whole.group(3), text))
+    beside.replace(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+    parser.add_argument("--data", type=Path, help="the folder that holds the sets")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="rows to measure, as mnist-*; all of them")
+    parser.add_argument("--ganomede", default=Path(target) / "release/ganomede", help="the binary")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, default=ROOT / "docs/results.md")
+    parser.add_argument("--list", action="store_true", help="print the commands' settings of every row, and end")
+    args = parser.parse_args()
+    if args.list:
+        for name, row in ROWS.items():
+            print(f"{name}: train {row.system} {row.classes} {row.settings}; eval {row.evaluate}".rstrip("; "))
+        return
+    if not args.data:
+        sys.exit("error: --data names the folder that holds the sets; --list shows the rows")
+    chosen = [name for name in ROWS if not args.only or any(fnmatch.fnmatch(name, one) for one in args.only)]
+    if not chosen:
+        sys.exit(f"error: no row is called {' or '.join(args.only)}; --list shows them")
+    for name in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            lines = measure(args, name, ROWS[name], str(Path(folder) / "model.safetensors"))
+        merge(args.write, name, lines)
+        print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
