@@ -5,8 +5,9 @@ REPORT ?= report
 DEVICE ?= auto
 PYTHON ?= python3
 PEERS ?=
+DATA ?=
 
-.PHONY: help demo test check doc bench bench-peers bench-growth bench-half figures
+.PHONY: help demo test check doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,3 +50,8 @@ bench-growth: ## memory over sizes and search time over batches, into docs/growt
 bench-half: ## what weights in half precision cost and save, into docs/half.md; needs python3
 	$(CARGO) build --release --locked
 	$(PYTHON) benches/half/run.py
+
+bench-real: ## systems on real image sets, into docs/results.md and the systems' pages; DATA=DIR holds the sets (benches/real)
+	$(CARGO) build --release --locked
+	$(PYTHON) benches/real/run.py --data "$(DATA)"
+	$(PYTHON) scripts/measured.py
