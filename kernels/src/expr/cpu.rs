@@ -209,16 +209,17 @@ impl Evaluator {
     }
 
     /// Evaluates `rows ≤` [`ROWS`] rows of `lanes` lanes, together at most [`LANES`]. `outputs` are the blocks stored
-    /// to (empty slice without `store`).
+    /// to (empty slice without `store`). Memory is asked ahead of time for what lies `distance` elements after each.
     #[inline]
     pub fn run(
         &self,
         (rows, lanes): (usize, usize),
+        distance: usize,
         operands: &[Value<'_>],
         outputs: &mut [&mut [f32]],
         scratch: &mut [f32],
     ) {
-        run_block(self, rows, lanes, operands, outputs, scratch);
+        run_block(self, rows, lanes, distance, operands, outputs, scratch);
     }
 
     /// Output `o` of the last [`Evaluator::run`] without `store`.
@@ -238,13 +239,13 @@ fn is_pass(pass: &Pass, place: &Place) -> bool {
     matches!(place, Place::Block(_) | Place::Output(_)) && !matches!(pass, Pass::One(Instr::Operand(_)))
 }
 
-/// Asks for the part of pass `pass` of what follows a block of `n` elements, where the next block mostly lies: memory then
-/// works while arithmetic does.
+/// Asks for the part of pass `pass` of the `n` elements at `distance`, where the next block lies: memory then works while
+/// arithmetic does.
 #[inline(always)]
-fn fetch_ahead(values: &[f32], n: usize, pass: usize, passes: usize) {
+fn fetch_ahead(values: &[f32], distance: usize, n: usize, pass: usize, passes: usize) {
     let lines = n / LINE;
     for line in pass * lines / passes..(pass + 1) * lines / passes {
-        tile::prefetch(values, n + LINE * line);
+        tile::prefetch(values, distance + LINE * line);
     }
 }
 
@@ -258,6 +259,7 @@ fn run_block(
     ev: &Evaluator,
     rows: usize,
     lanes: usize,
+    distance: usize,
     operands: &[Value<'_>],
     outputs: &mut [&mut [f32]],
     scratch: &mut [f32],
@@ -269,11 +271,11 @@ fn run_block(
         if ev.passes >= AHEAD_PASSES && is_pass(pass, &ev.places[i]) {
             for operand in operands {
                 if let Value::Lanes(values) = operand {
-                    fetch_ahead(values, n, passed, ev.passes);
+                    fetch_ahead(values, distance, n, passed, ev.passes);
                 }
             }
             for values in outputs.iter() {
-                fetch_ahead(values, n, passed, ev.passes);
+                fetch_ahead(values, distance, n, passed, ev.passes);
             }
             passed += 1;
         }
