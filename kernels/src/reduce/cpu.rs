@@ -351,8 +351,13 @@ impl Plan {
         work: &mut [f32],
         acc: &mut [f64],
     ) {
+        let used = match self.arrangement {
+            Arrangement::Planes => units.len() * self.width * SIDE,
+            Arrangement::Rows => units.len(),
+            Arrangement::Lanes => LANES,
+        };
         for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(self.sums_len())) {
-            acc.fill(start(output.combine));
+            acc[..used].fill(start(output.combine));
         }
         let first = units.start;
         for (form, tail) in [(Some(&self.full), false), (self.tail.as_ref(), true)] {
