@@ -521,7 +521,9 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
         Pass::Norm(regs) => {
             return by_rows(dst, lanes, regs.map(get), |dst, [x, m, s, c]| {
                 let (m, s, c) = (m[0], s[0], c[0]);
-                dst.iter_mut().zip(x).for_each(|(d, &x)| *d = (x - m) * s + c);
+                for (d, &x) in dst.iter_mut().zip(x) {
+                    *d = (x - m) * s + c;
+                }
             });
         }
         Pass::NormLeaky(slope, regs) => {
