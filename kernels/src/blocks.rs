@@ -113,13 +113,6 @@ impl Space {
         self.access.iter().map(slots).sum()
     }
 
-    /// From a full block to the next, in elements of the operand that is read most widely.
-    pub(crate) fn distance(&self) -> usize {
-        let len = self.block.0 * self.block.1;
-        let next = len.min(numel(&self.shape).saturating_sub(1));
-        self.strides.iter().map(|s| offset(next, &self.shape, s)).max().unwrap_or(0)
-    }
-
     /// The blocks of `range`.
     pub(crate) fn blocks(&self, range: Range<usize>) -> impl Iterator<Item = Block> + '_ {
         let mut at = range.start;
@@ -139,7 +132,7 @@ impl Space {
     /// Values of the operands over one block. `buffers[i]` begins at operand i's first element of the space.
     pub(crate) fn load<'a>(
         &self,
-        buffers: &[View<'a>],
+        buffers: &[&'a [f32]],
         block: &Block,
         values: &mut [Value<'a>],
         mut scratch: &'a mut [f32],
@@ -153,30 +146,30 @@ impl Space {
             let at = offset(block.start, &self.shape, &self.strides[i]);
             values[i] = match self.access[i] {
                 Access::InPlace => continue,
-                Access::Row if self.block.0 == 1 => Value::Uniform(buffer.at(at)),
+                Access::Row if self.block.0 == 1 => Value::Uniform(buffer[at]),
                 Access::Row => {
                     let slot = slot(ROWS);
                     match self.strides[i][self.shape.len() - 2] {
-                        0 => Value::Uniform(buffer.at(at)),
-                        1 => Value::Rows(buffer.part(at..at + block.rows)),
+                        0 => Value::Uniform(buffer[at]),
+                        1 => Value::Rows(&buffer[at..at + block.rows]),
                         step => {
-                            let from = (at..).step_by(step);
-                            slot[..block.rows].iter_mut().zip(from).for_each(|(d, s)| *d = buffer.at(s));
+                            let from = buffer[at..].iter().step_by(step);
+                            slot[..block.rows].iter_mut().zip(from).for_each(|(d, s)| *d = *s);
                             Value::Rows(slot)
                         }
                     }
                 }
-                Access::Direct => Value::Lanes(buffer.part(at..at + block.len())),
+                Access::Direct => Value::Lanes(&buffer[at..at + block.len()]),
                 Access::Gather => {
                     let slot = slot(LANES);
-                    self.gather(i, *buffer, block.start, &mut slot[..block.len()]);
+                    self.gather(i, buffer, block.start, &mut slot[..block.len()]);
                     Value::Lanes(slot)
                 }
             };
         }
     }
 
-    fn gather(&self, operand: usize, buffer: View<'_>, start: usize, mut dst: &mut [f32]) {
+    fn gather(&self, operand: usize, buffer: &[f32], start: usize, mut dst: &mut [f32]) {
         let strides = &self.strides[operand];
         let Some((&inner, outer)) = self.shape.split_last() else { return };
         let (&step, outer_strides) = strides.split_last().unwrap_or((&0, &[]));
@@ -185,12 +178,9 @@ impl Space {
             let (run, rest) = dst.split_at_mut((inner - column).min(dst.len()));
             let at = offset(row, outer, outer_strides) + column * step;
             match step {
-                0 => run.fill(buffer.at(at)),
-                1 => run.copy_from_slice(buffer.part(at..at + run.len())),
-                _ => {
-                    let from = buffer.part(at..at + (run.len() - 1) * step + 1).iter().step_by(step);
-                    run.iter_mut().zip(from).for_each(|(d, s)| *d = *s);
-                }
+                0 => run.fill(buffer[at]),
+                1 => run.copy_from_slice(&buffer[at..at + run.len()]),
+                _ => run.iter_mut().zip(buffer[at..].iter().step_by(step)).for_each(|(d, s)| *d = *s),
             }
             (dst, row, column) = (rest, row + 1, 0);
         }
@@ -279,60 +269,5 @@ impl<'a, T> Shared<'a, T> {
         assert!(at < self.len, "element {at} of {}", self.len);
         // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
         unsafe { self.start.add(at).write(value) }
-    }
-}
-
-impl<'a> Shared<'a, f32> {
-    /// The slice for reading.
-    ///
-    /// # Safety
-    /// What is read through the view is not written by anyone else while the reference lives.
-    pub(crate) unsafe fn view(&self) -> View<'a> {
-        View { start: self.start, len: self.len, lifetime: PhantomData }
-    }
-}
-
-/// A slice that is read, and other parts of which others may be writing.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    start: *const f32,
-    len: usize,
-    lifetime: PhantomData<&'a [f32]>,
-}
-
-// SAFETY: a `View` reads plain numbers that nobody writes meanwhile: those of a shared borrow, or by `Shared::view`.
-unsafe impl Send for View<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for View<'_> {}
-
-impl<'a> From<&'a [f32]> for View<'a> {
-    fn from(slice: &'a [f32]) -> Self {
-        Self { start: slice.as_ptr(), len: slice.len(), lifetime: PhantomData }
-    }
-}
-
-impl Default for View<'_> {
-    fn default() -> Self {
-        Self::from(&[][..])
-    }
-}
-
-impl<'a> View<'a> {
-    /// Elements `range`.
-    pub(crate) fn part(self, range: Range<usize>) -> &'a [f32] {
-        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} elements", self.len);
-        // SAFETY: in bounds by the assertion; nobody writes there by the promise given when the view was made.
-        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
-    }
-
-    /// Element `at`.
-    pub(crate) fn at(self, at: usize) -> f32 {
-        self.part(at..at + 1)[0]
-    }
-
-    /// All from element `at` on.
-    pub(crate) fn rest(self, at: usize) -> Self {
-        assert!(at <= self.len, "element {at} of {}", self.len);
-        Self { start: self.start.wrapping_add(at), len: self.len - at, ..self }
     }
 }

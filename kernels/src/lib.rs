@@ -15,7 +15,6 @@
 //! | [`MaxPool`](pool::MaxPool) | `pool.rs` | `pool.wgsl` | max-pool indices, their gather and scatter |
 //! | [`Random`](random::Random) | `random.rs` | `random.wgsl` | Philox 4×32-10 uniform and normal numbers |
 
-pub mod band;
 mod blocks;
 pub mod catalogue;
 mod class;

@@ -1,6 +1,6 @@
 //! Mean and biased variance in one pass by Welford's method; never `E[x²] − E[x]²`.
 
-pub(crate) mod cpu;
+mod cpu;
 mod gpu;
 
 use crate::layout;

@@ -1,6 +1,6 @@
 //! Fused element-wise expressions over strided, broadcast operands, with several outputs and in-place update.
 
-pub(crate) mod cpu;
+mod cpu;
 mod gpu;
 
 use crate::expr::{Expr, Reg};

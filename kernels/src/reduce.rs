@@ -1,6 +1,6 @@
 //! Sums and maxima of a fused expression over any axes, several at once.
 
-pub(crate) mod cpu;
+mod cpu;
 mod gpu;
 
 use crate::expr::{Expr, Reg};

@@ -18,7 +18,7 @@ fn evaluate(expr: &Expr, operands: &[&[f32]]) -> Vec<f32> {
     for (b, out) in out.chunks_mut(LANES).enumerate() {
         let n = out.len();
         let blocks: Vec<Value<'_>> = operands.iter().map(|o| Value::Lanes(&o[b * LANES..][..n])).collect();
-        ev.run((1, n), n, &blocks, &mut [out], &mut scratch);
+        ev.run((1, n), &blocks, &mut [out], &mut scratch);
     }
     out
 }
@@ -150,7 +150,7 @@ proptest! {
         let ev = Evaluator::new(&expr, &kinds, &outputs, true);
         let mut scratch = vec![f32::NAN; ev.scratch_len()];
         let mut views: Vec<&mut [f32]> = stored.iter_mut().map(|s| s.as_mut_slice()).collect();
-        ev.run((1, n), n, &operands, &mut views, &mut scratch);
+        ev.run((1, n), &operands, &mut views, &mut scratch);
         for i in 0..n {
             let regs = expr.eval(|o| f64::from(match kinds[o] {
                 Kind::Row => buffers[o][0],
@@ -194,7 +194,7 @@ fn norms_round_as_their_operations() {
         let ev = Evaluator::new(&Expr { code: code.clone() }, &kinds, &[last], true);
         let mut got = vec![f32::NAN; n];
         let mut scratch = vec![f32::NAN; ev.scratch_len()];
-        ev.run((rows, lanes), n, &values, &mut [&mut got], &mut scratch);
+        ev.run((rows, lanes), &values, &mut [&mut got], &mut scratch);
         for (i, got) in got.iter().enumerate() {
             let mut regs: Vec<f32> = vec![];
             for instr in &code {

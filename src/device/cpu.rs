@@ -3,8 +3,6 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ganomede_kernels::band::{Band, Placed, bands};
-
 use super::DeviceError;
 use crate::program::{Program, Role, StateId};
 
@@ -119,8 +117,6 @@ pub struct CpuExecutable {
     scratch: Vec<f32>,
     /// Scratch that each launch asked for: kernels share what they get out among threads.
     scratch_lens: Vec<usize>,
-    /// Launches that are taken together, in order.
-    bands: Vec<Band>,
     input_lens: Vec<Vec<usize>>,
     output_lens: Vec<Vec<usize>>,
 }
@@ -136,37 +132,22 @@ fn scratch_lens(program: &Program) -> Vec<usize> {
     program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect()
 }
 
-/// Launches that are taken together.
-fn program_bands(program: &Program) -> Vec<Band> {
-    let launches = program.launches.iter();
-    let placed = launches.map(|l| Placed { kernel: &l.kernel, inputs: &l.inputs, outputs: &l.outputs });
-    bands(&placed.collect::<Vec<_>>())
-}
-
-/// Scratch that serves any launch and band in turn.
-fn scratch_len(launches: &[usize], bands: &[Band]) -> usize {
-    let threads = rayon::current_num_threads();
-    let bands = bands.iter().map(|band| band.scratch_len(threads));
-    bands.chain(launches.iter().copied()).max().unwrap_or(0)
-}
-
 impl CpuExecutable {
     /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers and scratch.
     pub fn bytes_for(program: &Program) -> u64 {
-        let scratch = scratch_len(&scratch_lens(program), &program_bands(program));
+        let scratch = scratch_lens(program).into_iter().max().unwrap_or(0);
         Buffer::bytes_for(own_lens(program)) + 4 * scratch as u64
     }
 
     /// Allocates everything a replay needs.
     pub fn new(program: Arc<Program>, store: &CpuStore) -> Self {
         let buffers = own_lens(&program).map(Buffer::new).collect();
-        let (scratch_lens, bands) = (scratch_lens(&program), program_bands(&program));
+        let scratch_lens = scratch_lens(&program);
         Self {
             store: store.clone(),
             buffers,
-            scratch: vec![0.0; scratch_len(&scratch_lens, &bands)],
+            scratch: vec![0.0; scratch_lens.iter().copied().max().unwrap_or(0)],
             scratch_lens,
-            bands,
             input_lens: program.launches.iter().map(|l| l.kernel.input_lens()).collect(),
             output_lens: program.launches.iter().map(|l| l.kernel.output_lens()).collect(),
             program,
@@ -189,8 +170,7 @@ impl CpuExecutable {
     }
 
     /// Replays the program; `after` sees the outputs of each launch and may stop the replay by returning false,
-    /// `elsewhere` may run a launch on another device. Without either, bands of launches are taken together, with the same
-    /// results.
+    /// `elsewhere` may run a launch on another device.
     pub(super) fn replay(
         &mut self,
         mut elsewhere: Option<Elsewhere<'_>>,
@@ -203,17 +183,7 @@ impl CpuExecutable {
             }
         }
         let mut result = Ok(());
-        let together = elsewhere.is_none() && after.is_none();
-        let mut bands = self.bands.iter().filter(|_| together).peekable();
-        let mut next = 0;
-        while let Some(launch) = self.program.launches.get(next) {
-            if let Some(band) = bands.next_if(|band| band.launches().start == next) {
-                band.run(self.buffers.iter_mut().map(|buffer| &mut **buffer), &mut self.scratch);
-                next = band.launches().end;
-                continue;
-            }
-            let index = next;
-            next += 1;
+        for (index, launch) in self.program.launches.iter().enumerate() {
             // Outputs leave the table while they are written: no allocation, no aliasing.
             let mut taken: [Buffer; 8] = Default::default();
             for (slot, &buffer) in taken.iter_mut().zip(&launch.outputs) {

@@ -5,10 +5,6 @@ use std::ops::RangeInclusive;
 
 use super::{Buffer, Program, Role};
 
-/// Values this many times smaller than a room do not take it. They would save next to nothing, and numbers for each channel
-/// in the room of a whole tensor would keep the launches beside them from being taken channel by channel.
-const SMALL: usize = 16;
-
 /// From the launch that first writes a value to the last that reads it.
 type Life = RangeInclusive<usize>;
 
@@ -46,9 +42,7 @@ pub(super) fn share(mut program: Program) -> Program {
     let mut home: Vec<usize> = (0..lives.len()).collect();
     for value in values {
         let Some(life) = lives[value].clone() else { continue };
-        let len = program.buffers[value].len;
-        let near = |room: &Room| program.buffers[room.buffer].len < SMALL * len;
-        let free = rooms.iter_mut().filter(|room| near(room) && !room.lives.iter().any(|l| meet(l, &life)));
+        let free = rooms.iter_mut().filter(|room| !room.lives.iter().any(|l| meet(l, &life)));
         match free.max_by_key(|room| room.left(&life)) {
             Some(room) => {
                 home[value] = room.buffer;

@@ -110,7 +110,7 @@ impl Tail {
                     };
                 }
                 let shape = if rows == 1 { (1, out.len()) } else { (rows, lanes) };
-                evaluator.run(shape, shape.0 * shape.1, &values[..=self.spreads.len()], &mut [out], scratch);
+                evaluator.run(shape, &values[..=self.spreads.len()], &mut [out], scratch);
             }
         }
     }

@@ -64,9 +64,7 @@ enum Pass {
     MaskMul(Num, Reg, Reg),
     /// Leaky ReLU of a + b.
     AddLeaky(Num, Reg, Reg),
-    /// (x − m) · s + c, where all but x are the same along a row: a norm.
-    Norm([Reg; 4]),
-    /// Leaky ReLU of a norm.
+    /// Leaky ReLU of (x − m) · s + c, where all but x are the same along a row: a norm and its activation.
     NormLeaky(Num, [Reg; 4]),
     /// a · k + (x − m) · s, and c added to that, where k, m, s and c are the same along a row: the gradient of a norm.
     NormGrad([Reg; 6]),
@@ -84,7 +82,7 @@ impl Pass {
                 ([a, b, 0, 0, 0, 0], 2)
             }
             Pass::MulAdd(a, b, c) | Pass::SubMul(a, b, c) => ([a, b, c, 0, 0, 0], 3),
-            Pass::Norm([x, m, s, c]) | Pass::NormLeaky(_, [x, m, s, c]) => ([x, m, s, c, 0, 0], 4),
+            Pass::NormLeaky(_, [x, m, s, c]) => ([x, m, s, c, 0, 0], 4),
             Pass::NormGrad(regs) => (regs, 6),
         };
         regs.into_iter().take(count)
@@ -142,9 +140,6 @@ fn join_norms(passes: &mut [Pass], uses: &[usize], by_row: &[bool], outputs: &[R
         let sides = |a: Reg, b: Reg| [(a, b), (b, a)].into_iter().filter(|&(_, c)| by_row[c]);
         let joined: Option<(Vec<Reg>, Pass)> = match passes[i] {
             Pass::One(Instr::Binary(Binary::Add, a, b)) => sides(a, b).find_map(|(sum, c)| {
-                if let Some([x, m, s]) = submul(sum) {
-                    return Some((vec![sum], Pass::Norm([x, m, s, c])));
-                }
                 let Pass::MulAdd(p, q, norm) = passes[sum] else { return None };
                 let (a, k) = [(p, q), (q, p)].into_iter().find(|&(a, k)| !by_row[a] && by_row[k])?;
                 let [x, m, s] = submul(norm).filter(|_| alone(sum))?;
@@ -250,17 +245,16 @@ impl Evaluator {
     }
 
     /// Evaluates `rows ≤` [`ROWS`] rows of `lanes` lanes, together at most [`LANES`]. `outputs` are the blocks stored
-    /// to (empty slice without `store`). Memory is asked ahead of time for what lies `distance` elements after each.
+    /// to (empty slice without `store`).
     #[inline]
     pub fn run(
         &self,
         (rows, lanes): (usize, usize),
-        distance: usize,
         operands: &[Value<'_>],
         outputs: &mut [&mut [f32]],
         scratch: &mut [f32],
     ) {
-        run_block(self, rows, lanes, distance, operands, outputs, scratch);
+        run_block(self, rows, lanes, operands, outputs, scratch);
     }
 
     /// Output `o` of the last [`Evaluator::run`] without `store`.
@@ -280,13 +274,13 @@ fn is_pass(pass: &Pass, place: &Place) -> bool {
     matches!(place, Place::Block(_) | Place::Output(_)) && !matches!(pass, Pass::One(Instr::Operand(_)))
 }
 
-/// Asks for the part of pass `pass` of the `n` elements at `distance`, where the next block lies: memory then works while
-/// arithmetic does.
+/// Asks for the part of pass `pass` of what follows a block of `n` elements, where the next block mostly lies: memory then
+/// works while arithmetic does.
 #[inline(always)]
-fn fetch_ahead(values: &[f32], distance: usize, n: usize, pass: usize, passes: usize) {
+fn fetch_ahead(values: &[f32], n: usize, pass: usize, passes: usize) {
     let lines = n / LINE;
     for line in pass * lines / passes..(pass + 1) * lines / passes {
-        tile::prefetch(values, distance + LINE * line);
+        tile::prefetch(values, n + LINE * line);
     }
 }
 
@@ -300,7 +294,6 @@ fn run_block(
     ev: &Evaluator,
     rows: usize,
     lanes: usize,
-    distance: usize,
     operands: &[Value<'_>],
     outputs: &mut [&mut [f32]],
     scratch: &mut [f32],
@@ -312,11 +305,11 @@ fn run_block(
         if ev.passes >= AHEAD_PASSES && is_pass(pass, &ev.places[i]) {
             for operand in operands {
                 if let Value::Lanes(values) = operand {
-                    fetch_ahead(values, distance, n, passed, ev.passes);
+                    fetch_ahead(values, n, passed, ev.passes);
                 }
             }
             for values in outputs.iter() {
-                fetch_ahead(values, distance, n, passed, ev.passes);
+                fetch_ahead(values, n, passed, ev.passes);
             }
             passed += 1;
         }
@@ -516,14 +509,6 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
             return map2(dst, lanes, get(a), get(b), |a, b| {
                 let sum = a + b;
                 if sum > 0.0 { sum } else { s.0 * sum }
-            });
-        }
-        Pass::Norm(regs) => {
-            return by_rows(dst, lanes, regs.map(get), |dst, [x, m, s, c]| {
-                let (m, s, c) = (m[0], s[0], c[0]);
-                for (d, &x) in dst.iter_mut().zip(x) {
-                    *d = (x - m) * s + c;
-                }
             });
         }
         Pass::NormLeaky(slope, regs) => {

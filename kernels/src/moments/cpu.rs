@@ -2,10 +2,9 @@
 //! (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 use super::Moments;
-use crate::blocks::{Shared, Space, TASK, View, for_each_task};
+use crate::blocks::{Shared, Space, TASK, for_each_task};
 use crate::expr::{LANES, Value};
 use crate::lanes::{SIDE, add, add_deviations, add_squares, as_f64, deviations, sum};
-use crate::tile::ALIGN;
 use std::ops::Range;
 
 /// Channels below which each is cut into segments, so that every core has work.
@@ -114,7 +113,7 @@ pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scr
             side_by_side(k, images, &mut sets[..mean.len()]);
         } else {
             for (c, set) in channels.zip(&mut sets) {
-                *set = channel_set(&space, View::from(&x[c * k.inner..]), 0..k.outer * k.inner, slot);
+                *set = channel_set(&space, &x[c * k.inner..], 0..k.outer * k.inner, slot);
             }
         }
         for ((mean, var), set) in mean.iter_mut().zip(var).zip(&sets) {
@@ -135,116 +134,43 @@ fn in_segments(
 ) {
     let (sets, slots) = scratch.split_at_mut(4 * k.channels * partials(k) + 2);
     let sets = &mut as_f64(sets)[..2 * k.channels * partials(k)];
-    let x = View::from(x);
+    let len = |segment: usize| (k.outer - segment * images).min(images) * k.inner;
     {
         let shared = Shared::new(&mut *sets);
+        let image = k.channels * k.inner;
         for_each_task(partials(k), slot_len(k), slots, |segment, slot| {
+            let (shifts, sums) = slot.split_at_mut(k.channels);
+            let sums = as_f64(sums).as_chunks_mut::<SIDE>().0;
+            let sums = &mut sums.as_chunks_mut::<2>().0[..k.channels];
+            sums.fill([[0.0; SIDE]; 2]);
+            let part = &x[segment * images * image..][..len(segment) * k.channels];
+            for (i, image) in part.chunks_exact(image).enumerate() {
+                for ((row, shift), sums) in image.chunks_exact(k.inner).zip(&mut *shifts).zip(&mut *sums) {
+                    for (b, block) in row.chunks(LANES).enumerate() {
+                        if (i, b) == (0, 0) {
+                            *shift = sum(block) / block.len() as f32;
+                        }
+                        add_deviations(block, *shift, sums);
+                    }
+                }
+            }
             // SAFETY: every segment has sets of its own.
             let sets = unsafe { shared.part(2 * k.channels * segment..2 * k.channels * (segment + 1)) };
-            segment_sets(k, segment, images, 0..k.channels, x, slot, |c, set| {
-                sets[2 * c..][..2].copy_from_slice(&[set.mean, set.m2]);
-            });
+            for ((set, shift), sums) in sets.chunks_exact_mut(2).zip(shifts).zip(sums) {
+                let [first, second] = sums.map(|lanes| lanes.iter().sum::<f64>());
+                let mean = first / len(segment) as f64;
+                set.copy_from_slice(&[f64::from(*shift) + mean, second - first * mean]);
+            }
         });
     }
     for (c, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
         let all = sets.chunks(2 * k.channels).enumerate().map(|(segment, sets)| Set {
-            n: segment_len(k, segment, images) as f64,
+            n: len(segment) as f64,
             mean: sets[2 * c],
             m2: sets[2 * c + 1],
         });
         let set = all.fold(Set::default(), Set::join);
         (*mean, *var) = (set.mean as f32, (set.m2 / set.n) as f32);
-    }
-}
-
-/// Elements of a channel in a segment of whole images.
-fn segment_len(k: &Moments, segment: usize, images: usize) -> usize {
-    (k.outer - segment * images).min(images) * k.inner
-}
-
-/// The set of each of some channels in one segment of whole images, read in memory order.
-fn segment_sets(
-    k: &Moments,
-    segment: usize,
-    images: usize,
-    channels: Range<usize>,
-    x: View<'_>,
-    slot: &mut [f32],
-    mut each: impl FnMut(usize, Set),
-) {
-    let (shifts, sums) = slot.split_at_mut(channels.len());
-    let sums = as_f64(sums).as_chunks_mut::<SIDE>().0;
-    let sums = &mut sums.as_chunks_mut::<2>().0[..channels.len()];
-    sums.fill([[0.0; SIDE]; 2]);
-    let len = segment_len(k, segment, images);
-    let first = segment * images;
-    for image in first..first + len / k.inner {
-        let start = (image * k.channels + channels.start) * k.inner;
-        let rows = x.part(start..start + channels.len() * k.inner);
-        for ((row, shift), sums) in rows.chunks_exact(k.inner).zip(&mut *shifts).zip(&mut *sums) {
-            for (b, block) in row.chunks(LANES).enumerate() {
-                if (image, b) == (first, 0) {
-                    *shift = sum(block) / block.len() as f32;
-                }
-                add_deviations(block, *shift, sums);
-            }
-        }
-    }
-    for ((c, shift), sums) in channels.zip(shifts).zip(sums) {
-        let [first, second] = sums.map(|lanes| lanes.iter().sum::<f64>());
-        let mean = first / len as f64;
-        each(c, Set { n: len as f64, mean: f64::from(*shift) + mean, m2: second - first * mean });
-    }
-}
-
-/// Moments ready to be taken of some channels.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    kernel: Moments,
-    space: Space,
-}
-
-impl Prepared {
-    /// For ranges of channels whose rows are no shorter than [`SHORT_ROW`].
-    pub(crate) fn new(k: &Moments) -> Option<Self> {
-        (k.inner >= SHORT_ROW).then(|| Self { kernel: *k, space: channel_space(k) })
-    }
-
-    /// Floats of a task's slot.
-    pub(crate) fn slot_len(&self) -> usize {
-        slot_len(&self.kernel).next_multiple_of(ALIGN)
-    }
-
-    /// Moments of channels `range`, by the same sums in the same order as all at once; nobody else holds those meanwhile.
-    pub(crate) fn run(
-        &self,
-        range: Range<usize>,
-        x: View<'_>,
-        [mean, var]: [&Shared<'_, f32>; 2],
-        slot: &mut [f32],
-    ) {
-        let k = &self.kernel;
-        // SAFETY: the range is the caller's.
-        let (mean, var) = unsafe { (mean.part(range.clone()), var.part(range.clone())) };
-        let mut sets = vec![Set::default(); range.len()];
-        if let Some(images) = by_images(k) {
-            for segment in 0..partials(k) {
-                segment_sets(k, segment, images, range.clone(), x, slot, |c, set| {
-                    let all = &mut sets[c - range.start];
-                    *all = all.join(set);
-                });
-            }
-        } else {
-            let (n, segment) = (k.outer * k.inner, if k.channels < FEW { segments(k).0 } else { usize::MAX });
-            for (c, set) in range.zip(&mut sets) {
-                let channel = x.rest(c * k.inner);
-                let parts = (0..n).step_by(segment.min(n)).map(|at| at..n.min(at.saturating_add(segment)));
-                *set = parts.map(|part| channel_set(&self.space, channel, part, slot)).fold(*set, Set::join);
-            }
-        }
-        for ((mean, var), set) in mean.iter_mut().zip(var).zip(&sets) {
-            (*mean, *var) = (set.mean as f32, (set.m2 / set.n) as f32);
-        }
     }
 }
 
@@ -274,7 +200,7 @@ fn side_by_side<'a>(k: &Moments, images: impl Iterator<Item = &'a [f32]> + Clone
 }
 
 /// Part of one channel, block by block.
-fn channel_set(space: &Space, channel: View<'_>, part: Range<usize>, slot: &mut [f32]) -> Set {
+fn channel_set(space: &Space, channel: &[f32], part: Range<usize>, slot: &mut [f32]) -> Set {
     let mut set = Set::default();
     for block in space.blocks(part) {
         let mut values = [Value::Uniform(0.0)];
@@ -298,7 +224,7 @@ fn few_channels(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scrat
     let sets = &mut as_f64(sets)[..2 * pieces];
     let shared = Shared::new(&mut *sets);
     for_each_task(pieces, slot_len(k), slots, |piece, slot| {
-        let set = channel_set(&space, View::from(&x[piece / count * k.inner..]), part(piece % count), slot);
+        let set = channel_set(&space, &x[piece / count * k.inner..], part(piece % count), slot);
         // SAFETY: every piece has a place of its own.
         unsafe { shared.part(2 * piece..2 * piece + 2) }.copy_from_slice(&[set.mean, set.m2]);
     });

@@ -11,13 +11,12 @@
 //! there are several segments, their partial results are added in order.
 
 use super::{Combine, Reduce};
-use crate::blocks::{Access, Block, Shared, Space, TASK, View, for_each_task, merge};
+use crate::blocks::{Access, Block, Shared, Space, TASK, for_each_task, merge};
 use crate::expr::{Evaluator, Kind, LANES, ROWS, Value};
 use crate::lanes::{self, SIDE, as_f64};
 use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
 use crate::tile::{self, ALIGN};
-use std::ops::Range;
 
 /// Units below which the reduced space is cut into segments in any case, so that every core has work.
 const FEW: usize = 16;
@@ -37,7 +36,6 @@ enum Arrangement {
 }
 
 /// A reduction arranged as units: unit = (outer kept index, part of the kept dimension in the block).
-#[derive(Debug)]
 struct Plan {
     arrangement: Arrangement,
     /// Kept dimensions outside the blocks, and their strides by operand.
@@ -59,13 +57,10 @@ struct Plan {
     group: usize,
 }
 
-#[derive(Debug)]
 struct Form {
     space: Space,
     evaluator: Evaluator,
     width: usize,
-    /// From a block to the next, in elements of the operand that is read most widely.
-    distance: usize,
 }
 
 impl Plan {
@@ -113,8 +108,7 @@ impl Plan {
             let kind = |a: &Access| if *a == Access::Row { Kind::Row } else { Kind::Lanes };
             let kinds: Vec<Kind> = space.access.iter().map(kind).collect();
             let regs: Vec<usize> = k.outputs.iter().map(|o| o.reg).collect();
-            let distance = space.distance();
-            Form { evaluator: Evaluator::new(&k.expr, &kinds, &regs, false), space, width, distance }
+            Form { evaluator: Evaluator::new(&k.expr, &kinds, &regs, false), space, width }
         };
         let outer: Vec<usize> = kept.iter().map(|&d| shape[d]).collect();
         let units = numel(&outer) * dim.div_ceil(width);
@@ -234,7 +228,6 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
     let (slot_len, sums_len) = (plan.slot_len(count), plan.sums_len());
     let work_len = slot_len - 2 * count * sums_len - ALIGN;
     let partials = as_f64(partials);
-    let inputs: Vec<View<'_>> = inputs.iter().map(|&input| View::from(input)).collect();
     let place =
         |unit: usize, segment: usize, o: usize| ((unit * plan.segments + segment) * count + o) * plan.width;
     {
@@ -246,7 +239,7 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
             let acc = &mut as_f64(acc)[..count * sums_len];
             let (group, segment) = (task / plan.segments, task % plan.segments);
             let units = group * plan.group..plan.units().min((group + 1) * plan.group);
-            plan.reduce(k, &inputs, units.clone(), segment, work, acc);
+            plan.reduce(k, inputs, units.clone(), segment, work, acc);
             for (o, (output, acc)) in k.outputs.iter().zip(acc.chunks(sums_len)).enumerate() {
                 for (unit, acc) in units.clone().zip(acc.chunks(plan.width)) {
                     if plan.segments == 1 {
@@ -278,86 +271,20 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
     }
 }
 
-/// A reduction ready to run over some of its outputs.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    kernel: Reduce,
-    plan: Plan,
-}
-
-impl Prepared {
-    /// For ranges of up to `group` outputs of a reduction that keeps one dimension; `None` where they are no whole units.
-    pub(crate) fn new(k: &Reduce, group: usize) -> Option<Self> {
-        let plan = Plan::new(k);
-        let fits = match plan.arrangement {
-            Arrangement::Rows => group <= LANES,
-            Arrangement::Planes => group <= PLANE_OUTPUTS && group.is_multiple_of(plan.width),
-            Arrangement::Lanes => false,
-        };
-        fits.then(|| Self { kernel: k.clone(), plan })
-    }
-
-    /// Floats of a task's slot.
-    pub(crate) fn slot_len(&self) -> usize {
-        let count = self.kernel.outputs.len();
-        (self.plan.slot_len(count) + 2 * count * self.plan.sums_len()).next_multiple_of(ALIGN)
-    }
-
-    /// Computes outputs `range` whole, segment after segment; nobody else holds those meanwhile.
-    pub(crate) fn run(
-        &self,
-        range: Range<usize>,
-        inputs: &[View<'_>],
-        outputs: &[&Shared<'_, f32>],
-        slot: &mut [f32],
-    ) {
-        let (k, plan) = (&self.kernel, &self.plan);
-        let (count, sums_len) = (k.outputs.len(), plan.sums_len());
-        let units = range.start / plan.width..range.end.div_ceil(plan.width);
-        let sums_at = slot.len() - 2 * (2 * count * sums_len) - ALIGN;
-        let (work, sums) = slot.split_at_mut(sums_at);
-        let (acc, totals) = as_f64(sums)[..2 * count * sums_len].split_at_mut(count * sums_len);
-        for segment in 0..plan.segments {
-            plan.reduce(k, inputs, units.clone(), segment, work, acc);
-            if plan.segments == 1 {
-                totals.copy_from_slice(acc);
-                break;
-            }
-            for (o, output) in k.outputs.iter().enumerate() {
-                let own = o * sums_len..o * sums_len + range.len();
-                for (total, part) in totals[own.clone()].iter_mut().zip(&acc[own]) {
-                    let before = if segment == 0 { start(output.combine) } else { *total };
-                    *total = join(output.combine, before, *part);
-                }
-            }
-        }
-        for ((output, result), totals) in k.outputs.iter().zip(outputs).zip(totals.chunks(sums_len)) {
-            // SAFETY: the range is the caller's.
-            let result = unsafe { result.part(range.clone()) };
-            result.iter_mut().zip(totals).for_each(|(r, v)| *r = (v * f64::from(output.scale.0)) as f32);
-        }
-    }
-}
-
 impl Plan {
     /// Reduces one segment of some units. Accumulators of output o are `acc[o · sums_len..]`, in the end `width` for each
     /// unit.
     fn reduce(
         &self,
         k: &Reduce,
-        inputs: &[View<'_>],
-        units: Range<usize>,
+        inputs: &[&[f32]],
+        units: std::ops::Range<usize>,
         segment: usize,
         work: &mut [f32],
         acc: &mut [f64],
     ) {
-        let used = match self.arrangement {
-            Arrangement::Planes => units.len() * self.width * SIDE,
-            Arrangement::Rows => units.len(),
-            Arrangement::Lanes => LANES,
-        };
         for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(self.sums_len())) {
-            acc[..used].fill(start(output.combine));
+            acc.fill(start(output.combine));
         }
         let first = units.start;
         for (form, tail) in [(Some(&self.full), false), (self.tail.as_ref(), true)] {
@@ -366,16 +293,15 @@ impl Plan {
             let steps = segment * self.segment..self.reduced_len.min((segment + 1) * self.segment);
             for block in form.space.blocks(steps.start * form.width..steps.end * form.width) {
                 for unit in units.clone().filter(|&u| self.is_tail(u) == tail) {
-                    let mut buffers = [View::default(); Pointwise::MAX_OPERANDS];
+                    let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
                     for ((i, operand), buffer) in k.operands.iter().enumerate().zip(&mut buffers) {
                         if let Source::Input(input) = operand.source {
-                            *buffer = inputs[input].rest(self.first_element(unit, i));
+                            *buffer = &inputs[input][self.first_element(unit, i)..];
                         }
                     }
                     let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
                     form.space.load(&buffers[..k.operands.len()], &block, &mut values, gathered);
-                    let distance = if units.len() == 1 { form.distance } else { block.len() };
-                    form.evaluator.run((block.rows, block.lanes), distance, &values, &mut [], registers);
+                    form.evaluator.run((block.rows, block.lanes), &values, &mut [], registers);
                     for (o, (output, acc)) in
                         k.outputs.iter().zip(acc.chunks_mut(self.sums_len())).enumerate()
                     {
