@@ -283,6 +283,67 @@ fn early_stop_stops_and_finds_nearly_the_same() {
     }
 }
 
+/// Queries that have converged leave the batch: the steps computed are those of batches that halve, and every query finds
+/// what it finds alone.
+fn converged_queries_leave_the_batch(device: &Device, restarts: usize) {
+    const LOOK: usize = 25;
+    let len = TINY.images(1).iter().product::<usize>();
+    let queries = images(&TINY, Split::Train, 7);
+    let search = SearchConfig { tolerance: 5e-3, steps: 200, restarts, ..SearchConfig::default() };
+    let config = searched(search);
+    // Each start alone, as the only restart of its query: the step by which the host sees that it stands still.
+    let mut single = scorer_of(device, model(), &config, 1);
+    let mut ends = vec![];
+    let mut alone = vec![];
+    for image in queries.chunks(len) {
+        let mut end = 0;
+        let mut watch = |step: usize, _: &[Found]| end = step;
+        alone.extend(single.score(image, Some(Watch { stages: &[], see: &mut watch })).unwrap());
+        ends.push(end);
+    }
+    assert!(ends.iter().any(|end| end != &ends[0]), "some converge before others: {ends:?}");
+
+    let mut together = scorer_of(device, model(), &config, 7);
+    let found = together.score(&queries, None).unwrap();
+    for (i, (found, alone)) in found.iter().zip(&alone).enumerate() {
+        assert_same_search(&format!("{restarts} restarts, query {i}"), found, alone);
+    }
+    if restarts == 1 {
+        let (mut lanes, mut expected) = (7_usize, 0);
+        for at in (0..200).step_by(LOOK) {
+            let active = ends.iter().filter(|&&end| end > at).count();
+            while lanes.div_ceil(2) >= active && lanes > 1 {
+                lanes = lanes.div_ceil(2);
+            }
+            expected += if active > 0 { LOOK * lanes } else { 0 };
+        }
+        assert_eq!(together.lane_steps(), expected as u64, "{ends:?}");
+        assert!(expected < 7 * ends.iter().max().unwrap(), "{ends:?}");
+    }
+    // Any order and company, and the same scorer again.
+    let order = [6, 2, 0, 5];
+    let some: Vec<f32> = order.iter().flat_map(|&i| queries[i * len..][..len].iter().copied()).collect();
+    for (found, &i) in together.score(&some, None).unwrap().iter().zip(&order) {
+        assert_same_search(&format!("{restarts} restarts, shuffled, query {i}"), found, &alone[i]);
+    }
+    let mut wide = scorer_of(device, model(), &config, 64);
+    for (i, (found, alone)) in wide.score(&queries, None).unwrap().iter().zip(&alone).enumerate() {
+        assert_same_search(&format!("{restarts} restarts, query {i} of a batch of 64"), found, alone);
+    }
+    assert_eq!(together.score(&queries, None).unwrap(), found, "the same again, to the last bit");
+}
+
+#[test]
+fn converged_queries_leave_the_batch_on_the_cpu() {
+    converged_queries_leave_the_batch(&cpu(), 1);
+    converged_queries_leave_the_batch(&cpu(), 2);
+}
+
+#[test]
+fn converged_queries_leave_the_batch_on_the_gpu() {
+    converged_queries_leave_the_batch(&gpu(), 1);
+}
+
 #[test]
 fn clipped_latents_stay_in_the_support_of_the_prior() {
     let queries = images(&TINY, Split::Test, 6);

@@ -164,6 +164,61 @@ proptest! {
     }
 }
 
+/// A norm, its activation, and its gradient are one pass each; every operation rounds as it does alone.
+#[test]
+fn norms_round_as_their_operations() {
+    let (rows, lanes) = (3, 37);
+    let n = rows * lanes;
+    let data = |i: usize| ((i * 7919) % 1013) as f32 / 331.0 - 1.4;
+    let wide: Vec<Vec<f32>> = (0..2).map(|o| (0..n).map(|i| data(i + 500 * o)).collect()).collect();
+    let narrow: Vec<Vec<f32>> = (0..4).map(|o| (0..rows).map(|r| data(31 * (r + 5 * o))).collect()).collect();
+    let kinds = [Kind::Lanes, Kind::Lanes, Kind::Row, Kind::Row, Kind::Row, Kind::Row];
+    let values: Vec<Value<'_>> =
+        wide.iter().map(|v| Value::Lanes(v)).chain(narrow.iter().map(|v| Value::Rows(v))).collect();
+    let (x, a, m, s, c, k) = (0, 1, 2, 3, 4, 5);
+    let norm = [Instr::Binary(Binary::Sub, x, m), Instr::Binary(Binary::Mul, s, 6)];
+    let cases: [&[Instr]; 4] = [
+        &[Instr::Binary(Binary::Add, 7, c)],
+        &[Instr::Binary(Binary::Add, c, 7), Instr::Unary(Unary::LeakyRelu(Num(0.2)), 8)],
+        &[
+            Instr::Binary(Binary::Mul, a, k),
+            Instr::Binary(Binary::Add, 8, 7),
+            Instr::Binary(Binary::Add, 9, c),
+        ],
+        // Read twice: not joined.
+        &[Instr::Binary(Binary::Add, 7, c), Instr::Binary(Binary::Mul, 8, 7)],
+    ];
+    for rest in cases {
+        let code: Vec<Instr> = (0..6).map(Instr::Operand).chain(norm).chain(rest.iter().copied()).collect();
+        let last = code.len() - 1;
+        let ev = Evaluator::new(&Expr { code: code.clone() }, &kinds, &[last], true);
+        let mut got = vec![f32::NAN; n];
+        let mut scratch = vec![f32::NAN; ev.scratch_len()];
+        ev.run((rows, lanes), &values, &mut [&mut got], &mut scratch);
+        for (i, got) in got.iter().enumerate() {
+            let mut regs: Vec<f32> = vec![];
+            for instr in &code {
+                let value = match *instr {
+                    Instr::Operand(o) if o < 2 => wide[o][i],
+                    Instr::Operand(o) => narrow[o - 2][i / lanes],
+                    Instr::Binary(Binary::Sub, a, b) => regs[a] - regs[b],
+                    Instr::Binary(Binary::Mul, a, b) => regs[a] * regs[b],
+                    Instr::Binary(_, a, b) => regs[a] + regs[b],
+                    _ => {
+                        if regs[8] > 0.0 {
+                            regs[8]
+                        } else {
+                            0.2 * regs[8]
+                        }
+                    }
+                };
+                regs.push(value);
+            }
+            assert_eq!(got.to_bits(), regs[last].to_bits(), "element {i} of {code:?}");
+        }
+    }
+}
+
 #[test]
 fn every_operation_is_valid_wgsl() {
     let mut expr = Expr { code: vec![Instr::Operand(0), Instr::Operand(1)] };

@@ -346,7 +346,8 @@ impl Executable {
     /// [`DeviceError`] naming the launch or submission at fault.
     pub fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         match &mut self.body {
-            Body::Cpu(cpu) => (0..times).try_for_each(|_| cpu.replay(None, None)),
+            // On a thread of the pool, so that a launch begins at once and only its helpers have to be woken.
+            Body::Cpu(cpu) => rayon::scope(|_| (0..times).try_for_each(|_| cpu.replay(None, None))),
             Body::Gpu(gpu) => gpu.run(times),
             Body::Mixed(cpu, gpu, range) => {
                 let program = self.program.clone();

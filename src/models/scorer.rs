@@ -211,18 +211,29 @@ pub(super) fn draw_latents(config: &Config, seed: u64, stream: u32, len: usize) 
 
 /// A model on a device, ready to score batches.
 pub struct Scorer {
+    device: Device,
     sizes: Config,
     seed: u64,
     store: Store,
     score: ScoreConfig,
     batch: usize,
     how: How,
+    lane_steps: u64,
 }
 
 /// The programs of a score.
 enum Recorded {
-    Pass { program: Program, parts: Vec<&'static str>, has: Has },
-    Search { programs: [Program; 3], encodes: bool },
+    Pass {
+        program: Program,
+        parts: Vec<&'static str>,
+        has: Has,
+    },
+    /// Start, end, and a step of each level.
+    Search {
+        programs: Vec<Program>,
+        levels: Vec<Search>,
+        encodes: bool,
+    },
 }
 
 impl Recorded {
@@ -239,8 +250,31 @@ impl Recorded {
 enum How {
     /// One program from samples to scores.
     Pass { program: Executable, parts: Vec<&'static str>, has: Has },
-    /// Latent searches side by side: queries times restarts.
-    Search { lanes: usize, encodes: bool, prepare: Executable, step: Executable, finish: Executable },
+    /// Latent searches side by side: queries times restarts in the first level, in each further one half as many as before.
+    Search { levels: Vec<Level>, encodes: bool, prepare: Executable, finish: Executable },
+}
+
+/// Searches side by side and a step of them, loaded when it is first needed.
+struct Level {
+    search: Search,
+    program: Program,
+    step: Option<Executable>,
+}
+
+impl Level {
+    fn step(&mut self, device: &Device, store: &Store) -> Result<&mut Executable, DeviceError> {
+        Ok(match self.step.take() {
+            Some(step) => self.step.insert(step),
+            None => self.step.insert(device.load(&self.program, store)?),
+        })
+    }
+}
+
+/// Which lanes of a batch still search, and where.
+struct Going {
+    level: usize,
+    /// The lane of the first level that each lane of this level continues; lanes beyond stand still.
+    lanes: Vec<usize>,
 }
 
 /// Which of its optional outputs a pass has.
@@ -275,14 +309,14 @@ impl Scorer {
             let allowed = "at least 1, and batch × restarts at most 65536";
             return Err(ConfigError::new("batch", value, allowed).into());
         }
-        let mut search = None;
+        let mut levels = vec![];
         let lanes = batch * config.restarts;
         let prepared = Prepared::new(header, Some((file, path)), false, |system, states| {
             if system.is_searched(name) || score.refine > 0 {
-                search = Some(Search::new(states, system.config(), name, &config, lanes));
+                levels = Search::levels(states, system.config(), name, &config, lanes);
             }
         })?;
-        let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, search, batch)?;
+        let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, levels, batch)?;
         // The CPU's kernels would unpack halves again in every launch, and memory is not short there.
         let halves = match device {
             Device::Gpu(_) => prepared.halves(recorded.programs()),
@@ -292,14 +326,26 @@ impl Scorer {
         let load = |program: Program| device.load(&program.with_halves(&halves), &store);
         let how = match recorded {
             Recorded::Pass { program, parts, has } => How::Pass { program: load(program)?, parts, has },
-            Recorded::Search { programs: [prepare, step, finish], encodes } => {
-                let (prepare, step, finish) = (load(prepare)?, load(step)?, load(finish)?);
-                How::Search { lanes, encodes, prepare, step, finish }
+            Recorded::Search { programs, levels, encodes } => {
+                let mut programs = programs.into_iter();
+                let mut ends = programs.by_ref().take(2).map(load);
+                let (Some(prepare), Some(finish)) = (ends.next(), ends.next()) else {
+                    unreachable!("a search is recorded with its start and end")
+                };
+                let level = |(search, program): (Search, Program)| Level {
+                    search,
+                    program: program.with_halves(&halves),
+                    step: None,
+                };
+                let mut levels: Vec<Level> = levels.into_iter().zip(programs).map(level).collect();
+                levels[0].step(device, &store)?;
+                How::Search { levels, encodes, prepare: prepare?, finish: finish? }
             }
         };
         let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
         let sizes = header.config.clone();
-        Ok(Self { sizes, seed: header.seed, store, score, batch, how })
+        let device = device.clone();
+        Ok(Self { device, sizes, seed: header.seed, store, score, batch, how, lane_steps: 0 })
     }
 
     /// Samples in a batch.
@@ -321,9 +367,17 @@ impl Scorer {
     pub fn bytes(&self) -> u64 {
         let programs = match &self.how {
             How::Pass { program, .. } => program.bytes(),
-            How::Search { prepare, step, finish, .. } => prepare.bytes() + step.bytes() + finish.bytes(),
+            How::Search { levels, prepare, finish, .. } => {
+                let steps = levels.iter().filter_map(|level| level.step.as_ref());
+                prepare.bytes() + finish.bytes() + steps.map(Executable::bytes).sum::<u64>()
+            }
         };
         self.store.bytes() + programs
+    }
+
+    /// Gradient steps of searches that were computed so far, those of converged ones in the batch among them.
+    pub fn lane_steps(&self) -> u64 {
+        self.lane_steps
     }
 
     /// Elements of one sample.
@@ -387,7 +441,8 @@ impl Scorer {
     }
 
     fn search(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
-        let How::Search { lanes, encodes, .. } = self.how else { return Ok(vec![]) };
+        let How::Search { levels, encodes, .. } = &self.how else { return Ok(vec![]) };
+        let (lanes, encodes) = (levels[0].search.lanes(), *encodes);
         let len = self.image_len();
         let queries = images.len() / len;
         let SearchConfig { steps, restarts, tolerance, .. } = self.score.search;
@@ -408,29 +463,68 @@ impl Scorer {
         }
         prepare.run(1)?;
         let mut done = 0;
+        let mut going = Going { level: 0, lanes: (0..lanes).collect() };
         while done < steps {
             if let Some(watch) = &mut watch
                 && watch.stages.contains(&done)
             {
+                self.settle(&going)?;
                 (watch.see)(done, &self.collect(queries)?);
             }
             let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
             let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(steps);
-            // With early stop the host looks at the progress from time to time.
+            // With early stop the host looks at the progress from time to time, and converged searches leave the batch.
             let chunk = if tolerance > 0.0 { 25 } else { usize::MAX };
             let count = chunk.min(next.min(steps) - done);
-            let How::Search { step, .. } = &mut self.how else { return Ok(vec![]) };
+            let How::Search { levels, .. } = &mut self.how else { return Ok(vec![]) };
+            let step = levels[going.level].step(&self.device, &self.store)?;
             step.run(count)?;
+            let active = if tolerance > 0.0 { step.scalar("active")?.round() as usize } else { lanes };
             done += count;
-            if tolerance > 0.0 && step.scalar("active")? < 0.5 {
+            self.lane_steps += (count * levels[going.level].search.lanes()) as u64;
+            if active == 0 {
                 break;
             }
+            if done < steps {
+                self.narrow(&mut going, active)?;
+            }
         }
+        self.settle(&going)?;
         let found = self.collect(queries)?;
         if let Some(watch) = &mut watch {
             (watch.see)(done, &found);
         }
         Ok(found)
+    }
+
+    /// Goes on with as few lanes as hold the searches that have not converged.
+    fn narrow(&mut self, going: &mut Going, active: usize) -> Result<(), ScoreError> {
+        let How::Search { levels, .. } = &self.how else { return Ok(()) };
+        let fits = levels.iter().rposition(|level| level.search.lanes() >= active).unwrap_or(0);
+        if fits <= going.level {
+            return Ok(());
+        }
+        self.settle(going)?;
+        let (from, to) = (&levels[going.level].search, &levels[fits].search);
+        let active = self.store.read(from.active())?;
+        let kept: Vec<usize> = (0..active.len()).filter(|&lane| active[lane] > 0.5).collect();
+        from.hand_over(to, &kept, &self.store)?;
+        *going = Going { level: fits, lanes: kept.into_iter().map(|lane| going.lanes[lane]).collect() };
+        Ok(())
+    }
+
+    /// Puts the latents of the searches that go on back among those of all.
+    fn settle(&self, going: &Going) -> Result<(), ScoreError> {
+        let How::Search { levels, .. } = &self.how else { return Ok(()) };
+        if going.level == 0 {
+            return Ok(());
+        }
+        let (all, latent) = (levels[0].search.z(), self.sizes.latent);
+        let (mut z, moved) = (self.store.read(all)?, self.store.read(levels[going.level].search.z())?);
+        for (&lane, moved) in going.lanes.iter().zip(moved.chunks(latent)) {
+            z[lane * latent..][..latent].copy_from_slice(moved);
+        }
+        Ok(self.store.write(all, &z)?)
     }
 
     /// Reads the best restart of every query.
@@ -465,11 +559,11 @@ fn recorded(
     header: &Header,
     name: &str,
     encodes: bool,
-    search: Option<Search>,
+    levels: Vec<Search>,
     batch: usize,
 ) -> Result<Recorded, ScoreError> {
     let tape = Tape::new();
-    let Some(search) = search else {
+    let Some(search) = levels.first() else {
         let x = tape.input("x", &system.config().images(batch));
         let scored = system.score(&tape, x, name);
         tape.output("score", scored.score);
@@ -496,12 +590,14 @@ fn recorded(
         let allowed = "left out: this score is of one pass, not of a latent that could move";
         return Err(ConfigError::new("refine", format!("asked of score {name}"), allowed).into());
     }
-    let programs = [
+    let mut programs = vec![
         compiled(|tape| search.prepare(tape, model, encodes))?,
-        compiled(|tape| search.step(tape, model))?,
         compiled(|tape| search.finish(tape, model))?,
     ];
-    Ok(Recorded::Search { programs, encodes })
+    for level in &levels {
+        programs.push(compiled(|tape| level.step(tape, model))?);
+    }
+    Ok(Recorded::Search { programs, levels, encodes })
 }
 
 fn no_refinement(system: &str) -> ScoreError {

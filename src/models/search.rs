@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError};
+use crate::device::{DeviceError, Store};
 use crate::nn::Adam;
+use crate::program::StateId;
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
 
 /// What a search needs of a system. Everything in eval mode.
@@ -120,18 +122,88 @@ pub struct Search {
 impl Search {
     /// Registers the states of `n` searches as `search.*`.
     pub fn new(states: &mut States, sizes: &Config, score: &str, config: &SearchConfig, n: usize) -> Self {
+        Self::named("search", states, sizes, score, config, n)
+    }
+
+    /// As [`Search::new`], and as many searches as may still go on when half of them, a quarter and so on have converged,
+    /// under names of their own.
+    pub fn levels(
+        states: &mut States,
+        sizes: &Config,
+        score: &str,
+        config: &SearchConfig,
+        n: usize,
+    ) -> Vec<Self> {
+        let mut levels = vec![Self::new(states, sizes, score, config, n)];
+        let mut lanes = n;
+        while lanes > 1 && config.tolerance > 0.0 {
+            lanes = lanes.div_ceil(2);
+            levels.push(Self::named(&format!("search{lanes}"), states, sizes, score, config, lanes));
+        }
+        levels
+    }
+
+    fn named(
+        name: &str,
+        states: &mut States,
+        sizes: &Config,
+        score: &str,
+        config: &SearchConfig,
+        n: usize,
+    ) -> Self {
         let zero = Initial::Constant(0.0);
-        let x = states.add("search.x", &sizes.images(n), zero.clone());
-        let features = states.add("search.features", &[n, sizes.features()], zero.clone());
-        let z = states.add("search.z", &[n, sizes.latent], zero.clone());
+        let x = states.add(format!("{name}.x"), &sizes.images(n), zero.clone());
+        let features = states.add(format!("{name}.features"), &[n, sizes.features()], zero.clone());
+        let z = states.add(format!("{name}.z"), &[n, sizes.latent], zero.clone());
         let first = states.entries().len();
-        let adam = Adam::new(states, "search.adam", vec![z.clone()], config.lr, [0.9, 0.999]);
+        let adam = Adam::new(states, &format!("{name}.adam"), vec![z.clone()], config.lr, [0.9, 0.999]);
         let moments =
             (first..states.entries().len()).map(|i| states.variable(crate::program::StateId(i))).collect();
-        let mut per_query = |name: &str| states.add(format!("search.{name}"), &[n], zero.clone());
+        let prefix = name;
+        let mut per_query = |name: &str| states.add(format!("{prefix}.{name}"), &[n], zero.clone());
         let (best, since, active) = (per_query("best"), per_query("since"), per_query("active"));
         let score = score.to_owned();
         Self { config: config.clone(), score, x, features, z, adam, moments, best, since, active }
+    }
+
+    /// Searches side by side.
+    pub fn lanes(&self) -> usize {
+        self.z.shape[0]
+    }
+
+    /// The latents.
+    pub(super) fn z(&self) -> StateId {
+        self.z.id
+    }
+
+    /// Which searches go on: 1 for each of those, else 0.
+    pub(super) fn active(&self) -> StateId {
+        self.active.id
+    }
+
+    /// Continues the searches `lanes` of `self` as the first ones of `to`, whose others stand still.
+    pub(super) fn hand_over(&self, to: &Self, lanes: &[usize], store: &Store) -> Result<(), DeviceError> {
+        let all = |s: &Self| {
+            let own = [&s.x, &s.features, &s.z, &s.best, &s.since, &s.active].map(Clone::clone);
+            own.into_iter().chain(s.moments.iter().cloned()).collect::<Vec<_>>()
+        };
+        for (from, to_variable) in all(self).iter().zip(&all(to)) {
+            let values = store.read(from.id)?;
+            // The count of steps is one for all.
+            if from.shape == to_variable.shape {
+                store.write(to_variable.id, &values)?;
+                continue;
+            }
+            let row = values.len() / self.lanes();
+            let rows = lanes.iter().chain(std::iter::repeat(&lanes[lanes.len() - 1])).take(to.lanes());
+            let mut moved: Vec<f32> =
+                rows.flat_map(|&lane| values[lane * row..][..row].iter().copied()).collect();
+            if from.id == self.active.id {
+                moved[lanes.len()..].fill(0.0);
+            }
+            store.write(to_variable.id, &moved)?;
+        }
+        Ok(())
     }
 
     /// Starts the searches: inputs `x` and `z`, the latter left out where they start from E(x); f(x) is computed

@@ -51,8 +51,8 @@ enum Place {
     Output(usize),
 }
 
-/// What one pass over a block does: an instruction, or two of which the first is read by the second alone and need not
-/// be stored. Each rounds as the two would.
+/// What one pass over a block does: an instruction, or several of which all but the last are read by
+/// the next alone and need not be stored. Each rounds as they would.
 #[derive(Debug, Clone, Copy)]
 enum Pass {
     One(Instr),
@@ -64,6 +64,10 @@ enum Pass {
     MaskMul(Num, Reg, Reg),
     /// Leaky ReLU of a + b.
     AddLeaky(Num, Reg, Reg),
+    /// Leaky ReLU of (x − m) · s + c, where all but x are the same along a row: a norm and its activation.
+    NormLeaky(Num, [Reg; 4]),
+    /// a · k + (x − m) · s, and c added to that, where k, m, s and c are the same along a row: the gradient of a norm.
+    NormGrad([Reg; 6]),
     /// Part of a later pass.
     Joined,
 }
@@ -72,12 +76,14 @@ impl Pass {
     /// Registers read.
     fn reads(&self) -> impl Iterator<Item = Reg> + use<> {
         let (regs, count) = match *self {
-            Pass::One(Instr::Operand(_) | Instr::Const(_)) | Pass::Joined => ([0; 3], 0),
-            Pass::One(Instr::Unary(_, a)) => ([a, 0, 0], 1),
+            Pass::One(Instr::Operand(_) | Instr::Const(_)) | Pass::Joined => ([0; 6], 0),
+            Pass::One(Instr::Unary(_, a)) => ([a, 0, 0, 0, 0, 0], 1),
             Pass::One(Instr::Binary(_, a, b)) | Pass::MaskMul(_, a, b) | Pass::AddLeaky(_, a, b) => {
-                ([a, b, 0], 2)
+                ([a, b, 0, 0, 0, 0], 2)
             }
-            Pass::MulAdd(a, b, c) | Pass::SubMul(a, b, c) => ([a, b, c], 3),
+            Pass::MulAdd(a, b, c) | Pass::SubMul(a, b, c) => ([a, b, c, 0, 0, 0], 3),
+            Pass::NormLeaky(_, [x, m, s, c]) => ([x, m, s, c, 0, 0], 4),
+            Pass::NormGrad(regs) => (regs, 6),
         };
         regs.into_iter().take(count)
     }
@@ -118,7 +124,37 @@ fn passes(code: &[Instr], by_row: &[bool], outputs: &[Reg]) -> Vec<Pass> {
             (passes[first], passes[i]) = (Pass::Joined, pass);
         }
     }
+    join_norms(&mut passes, &uses, by_row, outputs);
     passes
+}
+
+/// Joins what norms and their gradients are made of.
+fn join_norms(passes: &mut [Pass], uses: &[usize], by_row: &[bool], outputs: &[Reg]) {
+    let alone = |reg: Reg| uses[reg] == 1 && !outputs.contains(&reg);
+    for i in 0..passes.len() {
+        let submul = |reg: Reg| match passes[reg] {
+            Pass::SubMul(x, m, s) if alone(reg) && !by_row[x] && by_row[m] && by_row[s] => Some([x, m, s]),
+            _ => None,
+        };
+        // A sum of two, the first of which is made here alone and the second the same along a row.
+        let sides = |a: Reg, b: Reg| [(a, b), (b, a)].into_iter().filter(|&(_, c)| by_row[c]);
+        let joined: Option<(Vec<Reg>, Pass)> = match passes[i] {
+            Pass::One(Instr::Binary(Binary::Add, a, b)) => sides(a, b).find_map(|(sum, c)| {
+                let Pass::MulAdd(p, q, norm) = passes[sum] else { return None };
+                let (a, k) = [(p, q), (q, p)].into_iter().find(|&(a, k)| !by_row[a] && by_row[k])?;
+                let [x, m, s] = submul(norm).filter(|_| alone(sum))?;
+                Some((vec![sum, norm], Pass::NormGrad([a, k, x, m, s, c])))
+            }),
+            Pass::AddLeaky(slope, a, b) => sides(a, b).find_map(|(sum, c)| {
+                submul(sum).map(|[x, m, s]| (vec![sum], Pass::NormLeaky(slope, [x, m, s, c])))
+            }),
+            _ => None,
+        };
+        if let Some((parts, pass)) = joined {
+            parts.iter().for_each(|&part| passes[part] = Pass::Joined);
+            passes[i] = pass;
+        }
+    }
 }
 
 /// An expression prepared for evaluation over blocks.
@@ -433,13 +469,34 @@ fn map3_row(dst: &mut [f32], values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -
     }
 }
 
+/// Row by row, `f` of the row's part of each value: all lanes, or one number.
+#[inline(always)]
+fn by_rows<const N: usize>(
+    dst: &mut [f32],
+    lanes: usize,
+    values: [Value<'_>; N],
+    f: impl Fn(&mut [f32], [&[f32]; N]),
+) {
+    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
+        let mut parts: [&[f32]; N] = [&[]; N];
+        for (part, value) in parts.iter_mut().zip(&values) {
+            *part = match value {
+                Value::Uniform(v) => std::slice::from_ref(v),
+                Value::Rows(v) => &v[r..r + 1],
+                Value::Lanes(v) => &v[r * lanes..][..lanes],
+            };
+        }
+        f(dst, parts);
+    }
+}
+
 #[inline(always)]
 fn truth(is: bool) -> f32 {
     if is { 1.0 } else { 0.0 }
 }
 
 #[inline(always)]
-fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a>) {
+fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a> + Copy) {
     let instr = match *pass {
         Pass::Joined => return,
         Pass::One(instr) => instr,
@@ -452,6 +509,23 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
             return map2(dst, lanes, get(a), get(b), |a, b| {
                 let sum = a + b;
                 if sum > 0.0 { sum } else { s.0 * sum }
+            });
+        }
+        Pass::NormLeaky(slope, regs) => {
+            return by_rows(dst, lanes, regs.map(get), |dst, [x, m, s, c]| {
+                let (m, s, c) = (m[0], s[0], c[0]);
+                for (d, &x) in dst.iter_mut().zip(x) {
+                    let sum = (x - m) * s + c;
+                    *d = if sum > 0.0 { sum } else { slope.0 * sum };
+                }
+            });
+        }
+        Pass::NormGrad(regs) => {
+            return by_rows(dst, lanes, regs.map(get), |dst, [a, k, x, m, s, c]| {
+                let (k, m, s, c) = (k[0], m[0], s[0], c[0]);
+                for ((d, &a), &x) in dst.iter_mut().zip(a).zip(x) {
+                    *d = a * k + (x - m) * s + c;
+                }
             });
         }
     };
