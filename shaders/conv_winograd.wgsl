@@ -220,13 +220,18 @@ fn gradient(
     store_lines(count, quads, line, quad, transform_gradient(y));
 }
 
-/// The sums of four rows of a product, chunks added in order.
-fn sum_at(slice: u32, quad: u32, col: u32) -> vec4f {
-    var sum = vec4f();
+/// The nine products of four rows and a column, chunks added in order.
+fn products_at(quad: u32, col: u32) -> array<vec4f, 9> {
+    var all: array<vec4f, 9>;
     for (var split = 0u; split < params.splits; split++) {
-        sum += sums[params.sums_start + ((split * 9u + slice) * params.sums_quads + quad) * params.sums_cols + col];
+        for (var slice = 0u; slice < 9u; slice++) { all[slice] += sum_at(split, slice, quad, col); }
     }
-    return sum;
+    return all;
+}
+
+/// A chunk's sums of four rows of a product.
+fn sum_at(split: u32, slice: u32, quad: u32, col: u32) -> vec4f {
+    return sums[params.sums_start + ((split * 9u + slice) * params.sums_quads + quad) * params.sums_cols + col];
 }
 
 /// At m A of four co and one tile.
@@ -240,16 +245,13 @@ fn output(
     let col = id % params.cols;
     let quad = id / params.cols;
     if quad >= (params.rows + 3u) / 4u { return; }
-    var rows: array<vec4f, 6>;
-    for (var c = 0u; c < 3u; c++) {
-        let middle = sum_at(3u + c, quad, col);
-        rows[c] = sum_at(c, quad, col) + middle;
-        rows[3u + c] = middle - sum_at(6u + c, quad, col);
-    }
+    let m = products_at(quad, col);
     let t = tile_at(col);
     for (var r = 0u; r < 2u; r++) {
-        let left = rows[3u * r] + rows[3u * r + 1u];
-        let right = rows[3u * r + 1u] - rows[3u * r + 2u];
+        var row: array<vec4f, 3>;
+        for (var c = 0u; c < 3u; c++) { row[c] = select(m[3u + c] - m[6u + c], m[c] + m[3u + c], r == 0u); }
+        let left = row[0] + row[1];
+        let right = row[1] - row[2];
         let h = 2u * t.h + r;
         for (var i = 0u; i < 4u; i++) {
             let co = 4u * quad + i;
@@ -262,16 +264,8 @@ fn output(
     }
 }
 
-/// The four phases of a ci, of the product that is at row `e_h` and column `e_w` of a position's 4 x 4: those of its tile, and behind
-/// them the last of the tile above or to the left, which overlaps.
-fn overlapping(image: u32, ci: u32, h: u32, w: u32, e_h: u32, e_w: u32) -> vec4f {
-    let tile_h = h - select(0u, 1u, e_h == 3u);
-    let tile_w = w - select(0u, 1u, e_w == 3u);
-    if tile_h >= params.tiles_h || tile_w >= params.tiles_w { return vec4f(); }
-    return sum_at(3u * min(e_h, 2u) + min(e_w, 2u), ci, (image * params.tiles_h + tile_h) * params.tiles_w + tile_w);
-}
-
-/// B m Bt of one ci: the 4 x 4 pixels of a position, 2 x 2 of each phase. There are positions beyond the last tile wherever x goes on.
+/// B m Bt of one ci: the 4 x 4 pixels of a position, 2 x 2 of each phase, from 4 x 4 products: nine of its tile, and behind them the
+/// last ones of the tiles above and to the left, which overlap. There are positions beyond the last tile wherever x goes on.
 @compute @workgroup_size(64)
 fn image(
     @builtin(workgroup_id) group: vec3u,
@@ -286,11 +280,27 @@ fn image(
     let ci = id / places_w / places_h % params.ci;
     let image = id / places_w / places_h / params.ci;
     if image >= params.batch { return; }
+    // Its own tile, the one to the left, the one above, and the one to the left of that.
+    var col: array<u32, 4>;
+    var inside: array<bool, 4>;
+    for (var i = 0u; i < 4u; i++) {
+        let tile_h = h - i / 2u;
+        let tile_w = w - i % 2u;
+        inside[i] = (tile_h < params.tiles_h) & (tile_w < params.tiles_w);
+        col[i] = select(0u, (image * params.tiles_h + tile_h) * params.tiles_w + tile_w, inside[i]);
+    }
+    var m: array<vec4f, 16>; // four phases each
+    for (var split = 0u; split < params.splits; split++) {
+        for (var e = 0u; e < 16u; e++) {
+            let tile = e / 12u * 2u + e % 4u / 3u;
+            let sum = sum_at(split, 3u * min(e / 4u, 2u) + min(e % 4u, 2u), ci, col[tile]);
+            m[e] += select(vec4f(), sum, inside[tile]);
+        }
+    }
     var rows: array<vec4f, 8>;
     for (var e = 0u; e < 4u; e++) {
-        let first = overlapping(image, ci, h, w, 0u, e);
-        rows[e] = first - overlapping(image, ci, h, w, 3u, e);
-        rows[4u + e] = overlapping(image, ci, h, w, 1u, e) + overlapping(image, ci, h, w, 2u, e) - first;
+        rows[e] = m[e] - m[12u + e];
+        rows[4u + e] = m[4u + e] + m[8u + e] - m[e];
     }
     for (var a = 0u; a < 2u; a++) {
         let first = rows[4u * a];
@@ -319,15 +329,12 @@ fn weights(
     let col = id % params.cols;
     let quad = id / params.cols;
     if quad >= (params.rows + 3u) / 4u { return; }
-    var rows: array<vec4f, 6>;
-    for (var c = 0u; c < 3u; c++) {
-        let middle = sum_at(3u + c, quad, col);
-        rows[c] = sum_at(c, quad, col) + middle;
-        rows[3u + c] = middle + sum_at(6u + c, quad, col);
-    }
+    let m = products_at(quad, col);
     for (var r = 0u; r < 2u; r++) {
-        let left = rows[3u * r] + rows[3u * r + 1u];
-        let right = rows[3u * r + 1u] + rows[3u * r + 2u];
+        var row: array<vec4f, 3>;
+        for (var c = 0u; c < 3u; c++) { row[c] = select(m[3u + c] + m[6u + c], m[c] + m[3u + c], r == 0u); }
+        let left = row[0] + row[1];
+        let right = row[1] + row[2];
         for (var i = 0u; i < 4u; i++) {
             let co = 4u * quad + i;
             if co < params.co {

@@ -1,14 +1,16 @@
 // pointwise.wgsl: a fused element-wise expression, one element per thread: the reference form.
 //
-//   outputs[j][i] = value j of the expression at element i, over all i < len
+//   outputs[j][i] = value j of the expression at element i, over all i < count
 //
 // Layouts: outputs contiguous over the iteration shape; operands strided, stride 0 broadcasting. The host replaces the
-// two marked sections by the bindings of the kernel, the coordinates of element i, and one line per instruction; what
-// stands here is leaky ReLU of one dense input. An output read in place is read before it is written.
-// Dispatch: ceil(len / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
+// marked sections by the bindings of the kernel, the coordinates of element i, one line per instruction, and the numbers and sizes in
+// them, which are parameters; what stands here is leaky ReLU of one dense input. An output read in place is read before it is written.
+// Dispatch: ceil(count / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, then inputs, then outputs.
 
-struct Params { len: u32, pad0: u32, pad1: u32, pad2: u32 }
+//#params
+struct Params { count: u32, pad0: u32, pad1: u32, pad2: u32 } // then numbers and sizes of the expression
+//#end
 @group(0) @binding(0) var<uniform> params: Params;
 
 //#bindings
@@ -30,5 +32,5 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.x + group.y * groups.x) * 64u + lane;
-    if i < params.len { element(i); }
+    if i < params.count { element(i); }
 }

@@ -1,15 +1,17 @@
 // pointwise_quads.wgsl: a fused element-wise expression, four consecutive elements per thread.
 //
-//   outputs[j][i] = value j of the expression at element i, over all i < 4 · quads
+//   outputs[j][i] = value j of the expression at element i, over all i < 4 · count
 //
 // Why beside pointwise.wgsl: memory moves in 16-byte words, and coordinates are found once for four elements. Needs a
 // last dimension that is a multiple of four, so that a quad stays in one row. Inputs that are dense everywhere are bound
 // as vec4f; an operand that is still along the last dimension is read once per quad; any other is read lane by lane.
 // Layouts and marked sections as in pointwise.wgsl; what stands here is leaky ReLU of one dense input.
-// Dispatch: ceil(quads / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
+// Dispatch: ceil(count / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, then inputs, then outputs.
 
-struct Params { quads: u32, pad0: u32, pad1: u32, pad2: u32 }
+//#params
+struct Params { count: u32, pad0: u32, pad1: u32, pad2: u32 } // then numbers and sizes of the expression
+//#end
 @group(0) @binding(0) var<uniform> params: Params;
 
 //#bindings
@@ -39,5 +41,5 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let q = (group.x + group.y * groups.x) * 64u + lane;
-    if q < params.quads { quad(q); }
+    if q < params.count { quad(q); }
 }

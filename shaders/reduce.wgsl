@@ -20,7 +20,9 @@
 // Bindings: 0 params, then inputs, then outputs; inputs, partials in a first dispatch of two; partials, outputs in the
 // second.
 
-struct Params { kept: u32, reduced: u32, segments: u32, by_kept: u32 }
+//#params
+struct Params { kept: u32, reduced: u32, segments: u32, by_kept: u32 } // then numbers and sizes of the expression
+//#end
 @group(0) @binding(0) var<uniform> params: Params;
 
 //#bindings

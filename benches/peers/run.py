@@ -5,6 +5,7 @@ Each round runs every row in both engines of a comparison, one right after the o
 Parts: `cpu` is this program's CPU device against PyTorch, with burn's flex backend and candle for orientation; `gpu` its
 GPU path against burn's wgpu backend on the same adapter; `train` a whole training on MNIST against PyTorch, where --mnist
 says where the set lies; `build` a clean release build. Nothing is kept between runs: tuning and shader caches start empty.
+With --write the page is written after every row, and parts that are not run keep the tables that it has.
 """
 
 import argparse
@@ -20,7 +21,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import tables
-from engines import PEERS, ROOT, Crate, Failed, Ganomede, Served, Torch, bench_binary, run
+from engines import PEERS, ROOT, Crate, Failed, Ganomede, Limits, Torch, Tuned, bench_binary, run
+
+sys.path.append(str(ROOT / "benches"))
+
+from sections import filled, put  # noqa: E402 (found by the line before)
+
+TEMPLATE = PEERS / "benchmarks.template.md"
 
 PARTS = ["cpu", "gpu", "train", "build"]
 WITHOUT = ["torch", "flex", "candle", "burn-wgpu"]
@@ -30,34 +37,37 @@ def say(text):
     print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
-def measure(engines, rounds, runs, extra=(), one_run=()):
-    """{row: {title: [document of each round]}}; engines in `extra` take part in the first round only."""
-    rows = defaultdict(lambda: defaultdict(list))
+def measure(rows, work, engines, rounds, runs, extra=()):
+    """Fills {row: {title: [document of each round]}}, and yields after each row; engines in `extra` take part in the first round
+    only."""
 
-    def ask(engine, work):
+    def answers(engine, ask):
         try:
-            return work(engine)
+            yield from ask(engine)
         except Failed as error:
             if engine is engines[0]:
                 sys.exit(f"error: {error}")
             say(f"warning: {error}; its row stays empty")
-            return None
 
     for number in range(rounds):
         taking_part = [*engines, *(extra if number == 0 else ())]
-        for row, (what, width, batch) in tables.PROGRAMS:
+        for row, program in [(tables.START, tables.HEAVY), *work]:
             say(f"round {number + 1} of {rounds}: {row}")
-            repeats = 1 if (what, width, batch) in one_run else runs
             for engine in taking_part:
-                if found := ask(engine, lambda engine: engine.program(what, width, batch, repeats)):
-                    rows[row][engine.title].append(found)
-        for engine in taking_part:
-            say(f"round {number + 1} of {rounds}: single operations, {engine.title}")
-            for what, found in (ask(engine, lambda engine: engine.operations(runs)) or {}).items():
-                rows[tables.operation_row(what)][engine.title].append(found)
+                if program is None:
+                    ask = lambda engine: engine.operations(runs)
+                elif row == tables.START:
+                    ask = lambda engine: [engine.start(*program)]
+                else:
+                    ask = lambda engine: [engine.program(*program, runs)]
+                for found in answers(engine, ask):
+                    name = tables.operation_row(found["what"]) if program is None else row
+                    rows[name][engine.title].append(found)
+                    if program is None:
+                        yield
+            yield
     for engine in [*engines, *extra]:
         engine.close()
-    return rows
 
 
 def names(rows):
@@ -122,6 +132,10 @@ def arguments():
     parser.add_argument("--runs", type=int, default=5, help="timed runs of a row in each round of the part cpu")
     parser.add_argument("--gpu-rounds", type=int, default=1)
     parser.add_argument("--gpu-runs", type=int, default=3)
+    parser.add_argument("--gpu-minutes", type=float, default=20, help="rows that a peer has not begun after these stay empty")
+    parser.add_argument("--tuning-limit", type=float, default=600, help="seconds that a peer may tune one row")
+    parser.add_argument("--run-limit", type=float, default=60, help="seconds of one timed run of a peer")
+    parser.add_argument("--first-limit", type=float, default=60, help="seconds from a peer's start to its first loss on the adapter")
     parser.add_argument("--train-rounds", type=int, default=1)
     parser.add_argument("--mnist", type=Path, default=os.environ.get("MNIST"), help="folder of MNIST's IDX files [env: MNIST]")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -145,57 +159,52 @@ def arguments():
 
 
 def sections(args):
-    """What each placeholder of the template becomes, after each part: what is done survives an end by impatience."""
+    """The texts of the page's sections that are measured, by name, again after every row: what is done survives an end by
+    impatience."""
     cargo_bench = bench_binary(args.cargo) if args.parts & {"cpu", "gpu"} else None
     torch = Torch(args.python, args.threads)
-    text = defaultdict(lambda: "Not measured in this run.")
+    text = {}
     wanted = lambda name, engine: [] if name in args.without else [engine]
-    parts, columns = [], []
 
-    def compare(part, peers, extra, rounds, runs, one_run=()):
+    def compare(part, work, peers, extra, rounds, runs):
         ours = Ganomede(part, args.ganomede, cargo_bench, args.threads)
-        rows = measure([ours, *peers], rounds, runs, extra, one_run)
-        titles = [engine.title for engine in [ours, *peers, *extra]]
-        adapter = rows[tables.HEAVIEST][ours.title][0]["adapter"]
-        found, verdicts = tables.ratios(rows, part, ours.title, peers[0].title if peers else "no peer")
-        text[part] = "\n\n".join([machine(args, adapter, names(rows), rounds, runs), found, verdicts.text()])
-        parts.append(rows)
-        columns.extend(titles)
-        text["side"] = tables.side_by_side(parts, columns)
+        rows = defaultdict(lambda: defaultdict(list))
+        for _ in measure(rows, work, [ours, *peers], rounds, runs, extra):
+            adapter = rows[tables.START][ours.title][0]["adapter"]
+            found, verdicts = tables.ratios(rows, part, ours.title, peers[0].title if peers else "no peer")
+            text[part] = "\n\n".join([machine(args, adapter, names(rows), rounds, runs), found, verdicts.text()])
+            if extra:
+                text["side"] = tables.side_by_side(rows, [engine.title for engine in [ours, *peers, *extra]])
+            yield text
 
     if "cpu" in args.parts:
         flex = wanted("flex", Crate("burn `flex`", "burn-flex", args.crates, args.threads))
         candle = wanted("candle", Crate("candle", "candle", args.crates, args.threads))
-        compare("cpu", wanted("torch", torch), [*flex, *candle], args.rounds, args.runs)
+        peers, extra = wanted("torch", torch), [*flex, *candle]
+        work = [*tables.PROGRAMS, tables.OPERATIONS_ROW]
+        yield from compare("cpu", work, peers, extra, args.rounds, args.runs)
+    if "train" in args.parts and "torch" not in args.without and args.mnist:
+        text["train"] = tables.training(whole_training(args, torch))
         yield text
-    if "train" in args.parts and "torch" not in args.without:
-        text["train"] = "Not measured in this run: no folder of MNIST was given (`--mnist DIR`)."
-        if args.mnist:
-            text["train"] = tables.training(whole_training(args, torch))
-            yield text
     if "build" in args.parts:
         rust = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
         text["build"] = f"{rust}, {args.threads} cores.\n\n{tables.build(*clean_build(args))}"
         yield text
     if "gpu" in args.parts:
-        burn = wanted("burn-wgpu", Served("burn `wgpu`", "burn-wgpu", args.crates, args.threads))
-        compare("gpu", burn, [], args.gpu_rounds, args.gpu_runs, one_run=[tables.HEAVY])
-    yield text
+        end = time.monotonic() + 60 * args.gpu_minutes
+        limits = Limits(args.tuning_limit, args.run_limit, args.first_limit, end)
+        burn = wanted("burn-wgpu", Tuned("burn `wgpu`", "burn-wgpu", args.crates, args.threads, limits))
+        yield from compare("gpu", tables.LIGHT_FIRST, burn, [], args.gpu_rounds, args.gpu_runs)
 
 
 def main():
     args = arguments()
-    template = (PEERS / "benchmarks.template.md").read_text()
+    text = {}
     for text in sections(args):
-        page = template
-        for name in ["cpu", "gpu", "side", "train", "build"]:
-            page = page.replace("{" + name + "}", text[name])
         if args.write:
-            beside = args.write.with_name(args.write.name + ".part")
-            beside.write_text(page)
-            beside.replace(args.write)
+            put(args.write, TEMPLATE, text)
     if not args.write:
-        print(page)
+        print(filled(TEMPLATE.read_text(), "", text))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Markdown tables of what was measured.
 
 A row is a piece of work; it holds, for each engine, the documents of its rounds. A time is the median of the rounds'
-medians, a ratio the median of the rounds' ratios: ours / theirs, smaller is better.
+medians, a ratio the median of the rounds' ratios: ours / theirs, smaller is better. A peer that took longer than it was
+given has at least that time (`>`), and the ratio is at most what follows from it (`<`).
 """
 
 import statistics
@@ -16,7 +17,13 @@ PROGRAMS = [
     ("z-step, width 64, batch 1", ("search", 64, 1)),
     ("z-step, width 32, batch 1", ("search", 32, 1)),
 ]
-HEAVIEST = PROGRAMS[0][0]
+# Stands for all single operations in the order of the work.
+OPERATIONS_ROW = ("single operations", None)
+# Light work first, where a peer may not come to an end with the heavy one: by then it has done the rest.
+LIGHT_FIRST = [*PROGRAMS[1::2][::-1], OPERATIONS_ROW, *PROGRAMS[0::2][::-1]]
+
+# What a new process takes for the heaviest program.
+START = "start"
 
 # How many single operations there are.
 OPERATIONS = 10
@@ -50,7 +57,7 @@ def operation_row(name):
     return name if name.startswith("gemm") else f"{name}, forward + gradients"
 
 
-# What is shown of the heaviest program beside its time.
+# What is shown of the start of the heaviest program.
 EXTRAS = [
     ("peak memory of the process, training step, width 64", "process_peak_bytes", megabytes, "peak_memory"),
     ("process start to the first loss, width 64", "first_step_ms", seconds, "first_s"),
@@ -62,6 +69,12 @@ class Verdicts:
 
     def __init__(self):
         self.met = self.of = 0
+
+    def judge(self, found, target):
+        """The cell of what was found, or of at most that; nothing where that does not say whether the target is met."""
+        if found is None or (found[1] and found[0] > target):
+            return ""
+        return self.cell(found[0] <= target)
 
     def cell(self, reached):
         self.met, self.of = self.met + reached, self.of + 1
@@ -77,57 +90,67 @@ def table(head, rows):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
 
 
-def value(row, engine, field):
-    """Median over the rounds of what an engine measured, or None."""
-    found = [document[field] for document in row.get(engine, []) if document.get(field) is not None]
-    return statistics.median(found) if found else None
+def value(row, engine, field, pick=statistics.median):
+    """Median over the rounds of what an engine measured and whether it took longer than that, or None."""
+    found = [document for document in row.get(engine, []) if document.get(field) is not None]
+    if not found:
+        return None
+    return pick([document[field] for document in found]), any(field in document.get("exceeds", []) for document in found)
 
 
 def ratio(row, ours, theirs, field):
-    pairs = zip(row.get(ours, []), row.get(theirs, []))
-    found = [a[field] / b[field] for a, b in pairs if a.get(field) and b.get(field)]
-    return statistics.median(found) if found else None
+    """Median over the rounds of ours / theirs and whether it is less than that, or None."""
+    pairs = [(a, b) for a, b in zip(row.get(ours, []), row.get(theirs, [])) if a.get(field) and b.get(field)]
+    if not pairs:
+        return None
+    return statistics.median(a[field] / b[field] for a, b in pairs), any(field in b.get("exceeds", []) for _, b in pairs)
 
 
 def least_ratio(row, ours, theirs):
-    least = [min((document["ms_min"] for document in row.get(engine, [])), default=None) for engine in (ours, theirs)]
-    return None if None in least else least[0] / least[1]
+    least, other = (value(row, engine, "ms_min", min) for engine in (ours, theirs))
+    return None if least is None or other is None else (least[0] / other[0], other[1])
 
 
-def shown(number, show):
-    return "–" if number is None else show(number)
+def shown(found, show, beyond="> "):
+    return "–" if found is None else (beyond if found[1] else "") + show(found[0])
+
+
+def rounded(found):
+    return found and (round(found[0], 2), found[1])
+
+
+def shown_ratio(found):
+    return shown(found and (max(found[0], 0.01) if found[1] else found[0], found[1]), "{:.2f}".format, "< ")
 
 
 def ratios(rows, part, ours, theirs):
     """The table of one engine against one peer, with targets, and how many are met."""
     targets, verdicts, out = TARGETS[part], Verdicts(), []
     for name, row in rows.items():
+        if name == START:
+            continue
         target = next((target for start, target in targets.items() if name.startswith(start)), None)
         found = ratio(row, ours, theirs, "ms_median")
-        verdict = "" if target is None or found is None else verdicts.cell(round(found, 2) <= target)
+        verdict = verdicts.judge(rounded(found), target) if target else ""
         times = [shown(value(row, engine, "ms_median"), milliseconds) for engine in (ours, theirs)]
-        ratios = [shown(found, "{:.2f}".format), shown(least_ratio(row, ours, theirs), "{:.2f}".format)]
+        ratios = [shown_ratio(found), shown_ratio(least_ratio(row, ours, theirs))]
         out.append([name, *times, *ratios, f"≤ {target}" if target else "", verdict])
-    heaviest = rows[HEAVIEST]
     for name, field, show, target in EXTRAS:
-        found, mine = ratio(heaviest, ours, theirs, field), value(heaviest, ours, field)
+        row = rows.get(START, {})
+        found, mine = ratio(row, ours, theirs, field), value(row, ours, field)
         target, absolute = targets[target], target == "first_s"
-        reached = mine / 1e3 <= target if absolute else found is not None and round(found, 2) <= target
-        verdict = verdicts.cell(reached) if absolute or found is not None else ""
-        values = [shown(value(heaviest, engine, field), show) for engine in (ours, theirs)]
-        out.append([name, *values, shown(found, "{:.2f}".format), "", f"≤ {target}{' s' if absolute else ''}", verdict])
+        verdict = verdicts.judge(mine and (mine[0] / 1e3, mine[1]) if absolute else rounded(found), target)
+        values = [shown(value(row, engine, field), show) for engine in (ours, theirs)]
+        out.append([name, *values, shown_ratio(found), "", f"≤ {target}{' s' if absolute else ''}", verdict])
     return table(["work", ours, theirs, "ratio", "of the least", "target", ""], out), verdicts
 
 
-def side_by_side(parts, engines):
-    """The medians of all engines in all parts."""
-    out = []
-    names = list(dict.fromkeys(name for rows in parts for name in rows))
-    merged = {name: {k: v for rows in parts for k, v in rows.get(name, {}).items()} for name in names}
-    for name in names:
-        out.append([name, *(shown(value(merged[name], engine, "ms_median"), digits) for engine in engines)])
+def side_by_side(rows, engines):
+    """The medians of all engines."""
+    names = [name for name in rows if name != START]
+    out = [[name, *(shown(value(rows[name], engine, "ms_median"), digits) for engine in engines)] for name in names]
     for name, field, show, _ in EXTRAS:
-        out.append([name, *(shown(value(merged[HEAVIEST], engine, field), show) for engine in engines)])
+        out.append([name, *(shown(value(rows.get(START, {}), engine, field), show) for engine in engines)])
     return table(["median ms", *engines], out)
 
 

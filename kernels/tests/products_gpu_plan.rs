@@ -180,6 +180,20 @@ fn choice_follows_adapter_and_shape() {
     assert_eq!(chosen(&Kernel::Gemm(gemm(1, 3, 100, 64)), &subgroups()), "registers");
 }
 
+/// Packing weights takes longer than it saves until many columns read them.
+#[test]
+fn weights_are_packed_for_many_columns_alone() {
+    let dispatches = |batch| {
+        let kernel = Kernel::Conv(conv(Face::Conv, batch, [128, 256], 8, 4, 2, 1));
+        kernel.gpu(&subgroups(), Some("subgroups")).unwrap().dispatches.len()
+    };
+    // 16 columns an image, 32 a tile.
+    assert_eq!([2, 8, 46, 48].map(dispatches), [2, 2, 2, 3]);
+    // Sums of 16 are over before another shader is compiled.
+    let image = Kernel::Conv(conv(Face::Conv, 64, [1, 64], 64, 4, 2, 1));
+    assert_eq!(image.gpu(&subgroups(), Some("subgroups")).unwrap().dispatches.len(), 2);
+}
+
 /// Register tiles keep packed weights and all sums in scratch; where that does not fit, tiles do without.
 #[test]
 fn scratch_beyond_one_binding_falls_back_to_tiles() {

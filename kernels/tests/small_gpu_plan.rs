@@ -5,7 +5,10 @@ mod plans;
 mod spaces;
 mod zoo;
 
+use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::moments::Moments;
+use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
+use ganomede_kernels::reduce::{Combine, Output, Reduce};
 use ganomede_kernels::{GpuTraits, Kernel, KernelError};
 use plans::{assert_all_variants_consistent, software, validate};
 use spaces::{assert_close, run_cpu};
@@ -58,6 +61,44 @@ fn choice_follows_adapter_and_shape() {
     }
     assert_eq!(zoo::copy().iter().filter(|case| chosen(case, &hardware) == "tile").count(), 2);
     assert!(zoo::copy().iter().all(|case| chosen(case, &software()) == "naive"));
+}
+
+/// Kernels that differ in numbers, and in sizes that are powers of two, share what is compiled.
+#[test]
+fn numbers_and_sizes_are_parameters_and_no_text() {
+    let operand = |input, shape: &[usize], strides: &[usize]| {
+        let len = 1 + shape.iter().zip(strides).map(|(size, stride)| (size - 1) * stride).sum::<usize>();
+        Operand { source: Source::Input(input), len, strides: strides.to_vec() }
+    };
+    let code = |scale| {
+        let scaled = Instr::Unary(Unary::Affine(Num(scale), Num(0.0)), 0);
+        vec![Instr::Operand(0), Instr::Operand(1), scaled, Instr::Binary(Binary::Mul, 1, 2)]
+    };
+    let norm = |channels: usize, pixels: usize| {
+        let shape = vec![64, channels, pixels];
+        let operands =
+            vec![operand(0, &shape, &[channels * pixels, pixels, 1]), operand(1, &shape, &[0, 1, 0])];
+        let expr = Expr { code: code(1.0 / pixels as f32) };
+        let mean = Output { reg: 3, combine: Combine::Sum, scale: Num(0.5 / pixels as f32) };
+        let pointwise = Pointwise {
+            shape: shape.clone(),
+            operands: operands.clone(),
+            expr: expr.clone(),
+            outputs: vec![3],
+        };
+        let reduced = vec![true, false, true];
+        let reduce = Reduce { shape, reduced, operands, expr, outputs: vec![mean] };
+        [Kernel::Pointwise(pointwise), Kernel::Reduce(reduce)].map(|kernel| {
+            let dispatches = kernel.gpu(&software(), None).unwrap().dispatches;
+            let sources: Vec<_> = dispatches.iter().map(|dispatch| dispatch.source.clone()).collect();
+            let params: Vec<_> = dispatches.iter().map(|dispatch| dispatch.params.clone()).collect();
+            (sources, params)
+        })
+    };
+    for (one, other) in norm(32, 64).into_iter().zip(norm(64, 16)) {
+        assert_eq!(one.0, other.0);
+        assert_ne!(one.1, other.1);
+    }
 }
 
 #[test]

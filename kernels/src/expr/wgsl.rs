@@ -25,14 +25,23 @@ pub fn splice(source: &str, marker: &str, text: &str) -> String {
 impl Expr {
     /// One `let r<i> = …;` line per instruction; operand `o` is the WGSL expression `operand(o)`.
     pub fn wgsl(&self, operand: impl Fn(usize) -> String) -> String {
+        self.wgsl_with(operand, literal)
+    }
+
+    /// The same, with constants as the WGSL expressions that `constant` gives for their values.
+    pub fn wgsl_with(
+        &self,
+        operand: impl Fn(usize) -> String,
+        mut constant: impl FnMut(f32) -> String,
+    ) -> String {
         let mut text = String::new();
         for (i, instr) in self.code.iter().enumerate() {
             let value = match *instr {
                 Instr::Operand(o) => operand(o),
-                Instr::Const(c) => literal(c.0),
+                Instr::Const(c) => constant(c.0),
                 Instr::Unary(op, a) => {
                     let (name, args) = op.wgsl();
-                    let args: String = args.iter().map(|c| format!(", {}", literal(c.0))).collect();
+                    let args: String = args.iter().map(|c| format!(", {}", constant(c.0))).collect();
                     format!("{name}(r{a}{args})")
                 }
                 Instr::Binary(op, a, b) => format!("{}(r{a}, r{b})", op.wgsl()),

@@ -9,7 +9,7 @@ use super::{Pointwise, Source};
 use crate::blocks::merge;
 use crate::expr::wgsl::splice;
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
-use crate::index::{coordinates, offset};
+use crate::index::{Words, coordinates, offset};
 use crate::layout::{contiguous, numel};
 use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use std::fmt::Write;
@@ -60,9 +60,10 @@ pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> 
     check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()), traits)?;
     let merged = Merged::new(k);
     let n = numel(&k.shape);
+    let words = Words::default();
     let (shader, element, count) = match variant {
-        "quads" => ("pointwise_quads.wgsl", quad_text(&merged), n / 4),
-        _ => ("pointwise.wgsl", element_text(&merged), n),
+        "quads" => ("pointwise_quads.wgsl", quad_text(&merged, &words), n / 4),
+        _ => ("pointwise.wgsl", element_text(&merged, &words), n),
     };
     let quads = variant == "quads";
     let inputs = k.input_lens().len();
@@ -77,6 +78,7 @@ pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> 
         let _ = writeln!(declared, "@group(0) @binding({at}) var<storage, read_write> out{o}: array<{ty}>;");
     }
     let source = splice(&splice(traits.shaders.text(shader), "bindings", &declared), "element", &element);
+    let source = words.declare(&source, "count: u32");
     let dispatch = Dispatch {
         shader,
         source: (traits.shaders.text("expr.wgsl").to_owned() + &source).into(),
@@ -87,22 +89,23 @@ pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> 
             .map(|i| read(Slot::Input(i)))
             .chain((0..k.outputs.len()).map(|o| write(Slot::Output(o))))
             .collect(),
-        params: vec![count as u32, 0, 0, 0],
+        params: words.params([count, 0, 0, 0]),
     };
     Ok(GpuPlan { variant, dispatches: vec![dispatch], scratch_lens: Vec::new() })
 }
 
 /// `fn element(i: u32)`: loads, instructions, stores.
-fn element_text(m: &Merged<'_>) -> String {
+fn element_text(m: &Merged<'_>, words: &Words) -> String {
     let mut text = String::from("fn element(i: u32) {\n");
     if m.needs_coordinates() {
-        text += &coordinates(&m.shape, "c", "i");
+        text += &coordinates(&m.shape, "c", "i", words);
     }
-    text += &m.k.expr.wgsl(|o| match m.k.operands[o].source {
+    let operand = |o: usize| match m.k.operands[o].source {
         Source::Output(out) => format!("out{out}[i]"),
         Source::Input(input) if m.is_dense(o) => format!("in{input}[i]"),
-        Source::Input(input) => format!("in{input}[{}]", offset(&m.strides[o], "c")),
-    });
+        Source::Input(input) => format!("in{input}[{}]", offset(&m.strides[o], "c", words)),
+    };
+    text += &m.k.expr.wgsl_with(operand, |value| words.number(value));
     for (o, reg) in m.k.outputs.iter().enumerate() {
         let _ = writeln!(text, "    out{o}[i] = r{reg};");
     }
@@ -110,7 +113,7 @@ fn element_text(m: &Merged<'_>) -> String {
 }
 
 /// `fn quad(q: u32)` and what it calls: operand o of lane l is `x{o}` or `x{o}.x`, `.y`, `.z`, `.w`.
-fn quad_text(m: &Merged<'_>) -> String {
+fn quad_text(m: &Merged<'_>, words: &Words) -> String {
     const LANES: [&str; 4] = ["x", "y", "z", "w"];
     let operands = m.k.operands.len();
     let fields: Vec<String> = (0..m.k.outputs.len()).map(|o| format!("v{o}: f32")).collect();
@@ -118,11 +121,11 @@ fn quad_text(m: &Merged<'_>) -> String {
     let results: Vec<String> = m.k.outputs.iter().map(|reg| format!("r{reg}")).collect();
     let mut text = format!("struct Values {{ {} }}\n", fields.join(", "));
     let _ = writeln!(text, "fn values({}) -> Values {{", arguments.join(", "));
-    text += &m.k.expr.wgsl(|o| format!("x{o}"));
+    text += &m.k.expr.wgsl_with(|o| format!("x{o}"), |value| words.number(value));
     let _ = writeln!(text, "    return Values({});\n}}", results.join(", "));
     text += "fn quad(q: u32) {\n";
     if m.needs_coordinates() {
-        text += &coordinates(&m.shape, "c", "(q * 4u)");
+        text += &coordinates(&m.shape, "c", "(q * 4u)", words);
     }
     let mut is_vector = Vec::with_capacity(operands);
     for (o, operand) in m.k.operands.iter().enumerate() {
@@ -130,9 +133,10 @@ fn quad_text(m: &Merged<'_>) -> String {
         let value = match operand.source {
             Source::Output(out) => format!("out{out}[q]"),
             Source::Input(input) if m.is_dense_input(input) => format!("in{input}[q]"),
-            Source::Input(input) if step == 0 => format!("in{input}[{}]", offset(&m.strides[o], "c")),
+            Source::Input(input) if step == 0 => format!("in{input}[{}]", offset(&m.strides[o], "c", words)),
             Source::Input(input) => {
-                let first = if m.is_dense(o) { "q * 4u".to_owned() } else { offset(&m.strides[o], "c") };
+                let first =
+                    if m.is_dense(o) { "q * 4u".to_owned() } else { offset(&m.strides[o], "c", words) };
                 let lanes: Vec<String> =
                     (0..4).map(|l| format!("in{input}[{first} + {}u]", l * step)).collect();
                 format!("vec4f({})", lanes.join(", "))

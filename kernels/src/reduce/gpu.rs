@@ -12,7 +12,7 @@ use super::{Combine, Reduce};
 use crate::blocks::merge;
 use crate::expr::wgsl::{literal, splice};
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
-use crate::index::{coordinates, offset};
+use crate::index::{Words, coordinates, offset};
 use crate::pointwise::Source;
 use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use std::fmt::Write;
@@ -62,32 +62,34 @@ pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Res
     check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
     let inputs: Vec<Bind> = (0..k.input_lens().len()).map(|i| read(Slot::Input(i))).collect();
     let outputs: Vec<Bind> = (0..k.outputs.len()).map(|o| write(Slot::Output(o))).collect();
-    let dispatch = |element: String, bindings: Vec<Bind>, reduced: usize, segments: usize| {
-        let groups = match variant {
-            "groups" => kept * segments,
-            _ => (kept * segments).div_ceil(64),
+    let dispatch =
+        |(element, words): (String, Words), bindings: Vec<Bind>, reduced: usize, segments: usize| {
+            let groups = match variant {
+                "groups" => kept * segments,
+                _ => (kept * segments).div_ceil(64),
+            };
+            let text = traits.shaders.text("reduce.wgsl");
+            let source = splice(&splice(text, "bindings", &declarations(&bindings)), "element", &element);
+            let source = words.declare(&source, "kept: u32, reduced: u32, segments: u32, by_kept: u32");
+            Ok(Dispatch {
+                shader: "reduce.wgsl",
+                source: (traits.shaders.text("expr.wgsl").to_owned() + &source).into(),
+                entry: if variant == "groups" { "groups" } else { "threads" },
+                constants: Vec::new(),
+                workgroups: fold(k.name(), groups, traits)?,
+                bindings,
+                params: words.params([kept, reduced, segments, usize::from(kept >= 64)]),
+            })
         };
-        let text = traits.shaders.text("reduce.wgsl");
-        let source = splice(&splice(text, "bindings", &declarations(&bindings)), "element", &element);
-        Ok(Dispatch {
-            shader: "reduce.wgsl",
-            source: (traits.shaders.text("expr.wgsl").to_owned() + &source).into(),
-            entry: if variant == "groups" { "groups" } else { "threads" },
-            constants: Vec::new(),
-            workgroups: fold(k.name(), groups, traits)?,
-            bindings,
-            params: [kept, reduced, segments, usize::from(kept >= 64)].map(|v| v as u32).to_vec(),
-        })
-    };
     let dispatches = if segments == 1 {
         let bindings = inputs.into_iter().chain(outputs).collect();
-        vec![dispatch(first_text(k, None), bindings, reduced, 1)?]
+        vec![dispatch(first_text(k, false), bindings, reduced, 1)?]
     } else {
         let first = inputs.into_iter().chain([write(Slot::Scratch(0))]).collect();
         let second = std::iter::once(read(Slot::Scratch(0))).chain(outputs).collect();
         vec![
-            dispatch(first_text(k, Some(segments)), first, reduced, segments)?,
-            dispatch(second_text(k, segments), second, segments, 1)?,
+            dispatch(first_text(k, true), first, reduced, segments)?,
+            dispatch(second_text(k), second, segments, 1)?,
         ]
     };
     let scratch_lens = if scratch_len > 0 { vec![scratch_len] } else { Vec::new() };
@@ -131,52 +133,57 @@ fn values_text(k: &Reduce) -> String {
     )
 }
 
-/// Elements from the expression; results to the outputs, or to partials of so many segments.
-fn first_text(k: &Reduce, segments: Option<usize>) -> String {
+/// Elements from the expression; results to the outputs, or to partials.
+fn first_text(k: &Reduce, in_segments: bool) -> (String, Words) {
     let strides: Vec<&[usize]> = k.operands.iter().map(|o| o.strides.as_slice()).collect();
     let (shape, strides, reduced) = merge(&k.shape, &strides, &k.reduced);
     let part = |sizes: &[usize], want: bool| -> Vec<usize> {
         sizes.iter().zip(&reduced).filter(|(_, r)| **r == want).map(|(s, _)| *s).collect()
     };
+    let words = Words::default();
     let mut text = values_text(k) + "fn element(k: u32, j: u32) -> Values {\n";
-    text += &coordinates(&part(&shape, false), "k", "k");
-    text += &coordinates(&part(&shape, true), "j", "j");
-    text += &k.expr.wgsl(|o| match k.operands[o].source {
+    text += &coordinates(&part(&shape, false), "k", "k", &words);
+    text += &coordinates(&part(&shape, true), "j", "j", &words);
+    let operand = |o: usize| match k.operands[o].source {
         Source::Input(input) => {
             let (kept, reduced) = (part(&strides[o], false), part(&strides[o], true));
-            format!("in{input}[{} + {}]", offset(&kept, "k"), offset(&reduced, "j"))
+            format!("in{input}[{} + {}]", offset(&kept, "k", &words), offset(&reduced, "j", &words))
         }
         Source::Output(_) => literal(f32::NAN), // refused by the check
-    });
+    };
+    text += &k.expr.wgsl_with(operand, |value| words.number(value));
     let regs: Vec<String> = k.outputs.iter().map(|o| format!("r{}", o.reg)).collect();
     let _ = writeln!(text, "    return Values({});\n}}", regs.join(", "));
-    match segments {
-        None => text + &store_text(k),
-        Some(segments) => {
-            text += "fn store(k: u32, s: u32, v: Values) {\n";
-            for o in 0..k.outputs.len() {
-                let first = o * k.kept() * segments;
-                let _ = writeln!(text, "    partials[{first}u + k * {segments}u + s] = v.v{o};");
-            }
-            text + "}\n"
-        }
+    if !in_segments {
+        text += &store_text(k, &words);
+        return (text, words);
     }
+    text += "fn store(k: u32, s: u32, v: Values) {\n";
+    for o in 0..k.outputs.len() {
+        let _ = writeln!(text, "    {} = v.v{o};", partial(o, "params.segments", "s"));
+    }
+    (text + "}\n", words)
+}
+
+/// Segment `s` of output o.
+fn partial(o: usize, segments: &str, s: &str) -> String {
+    format!("partials[({o}u * params.kept + k) * {segments} + {s}]")
 }
 
 /// Elements from partials, results to the outputs.
-fn second_text(k: &Reduce, segments: usize) -> String {
-    let partials: Vec<String> = (0..k.outputs.len())
-        .map(|o| format!("partials[{}u + k * {segments}u + j]", o * k.kept() * segments))
-        .collect();
-    values_text(k)
+fn second_text(k: &Reduce) -> (String, Words) {
+    let words = Words::default();
+    let partials: Vec<String> = (0..k.outputs.len()).map(|o| partial(o, "params.reduced", "j")).collect();
+    let text = values_text(k)
         + &format!("fn element(k: u32, j: u32) -> Values {{ return Values({}); }}\n", partials.join(", "))
-        + &store_text(k)
+        + &store_text(k, &words);
+    (text, words)
 }
 
-fn store_text(k: &Reduce) -> String {
+fn store_text(k: &Reduce, words: &Words) -> String {
     let mut text = String::from("fn store(k: u32, s: u32, v: Values) {\n");
     for (o, out) in k.outputs.iter().enumerate() {
-        let _ = writeln!(text, "    out{o}[k] = v.v{o} * {};", literal(out.scale.0));
+        let _ = writeln!(text, "    out{o}[k] = v.v{o} * {};", words.number(out.scale.0));
     }
     text + "}\n"
 }

@@ -15,8 +15,11 @@ const BUSY_SOFTWARE_THREADS: usize = 512;
 const BUSY_SUBGROUPS: usize = 64;
 /// Lines in a block of packed operands (`gemm_packed.wgsl`).
 const BLOCK: usize = 64;
-/// Tiles along the columns from which on packing A costs less than finding its values anew for each.
-const PACK_FROM: usize = 4;
+/// Tiles along the columns from which on packing A costs less than finding its values anew for each: one packed value takes about
+/// as long to find and to store as 24 more to find.
+const PACK_FROM: usize = 24;
+/// Fewest inner values to pack: a product of shorter sums gains less than two more shaders take to compile.
+const PACK_INNER: usize = 128;
 
 /// One or several matrix products `[rows, inner] · [inner, cols]` of one launch.
 pub(crate) struct Product<'a> {
@@ -186,7 +189,7 @@ impl Product<'_> {
         let sums =
             Sums { start: 0, quads: row_tiles * q * lanes / 4, cols: col_tiles * c * lanes, splits: 1 };
         let sums = self.split(groups, BUSY_SUBGROUPS, sums, traits);
-        let pack_a = !self.packed && col_tiles >= PACK_FROM;
+        let pack_a = !self.packed && col_tiles >= PACK_FROM && self.inner >= PACK_INNER;
         let packed_len = packed_len(self.slices, self.rows, self.inner);
         let tile = format!("const LANES: u32 = {lanes}u;\nconst Q: u32 = {q}u;\nconst C: u32 = {c}u;\n");
         let mut text = self.source("gemm_subgroups.wgsl", None, &tile, traits).into_owned();
