@@ -87,6 +87,16 @@ impl Pass {
         };
         regs.into_iter().take(count)
     }
+
+    /// What is read, by `get`; unused places hold zero.
+    #[inline(always)]
+    fn sources<'a>(&self, get: impl Fn(Reg) -> Value<'a>) -> [Value<'a>; 6] {
+        let mut sources = [Value::Uniform(0.0); 6];
+        for (source, reg) in sources.iter_mut().zip(self.reads()) {
+            *source = get(reg);
+        }
+        sources
+    }
 }
 
 /// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and is no output.
@@ -313,12 +323,14 @@ fn run_block(
             }
             passed += 1;
         }
-        match ev.places[i] {
-            Place::Const(_) | Place::Operand(_) => {}
+        // One call for every place: `apply` is inlined, and a second copy of its loops would only be compiled again.
+        let mut taken: &mut [f32] = &mut [];
+        let (dst, lanes, sources) = match ev.places[i] {
+            Place::Const(_) | Place::Operand(_) => continue,
             Place::Row(row) => {
                 // Rows are the lanes here, and every source is one value or one for each row.
                 let (done, rest) = row_registers.split_at_mut(row * ROWS);
-                apply(pass, &mut rest[..rows], rows, |r| match ev.places[r] {
+                let sources = pass.sources(|r| match ev.places[r] {
                     Place::Const(c) => Value::Uniform(c),
                     Place::Row(r) => Value::Lanes(&done[r * ROWS..][..rows]),
                     Place::Operand(o) => match operands[o] {
@@ -327,19 +339,20 @@ fn run_block(
                     },
                     Place::Block(_) | Place::Output(_) => Value::Uniform(f32::NAN), // vary along a row
                 });
+                (&mut rest[..rows], rows, sources)
             }
-            Place::Output(_) if matches!(pass, Pass::One(Instr::Operand(_))) => {}
+            Place::Output(_) if matches!(pass, Pass::One(Instr::Operand(_))) => continue,
             Place::Output(o) => {
                 // Taken out while it is written, so that the other outputs can be read beside it.
-                let out = std::mem::take(&mut outputs[o]);
-                apply(pass, &mut out[..n], lanes, |r| match ev.places[r] {
+                taken = std::mem::take(&mut outputs[o]);
+                let sources = pass.sources(|r| match ev.places[r] {
                     Place::Const(c) => Value::Uniform(c),
                     Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
                     Place::Operand(o) => operands[o],
                     Place::Output(o) => Value::Lanes(&*outputs[o]),
                     Place::Block(b) => Value::Lanes(&blocks[b * LANES..][..LANES]),
                 });
-                outputs[o] = out;
+                (&mut taken[..n], lanes, sources)
             }
             Place::Block(b) => {
                 let (below, rest) = blocks.split_at_mut(b * LANES);
@@ -349,7 +362,7 @@ fn run_block(
                 {
                     block[..n].copy_from_slice(&outputs[out][..n]);
                 }
-                apply(pass, &mut block[..n], lanes, |r| match ev.places[r] {
+                let sources = pass.sources(|r| match ev.places[r] {
                     Place::Const(c) => Value::Uniform(c),
                     Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
                     Place::Operand(o) => operands[o],
@@ -357,7 +370,12 @@ fn run_block(
                     Place::Block(c) if c < b => Value::Lanes(&below[c * LANES..][..LANES]),
                     Place::Block(c) => Value::Lanes(&above[(c - b - 1) * LANES..][..LANES]),
                 });
+                (&mut block[..n], lanes, sources)
             }
+        };
+        apply(pass, dst, lanes, &sources);
+        if let Place::Output(o) = ev.places[i] {
+            outputs[o] = taken;
         }
     }
     if !ev.store {
@@ -389,84 +407,84 @@ fn row_value(register: &[f32], rows: usize) -> Value<'_> {
     if rows == 1 { Value::Uniform(register[0]) } else { Value::Rows(&register[..rows]) }
 }
 
+/// What a row sees of a value.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    One(f32),
+    Lanes(&'a [f32]),
+}
+
+/// Calls `f` row by row, or with the whole block where no value is the same along rows only.
+#[inline(always)]
+fn rowwise<const N: usize>(
+    dst: &mut [f32],
+    lanes: usize,
+    values: [Value<'_>; N],
+    f: impl Fn(&mut [f32], [Part<'_>; N]),
+) {
+    let whole = !values.iter().any(|value| matches!(value, Value::Rows(_)));
+    let lanes = if whole { dst.len().max(1) } else { lanes };
+    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
+        let parts = values.map(|value| match value {
+            Value::Uniform(v) => Part::One(v),
+            Value::Rows(v) => Part::One(v[r]),
+            Value::Lanes(v) => Part::Lanes(&v[r * lanes..][..lanes]),
+        });
+        f(dst, parts);
+    }
+}
+
 #[inline(always)]
 fn map(dst: &mut [f32], lanes: usize, a: Value<'_>, f: impl Fn(f32) -> f32) {
-    match a {
-        Value::Uniform(a) => dst.fill(f(a)),
-        Value::Rows(a) => dst.chunks_exact_mut(lanes).zip(a).for_each(|(row, &a)| row.fill(f(a))),
-        Value::Lanes(a) => {
+    rowwise(dst, lanes, [a], |dst, [a]| match a {
+        Part::One(a) => dst.fill(f(a)),
+        Part::Lanes(a) => {
             for (d, &a) in dst.iter_mut().zip(a) {
                 *d = f(a);
             }
         }
-    }
+    });
 }
 
 #[inline(always)]
 fn map2(dst: &mut [f32], lanes: usize, a: Value<'_>, b: Value<'_>, f: impl Fn(f32, f32) -> f32) {
-    match (a, b) {
-        (Value::Uniform(a), b) => map(dst, lanes, b, |b| f(a, b)),
-        (a, Value::Uniform(b)) => map(dst, lanes, a, |a| f(a, b)),
-        (Value::Lanes(a), Value::Lanes(b)) => {
+    rowwise(dst, lanes, [a, b], |dst, parts| pairs(dst, parts, &f));
+}
+
+#[inline(always)]
+fn pairs(dst: &mut [f32], parts: [Part<'_>; 2], f: impl Fn(f32, f32) -> f32) {
+    match parts {
+        [Part::One(a), Part::One(b)] => dst.fill(f(a, b)),
+        [Part::One(a), Part::Lanes(b)] => {
+            for (d, &b) in dst.iter_mut().zip(b) {
+                *d = f(a, b);
+            }
+        }
+        [Part::Lanes(a), Part::One(b)] => {
+            for (d, &a) in dst.iter_mut().zip(a) {
+                *d = f(a, b);
+            }
+        }
+        [Part::Lanes(a), Part::Lanes(b)] => {
             for ((d, &a), &b) in dst.iter_mut().zip(a).zip(b) {
                 *d = f(a, b);
             }
         }
-        (Value::Rows(a), Value::Lanes(b)) => {
-            for ((dst, &a), b) in dst.chunks_exact_mut(lanes).zip(a).zip(b.chunks_exact(lanes)) {
-                for (d, &b) in dst.iter_mut().zip(b) {
-                    *d = f(a, b);
-                }
-            }
-        }
-        (Value::Lanes(a), Value::Rows(b)) => {
-            for ((dst, a), &b) in dst.chunks_exact_mut(lanes).zip(a.chunks_exact(lanes)).zip(b) {
-                for (d, &a) in dst.iter_mut().zip(a) {
-                    *d = f(a, b);
-                }
-            }
-        }
-        (Value::Rows(a), Value::Rows(b)) => {
-            for ((row, &a), &b) in dst.chunks_exact_mut(lanes).zip(a).zip(b) {
-                row.fill(f(a, b));
-            }
-        }
     }
 }
 
 #[inline(always)]
-fn map3(dst: &mut [f32], lanes: usize, values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -> f32 + Copy) {
-    if values.iter().all(|value| !matches!(value, Value::Rows(_))) {
-        return map3_row(dst, values, f);
-    }
-    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
-        let mut row = values;
-        for value in &mut row {
-            *value = match *value {
-                Value::Uniform(v) => Value::Uniform(v),
-                Value::Rows(v) => Value::Uniform(v[r]),
-                Value::Lanes(v) => Value::Lanes(&v[r * lanes..]),
-            };
-        }
-        map3_row(dst, row, f);
-    }
-}
-
-/// [`map3`] of values that are uniform or lanes.
-#[inline(always)]
-fn map3_row(dst: &mut [f32], values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -> f32 + Copy) {
-    let lanes = dst.len();
-    match values {
-        [Value::Uniform(a), b, c] => map2(dst, lanes, b, c, |b, c| f(a, b, c)),
-        [a, Value::Uniform(b), c] => map2(dst, lanes, a, c, |a, c| f(a, b, c)),
-        [a, b, Value::Uniform(c)] => map2(dst, lanes, a, b, |a, b| f(a, b, c)),
-        [Value::Lanes(a), Value::Lanes(b), Value::Lanes(c)] => {
+fn map3(dst: &mut [f32], lanes: usize, values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -> f32) {
+    rowwise(dst, lanes, values, |dst, parts| match parts {
+        [Part::One(a), b, c] => pairs(dst, [b, c], |b, c| f(a, b, c)),
+        [a, Part::One(b), c] => pairs(dst, [a, c], |a, c| f(a, b, c)),
+        [a, b, Part::One(c)] => pairs(dst, [a, b], |a, b| f(a, b, c)),
+        [Part::Lanes(a), Part::Lanes(b), Part::Lanes(c)] => {
             for (((d, &a), &b), &c) in dst.iter_mut().zip(a).zip(b).zip(c) {
                 *d = f(a, b, c);
             }
         }
-        _ => {} // rows are taken one by one
-    }
+    });
 }
 
 /// Row by row, `f` of the row's part of each value: all lanes, or one number.
@@ -495,24 +513,27 @@ fn truth(is: bool) -> f32 {
     if is { 1.0 } else { 0.0 }
 }
 
+/// Runs a pass over `dst`, rows of `lanes`, with what it reads in the order of [`Pass::reads`].
 #[inline(always)]
-fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a> + Copy) {
+fn apply(pass: &Pass, dst: &mut [f32], lanes: usize, sources: &[Value<'_>; 6]) {
+    let [a, b, c, _, _, _] = *sources;
     let instr = match *pass {
         Pass::Joined => return,
         Pass::One(instr) => instr,
-        Pass::MulAdd(a, b, c) => return map3(dst, lanes, [get(a), get(b), get(c)], |a, b, c| a * b + c),
-        Pass::SubMul(a, b, c) => return map3(dst, lanes, [get(a), get(b), get(c)], |a, b, c| (a - b) * c),
-        Pass::MaskMul(s, a, mask) => {
-            return map2(dst, lanes, get(a), get(mask), |a, mask| a * if mask > 0.0 { 1.0 } else { s.0 });
+        Pass::MulAdd(..) => return map3(dst, lanes, [a, b, c], |a, b, c| a * b + c),
+        Pass::SubMul(..) => return map3(dst, lanes, [a, b, c], |a, b, c| (a - b) * c),
+        Pass::MaskMul(s, ..) => {
+            return map2(dst, lanes, a, b, |a, mask| a * if mask > 0.0 { 1.0 } else { s.0 });
         }
-        Pass::AddLeaky(s, a, b) => {
-            return map2(dst, lanes, get(a), get(b), |a, b| {
+        Pass::AddLeaky(s, ..) => {
+            return map2(dst, lanes, a, b, |a, b| {
                 let sum = a + b;
                 if sum > 0.0 { sum } else { s.0 * sum }
             });
         }
-        Pass::NormLeaky(slope, regs) => {
-            return by_rows(dst, lanes, regs.map(get), |dst, [x, m, s, c]| {
+        Pass::NormLeaky(slope, _) => {
+            let [x, m, s, c, ..] = *sources;
+            return by_rows(dst, lanes, [x, m, s, c], |dst, [x, m, s, c]| {
                 let (m, s, c) = (m[0], s[0], c[0]);
                 for (d, &x) in dst.iter_mut().zip(x) {
                     let sum = (x - m) * s + c;
@@ -520,8 +541,8 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
                 }
             });
         }
-        Pass::NormGrad(regs) => {
-            return by_rows(dst, lanes, regs.map(get), |dst, [a, k, x, m, s, c]| {
+        Pass::NormGrad(_) => {
+            return by_rows(dst, lanes, *sources, |dst, [a, k, x, m, s, c]| {
                 let (k, m, s, c) = (k[0], m[0], s[0], c[0]);
                 for ((d, &a), &x) in dst.iter_mut().zip(a).zip(x) {
                     *d = a * k + (x - m) * s + c;
@@ -531,41 +552,35 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
     };
     match instr {
         Instr::Operand(_) | Instr::Const(_) => {}
-        Instr::Unary(op, a) => {
-            let a = get(a);
-            match op {
-                Unary::Neg => map(dst, lanes, a, |x| -x),
-                Unary::Recip => map(dst, lanes, a, |x| 1.0 / x),
-                Unary::Exp => map(dst, lanes, a, math::exp),
-                Unary::Log => map(dst, lanes, a, math::log),
-                Unary::Sqrt => map(dst, lanes, a, f32::sqrt),
-                Unary::Abs => map(dst, lanes, a, f32::abs),
-                Unary::Sign => map(dst, lanes, a, |x| truth(x > 0.0) - truth(x < 0.0)),
-                Unary::Square => map(dst, lanes, a, |x| x * x),
-                Unary::Relu => map(dst, lanes, a, |x| if x < 0.0 { 0.0 } else { x }),
-                Unary::LeakyRelu(s) => map(dst, lanes, a, |x| if x > 0.0 { x } else { s.0 * x }),
-                Unary::LeakyMask(s) => map(dst, lanes, a, |x| if x > 0.0 { 1.0 } else { s.0 }),
-                Unary::Tanh => map(dst, lanes, a, math::tanh),
-                Unary::Sigmoid => map(dst, lanes, a, math::sigmoid),
-                Unary::Softplus => map(dst, lanes, a, math::softplus),
-                Unary::Affine(k, c) => map(dst, lanes, a, |x| x.mul_add(k.0, c.0)),
-                Unary::Clamp(low, high) => map(dst, lanes, a, |x| math::clamp(x, low.0, high.0)),
-                Unary::ClampMask(low, high) => map(dst, lanes, a, |x| truth(x >= low.0 && x <= high.0)),
-                Unary::Step => map(dst, lanes, a, |x| truth(x > 0.0)),
-            }
-        }
-        Instr::Binary(op, a, b) => {
-            let (a, b) = (get(a), get(b));
-            match op {
-                Binary::Add => map2(dst, lanes, a, b, |a, b| a + b),
-                Binary::Sub => map2(dst, lanes, a, b, |a, b| a - b),
-                Binary::Mul => map2(dst, lanes, a, b, |a, b| a * b),
-                Binary::Div => map2(dst, lanes, a, b, |a, b| a / b),
-                Binary::Max => map2(dst, lanes, a, b, math::max),
-                Binary::Min => map2(dst, lanes, a, b, math::min),
-                Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
-                Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
-            }
-        }
+        Instr::Unary(op, _) => match op {
+            Unary::Neg => map(dst, lanes, a, |x| -x),
+            Unary::Recip => map(dst, lanes, a, |x| 1.0 / x),
+            Unary::Exp => map(dst, lanes, a, math::exp),
+            Unary::Log => map(dst, lanes, a, math::log),
+            Unary::Sqrt => map(dst, lanes, a, f32::sqrt),
+            Unary::Abs => map(dst, lanes, a, f32::abs),
+            Unary::Sign => map(dst, lanes, a, |x| truth(x > 0.0) - truth(x < 0.0)),
+            Unary::Square => map(dst, lanes, a, |x| x * x),
+            Unary::Relu => map(dst, lanes, a, |x| if x < 0.0 { 0.0 } else { x }),
+            Unary::LeakyRelu(s) => map(dst, lanes, a, |x| if x > 0.0 { x } else { s.0 * x }),
+            Unary::LeakyMask(s) => map(dst, lanes, a, |x| if x > 0.0 { 1.0 } else { s.0 }),
+            Unary::Tanh => map(dst, lanes, a, math::tanh),
+            Unary::Sigmoid => map(dst, lanes, a, math::sigmoid),
+            Unary::Softplus => map(dst, lanes, a, math::softplus),
+            Unary::Affine(k, c) => map(dst, lanes, a, |x| x.mul_add(k.0, c.0)),
+            Unary::Clamp(low, high) => map(dst, lanes, a, |x| math::clamp(x, low.0, high.0)),
+            Unary::ClampMask(low, high) => map(dst, lanes, a, |x| truth(x >= low.0 && x <= high.0)),
+            Unary::Step => map(dst, lanes, a, |x| truth(x > 0.0)),
+        },
+        Instr::Binary(op, ..) => match op {
+            Binary::Add => map2(dst, lanes, a, b, |a, b| a + b),
+            Binary::Sub => map2(dst, lanes, a, b, |a, b| a - b),
+            Binary::Mul => map2(dst, lanes, a, b, |a, b| a * b),
+            Binary::Div => map2(dst, lanes, a, b, |a, b| a / b),
+            Binary::Max => map2(dst, lanes, a, b, math::max),
+            Binary::Min => map2(dst, lanes, a, b, math::min),
+            Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
+            Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
+        },
     }
 }
