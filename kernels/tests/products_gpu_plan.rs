@@ -153,7 +153,7 @@ fn choice_follows_adapter_and_shape() {
         for kernel in [few, three] {
             assert_eq!(chosen(&kernel, &software()), "registers");
         }
-        let expected = if face == Face::Transpose { "winograd" } else { "registers" };
+        let expected = if face == Face::Transpose { "direct" } else { "registers" };
         assert_eq!(chosen(&image, &software()), expected);
         assert_eq!(chosen(&Kernel::Conv(conv(face, 2, [64, 128], 8, 3, 1, 1)), &subgroups()), "subgroups");
         assert_eq!(chosen(&Kernel::Conv(conv(face, 64, [512, 1], 4, 4, 1, 0)), &hardware), "matmul");

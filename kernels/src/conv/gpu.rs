@@ -93,11 +93,11 @@ fn chosen(conv: &Conv, traits: &GpuTraits) -> &'static str {
     if phases::count(conv) > MOST_PHASES {
         return "naive";
     }
-    if winograd::pays(conv, traits) {
-        return "winograd";
-    }
     if direct_applies(conv) {
         return "direct";
+    }
+    if winograd::pays(conv, traits) {
+        return "winograd";
     }
     let phases = phases::of(conv);
     let first = &phases[..phases.len().min(PHASES_PER_DISPATCH)];

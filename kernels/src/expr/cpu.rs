@@ -87,16 +87,6 @@ impl Pass {
         };
         regs.into_iter().take(count)
     }
-
-    /// What is read, by `get`; unused places hold zero.
-    #[inline(always)]
-    fn sources<'a>(&self, get: impl Fn(Reg) -> Value<'a>) -> [Value<'a>; 6] {
-        let mut sources = [Value::Uniform(0.0); 6];
-        for (source, reg) in sources.iter_mut().zip(self.reads()) {
-            *source = get(reg);
-        }
-        sources
-    }
 }
 
 /// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and is no output.
@@ -325,34 +315,29 @@ fn run_block(
         }
         // One call for every place: `apply` is inlined, and a second copy of its loops would only be compiled again.
         let mut taken: &mut [f32] = &mut [];
-        let (dst, lanes, sources) = match ev.places[i] {
+        let (dst, lanes, registers) = match ev.places[i] {
             Place::Const(_) | Place::Operand(_) => continue,
-            Place::Row(row) => {
-                // Rows are the lanes here, and every source is one value or one for each row.
-                let (done, rest) = row_registers.split_at_mut(row * ROWS);
-                let sources = pass.sources(|r| match ev.places[r] {
-                    Place::Const(c) => Value::Uniform(c),
-                    Place::Row(r) => Value::Lanes(&done[r * ROWS..][..rows]),
-                    Place::Operand(o) => match operands[o] {
-                        Value::Uniform(v) => Value::Uniform(v),
-                        Value::Rows(v) | Value::Lanes(v) => Value::Lanes(&v[..rows]),
-                    },
-                    Place::Block(_) | Place::Output(_) => Value::Uniform(f32::NAN), // vary along a row
-                });
-                (&mut rest[..rows], rows, sources)
-            }
             Place::Output(_) if matches!(pass, Pass::One(Instr::Operand(_))) => continue,
+            Place::Row(row) => {
+                let (done, rest) = row_registers.split_at_mut(row * ROWS);
+                let registers = Registers {
+                    operands,
+                    outputs,
+                    rows,
+                    along_rows: true,
+                    row: done,
+                    below: blocks,
+                    above: &[],
+                };
+                (&mut rest[..rows], rows, registers)
+            }
             Place::Output(o) => {
                 // Taken out while it is written, so that the other outputs can be read beside it.
                 taken = std::mem::take(&mut outputs[o]);
-                let sources = pass.sources(|r| match ev.places[r] {
-                    Place::Const(c) => Value::Uniform(c),
-                    Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
-                    Place::Operand(o) => operands[o],
-                    Place::Output(o) => Value::Lanes(&*outputs[o]),
-                    Place::Block(b) => Value::Lanes(&blocks[b * LANES..][..LANES]),
-                });
-                (&mut taken[..n], lanes, sources)
+                let row = &*row_registers;
+                let registers =
+                    Registers { operands, outputs, rows, along_rows: false, row, below: blocks, above: &[] };
+                (&mut taken[..n], lanes, registers)
             }
             Place::Block(b) => {
                 let (below, rest) = blocks.split_at_mut(b * LANES);
@@ -362,18 +347,12 @@ fn run_block(
                 {
                     block[..n].copy_from_slice(&outputs[out][..n]);
                 }
-                let sources = pass.sources(|r| match ev.places[r] {
-                    Place::Const(c) => Value::Uniform(c),
-                    Place::Row(r) => row_value(&row_registers[r * ROWS..], rows),
-                    Place::Operand(o) => operands[o],
-                    Place::Output(o) => Value::Lanes(&*outputs[o]),
-                    Place::Block(c) if c < b => Value::Lanes(&below[c * LANES..][..LANES]),
-                    Place::Block(c) => Value::Lanes(&above[(c - b - 1) * LANES..][..LANES]),
-                });
-                (&mut block[..n], lanes, sources)
+                let row = &*row_registers;
+                let registers = Registers { operands, outputs, rows, along_rows: false, row, below, above };
+                (&mut block[..n], lanes, registers)
             }
         };
-        apply(pass, dst, lanes, &sources);
+        apply(pass, dst, lanes, |reg| registers.get(ev.places[reg]));
         if let Place::Output(o) = ev.places[i] {
             outputs[o] = taken;
         }
@@ -401,6 +380,43 @@ fn run_block(
     }
 }
 
+/// What a pass can read: all but what it writes.
+struct Registers<'a> {
+    operands: &'a [Value<'a>],
+    outputs: &'a [&'a mut [f32]],
+    rows: usize,
+    /// Rows are the lanes of the pass, and every source is one value or one for each row.
+    along_rows: bool,
+    row: &'a [f32],
+    /// Blocks before the one that is written, and behind it.
+    below: &'a [f32],
+    above: &'a [f32],
+}
+
+impl<'a> Registers<'a> {
+    #[inline(always)]
+    fn get(&self, place: Place) -> Value<'a> {
+        match place {
+            Place::Const(c) => Value::Uniform(c),
+            Place::Row(r) if self.along_rows => Value::Lanes(&self.row[r * ROWS..][..self.rows]),
+            Place::Row(r) => row_value(&self.row[r * ROWS..], self.rows),
+            Place::Operand(o) => match self.operands[o] {
+                Value::Rows(v) if self.along_rows => Value::Lanes(&v[..self.rows]),
+                value => value,
+            },
+            Place::Output(o) => Value::Lanes(&*self.outputs[o]),
+            Place::Block(b) => {
+                let at = b * LANES;
+                let block = match at.checked_sub(self.below.len()) {
+                    None => &self.below[at..],
+                    Some(behind) => &self.above[behind - LANES..],
+                };
+                Value::Lanes(&block[..LANES])
+            }
+        }
+    }
+}
+
 /// A row register of a block; one row is a scalar.
 #[inline(always)]
 fn row_value(register: &[f32], rows: usize) -> Value<'_> {
@@ -414,41 +430,69 @@ enum Part<'a> {
     Lanes(&'a [f32]),
 }
 
-/// Calls `f` row by row, or with the whole block where no value is the same along rows only.
+/// Length of the rows to go by: that of the block where no value is the same along rows only.
 #[inline(always)]
-fn rowwise<const N: usize>(
-    dst: &mut [f32],
-    lanes: usize,
-    values: [Value<'_>; N],
-    f: impl Fn(&mut [f32], [Part<'_>; N]),
-) {
-    let whole = !values.iter().any(|value| matches!(value, Value::Rows(_)));
-    let lanes = if whole { dst.len().max(1) } else { lanes };
-    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
-        let parts = values.map(|value| match value {
+fn row_len<const N: usize>(len: usize, lanes: usize, values: &[Value<'_>; N]) -> usize {
+    if values.iter().any(|value| matches!(value, Value::Rows(_))) { lanes } else { len.max(1) }
+}
+
+/// What row `r` of `lanes` sees of each value.
+#[inline(always)]
+fn parts<'a, const N: usize>(values: &[Value<'a>; N], r: usize, lanes: usize) -> [Part<'a>; N] {
+    let mut parts = [Part::One(0.0); N];
+    for (part, value) in parts.iter_mut().zip(values) {
+        *part = match *value {
             Value::Uniform(v) => Part::One(v),
             Value::Rows(v) => Part::One(v[r]),
             Value::Lanes(v) => Part::Lanes(&v[r * lanes..][..lanes]),
-        });
-        f(dst, parts);
+        };
+    }
+    parts
+}
+
+// Loops over rows stand in each of these functions: a closure around the arithmetic would be compiled without the machine's
+// vector instructions wherever it is too large to be inlined.
+
+#[inline(always)]
+fn map(dst: &mut [f32], lanes: usize, a: Value<'_>, f: impl Fn(f32) -> f32) {
+    let lanes = row_len(dst.len(), lanes, &[a]);
+    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
+        match parts(&[a], r, lanes) {
+            [Part::One(a)] => dst.fill(f(a)),
+            [Part::Lanes(a)] => {
+                for (d, &a) in dst.iter_mut().zip(a) {
+                    *d = f(a);
+                }
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn map(dst: &mut [f32], lanes: usize, a: Value<'_>, f: impl Fn(f32) -> f32) {
-    rowwise(dst, lanes, [a], |dst, [a]| match a {
-        Part::One(a) => dst.fill(f(a)),
-        Part::Lanes(a) => {
-            for (d, &a) in dst.iter_mut().zip(a) {
-                *d = f(a);
+fn map2(dst: &mut [f32], lanes: usize, a: Value<'_>, b: Value<'_>, f: impl Fn(f32, f32) -> f32) {
+    match (a, b) {
+        // Rows of a convolution's epilogue may be short: nothing is decided anew for each.
+        (Value::Lanes(a), Value::Rows(b)) => {
+            for ((dst, a), &b) in dst.chunks_exact_mut(lanes).zip(a.chunks_exact(lanes)).zip(b) {
+                for (d, &a) in dst.iter_mut().zip(a) {
+                    *d = f(a, b);
+                }
             }
         }
-    });
-}
-
-#[inline(always)]
-fn map2(dst: &mut [f32], lanes: usize, a: Value<'_>, b: Value<'_>, f: impl Fn(f32, f32) -> f32) {
-    rowwise(dst, lanes, [a, b], |dst, parts| pairs(dst, parts, &f));
+        (Value::Rows(a), Value::Lanes(b)) => {
+            for ((dst, &a), b) in dst.chunks_exact_mut(lanes).zip(a).zip(b.chunks_exact(lanes)) {
+                for (d, &b) in dst.iter_mut().zip(b) {
+                    *d = f(a, b);
+                }
+            }
+        }
+        _ => {
+            let lanes = row_len(dst.len(), lanes, &[a, b]);
+            for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
+                pairs(dst, parts(&[a, b], r, lanes), &f);
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -475,16 +519,19 @@ fn pairs(dst: &mut [f32], parts: [Part<'_>; 2], f: impl Fn(f32, f32) -> f32) {
 
 #[inline(always)]
 fn map3(dst: &mut [f32], lanes: usize, values: [Value<'_>; 3], f: impl Fn(f32, f32, f32) -> f32) {
-    rowwise(dst, lanes, values, |dst, parts| match parts {
-        [Part::One(a), b, c] => pairs(dst, [b, c], |b, c| f(a, b, c)),
-        [a, Part::One(b), c] => pairs(dst, [a, c], |a, c| f(a, b, c)),
-        [a, b, Part::One(c)] => pairs(dst, [a, b], |a, b| f(a, b, c)),
-        [Part::Lanes(a), Part::Lanes(b), Part::Lanes(c)] => {
-            for (((d, &a), &b), &c) in dst.iter_mut().zip(a).zip(b).zip(c) {
-                *d = f(a, b, c);
+    let lanes = row_len(dst.len(), lanes, &values);
+    for (r, dst) in dst.chunks_exact_mut(lanes).enumerate() {
+        match parts(&values, r, lanes) {
+            [Part::One(a), b, c] => pairs(dst, [b, c], |b, c| f(a, b, c)),
+            [a, Part::One(b), c] => pairs(dst, [a, c], |a, c| f(a, b, c)),
+            [a, b, Part::One(c)] => pairs(dst, [a, b], |a, b| f(a, b, c)),
+            [Part::Lanes(a), Part::Lanes(b), Part::Lanes(c)] => {
+                for (((d, &a), &b), &c) in dst.iter_mut().zip(a).zip(b).zip(c) {
+                    *d = f(a, b, c);
+                }
             }
         }
-    });
+    }
 }
 
 /// Row by row, `f` of the row's part of each value: all lanes, or one number.
@@ -513,27 +560,25 @@ fn truth(is: bool) -> f32 {
     if is { 1.0 } else { 0.0 }
 }
 
-/// Runs a pass over `dst`, rows of `lanes`, with what it reads in the order of [`Pass::reads`].
+/// Runs a pass over `dst`, rows of `lanes`.
 #[inline(always)]
-fn apply(pass: &Pass, dst: &mut [f32], lanes: usize, sources: &[Value<'_>; 6]) {
-    let [a, b, c, _, _, _] = *sources;
+fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Value<'a>) {
     let instr = match *pass {
         Pass::Joined => return,
         Pass::One(instr) => instr,
-        Pass::MulAdd(..) => return map3(dst, lanes, [a, b, c], |a, b, c| a * b + c),
-        Pass::SubMul(..) => return map3(dst, lanes, [a, b, c], |a, b, c| (a - b) * c),
-        Pass::MaskMul(s, ..) => {
-            return map2(dst, lanes, a, b, |a, mask| a * if mask > 0.0 { 1.0 } else { s.0 });
+        Pass::MulAdd(a, b, c) => return map3(dst, lanes, [get(a), get(b), get(c)], |a, b, c| a * b + c),
+        Pass::SubMul(a, b, c) => return map3(dst, lanes, [get(a), get(b), get(c)], |a, b, c| (a - b) * c),
+        Pass::MaskMul(s, a, mask) => {
+            return map2(dst, lanes, get(a), get(mask), |a, mask| a * if mask > 0.0 { 1.0 } else { s.0 });
         }
-        Pass::AddLeaky(s, ..) => {
-            return map2(dst, lanes, a, b, |a, b| {
+        Pass::AddLeaky(s, a, b) => {
+            return map2(dst, lanes, get(a), get(b), |a, b| {
                 let sum = a + b;
                 if sum > 0.0 { sum } else { s.0 * sum }
             });
         }
-        Pass::NormLeaky(slope, _) => {
-            let [x, m, s, c, ..] = *sources;
-            return by_rows(dst, lanes, [x, m, s, c], |dst, [x, m, s, c]| {
+        Pass::NormLeaky(slope, regs) => {
+            return by_rows(dst, lanes, regs.map(get), |dst, [x, m, s, c]| {
                 let (m, s, c) = (m[0], s[0], c[0]);
                 for (d, &x) in dst.iter_mut().zip(x) {
                     let sum = (x - m) * s + c;
@@ -541,8 +586,8 @@ fn apply(pass: &Pass, dst: &mut [f32], lanes: usize, sources: &[Value<'_>; 6]) {
                 }
             });
         }
-        Pass::NormGrad(_) => {
-            return by_rows(dst, lanes, *sources, |dst, [a, k, x, m, s, c]| {
+        Pass::NormGrad(regs) => {
+            return by_rows(dst, lanes, regs.map(get), |dst, [a, k, x, m, s, c]| {
                 let (k, m, s, c) = (k[0], m[0], s[0], c[0]);
                 for ((d, &a), &x) in dst.iter_mut().zip(a).zip(x) {
                     *d = a * k + (x - m) * s + c;
@@ -552,35 +597,41 @@ fn apply(pass: &Pass, dst: &mut [f32], lanes: usize, sources: &[Value<'_>; 6]) {
     };
     match instr {
         Instr::Operand(_) | Instr::Const(_) => {}
-        Instr::Unary(op, _) => match op {
-            Unary::Neg => map(dst, lanes, a, |x| -x),
-            Unary::Recip => map(dst, lanes, a, |x| 1.0 / x),
-            Unary::Exp => map(dst, lanes, a, math::exp),
-            Unary::Log => map(dst, lanes, a, math::log),
-            Unary::Sqrt => map(dst, lanes, a, f32::sqrt),
-            Unary::Abs => map(dst, lanes, a, f32::abs),
-            Unary::Sign => map(dst, lanes, a, |x| truth(x > 0.0) - truth(x < 0.0)),
-            Unary::Square => map(dst, lanes, a, |x| x * x),
-            Unary::Relu => map(dst, lanes, a, |x| if x < 0.0 { 0.0 } else { x }),
-            Unary::LeakyRelu(s) => map(dst, lanes, a, |x| if x > 0.0 { x } else { s.0 * x }),
-            Unary::LeakyMask(s) => map(dst, lanes, a, |x| if x > 0.0 { 1.0 } else { s.0 }),
-            Unary::Tanh => map(dst, lanes, a, math::tanh),
-            Unary::Sigmoid => map(dst, lanes, a, math::sigmoid),
-            Unary::Softplus => map(dst, lanes, a, math::softplus),
-            Unary::Affine(k, c) => map(dst, lanes, a, |x| x.mul_add(k.0, c.0)),
-            Unary::Clamp(low, high) => map(dst, lanes, a, |x| math::clamp(x, low.0, high.0)),
-            Unary::ClampMask(low, high) => map(dst, lanes, a, |x| truth(x >= low.0 && x <= high.0)),
-            Unary::Step => map(dst, lanes, a, |x| truth(x > 0.0)),
-        },
-        Instr::Binary(op, ..) => match op {
-            Binary::Add => map2(dst, lanes, a, b, |a, b| a + b),
-            Binary::Sub => map2(dst, lanes, a, b, |a, b| a - b),
-            Binary::Mul => map2(dst, lanes, a, b, |a, b| a * b),
-            Binary::Div => map2(dst, lanes, a, b, |a, b| a / b),
-            Binary::Max => map2(dst, lanes, a, b, math::max),
-            Binary::Min => map2(dst, lanes, a, b, math::min),
-            Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
-            Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
-        },
+        Instr::Unary(op, a) => {
+            let a = get(a);
+            match op {
+                Unary::Neg => map(dst, lanes, a, |x| -x),
+                Unary::Recip => map(dst, lanes, a, |x| 1.0 / x),
+                Unary::Exp => map(dst, lanes, a, math::exp),
+                Unary::Log => map(dst, lanes, a, math::log),
+                Unary::Sqrt => map(dst, lanes, a, f32::sqrt),
+                Unary::Abs => map(dst, lanes, a, f32::abs),
+                Unary::Sign => map(dst, lanes, a, |x| truth(x > 0.0) - truth(x < 0.0)),
+                Unary::Square => map(dst, lanes, a, |x| x * x),
+                Unary::Relu => map(dst, lanes, a, |x| if x < 0.0 { 0.0 } else { x }),
+                Unary::LeakyRelu(s) => map(dst, lanes, a, |x| if x > 0.0 { x } else { s.0 * x }),
+                Unary::LeakyMask(s) => map(dst, lanes, a, |x| if x > 0.0 { 1.0 } else { s.0 }),
+                Unary::Tanh => map(dst, lanes, a, math::tanh),
+                Unary::Sigmoid => map(dst, lanes, a, math::sigmoid),
+                Unary::Softplus => map(dst, lanes, a, math::softplus),
+                Unary::Affine(k, c) => map(dst, lanes, a, |x| x.mul_add(k.0, c.0)),
+                Unary::Clamp(low, high) => map(dst, lanes, a, |x| math::clamp(x, low.0, high.0)),
+                Unary::ClampMask(low, high) => map(dst, lanes, a, |x| truth(x >= low.0 && x <= high.0)),
+                Unary::Step => map(dst, lanes, a, |x| truth(x > 0.0)),
+            }
+        }
+        Instr::Binary(op, a, b) => {
+            let (a, b) = (get(a), get(b));
+            match op {
+                Binary::Add => map2(dst, lanes, a, b, |a, b| a + b),
+                Binary::Sub => map2(dst, lanes, a, b, |a, b| a - b),
+                Binary::Mul => map2(dst, lanes, a, b, |a, b| a * b),
+                Binary::Div => map2(dst, lanes, a, b, |a, b| a / b),
+                Binary::Max => map2(dst, lanes, a, b, math::max),
+                Binary::Min => map2(dst, lanes, a, b, math::min),
+                Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
+                Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
+            }
+        }
     }
 }
