@@ -181,8 +181,13 @@ impl Product<'_> {
             let what = "subgroup operations with subgroups of always 4, 8, 16 or 32 lanes";
             return Err(KernelError::Missing { kernel: self.kernel, variant: "subgroups", what });
         }
-        // Where columns are found value by value, more of them share a row's load for less than their code takes to compile.
-        let most = if self.packed { 8 } else { 4 };
+        // Where columns are found value by value, more of them share a row's load for less than their code takes to compile,
+        // which counts most where sums are short.
+        let most = match self.packed {
+            true => 8,
+            false if self.inner < PACK_INNER => 2,
+            false => 4,
+        };
         let (q, c) = (lanes_per_side(self.rows, lanes, 32 / lanes), lanes_per_side(self.cols, lanes, most));
         let (row_tiles, col_tiles) = (self.rows.div_ceil(q * lanes), self.cols.div_ceil(c * lanes));
         let groups = row_tiles * col_tiles * self.slices;
