@@ -1,6 +1,10 @@
 //! Compute pipelines, each compiled once per device: a program of hundreds of launches has a few dozen of them.
+//!
+//! Some drivers put the longest part of compilation off until a pipeline is first dispatched, and then do it launch after launch. A
+//! dispatch of no workgroups right after a pipeline's creation makes them begin while the next pipelines are still being translated.
 
 use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::sync::{Mutex, OnceLock};
 
 use ganomede_kernels::{Access, Dispatch};
@@ -9,6 +13,11 @@ use rayon::prelude::*;
 use super::super::DeviceError;
 use super::disk_cache::DiskCache;
 use super::shared::{Shared, lock};
+
+/// Storage buffers of a launch: WebGPU's default limit, which all kernels keep.
+const MOST_BINDINGS: usize = 8;
+/// Bytes of each buffer that a dispatch of nothing binds: no less than any shader's parameters.
+const NOTHING_BYTES: u64 = 4096;
 
 /// Everything that compilation depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +56,8 @@ pub(super) struct Pipelines {
     compiled: Mutex<HashMap<Key, Pipeline>>,
     /// What drivers compiled in earlier runs, set while the device is opened.
     pub(super) disk: OnceLock<DiskCache>,
+    /// What dispatches of nothing bind: a buffer for each binding, since one may not be read and written at once.
+    nothing: OnceLock<Vec<wgpu::Buffer>>,
 }
 
 impl Pipelines {
@@ -148,7 +159,44 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
                 },
                 cache: shared.pipelines.disk.get().map(|disk| &disk.cache),
             });
-            Pipeline { compute, layout }
+            let pipeline = Pipeline { compute, layout };
+            warm_up(shared, &pipeline, &entries);
+            pipeline
         })
         .map_err(shader_error)
+}
+
+/// Dispatches no workgroups.
+fn warm_up(shared: &Shared, pipeline: &Pipeline, layout: &[wgpu::BindGroupLayoutEntry]) {
+    let nothing = shared.pipelines.nothing.get_or_init(|| {
+        let buffer = |_| {
+            shared.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: NOTHING_BYTES,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM,
+                mapped_at_creation: false,
+            })
+        };
+        (0..=MOST_BINDINGS).map(buffer).collect()
+    });
+    let entries: Vec<wgpu::BindGroupEntry> = iter::zip(layout, nothing)
+        .map(|(entry, buffer)| wgpu::BindGroupEntry {
+            binding: entry.binding,
+            resource: buffer.as_entire_binding(),
+        })
+        .collect();
+    let bind_group = shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout: &pipeline.layout,
+        entries: &entries,
+    });
+    let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+    {
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        pass.set_pipeline(&pipeline.compute);
+        pass.set_bind_group(0, &bind_group, &[]);
+        pass.dispatch_workgroups(0, 0, 0);
+    }
+    shared.queue.submit([encoder.finish()]);
 }
