@@ -199,7 +199,7 @@ impl<'g> Fused<'g> {
             } else {
                 // Recompute what is cheaper to recompute than to write and read back; but the tail of a product
                 // is stored, since it costs nothing there as an epilogue.
-                let cheap = weight[id] <= 4 && leaves[id] <= 2 && !tail[id];
+                let cheap = weight[id] <= 8 && leaves[id] <= 2 && !tail[id];
                 !cheap
             };
         }

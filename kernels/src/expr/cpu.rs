@@ -66,6 +66,8 @@ enum Pass {
     AddLeaky(Num, Reg, Reg),
     /// Leaky ReLU of (x − m) · s + c, where all but x are the same along a row: a norm and its activation.
     NormLeaky(Num, [Reg; 4]),
+    /// a · (1 where (x − m) · s + c > 0, else slope), with the same along a row as above: the gradient of the activation.
+    NormMask(Num, [Reg; 5]),
     /// a · k + (x − m) · s, and c added to that, where k, m, s and c are the same along a row: the gradient of a norm.
     NormGrad([Reg; 6]),
     /// Part of a later pass.
@@ -83,13 +85,15 @@ impl Pass {
             }
             Pass::MulAdd(a, b, c) | Pass::SubMul(a, b, c) => ([a, b, c, 0, 0, 0], 3),
             Pass::NormLeaky(_, [x, m, s, c]) => ([x, m, s, c, 0, 0], 4),
+            Pass::NormMask(_, [a, x, m, s, c]) => ([a, x, m, s, c, 0], 5),
             Pass::NormGrad(regs) => (regs, 6),
         };
         regs.into_iter().take(count)
     }
 }
 
-/// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and is no output.
+/// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and is no output. The
+/// difference from what is the same along a row may be read more often: to compute it again costs less than to store it.
 fn passes(code: &[Instr], by_row: &[bool], outputs: &[Reg]) -> Vec<Pass> {
     let mut passes: Vec<Pass> = code.iter().map(|&instr| Pass::One(instr)).collect();
     let mut uses = vec![0; code.len()];
@@ -106,22 +110,44 @@ fn passes(code: &[Instr], by_row: &[bool], outputs: &[Reg]) -> Vec<Pass> {
                 _ => None,
             },
             Instr::Binary(op @ (Binary::Add | Binary::Mul), a, b) => {
-                [(a, b), (b, a)].into_iter().find_map(|(first, other)| {
-                    let pass = match (op, made(first)?) {
-                        (Binary::Add, Instr::Binary(Binary::Mul, p, q)) => Pass::MulAdd(p, q, other),
-                        (Binary::Mul, Instr::Binary(Binary::Sub, p, q)) => Pass::SubMul(p, q, other),
-                        (Binary::Mul, Instr::Unary(Unary::LeakyMask(slope), mask)) => {
-                            Pass::MaskMul(slope, other, mask)
-                        }
-                        _ => return None,
-                    };
-                    Some((first, pass))
-                })
+                let mut sides = [(a, b), (b, a)].into_iter();
+                sides
+                    .clone()
+                    .find_map(|(first, other)| {
+                        let pass = match (op, made(first)?) {
+                            (Binary::Add, Instr::Binary(Binary::Mul, p, q)) => Pass::MulAdd(p, q, other),
+                            (Binary::Mul, Instr::Binary(Binary::Sub, p, q)) => Pass::SubMul(p, q, other),
+                            (Binary::Mul, Instr::Unary(Unary::LeakyMask(slope), mask)) => {
+                                Pass::MaskMul(slope, other, mask)
+                            }
+                            _ => return None,
+                        };
+                        Some((first, pass))
+                    })
+                    .or_else(|| {
+                        sides.find_map(|(first, other)| match (op, passes[first]) {
+                            (Binary::Mul, Pass::One(Instr::Binary(Binary::Sub, p, q)))
+                                if !by_row[p] && by_row[q] && !outputs.contains(&first) =>
+                            {
+                                Some((first, Pass::SubMul(p, q, other)))
+                            }
+                            _ => None,
+                        })
+                    })
             }
             _ => None,
         };
         if let Some((first, pass)) = joined {
-            (passes[first], passes[i]) = (Pass::Joined, pass);
+            passes[i] = pass;
+            uses[first] -= 1;
+            if uses[first] == 0 {
+                passes[first] = Pass::Joined;
+            } else {
+                // What it reads is read here as well.
+                pass.reads()
+                    .filter(|reg| passes[first].reads().any(|read| read == *reg))
+                    .for_each(|reg| uses[reg] += 1);
+            }
         }
     }
     join_norms(&mut passes, &uses, by_row, outputs);
@@ -148,6 +174,13 @@ fn join_norms(passes: &mut [Pass], uses: &[usize], by_row: &[bool], outputs: &[R
             Pass::AddLeaky(slope, a, b) => sides(a, b).find_map(|(sum, c)| {
                 submul(sum).map(|[x, m, s]| (vec![sum], Pass::NormLeaky(slope, [x, m, s, c])))
             }),
+            Pass::MaskMul(slope, a, norm) => match passes[norm] {
+                Pass::One(Instr::Binary(Binary::Add, p, q)) if alone(norm) && !by_row[a] => sides(p, q)
+                    .find_map(|(sum, c)| {
+                        submul(sum).map(|[x, m, s]| (vec![sum, norm], Pass::NormMask(slope, [a, x, m, s, c])))
+                    }),
+                _ => None,
+            },
             _ => None,
         };
         if let Some((parts, pass)) = joined {
@@ -583,6 +616,15 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
                 for (d, &x) in dst.iter_mut().zip(x) {
                     let sum = (x - m) * s + c;
                     *d = if sum > 0.0 { sum } else { slope.0 * sum };
+                }
+            });
+        }
+        Pass::NormMask(slope, regs) => {
+            return by_rows(dst, lanes, regs.map(get), |dst, [a, x, m, s, c]| {
+                let (m, s, c) = (m[0], s[0], c[0]);
+                for ((d, &a), &x) in dst.iter_mut().zip(a).zip(x) {
+                    let sum = (x - m) * s + c;
+                    *d = a * if sum > 0.0 { 1.0 } else { slope.0 };
                 }
             });
         }
