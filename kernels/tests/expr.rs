@@ -177,7 +177,27 @@ fn norms_round_as_their_operations() {
         wide.iter().map(|v| Value::Lanes(v)).chain(narrow.iter().map(|v| Value::Rows(v))).collect();
     let (x, a, m, s, c, k) = (0, 1, 2, 3, 4, 5);
     let norm = [Instr::Binary(Binary::Sub, x, m), Instr::Binary(Binary::Mul, s, 6)];
-    let cases: [&[Instr]; 4] = [
+    let masked = [
+        Instr::Binary(Binary::Add, 7, c),
+        Instr::Unary(Unary::LeakyMask(Num(0.2)), 8),
+        Instr::Binary(Binary::Mul, a, 9),
+    ];
+    // Its product with the difference from the mean, which is read twice then, and the norm's gradient of it.
+    let product = [&masked[..], &[Instr::Binary(Binary::Mul, 10, 6)]].concat();
+    let gradient = [
+        &masked[..],
+        &[
+            Instr::Binary(Binary::Mul, 10, k),
+            Instr::Binary(Binary::Mul, 6, m),
+            Instr::Binary(Binary::Add, 11, 12),
+            Instr::Binary(Binary::Add, 13, c),
+        ],
+    ]
+    .concat();
+    let cases: [&[Instr]; 7] = [
+        &masked,
+        &product,
+        &gradient,
         &[Instr::Binary(Binary::Add, 7, c)],
         &[Instr::Binary(Binary::Add, c, 7), Instr::Unary(Unary::LeakyRelu(Num(0.2)), 8)],
         &[
@@ -204,6 +224,13 @@ fn norms_round_as_their_operations() {
                     Instr::Binary(Binary::Sub, a, b) => regs[a] - regs[b],
                     Instr::Binary(Binary::Mul, a, b) => regs[a] * regs[b],
                     Instr::Binary(_, a, b) => regs[a] + regs[b],
+                    Instr::Unary(Unary::LeakyMask(_), a) => {
+                        if regs[a] > 0.0 {
+                            1.0
+                        } else {
+                            0.2
+                        }
+                    }
                     _ => {
                         if regs[8] > 0.0 {
                             regs[8]
