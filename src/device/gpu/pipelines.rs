@@ -160,7 +160,10 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
                 cache: shared.pipelines.disk.get().map(|disk| &disk.cache),
             });
             let pipeline = Pipeline { compute, layout };
-            warm_up(shared, &pipeline, &entries);
+            // Shaders of others may bind more, or larger, than what dispatches of nothing have.
+            if trusted {
+                warm_up(shared, &pipeline, &entries);
+            }
             pipeline
         })
         .map_err(shader_error)
