@@ -53,3 +53,4 @@ fn op_max(a: f32, b: f32) -> f32 { return select(b, a, a > b || op_is_nan(a)); }
 fn op_min(a: f32, b: f32) -> f32 { return select(b, a, a < b || op_is_nan(a)); }
 fn op_greater(a: f32, b: f32) -> f32 { return select(0.0, 1.0, a > b); }
 fn op_equal(a: f32, b: f32) -> f32 { return select(0.0, 1.0, a == b); }
+fn op_select(condition: f32, a: f32, b: f32) -> f32 { return select(a, b, condition == 0.0); }

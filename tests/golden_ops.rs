@@ -159,6 +159,9 @@ const POINTWISE: &[Case] = &[
     ("minimum_ties", |x| x[0].minimum(x[1])),
     ("greater", |x| x[0].greater(x[1])),
     ("equal", |x| x[0].equal(x[1])),
+    ("select", |x| x[0].greater(x[1]).select(x[1], x[2])),
+    ("select_repeat", |x| (x[0] - 0.2).step().select(x[1], x[2] * x[0])),
+    ("select_same", |x| x[0].greater(x[1]).select(x[0], x[0].square())),
     ("stop_gradient", |x| x[0].stop_gradient() * x[1] + x[0]),
 ];
 
@@ -185,6 +188,10 @@ const REDUCTIONS: &[Case] = &[
     ("variance_all", |x| x[0].variance(&[0, 1]).reshape(&[])),
     ("softmax_last", |x| x[0].softmax(1)),
     ("softmax_middle", |x| x[0].softmax(1)),
+    ("softmax_masked", |x| {
+        let hidden = x[0] * 0.0 - f32::INFINITY;
+        x[1].step().select(x[0], hidden).softmax(2).matmul(x[2])
+    }),
     ("softmax_large", |x| x[0].softmax(1)),
     ("batch_norm_train_4d", |x| batch_norm(x[0], x[1], x[2])),
     ("batch_norm_train_2d", |x| batch_norm(x[0], x[1], x[2])),
@@ -330,6 +337,7 @@ kinds! { op_kind, OP_KINDS, Op:
     Op::Const(_) => "const",
     Op::Unary(_) => "unary",
     Op::Binary(_) => "binary",
+    Op::Select => "select",
     Op::Broadcast => "broadcast",
     Op::Reshape => "reshape",
     Op::StopGradient => "stop_gradient",

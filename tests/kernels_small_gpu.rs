@@ -104,6 +104,10 @@ fn extremes() {
     {
         assert!(run(Instr::Unary(op, 0), &[f32::NAN])[0].is_nan(), "{op:?}");
     }
+    // Register 1 is the constant 0: what is not chosen leaves no trace.
+    assert!(run(Instr::Select(0, 0, 1), &[f32::NAN])[0].is_nan(), "NaN is not 0");
+    assert_eq!(run(Instr::Select(1, 0, 1), &[f32::NAN, f32::INFINITY]), [0.0; 2]);
+    assert_eq!(run(Instr::Select(0, 1, 0), &[f32::INFINITY, 1e-30, -1.0]), [0.0; 3]);
     for op in [Binary::Max, Binary::Min, Binary::Add] {
         assert!(run(Instr::Binary(op, 0, 1), &[f32::NAN])[0].is_nan(), "{op:?}");
         assert!(run(Instr::Binary(op, 1, 0), &[f32::NAN])[0].is_nan(), "{op:?}");

@@ -103,6 +103,22 @@ pub enum Instr {
     Unary(Unary, Reg),
     /// Operation of two registers.
     Binary(Binary, Reg, Reg),
+    /// The second register where the first is not 0 (NaN is not), else the third. What is not chosen leaves no trace, whatever
+    /// it is.
+    Select(Reg, Reg, Reg),
+}
+
+impl Instr {
+    /// Registers read, in order.
+    pub fn reads(&self) -> impl Iterator<Item = Reg> + use<> {
+        let (regs, count) = match *self {
+            Instr::Operand(_) | Instr::Const(_) => ([0; 3], 0),
+            Instr::Unary(_, a) => ([a, 0, 0], 1),
+            Instr::Binary(_, a, b) => ([a, b, 0], 2),
+            Instr::Select(condition, a, b) => ([condition, a, b], 3),
+        };
+        regs.into_iter().take(count)
+    }
 }
 
 /// Straight-line code; each instruction reads only registers before it.
@@ -168,6 +184,11 @@ impl Binary {
     }
 }
 
+/// The first value where the condition is not 0, else the second: the definition that both devices are tested against.
+pub fn select(condition: f64, a: f64, b: f64) -> f64 {
+    if condition == 0.0 { b } else { a }
+}
+
 impl Expr {
     /// Appends an instruction and returns its register.
     pub fn push(&mut self, instr: Instr) -> Reg {
@@ -177,7 +198,7 @@ impl Expr {
 
     /// Number of arithmetic instructions: floating-point operations per element.
     pub fn flops(&self) -> u64 {
-        self.code.iter().filter(|i| matches!(i, Instr::Unary(..) | Instr::Binary(..))).count() as u64
+        self.code.iter().filter(|i| !matches!(i, Instr::Operand(_) | Instr::Const(_))).count() as u64
     }
 
     /// Checks that every instruction reads earlier registers and one of `operands` operands.
@@ -186,13 +207,8 @@ impl Expr {
     /// What does not fit.
     pub fn check(&self, operands: usize) -> Result<(), String> {
         for (i, instr) in self.code.iter().enumerate() {
-            let ok = match *instr {
-                Instr::Operand(o) => o < operands,
-                Instr::Const(_) => true,
-                Instr::Unary(_, a) => a < i,
-                Instr::Binary(_, a, b) => a < i && b < i,
-            };
-            if !ok {
+            let known = !matches!(*instr, Instr::Operand(o) if o >= operands);
+            if !known || instr.reads().any(|reg| reg >= i) {
                 return Err(format!(
                     "instruction {i} ({instr:?}) reads what is not before it; {operands} operands"
                 ));
@@ -210,6 +226,7 @@ impl Expr {
                 Instr::Const(c) => f64::from(c.0),
                 Instr::Unary(op, a) => op.eval(regs[a]),
                 Instr::Binary(op, a, b) => op.eval(regs[a], regs[b]),
+                Instr::Select(condition, a, b) => select(regs[condition], regs[a], regs[b]),
             };
             regs.push(value);
         }

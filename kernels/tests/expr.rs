@@ -120,6 +120,22 @@ fn exact_operations_round_once() {
     }
 }
 
+/// What is chosen comes out bit for bit, and what is not leaves no trace; only the two zeros choose the second.
+#[test]
+fn select_chooses() {
+    let x = floats();
+    let (mut a, mut b) = (x.clone(), x.clone());
+    a.rotate_left(7919);
+    b.rotate_left(104_729);
+    let code = (0..3).map(Instr::Operand).chain([Instr::Select(0, 1, 2)]).collect();
+    let got = evaluate(&Expr { code }, &[&x, &a, &b]);
+    for i in 0..x.len() {
+        let want = if x[i] == 0.0 { b[i] } else { a[i] };
+        assert_eq!(got[i].to_bits(), want.to_bits(), "{}, {} or {}", x[i], a[i], b[i]);
+    }
+    assert!(x[..2].iter().all(|x| *x == 0.0) && x.iter().any(|x| x.is_nan()), "zeros and NaN are among them");
+}
+
 proptest! {
     /// Any mixture of uniform, per-lane and in-place operands, and any registers as outputs, gives what f64 gives.
     #[test]
@@ -257,6 +273,7 @@ fn every_operation_is_valid_wgsl() {
     for op in BINARIES {
         expr.push(Instr::Binary(op, 0, 1));
     }
+    expr.push(Instr::Select(0, 1, 2));
     for c in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-45, f32::MAX, -0.0, 3.0] {
         expr.push(Instr::Const(Num(c)));
     }

@@ -114,7 +114,7 @@ impl<'g> Fused<'g> {
     }
 
     fn is_pointwise(&self, id: NodeId) -> bool {
-        matches!(self.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_))
+        matches!(self.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Broadcast | Op::Const(_))
     }
 
     fn is_product(&self, id: NodeId) -> bool {
@@ -132,7 +132,7 @@ impl<'g> Fused<'g> {
     /// Whether `consumer` can evaluate `id` as part of its own expression.
     fn fuses(&self, id: NodeId, consumer: NodeId) -> bool {
         match self.node(consumer).op {
-            Op::Unary(_) | Op::Binary(_) => true,
+            Op::Unary(_) | Op::Binary(_) | Op::Select => true,
             Op::Sum { .. } | Op::Max { .. } => self.is_pointwise(id) && !self.is_mean_of_moments(consumer),
             Op::Broadcast => matches!(self.node(id).op, Op::Const(_)),
             _ => false,
@@ -228,14 +228,14 @@ impl<'g> Fused<'g> {
                     | Unary::Recip,
                 )
                 | Op::Binary(Binary::Div) => 8,
-                Op::Unary(_) | Op::Binary(_) => 1,
+                Op::Unary(_) | Op::Binary(_) | Op::Select => 1,
                 _ => continue,
             };
             weight[id] = own;
             for &input in &self.inputs[id] {
                 let alone = consumers[input].len() == 1;
                 match self.node(input).op {
-                    Op::Unary(_) | Op::Binary(_) if alone => {
+                    Op::Unary(_) | Op::Binary(_) | Op::Select if alone => {
                         weight[id] += weight[input];
                         leaves[id] += leaves[input];
                         tail[id] |= tail[input];
@@ -305,7 +305,7 @@ impl<'g> Fused<'g> {
             }
             let kind = match &self.node(id).op {
                 Op::Input(_) | Op::State(_) => continue,
-                Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_) => {
+                Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Broadcast | Op::Const(_) => {
                     match self.product_of(id, &uses) {
                         Some(product) => {
                             absorbed[product] = true;

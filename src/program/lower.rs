@@ -322,8 +322,10 @@ impl<'f> Builder<'f> {
         if let Some(&reg) = self.known.get(&id) {
             return reg;
         }
-        let inner =
-            matches!(self.fused.node(id).op, Op::Unary(_) | Op::Binary(_) | Op::Broadcast | Op::Const(_));
+        let inner = matches!(
+            self.fused.node(id).op,
+            Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Broadcast | Op::Const(_)
+        );
         if inner && (!self.fused.stored[id] || self.computed.contains(&id)) {
             self.compute(id)
         } else {
@@ -352,6 +354,10 @@ impl<'f> Builder<'f> {
             Op::Binary(op) => {
                 let (a, b) = (self.value(inputs[0]), self.value(inputs[1]));
                 Instr::Binary(*op, a, b)
+            }
+            Op::Select => {
+                let [condition, a, b] = [0, 1, 2].map(|i| self.value(inputs[i]));
+                Instr::Select(condition, a, b)
             }
             Op::Broadcast => {
                 let from = self.fused.node(inputs[0]);

@@ -61,7 +61,7 @@ impl Fused<'_> {
                 | Unary::Recip,
             )
             | Op::Binary(Binary::Div) => MOST + 1,
-            Op::Unary(_) | Op::Binary(_) => 1,
+            Op::Unary(_) | Op::Binary(_) | Op::Select => 1,
             Op::Const(_) | Op::Broadcast => return Some(0),
             _ => return None,
         };

@@ -95,6 +95,11 @@ impl Tape {
                 let (da, db) = binary_vjp(*op, a, b, y, g, [wanted(0), wanted(1)]);
                 vec![da, db]
             }
+            Op::Select => {
+                let (condition, zero) = (input(0), self.constant(0.0));
+                let (da, db) = (|| condition.select(g, zero), || condition.select(zero, g));
+                vec![None, wanted(1).then(da), wanted(2).then(db)]
+            }
             Op::Broadcast => vec![Some(g.sum_to(&input(0).shape()))],
             Op::Reshape => vec![Some(g.reshape(&input(0).shape()))],
             Op::Permute(order) => {

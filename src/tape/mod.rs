@@ -61,6 +61,8 @@ pub enum Op {
     Unary(Unary),
     /// Element-wise function of two tensors of equal shape.
     Binary(Binary),
+    /// The second of three tensors of equal shape where the first is not 0, else the third.
+    Select,
     /// Repeats dimensions of size 1 up to the node's shape.
     Broadcast,
     /// Same elements in another shape.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ganomede::tape::{Graph, Node, NodeId, Op};
 use ganomede_kernels::conv::{Face, Geometry};
+use ganomede_kernels::expr::select;
 use ganomede_kernels::pool::{self, MaxPool};
 
 /// Values of all nodes, by id.
@@ -75,6 +76,7 @@ fn node_value(graph: &Graph, node: &Node, values: &[Vec<f64>], world: &World) ->
         Op::Const(c) => vec![f64::from(c.0)],
         Op::Unary(op) => value(0).iter().map(|&x| op.eval(x)).collect(),
         Op::Binary(op) => value(0).iter().zip(value(1)).map(|(&a, &b)| op.eval(a, b)).collect(),
+        Op::Select => (0..value(0).len()).map(|i| select(value(0)[i], value(1)[i], value(2)[i])).collect(),
         Op::Broadcast if from(0).is_empty() => vec![value(0)[0]; node.shape.iter().product()],
         Op::Broadcast => gather(&node.shape, |i| value(0)[at(from(0), i)]),
         Op::Reshape | Op::StopGradient => value(0).clone(),

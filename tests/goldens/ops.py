@@ -42,6 +42,8 @@ def draw(shape, kind, generator):
         x = torch.randint(-2, 3, shape, generator=generator).double()
     elif kind == "large":
         x = 20 * x
+    elif kind == "shown":  # square matrices, positive on the diagonal
+        x = x + 4 * torch.eye(shape[-1])
     else:
         assert kind == "normal", kind
     return x.float().double()
@@ -162,6 +164,9 @@ case("minimum", torch.minimum, (3, 7), (3, 1))
 case("minimum_ties", torch.minimum, ((19,), "ties"), ((19,), "ties"))
 case("greater", lambda a, b: (a > b).double(), ((19,), "ties"), ((19,), "ties"))
 case("equal", lambda a, b: (a == b).double(), ((19,), "ties"), ((19,), "ties"))
+case("select", lambda a, b, c: torch.where(a > b, b, c), ((19,), "ties"), ((19,), "ties"), (19,))
+case("select_repeat", lambda a, b, c: torch.where(a > 0.2, b, c * a), (3, 1), (4,), (2, 3, 4))
+case("select_same", lambda a, b: torch.where(a > b, a, a * a), (3, 7), (7,))
 case("stop_gradient", lambda a, b: a.detach() * b + a, (3, 4), (3, 4))
 
 # ---- reductions and norms -----------------------------------------------------------------------------------------
@@ -188,6 +193,14 @@ case("variance_split", lambda x: x.var((1, 3), keepdim=True, correction=0), (2, 
 case("variance_all", lambda x: x.var(correction=0), (3, 5))
 case("softmax_last", lambda x: x.softmax(1), (4, 7))
 case("softmax_middle", lambda x: x.softmax(1), (2, 3, 4))
+
+
+def masked_attention(scores, mask, values):
+    return torch.where(mask > 0, scores, -torch.inf).softmax(2) @ values
+
+
+# Attention: of each row of scores, what is hidden weighs nothing.
+case("softmax_masked", masked_attention, (2, 5, 5), ((2, 5, 5), "shown"), (2, 5, 3))
 case("softmax_large", lambda x: x.softmax(1), ((3, 5), "large"))
 case(
     "batch_norm_train_4d",

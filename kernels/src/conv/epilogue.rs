@@ -30,13 +30,8 @@ impl Epilogue {
             return Err(shape_error(kernel, what));
         }
         for (i, instr) in self.expr.code.iter().enumerate() {
-            let fits = match *instr {
-                Instr::Operand(operand) => operand <= self.operands.len(),
-                Instr::Const(_) => true,
-                Instr::Unary(_, a) => a < i,
-                Instr::Binary(_, a, b) => a < i && b < i,
-            };
-            if !fits {
+            let known = !matches!(*instr, Instr::Operand(operand) if operand > self.operands.len());
+            if !known || instr.reads().any(|reg| reg >= i) {
                 let what = format!(
                     "epilogue instruction {i}, {instr:?}, reads what is not defined before it ({} operands)",
                     self.operands.len()

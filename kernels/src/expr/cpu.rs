@@ -78,11 +78,16 @@ impl Pass {
     /// Registers read.
     fn reads(&self) -> impl Iterator<Item = Reg> + use<> {
         let (regs, count) = match *self {
-            Pass::One(Instr::Operand(_) | Instr::Const(_)) | Pass::Joined => ([0; 6], 0),
-            Pass::One(Instr::Unary(_, a)) => ([a, 0, 0, 0, 0, 0], 1),
-            Pass::One(Instr::Binary(_, a, b)) | Pass::MaskMul(_, a, b) | Pass::AddLeaky(_, a, b) => {
-                ([a, b, 0, 0, 0, 0], 2)
+            Pass::Joined => ([0; 6], 0),
+            Pass::One(instr) => {
+                let (mut regs, mut count) = ([0; 6], 0);
+                for reg in instr.reads() {
+                    regs[count] = reg;
+                    count += 1;
+                }
+                (regs, count)
             }
+            Pass::MaskMul(_, a, b) | Pass::AddLeaky(_, a, b) => ([a, b, 0, 0, 0, 0], 2),
             Pass::MulAdd(a, b, c) | Pass::SubMul(a, b, c) => ([a, b, c, 0, 0, 0], 3),
             Pass::NormLeaky(_, [x, m, s, c]) => ([x, m, s, c, 0, 0], 4),
             Pass::NormMask(_, [a, x, m, s, c]) => ([a, x, m, s, c, 0], 5),
@@ -212,9 +217,7 @@ impl Evaluator {
         for (i, instr) in expr.code.iter().enumerate() {
             by_row[i] = match *instr {
                 Instr::Operand(o) => kinds[o] == Kind::Row,
-                Instr::Const(_) => true,
-                Instr::Unary(_, a) => by_row[a],
-                Instr::Binary(_, a, b) => by_row[a] && by_row[b],
+                _ => instr.reads().all(|reg| by_row[reg]),
             };
         }
         let code = passes(&expr.code, &by_row, outputs);
@@ -674,6 +677,10 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
                 Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
                 Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
             }
+        }
+        Instr::Select(condition, a, b) => {
+            let values = [get(condition), get(a), get(b)];
+            map3(dst, lanes, values, |condition, a, b| if condition == 0.0 { b } else { a });
         }
     }
 }

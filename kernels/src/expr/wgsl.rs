@@ -45,6 +45,7 @@ impl Expr {
                     format!("{name}(r{a}{args})")
                 }
                 Instr::Binary(op, a, b) => format!("{}(r{a}, r{b})", op.wgsl()),
+                Instr::Select(condition, a, b) => format!("op_select(r{condition}, r{a}, r{b})"),
             };
             // Writing to a String cannot fail.
             let _ = writeln!(text, "    let r{i} = {value};");

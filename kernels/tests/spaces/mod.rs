@@ -66,7 +66,7 @@ pub(crate) fn operands(shape: &[usize], draws: &[(u8, usize, usize)]) -> Vec<Ope
 
 /// Straight-line code of well-behaved operations over `operands` operands.
 pub(crate) fn code(operands: usize, len: usize) -> impl Strategy<Value = Expr> {
-    prop::collection::vec((0..8usize, any::<Index>(), any::<Index>()), len).prop_map(move |picks| {
+    prop::collection::vec((0..9usize, any::<Index>(), any::<Index>()), len).prop_map(move |picks| {
         let mut expr = Expr { code: (0..operands).map(Instr::Operand).collect() };
         expr.push(Instr::Const(Num(0.75)));
         for (op, a, b) in picks {
@@ -79,6 +79,8 @@ pub(crate) fn code(operands: usize, len: usize) -> impl Strategy<Value = Expr> {
                 4 => Instr::Unary(Unary::Sigmoid, a),
                 5 => Instr::Binary(Binary::Add, a, b),
                 6 => Instr::Binary(Binary::Max, a, b),
+                // Chosen by an operand or the constant, which are the same number in f32 and f64.
+                7 => Instr::Select(b % (operands + 1), a, b),
                 _ => Instr::Binary(Binary::Sub, a, b),
             });
         }

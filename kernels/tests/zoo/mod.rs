@@ -128,7 +128,9 @@ pub(crate) fn functions() -> Vec<Case> {
         case(vec![Instr::Operand(0), first, Instr::Unary(op, 1)])
     };
     let binary = |op| case(vec![Instr::Operand(0), Instr::Operand(1), Instr::Binary(op, 0, 1)]);
-    unaries.into_iter().map(unary).chain(binaries.into_iter().map(binary)).collect()
+    let above = Instr::Binary(Binary::Greater, 0, 1);
+    let select = case(vec![Instr::Operand(0), Instr::Operand(1), above, Instr::Select(2, 0, 1)]);
+    unaries.into_iter().map(unary).chain(binaries.into_iter().map(binary)).chain([select]).collect()
 }
 
 /// Every place of the kept dimensions; Σ a·b, Σ a² and max a at once.

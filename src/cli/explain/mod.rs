@@ -325,7 +325,7 @@ fn operation(op: &Op) -> &'static str {
         Op::Input(_) => "input",
         Op::State(_) => "state",
         Op::Const(_) => "constant",
-        Op::Unary(_) | Op::Binary(_) => "element-wise",
+        Op::Unary(_) | Op::Binary(_) | Op::Select => "element-wise",
         Op::Broadcast => "broadcast",
         Op::Reshape => "reshape",
         Op::StopGradient => "stop gradient",

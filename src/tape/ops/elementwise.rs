@@ -134,6 +134,22 @@ impl<'t> Tensor<'t> {
     pub fn equal(self, other: Tensor<'t>) -> Tensor<'t> {
         self.binary("equal", Binary::Equal, other)
     }
+    /// `a` where self is not 0 (NaN is not), else `b`, element by element, as `where` elsewhere: what is not chosen leaves no
+    /// trace in value or gradients, be it infinite or NaN. The three shapes broadcast; self has no gradient.
+    pub fn select(self, a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
+        let shapes = [self, a, b].map(|t| t.shape());
+        let shape = broadcast_shape(&shapes[1], &shapes[2]).and_then(|s| broadcast_shape(&shapes[0], &s));
+        let Some(shape) = shape else {
+            let what =
+                format!("shapes {:?}, {:?} and {:?} do not broadcast", shapes[0], shapes[1], shapes[2]);
+            return self.tape.poison("select", what, &shapes[0]);
+        };
+        if let Some(condition) = self.constant_value() {
+            return if condition == 0.0 { b } else { a }.broadcast_to(&shape);
+        }
+        let inputs = [self, a, b].map(|t| t.broadcast_to(&shape).id);
+        self.tape.node(Op::Select, inputs.to_vec(), shape)
+    }
 }
 
 macro_rules! operator {
