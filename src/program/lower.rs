@@ -12,7 +12,9 @@ use ganomede_kernels::random::Random;
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
 use ganomede_kernels::{Kernel, pool};
 
-use super::fuse::{Fused, Step, StepKind};
+use super::CompileError;
+use super::fuse::Fused;
+use super::steps::{Step, StepKind};
 use crate::tape::{NodeId, Op};
 
 /// A kernel with its buffers named by the nodes whose storage they are. `None` is an output nobody reads.
@@ -45,51 +47,56 @@ pub(super) fn identity(len: usize) -> Kernel {
 }
 
 impl Fused<'_> {
-    pub(super) fn lower(&self, step: &Step) -> Lowered {
-        match &step.kind {
+    /// The step's kernel.
+    ///
+    /// # Errors
+    /// [`CompileError::Internal`] where a step holds what its kind has no kernel for.
+    pub(super) fn lower(&self, step: &Step) -> Result<Lowered, CompileError> {
+        let lowered = match &step.kind {
             StepKind::Pointwise => self.lower_pointwise(step),
             StepKind::Reduce => self.lower_reduce(step),
-            StepKind::Moments { mean } => self.lower_moments(step, *mean),
+            StepKind::Moments { mean } => Ok(self.lower_moments(step, *mean)),
             StepKind::Product(product) => self.lower_product(step.roots[0], *product),
             StepKind::Single => self.lower_single(step.roots[0]),
-        }
+        };
+        lowered.map_err(|what| CompileError::Internal { scope: step.scope.to_string(), what })
     }
 
-    fn lower_pointwise(&self, step: &Step) -> Lowered {
+    fn lower_pointwise(&self, step: &Step) -> Result<Lowered, String> {
         let shape = self.node(step.roots[0]).shape.clone();
         let mut builder = Builder::new(self, &shape, &[&step.roots[..], &step.again].concat());
-        let outputs: Vec<Reg> = step.roots.iter().map(|&r| builder.root(r)).collect();
+        let outputs = step.roots.iter().map(|&r| builder.root(r)).collect::<Result<Vec<Reg>, _>>()?;
         let Builder { expr, mut operands, inputs, .. } = builder;
         let (shape, _) = merge_dims(shape, None, &mut operands);
-        Lowered {
+        Ok(Lowered {
             kernel: Kernel::Pointwise(Pointwise { shape, operands, expr, outputs }),
             inputs,
             outputs: step.roots.iter().map(|&r| Some(r)).collect(),
-        }
+        })
     }
 
-    fn lower_reduce(&self, step: &Step) -> Lowered {
+    fn lower_reduce(&self, step: &Step) -> Result<Lowered, String> {
         let shape = self.node(self.inputs[step.roots[0]][0]).shape.clone();
         let mut builder = Builder::new(self, &shape, &step.again);
         let mut reduced = vec![false; shape.len()];
         let mut outputs = vec![];
         for &root in &step.roots {
-            let reg = builder.value(self.inputs[root][0]);
+            let reg = builder.value(self.inputs[root][0])?;
             let (axes, combine, scale) = match &self.node(root).op {
                 Op::Sum { axes, scale } => (axes, Combine::Sum, *scale),
                 Op::Max { axes } => (axes, Combine::Max, Num(1.0)),
-                other => unreachable!("reduce step of {other:?}"),
+                other => return Err(format!("{other:?} is no reduction")),
             };
             axes.iter().for_each(|&a| reduced[a] = true);
             outputs.push(Output { reg, combine, scale });
         }
         let Builder { expr, mut operands, inputs, .. } = builder;
         let (shape, reduced) = merge_dims(shape, Some(reduced), &mut operands);
-        Lowered {
+        Ok(Lowered {
             kernel: Kernel::Reduce(Reduce { shape, reduced, operands, expr, outputs }),
             inputs,
             outputs: step.roots.iter().map(|&r| Some(r)).collect(),
-        }
+        })
     }
 
     fn lower_moments(&self, step: &Step, mean: Option<NodeId>) -> Lowered {
@@ -113,7 +120,7 @@ impl Fused<'_> {
         }
     }
 
-    fn lower_product(&self, root: NodeId, product: NodeId) -> Lowered {
+    fn lower_product(&self, root: NodeId, product: NodeId) -> Result<Lowered, String> {
         let mut inputs: Vec<_> = self.inputs[product].iter().map(|&i| self.storage(i)).collect();
         let epilogue = if root == product {
             Epilogue::default()
@@ -122,7 +129,7 @@ impl Fused<'_> {
             let mut builder = Builder::new(self, &shape, &[root]);
             builder.accumulate(product);
             // The root is computed last: its register is the last one, as epilogues expect.
-            builder.root(root);
+            builder.root(root)?;
             let Builder { expr, operands, inputs: extra, .. } = builder;
             inputs.extend(extra);
             let full: usize = shape.iter().product();
@@ -144,9 +151,9 @@ impl Fused<'_> {
         let kernel = match self.node(product).op {
             Op::Conv(face, geometry) => Kernel::Conv(Conv { face, geometry, half: false, epilogue }),
             Op::MatMul { trans_a, trans_b } => Kernel::Gemm(self.gemm(product, trans_a, trans_b, epilogue)),
-            ref other => unreachable!("product step of {other:?}"),
+            ref other => return Err(format!("{other:?} is no product")),
         };
-        Lowered { kernel, inputs, outputs: vec![Some(root)] }
+        Ok(Lowered { kernel, inputs, outputs: vec![Some(root)] })
     }
 
     fn gemm(&self, product: NodeId, trans_a: bool, trans_b: bool, epilogue: Epilogue) -> Gemm {
@@ -187,7 +194,7 @@ impl Fused<'_> {
         }
     }
 
-    fn lower_single(&self, id: NodeId) -> Lowered {
+    fn lower_single(&self, id: NodeId) -> Result<Lowered, String> {
         let node = self.node(id);
         let inputs: Vec<_> = self.inputs[id].iter().map(|&i| self.storage(i)).collect();
         let len = node.shape.iter().product();
@@ -269,9 +276,9 @@ impl Fused<'_> {
             Op::Random(distribution, stream) => {
                 Kernel::Random(Random { distribution: *distribution, len, stream: *stream })
             }
-            other => unreachable!("single step of {other:?}"),
+            other => return Err(format!("{other:?} has no kernel of its own")),
         };
-        Lowered { kernel, inputs, outputs: vec![Some(id)] }
+        Ok(Lowered { kernel, inputs, outputs: vec![Some(id)] })
     }
 }
 
@@ -311,26 +318,22 @@ impl<'f> Builder<'f> {
         self.known.insert(product, reg);
     }
 
-    fn root(&mut self, id: NodeId) -> Reg {
+    fn root(&mut self, id: NodeId) -> Result<Reg, String> {
         match self.known.get(&id) {
-            Some(&reg) => reg,
+            Some(&reg) => Ok(reg),
             None => self.compute(id),
         }
     }
 
-    fn value(&mut self, id: NodeId) -> Reg {
+    fn value(&mut self, id: NodeId) -> Result<Reg, String> {
         if let Some(&reg) = self.known.get(&id) {
-            return reg;
+            return Ok(reg);
         }
-        let inner = matches!(
-            self.fused.node(id).op,
-            Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Broadcast | Op::Const(_)
-        );
-        if inner && (!self.fused.stored[id] || self.computed.contains(&id)) {
+        if self.fused.is_pointwise(id) && (!self.fused.stored[id] || self.computed.contains(&id)) {
             self.compute(id)
         } else {
             let strides = contiguous(&self.fused.node(id).shape);
-            self.operand(id, strides)
+            Ok(self.operand(id, strides))
         }
     }
 
@@ -346,17 +349,18 @@ impl<'f> Builder<'f> {
         if mask && keeps_sign && here { self.fused.inputs[id][0] } else { id }
     }
 
-    fn compute(&mut self, id: NodeId) -> Reg {
+    fn compute(&mut self, id: NodeId) -> Result<Reg, String> {
         let inputs = &self.fused.inputs[id];
         let instr = match &self.fused.node(id).op {
             Op::Const(c) => Instr::Const(*c),
-            Op::Unary(op) => Instr::Unary(*op, self.value(self.same_sign(*op, inputs[0]))),
+            Op::Unary(op) => Instr::Unary(*op, self.value(self.same_sign(*op, inputs[0]))?),
             Op::Binary(op) => {
-                let (a, b) = (self.value(inputs[0]), self.value(inputs[1]));
+                let (a, b) = (self.value(inputs[0])?, self.value(inputs[1])?);
                 Instr::Binary(*op, a, b)
             }
             Op::Select => {
-                let [condition, a, b] = [0, 1, 2].map(|i| self.value(inputs[i]));
+                let (condition, a, b) =
+                    (self.value(inputs[0])?, self.value(inputs[1])?, self.value(inputs[2])?);
                 Instr::Select(condition, a, b)
             }
             Op::Broadcast => {
@@ -372,13 +376,13 @@ impl<'f> Builder<'f> {
                     }
                 };
                 self.known.insert(id, reg);
-                return reg;
+                return Ok(reg);
             }
-            other => unreachable!("{other:?} in an expression"),
+            other => return Err(format!("{other:?} is no part of an expression")),
         };
         let reg = self.expr.push(instr);
         self.known.insert(id, reg);
-        reg
+        Ok(reg)
     }
 
     fn operand(&mut self, id: NodeId, strides: Vec<usize>) -> Reg {

@@ -3,10 +3,14 @@
 mod describe;
 mod fuse;
 mod halves;
+mod join;
 mod lower;
+mod order;
 mod plan;
 mod recompute;
+mod sets;
 mod share;
+mod steps;
 
 use ganomede_kernels::{Cost, Kernel, KernelError};
 
@@ -36,6 +40,27 @@ pub enum CompileError {
         /// Number of tensors.
         bindings: usize,
     },
+    /// The compiler contradicts itself: a fault of this program, not of the graph.
+    #[error(
+        "layer '{scope}': the compiler contradicts itself ({what}); this is a fault of ganomede, please report it"
+    )]
+    Internal {
+        /// Layer.
+        scope: String,
+        /// What does not fit together.
+        what: String,
+    },
+}
+
+/// How much is computed in one launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// As much as fits, counting on states that are updated in place.
+    InPlace,
+    /// As much as fits even if every state needs a buffer for its new value.
+    Joined,
+    /// Every operation in a launch of its own: shapes that walk many dimensions may not fit together.
+    Apart,
 }
 
 /// Compiles a graph: dead code, fusion, kernel parameters, launch order and memory plan.
@@ -43,11 +68,15 @@ pub enum CompileError {
 /// # Errors
 /// [`CompileError`] naming the layer at fault.
 pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
-    match plan::plan(&fuse::Fused::new(graph, true)) {
-        // Joined steps count on updating states in place; where one could not, they stay apart.
-        Err(CompileError::Bindings { .. }) => plan::plan(&fuse::Fused::new(graph, false)),
-        planned => planned,
+    let planned = |effort| plan::plan(&fuse::Fused::new(graph, effort)?);
+    let mut found = planned(Effort::InPlace);
+    for effort in [Effort::Joined, Effort::Apart] {
+        if !matches!(found, Err(CompileError::Bindings { .. } | CompileError::Kernel { .. })) {
+            break;
+        }
+        found = planned(effort);
     }
+    found
 }
 
 /// Identifies a state tensor (parameter, optimiser moment, running statistic) within one [`crate::tape::States`].

@@ -1,33 +1,35 @@
-//! From lowered steps to a program: launch order and in-place updates.
+//! From lowered steps to a program: buffers and in-place updates.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use ganomede_kernels::Kernel;
 use ganomede_kernels::pointwise::{Pointwise, Source};
 
 use super::fuse::Fused;
 use super::lower::{Lowered, contiguous, identity};
+use super::order::Order;
 use super::share::share;
+use super::steps::MAX_BINDINGS;
 use super::{Buffer, CompileError, Launch, Program, Role, StateId};
 use crate::tape::{NodeId, Op};
 
 /// Orders, places and names everything. Of three orders, that of recording and two that let the living temporaries grow
 /// least at each step, the one whose buffers are smallest stays.
 pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
-    let lowered: Vec<Lowered> = fused.steps.iter().map(|s| fused.lower(s)).collect();
+    let lowered = fused.steps.iter().map(|s| fused.lower(s)).collect::<Result<Vec<Lowered>, _>>()?;
     let planner = Planner::new(fused, &lowered);
+    let order = Order::new(&planner);
     let orders = [
-        planner.order(|_, recorded| (0, recorded)),
-        planner.order(|growth, recorded| (growth, recorded)),
-        planner.order(|growth, recorded| (growth, -recorded)),
+        order.by(|_, recorded| (0, recorded))?,
+        order.by(|growth, recorded| (growth, recorded))?,
+        order.by(|growth, recorded| (growth, -recorded))?,
     ];
-    let programs = orders.iter().map(|order| share(planner.clone().placed(order)));
-    let program = programs.min_by_key(Program::peak_bytes).unwrap_or_default();
+    let programs = orders.iter().map(|order| Ok(share(planner.clone().placed(order)?)));
+    let programs = programs.collect::<Result<Vec<Program>, CompileError>>()?;
+    let program = programs.into_iter().min_by_key(Program::peak_bytes).unwrap_or_default();
     for launch in &program.launches {
         let bindings = launch.inputs.len() + launch.outputs.len();
-        if matches!(launch.kernel, Kernel::Pointwise(_) | Kernel::Reduce(_))
-            && bindings > Pointwise::MAX_BINDINGS
-        {
+        if bindings > MAX_BINDINGS {
             return Err(CompileError::Bindings { scope: launch.scope.clone(), bindings });
         }
         let refused = |source| CompileError::Kernel { scope: launch.scope.clone(), source };
@@ -38,21 +40,23 @@ pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
 
 /// Where a copied value goes.
 #[derive(Clone)]
-enum Target {
+pub(super) enum Target {
     Output(String),
     State(StateId),
 }
 
 /// Builds a program in which every temporary value has a buffer of its own, unless it takes that of an operand.
 #[derive(Clone)]
-struct Planner<'f> {
-    fused: &'f Fused<'f>,
+pub(super) struct Planner<'f> {
+    pub(super) fused: &'f Fused<'f>,
     lowered: &'f [Lowered],
     /// Copies of inputs and states that must happen before the states change: (source, target).
-    early: Vec<(NodeId, Target)>,
+    pub(super) early: Vec<(NodeId, Target)>,
     /// States that each root becomes, and output names.
-    becomes: HashMap<NodeId, Vec<StateId>>,
+    pub(super) becomes: BTreeMap<NodeId, Vec<StateId>>,
     outputs: HashMap<NodeId, Vec<String>>,
+    /// The node of each state's value before the replay.
+    old: HashMap<StateId, NodeId>,
     /// Position of the last launch that reads each stored node; readers of each.
     last_read: HashMap<NodeId, usize>,
     buffer_of: HashMap<NodeId, usize>,
@@ -67,7 +71,8 @@ impl<'f> Planner<'f> {
             fused,
             lowered,
             early: vec![],
-            becomes: HashMap::new(),
+            becomes: BTreeMap::new(),
+            old: HashMap::new(),
             outputs: HashMap::new(),
             last_read: HashMap::new(),
             buffer_of: HashMap::new(),
@@ -76,6 +81,11 @@ impl<'f> Planner<'f> {
             program: Program::default(),
         };
         let given = |id: NodeId| matches!(fused.node(id).op, Op::Input(_) | Op::State(_));
+        for id in 0..fused.graph.nodes.len() {
+            if let Some(state) = planner.state_node(id) {
+                planner.old.entry(state).or_insert(id);
+            }
+        }
         for (name, id) in &fused.graph.outputs {
             let storage = fused.storage(*id);
             if given(storage) {
@@ -96,92 +106,21 @@ impl<'f> Planner<'f> {
     }
 
     /// The program of the steps in this order.
-    fn placed(mut self, order: &[usize]) -> Program {
+    fn placed(mut self, order: &[usize]) -> Result<Program, CompileError> {
         self.positions(order);
         for (position, &step) in order.iter().enumerate() {
-            self.place(step, position);
+            self.place(step, position)?;
         }
         self.final_copies();
-        self.program
+        Ok(self.program)
     }
 
     /// A state's current value read by a step or an early copy.
-    fn state_node(&self, id: NodeId) -> Option<StateId> {
+    pub(super) fn state_node(&self, id: NodeId) -> Option<StateId> {
         match self.fused.node(id).op {
             Op::State(state) => Some(state),
             _ => None,
         }
-    }
-
-    /// A topological order, readers of a state before the step that gives it a new value wherever that is possible. Of
-    /// the steps that are ready, the one of least `cost` comes first: a function of how many numbers it adds to the
-    /// temporaries that live, and of when it was recorded. Early copies are steps `steps.len()..`.
-    fn order(&self, cost: impl Fn(isize, isize) -> (isize, isize)) -> Vec<usize> {
-        let steps = &self.fused.steps;
-        let count = steps.len() + self.early.len();
-        let mut producer = HashMap::new();
-        for (i, step) in steps.iter().enumerate() {
-            step.roots.iter().for_each(|&r| _ = producer.insert(r, i));
-        }
-        let mut successors: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
-        let mut readers: BTreeMap<StateId, Vec<usize>> = BTreeMap::new();
-        for (i, step) in steps.iter().enumerate() {
-            for read in &step.reads {
-                if let Some(&p) = producer.get(read) {
-                    successors[p].insert(i);
-                } else if let Some(state) = self.state_node(*read) {
-                    readers.entry(state).or_default().push(i);
-                }
-            }
-        }
-        for (i, (source, _)) in self.early.iter().enumerate() {
-            if let Some(state) = self.state_node(*source) {
-                readers.entry(state).or_default().push(steps.len() + i);
-            }
-        }
-        for (root, states) in &self.becomes {
-            let Some(&writer) = producer.get(root) else { continue };
-            for reader in states.iter().filter_map(|s| readers.get(s)).flatten() {
-                if *reader != writer && !reaches(&successors, writer, *reader) {
-                    successors[*reader].insert(writer);
-                }
-            }
-        }
-        let mut waiting = vec![0_usize; count];
-        successors.iter().flatten().for_each(|&s| waiting[s] += 1);
-        let key = |i: usize| match steps.get(i) {
-            Some(step) => step.roots.last().map_or(0, |&root| root as isize),
-            None => 0,
-        };
-        // Steps that still have to read each temporary.
-        let mut unread = vec![0_usize; self.fused.graph.nodes.len()];
-        steps.iter().flat_map(|step| &step.reads).for_each(|&read| unread[read] += 1);
-        let temporary = |id: &NodeId| producer.contains_key(id) && !self.kept(*id);
-        let growth = |i: usize, unread: &[usize]| {
-            let Some(step) = steps.get(i) else { return 0 };
-            let sum = |ids: &mut dyn Iterator<Item = &NodeId>| ids.map(|&id| self.len(id)).sum::<usize>();
-            let made = sum(&mut step.roots.iter().filter(|id| temporary(id)));
-            let freed = sum(&mut step.reads.iter().filter(|id| temporary(id) && unread[**id] == 1));
-            made as isize - freed as isize
-        };
-        let mut ready: Vec<usize> = (0..count).filter(|&i| waiting[i] == 0).collect();
-        let mut order = Vec::with_capacity(count);
-        while let Some(at) = (0..ready.len()).min_by_key(|&at| {
-            let i = ready[at];
-            (cost(growth(i, &unread), key(i)), i)
-        }) {
-            let i = ready.swap_remove(at);
-            order.push(i);
-            steps.get(i).iter().flat_map(|step| &step.reads).for_each(|&read| unread[read] -= 1);
-            for &s in &successors[i] {
-                waiting[s] -= 1;
-                if waiting[s] == 0 {
-                    ready.push(s);
-                }
-            }
-        }
-        debug_assert_eq!(order.len(), count, "steps form a cycle");
-        order
     }
 
     fn positions(&mut self, order: &[usize]) {
@@ -200,8 +139,8 @@ impl<'f> Planner<'f> {
         }
     }
 
-    fn len(&self, id: NodeId) -> usize {
-        self.fused.node(id).shape.iter().product()
+    pub(super) fn len(&self, id: NodeId) -> usize {
+        self.fused.len(id)
     }
 
     fn new_buffer(&mut self, len: usize, role: Role) -> usize {
@@ -219,49 +158,53 @@ impl<'f> Planner<'f> {
     }
 
     /// The buffer that holds a stored node, made on first use for inputs and states.
-    fn buffer(&mut self, id: NodeId) -> usize {
+    fn buffer(&mut self, id: NodeId) -> Result<usize, CompileError> {
         if let Some(&buffer) = self.buffer_of.get(&id) {
-            return buffer;
+            return Ok(buffer);
         }
         let len = self.len(id);
         let buffer = match &self.fused.node(id).op {
             Op::Input(name) => self.new_buffer(len, Role::Input(name.clone())),
             Op::State(state) => self.state_buffer(*state, len),
-            other => unreachable!("{other:?} is read before it is computed"),
+            other => {
+                let scope = self.fused.node(id).scope.to_string();
+                let what = format!("{other:?} is read before it is computed");
+                return Err(CompileError::Internal { scope, what });
+            }
         };
         self.buffer_of.insert(id, buffer);
-        buffer
+        Ok(buffer)
     }
 
-    fn place(&mut self, step: usize, position: usize) {
+    fn place(&mut self, step: usize, position: usize) -> Result<(), CompileError> {
         let Some(info) = self.fused.steps.get(step) else {
             let (source, target) = &self.early[step - self.fused.steps.len()];
             let (source, len) = (*source, self.len(*source));
             match target {
                 Target::Output(name) => {
                     let to = self.new_buffer(len, Role::Output(name.clone()));
-                    self.copy(source, to, len);
+                    self.copy(source, to, len)?;
                 }
                 Target::State(state) => {
                     // The state's old value may still be read: its new one waits for the end.
                     let state = *state;
                     let to = self.new_buffer(len, Role::Temporary);
-                    self.copy(source, to, len);
+                    self.copy(source, to, len)?;
                     self.late.push((to, Target::State(state), len));
                 }
             }
-            return;
+            return Ok(());
         };
         let mut kernel = self.lowered[step].kernel.clone();
         let input_nodes = self.lowered[step].inputs.clone();
         let output_nodes = self.lowered[step].outputs.clone();
-        let inputs: Vec<usize> = input_nodes.iter().map(|&i| self.buffer(i)).collect();
+        let inputs: Vec<usize> = input_nodes.iter().map(|&i| self.buffer(i)).collect::<Result<_, _>>()?;
         let mut in_place: Vec<Option<usize>> = vec![None; output_nodes.len()];
         let mut outputs = vec![];
         for (j, node) in output_nodes.iter().enumerate() {
             let Some(node) = *node else {
-                let Kernel::Moments(m) = &kernel else { unreachable!("only moments have unread outputs") };
-                outputs.push(self.new_buffer(m.channels, Role::Temporary));
+                // The mean that nobody reads.
+                outputs.push(self.new_buffer(kernel.output_lens()[j], Role::Temporary));
                 continue;
             };
             let buffer = self.output_buffer(node, &kernel, &input_nodes, &mut in_place, j, position);
@@ -274,10 +217,11 @@ impl<'f> Planner<'f> {
         };
         let scope = info.scope.to_string();
         self.program.launches.push(Launch { kernel, inputs, outputs, scope });
+        Ok(())
     }
 
     /// Whether a root's buffer is needed at the end for copies.
-    fn kept(&self, node: NodeId) -> bool {
+    pub(super) fn kept(&self, node: NodeId) -> bool {
         self.outputs.contains_key(&node) || self.becomes.contains_key(&node)
     }
 
@@ -297,7 +241,7 @@ impl<'f> Planner<'f> {
         let mut settled = 0;
         // First choice: the state itself, if its old value is over or is updated element by element.
         if let Some(&state) = states.first() {
-            let old = (0..self.fused.graph.nodes.len()).find(|&i| self.fused.node(i).op == Op::State(state));
+            let old = self.old.get(&state).copied();
             let reads = old.and_then(|old| inputs.iter().position(|&i| i == old));
             let over = old.is_none_or(|old| self.last_read.get(&old).is_none_or(|&last| last <= position));
             let elementwise = reads.is_none_or(|i| can_update(kernel, i));
@@ -357,9 +301,10 @@ impl<'f> Planner<'f> {
         })
     }
 
-    fn copy(&mut self, source: NodeId, to: usize, len: usize) {
-        let from = self.buffer(source);
+    fn copy(&mut self, source: NodeId, to: usize, len: usize) -> Result<(), CompileError> {
+        let from = self.buffer(source)?;
         self.push_copy(from, to, len);
+        Ok(())
     }
 
     fn push_copy(&mut self, from: usize, to: usize, len: usize) {
@@ -377,20 +322,6 @@ impl<'f> Planner<'f> {
             self.push_copy(from, to, len);
         }
     }
-}
-
-fn reaches(successors: &[BTreeSet<usize>], from: usize, to: usize) -> bool {
-    let mut stack = vec![from];
-    let mut seen = BTreeSet::new();
-    while let Some(i) = stack.pop() {
-        if i == to {
-            return true;
-        }
-        if seen.insert(i) {
-            stack.extend(&successors[i]);
-        }
-    }
-    false
 }
 
 /// Whether a pointwise kernel reads its input `i` only at the element it writes.

@@ -1,8 +1,7 @@
 //! Stored tensors that a step computes again instead of reading them.
 
-use ganomede_kernels::expr::{Binary, Unary};
-
-use super::fuse::{Fused, MAX_BINDINGS, MAX_LEAVES, Step, StepKind};
+use super::fuse::{Fused, MAX_LEAVES, instructions};
+use super::steps::{MAX_BINDINGS, Step, StepKind};
 use crate::tape::{NodeId, Op};
 
 /// Most instructions to compute a value again; what costs more than reading is never done.
@@ -14,12 +13,20 @@ impl Fused<'_> {
     /// Lets element-wise and reduction steps compute again what takes a few operations on tensors that they read anyway:
     /// the gradient of an activation after a norm, say, finds its mask in what the norm read.
     pub(super) fn recompute(&mut self) {
+        // A value that nobody reads any more would be stored for nothing.
+        let mut kept = self.demanded.clone();
+        let expressions = |step: &Step| matches!(step.kind, StepKind::Pointwise | StepKind::Reduce);
+        for step in self.steps.iter().filter(|step| !expressions(step)) {
+            step.reads.iter().for_each(|&read| kept[read] = true);
+        }
         for i in 0..self.steps.len() {
-            if !matches!(self.steps[i].kind, StepKind::Pointwise | StepKind::Reduce) {
+            if !expressions(&self.steps[i]) {
                 continue;
             }
             for id in self.steps[i].reads.clone() {
-                if let Some(step) = self.without(i, id) {
+                if kept[id]
+                    && let Some(step) = self.without(&self.steps[i], id)
+                {
                     self.steps[i] = step;
                 }
             }
@@ -27,17 +34,9 @@ impl Fused<'_> {
     }
 
     /// The step without reading `id`, if that is allowed and better.
-    fn without(&self, i: usize, id: NodeId) -> Option<Step> {
-        let old = &self.steps[i];
+    fn without(&self, old: &Step, id: NodeId) -> Option<Step> {
         let domain = if old.kind == StepKind::Reduce { self.inputs[old.roots[0]][0] } else { old.roots[0] };
-        if self.node(id).shape != self.node(domain).shape {
-            return None;
-        }
-        // A value that nobody reads any more would be stored for nothing.
-        let others = |step: &Step| !matches!(step.kind, StepKind::Pointwise | StepKind::Reduce);
-        let kept = self.demanded().contains(&id)
-            || self.steps.iter().any(|step| others(step) && step.reads.contains(&id));
-        if !kept || self.cost_again(id)? > MOST {
+        if self.node(id).shape != self.node(domain).shape || self.cost_again(id)? > MOST {
             return None;
         }
         let mut step = old.clone();
@@ -50,21 +49,10 @@ impl Fused<'_> {
 
     /// Instructions from stored values to this one; `None` where it is no expression.
     fn cost_again(&self, id: NodeId) -> Option<u32> {
-        let own = match self.node(id).op {
-            Op::Unary(
-                Unary::Exp
-                | Unary::Log
-                | Unary::Tanh
-                | Unary::Sigmoid
-                | Unary::Softplus
-                | Unary::Sqrt
-                | Unary::Recip,
-            )
-            | Op::Binary(Binary::Div) => MOST + 1,
-            Op::Unary(_) | Op::Binary(_) | Op::Select => 1,
-            Op::Const(_) | Op::Broadcast => return Some(0),
-            _ => return None,
-        };
+        if matches!(self.node(id).op, Op::Const(_) | Op::Broadcast) {
+            return Some(0);
+        }
+        let own = instructions(&self.node(id).op)?;
         let inner = self.inputs[id].iter().filter(|&&input| !self.stored[input]);
         Some(own + inner.filter_map(|&input| self.cost_again(input)).sum::<u32>())
     }
