@@ -7,7 +7,7 @@ PYTHON ?= python3
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo test check doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo test onnx check doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,6 +19,12 @@ demo: ## train on built-in scans, search and score test scans, write report/repo
 test: ## all tests, on the CPU and on the GPU path
 	scripts/ensure-adapter.sh
 	$(CARGO) test --workspace --locked
+
+onnx: ## the ONNX operators' own test vectors on both devices; needs python3 with venv and pip, fetches the onnx wheel
+	test -x target/onnx/venv/bin/pip || $(PYTHON) -m venv target/onnx/venv
+	target/onnx/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/onnx/requirements.txt
+	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
+	$(CARGO) test --locked --test onnx
 
 check: ## format, lints, documentation
 	$(CARGO) fmt --all --check

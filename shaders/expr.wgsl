@@ -13,7 +13,11 @@ fn op_is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f8000
 fn op_neg(x: f32) -> f32 { return -x; }
 fn op_recip(x: f32) -> f32 { return 1.0 / x; }
 fn op_exp(x: f32) -> f32 { return exp(x); }
-fn op_log(x: f32) -> f32 { return log(x); }
+// Denormals are scaled into the normal range, or to 0 where the device takes them so: ln 2^23 = 15.942385.
+fn op_log(x: f32) -> f32 {
+    let small = (bitcast<u32>(x) & 0x7f800000u) == 0u;
+    return log(select(x, x * 8388608.0, small)) - select(0.0, 15.942385, small);
+}
 fn op_sqrt(x: f32) -> f32 { return sqrt(x); }
 fn op_abs(x: f32) -> f32 { return abs(x); }
 fn op_sign(x: f32) -> f32 { return select(0.0, 1.0, x > 0.0) - select(0.0, 1.0, x < 0.0); }
@@ -51,6 +55,39 @@ fn op_mul(a: f32, b: f32) -> f32 { return a * b; }
 fn op_div(a: f32, b: f32) -> f32 { return a / b; }
 fn op_max(a: f32, b: f32) -> f32 { return select(b, a, a > b || op_is_nan(a)); }
 fn op_min(a: f32, b: f32) -> f32 { return select(b, a, a < b || op_is_nan(a)); }
+// |a|^b = 2^(b · log2 |a|). With |a| = 2^k · m, 0.7 <= m < 1.42, and b in two parts whose products with k are exact, what is
+// rounded is b · log2 m alone: 4e-8 of the exponent. The sign is that of a where b is odd; NaN where b is no integer.
+fn op_pow(a: f32, b: f32) -> f32 {
+    let small = (bitcast<u32>(a) & 0x7f800000u) == 0u; // denormals, as in op_log
+    let x = select(abs(a), abs(a) * 8388608.0, small);
+    if b == 0.0 || a == 1.0 { return 1.0; }
+    if op_is_nan(a) || op_is_nan(b) { return a + b; }
+    let whole = abs(b) >= 16777216.0 || floor(b) == b;
+    let odd = abs(b) < 16777216.0 && whole && (i32(abs(b)) & 1) == 1;
+    let below = (bitcast<u32>(a) & 0x80000000u) != 0u;
+    let sign = select(1.0, -1.0, below && odd);
+    let infinity = op_bits(0x7f800000u);
+    if x == 0.0 { return sign * select(infinity, 0.0, b > 0.0); }
+    if x > 3.4028234e38 { return sign * select(0.0, infinity, b > 0.0); }
+    if below && !whole { return op_bits(0x7fc00000u); }
+    if abs(a) == 1.0 { return sign; }
+    if abs(b) > 3.4028234e38 { return select(0.0, infinity, (x > 1.0 && !small) == (b > 0.0)); }
+    let bits = bitcast<u32>(x);
+    let above = i32(bits - 0x3f3504f3u) >> 23u;
+    let k = f32(above) - select(0.0, 23.0, small);
+    let f = bitcast<f32>(bits - (bitcast<u32>(above) << 23u)) - 1.0;
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let half = 0.5 * f * f;
+    let p = z * (0.6666666 + z * (0.40000895 + z * (0.28505448 + z * 0.24123351)));
+    let part = b * ((f - (half - s * (half + p))) * 1.442695);
+    let high = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
+    let n = clamp(round(b * k + part), -200.0, 200.0);
+    let r = clamp(((high * k - n) + (b - high) * k) + part, -64.0, 64.0) * 0.6931472;
+    let e = 1.0 + (r + r * r * (0.5 + r * (0.16666512 + r * (0.041666187 + r * (0.008369598 + r * 0.001395172)))));
+    let low = i32(n) >> 1u;
+    return sign * e * bitcast<f32>(u32(low + 127) << 23u) * bitcast<f32>(u32(i32(n) - low + 127) << 23u);
+}
 fn op_greater(a: f32, b: f32) -> f32 { return select(0.0, 1.0, a > b); }
 fn op_equal(a: f32, b: f32) -> f32 { return select(0.0, 1.0, a == b); }
 fn op_select(condition: f32, a: f32, b: f32) -> f32 { return select(a, b, condition == 0.0); }

@@ -4,15 +4,16 @@
 //   gather:  out[o] = a[index[o]]                                              a = x
 //   scatter: out[i] = sum over the windows o that hold i and have index[o] = i of a[o]     a = y
 //
-// Window o covers o · stride - pad .. o · stride - pad + kernel; padding is absent (-infinity). Scatter is written as a
-// gather over the few windows that can hold an element, so that it needs no atomics and sums in a fixed order.
+// Window o holds the elements o · stride + k · dilation - pad for k < kernel; padding is absent (-infinity). Scatter is written
+// as a gather over the few windows that can hold an element, so that it needs no atomics and sums in a fixed order.
 // Dispatch: ceil(outputs / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params; indices 1 out, 2 a; gather and scatter 1 out, 2 a, 3 index.
 
 struct Params {
     x: vec2u, y: vec2u,
     kernel: vec2u, stride: vec2u,
-    pad: vec2u, len: u32, pad0: u32,
+    pad: vec2u, dilation: vec2u,
+    len: u32, pad0: u32, pad1: u32, pad2: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
@@ -36,12 +37,15 @@ fn indices(
     let ny = params.y.x * params.y.y;
     let first = i / ny * params.x.x * params.x.y;
     let corner = vec2u(i % ny / params.y.y, i % params.y.y) * params.stride;
-    let low = max(corner, params.pad) - params.pad;
-    let high = min(corner + params.kernel - params.pad, params.x); // pad < kernel
+    // The first element at or behind the padding.
+    let before = (max(corner, params.pad) - corner + params.dilation - 1u) / params.dilation;
+    let low = corner + before * params.dilation - params.pad;
+    let end = max(corner + params.kernel * params.dilation, params.pad) - params.pad;
+    let high = min(end, params.x);
     var best = a[first + low.x * params.x.y + low.y];
     var at = low.x * params.x.y + low.y;
-    for (var r = low.x; r < high.x; r++) {
-        for (var c = low.y; c < high.y; c++) {
+    for (var r = low.x; r < high.x; r += params.dilation.x) {
+        for (var c = low.y; c < high.y; c += params.dilation.y) {
             let v = a[first + r * params.x.y + c];
             if v > best || (is_nan(v) && !is_nan(best)) {
                 best = v;
@@ -77,8 +81,9 @@ fn scatter(
     let own = i % nx;
     let first = i / nx * params.y.x * params.y.y;
     let at = vec2u(own / params.x.y, own % params.x.y) + params.pad;
-    // o · stride <= at < o · stride + kernel
-    let low = (max(at + 1u, params.kernel) - params.kernel + params.stride - 1u) / params.stride;
+    // o · stride <= at <= o · stride + (kernel - 1) · dilation
+    let reach = (params.kernel - 1u) * params.dilation;
+    let low = (max(at, reach) - reach + params.stride - 1u) / params.stride;
     let high = min(at / params.stride + 1u, params.y);
     var sum = 0.0;
     for (var r = low.x; r < high.x; r++) {

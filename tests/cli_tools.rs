@@ -91,6 +91,7 @@ fn bench_runs_every_operation() {
         "moments",
         "transpose",
         "max_pool",
+        "resize",
         "random",
         "adam",
     ];

@@ -210,11 +210,9 @@ impl<'t> Author<'t, '_> {
             0 => self.tame(x.conv2d(w, ConvOptions::new(2, 1))),
             1 => self.tame(x.conv2d(w, ConvOptions::default()) + x.sum(&[0, 2, 3]).stop_gradient()),
             2 => self.tame(x.conv_transpose2d(w, ConvOptions::new(2, 1))),
-            3 if self.style == Style::Exact => {
-                x.max_pool2d(PoolOptions { padding: [1, 1], ..PoolOptions::square(2) })
-            }
+            3 if self.style == Style::Exact => x.max_pool2d(PoolOptions::new([2, 2], [2, 2], [1, 1])),
             4 => x.upsample_nearest(2),
-            _ => self.tame(x.avg_pool2d(PoolOptions { kernel: [2, 2], stride: [1, 1], padding: [0, 0] })),
+            _ => self.tame(x.avg_pool2d(PoolOptions::new([2, 2], [1, 1], [0, 0]))),
         })
     }
 }

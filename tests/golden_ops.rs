@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use common::{Fixture, load, numbers, program, write};
 use ganomede::device::Device;
-use ganomede::tape::{ConvOptions, Graph, Initial, Op, PoolOptions, RandomState, States, Tape, Tensor};
+use ganomede::tape::{
+    ConvOptions, Graph, Initial, Op, Padding, PoolOptions, RandomState, Sampling, States, Tape, Tensor,
+};
 use ganomede_kernels::conv::Face;
 use ganomede_kernels::expr::{Binary, Unary};
 use ganomede_kernels::pool;
@@ -66,6 +68,7 @@ const CONVOLUTIONS: &[Case] = &[
             pad_high: [1, 0],
             dilation: [2, 1],
             output_padding: [1, 0],
+            ..ConvOptions::default()
         };
         x[0].conv_transpose2d(x[1], options)
     }),
@@ -88,6 +91,19 @@ const CONVOLUTIONS: &[Case] = &[
     }),
     ("conv_transpose2d_bias_tanh", |x| {
         (x[0].conv_transpose2d(x[1], ConvOptions::new(2, 1)) + channel(x[2])).tanh()
+    }),
+    ("conv2d_groups", |x| x[0].conv2d(x[1], ConvOptions { groups: 2, ..ConvOptions::new(1, 1) })),
+    ("conv2d_depthwise", |x| {
+        let options = ConvOptions { groups: 3, dilation: [2, 1], ..ConvOptions::asymmetric(2, 1, 2) };
+        x[0].conv2d(x[1], options)
+    }),
+    ("conv2d_depthwise_many", |x| x[0].conv2d(x[1], ConvOptions { groups: 3, ..ConvOptions::new(1, 0) })),
+    ("conv_transpose2d_groups", |x| {
+        let options = ConvOptions { groups: 2, output_padding: [1, 0], ..ConvOptions::new(2, 1) };
+        x[0].conv_transpose2d(x[1], options)
+    }),
+    ("conv_transpose2d_depthwise", |x| {
+        x[0].conv_transpose2d(x[1], ConvOptions { groups: 3, ..ConvOptions::new(1, 0) })
     }),
     ("conv1d", |x| x[0].conv1d(x[1], 2, 1, 1)),
     ("conv1d_dilated", |x| x[0].conv1d(x[1], 1, 2, 2)),
@@ -162,6 +178,11 @@ const POINTWISE: &[Case] = &[
     ("select", |x| x[0].greater(x[1]).select(x[1], x[2])),
     ("select_repeat", |x| (x[0] - 0.2).step().select(x[1], x[2] * x[0])),
     ("select_same", |x| x[0].greater(x[1]).select(x[0], x[0].square())),
+    ("powf_cube", |x| x[0].powf(3.0)),
+    ("powf_fraction", |x| x[0].powf(-2.7)),
+    ("powf_zero", |x| x[0].powf(0.0)),
+    ("powf_root", |x| x[0].powf(0.5)),
+    ("pow_tensor", |x| x[0].pow(x[1])),
     ("stop_gradient", |x| x[0].stop_gradient() * x[1] + x[0]),
 ];
 
@@ -180,6 +201,11 @@ const REDUCTIONS: &[Case] = &[
     ("max_last", |x| x[0].max(&[1])),
     ("max_outer", |x| x[0].max(&[0, 2])),
     ("max_ties", |x| x[0].max(&[1, 2])),
+    ("min_outer", |x| x[0].min(&[0, 2])),
+    ("min_ties", |x| x[0].min(&[1, 2])),
+    ("prod_last", |x| x[0].prod(&[1])),
+    ("prod_all", |x| x[0].prod(&[0, 1, 2])),
+    ("prod_zeros", |x| x[0].prod(&[1])),
     ("variance_channels", |x| x[0].variance(&[0, 2, 3])),
     ("variance_rows", |x| x[0].variance(&[1])),
     ("variance_columns", |x| x[0].variance(&[0])),
@@ -221,17 +247,44 @@ const SHAPES: &[Case] = &[
     ("concat_nine", |x| Tensor::concat(x, 1)),
     ("upsample_nearest_2", |x| x[0].upsample_nearest(2)),
     ("upsample_nearest_3", |x| x[0].upsample_nearest(3)),
+    ("gather", |x| x[0].gather(1, &[4, 0, 0, 2, 4, 4, 1])),
+    ("gather_last", |x| x[0].gather(2, &[2, 1, 0])),
+    ("pad_constant", |x| x[0].pad_with(&[0, 0, 2, 1], &[0, 0, 0, 3], Padding::Constant(-1.5))),
+    ("pad_reflect", |x| x[0].pad_with(&[0, 0, 2, 1], &[0, 0, 1, 3], Padding::Reflect)),
+    ("pad_edge", |x| x[0].pad_with(&[0, 0, 5, 0], &[0, 0, 1, 6], Padding::Edge)),
+    ("resize_nearest", |x| x[0].resize([7, 3], Sampling::Nearest)),
+    ("resize_linear_up", |x| x[0].resize([7, 10], Sampling::Linear)),
+    ("resize_linear_down", |x| x[0].resize([3, 4], Sampling::Linear)),
+    ("resize_aligned", |x| x[0].resize([9, 3], Sampling::LinearAligned)),
+    ("resize_aligned_one", |x| x[0].resize([1, 8], Sampling::LinearAligned)),
+    ("resample_1d", |x| x[0].resample(2, 11, Sampling::Linear)),
+    ("avg_pool_uncounted", |x| {
+        x[0].avg_pool2d(PoolOptions { count_padding: false, ..PoolOptions::new([3, 2], [2, 1], [1, 1]) })
+    }),
+    ("avg_pool_ceil", |x| {
+        x[0].avg_pool2d(PoolOptions { ceil: true, ..PoolOptions::new([3, 3], [2, 2], [1, 0]) })
+    }),
+    ("avg_pool_pads_differ", |x| {
+        let options = PoolOptions { pad_high: [2, 1], ..PoolOptions::new([3, 2], [2, 2], [0, 1]) };
+        x[0].avg_pool2d(options)
+    }),
+    ("max_pool_dilated", |x| {
+        x[0].max_pool2d(PoolOptions { dilation: [2, 3], ..PoolOptions::new([3, 2], [1, 2], [1, 1]) })
+    }),
+    ("max_pool_ceil", |x| {
+        x[0].max_pool2d(PoolOptions { ceil: true, ..PoolOptions::new([3, 3], [2, 2], [0, 0]) })
+    }),
+    ("max_pool_pads_differ", |x| {
+        let options = PoolOptions { pad_high: [2, 0], ..PoolOptions::new([3, 2], [2, 2], [0, 1]) };
+        x[0].max_pool2d(options)
+    }),
     ("avg_pool", |x| x[0].avg_pool2d(PoolOptions::square(2))),
-    ("avg_pool_overlap", |x| {
-        x[0].avg_pool2d(PoolOptions { kernel: [3, 3], stride: [2, 2], padding: [0, 0] })
-    }),
-    ("avg_pool_padded", |x| x[0].avg_pool2d(PoolOptions { kernel: [3, 2], stride: [2, 1], padding: [1, 1] })),
+    ("avg_pool_overlap", |x| x[0].avg_pool2d(PoolOptions::new([3, 3], [2, 2], [0, 0]))),
+    ("avg_pool_padded", |x| x[0].avg_pool2d(PoolOptions::new([3, 2], [2, 1], [1, 1]))),
     ("max_pool", |x| x[0].max_pool2d(PoolOptions::square(2))),
-    ("max_pool_overlap", |x| {
-        x[0].max_pool2d(PoolOptions { kernel: [3, 3], stride: [2, 2], padding: [0, 0] })
-    }),
-    ("max_pool_padded", |x| x[0].max_pool2d(PoolOptions { kernel: [3, 2], stride: [2, 1], padding: [1, 1] })),
-    ("max_pool_ties", |x| x[0].max_pool2d(PoolOptions { kernel: [3, 3], stride: [2, 2], padding: [1, 1] })),
+    ("max_pool_overlap", |x| x[0].max_pool2d(PoolOptions::new([3, 3], [2, 2], [0, 0]))),
+    ("max_pool_padded", |x| x[0].max_pool2d(PoolOptions::new([3, 2], [2, 1], [1, 1]))),
+    ("max_pool_ties", |x| x[0].max_pool2d(PoolOptions::new([3, 3], [2, 2], [1, 1]))),
 ];
 
 const LOSSES: &[Case] = &[
@@ -355,6 +408,7 @@ kinds! { op_kind, OP_KINDS, Op:
     Op::MaxPool(pool::MaxPool { face: pool::Face::Indices, .. }) => "max_pool_indices",
     Op::MaxPool(pool::MaxPool { face: pool::Face::Gather, .. }) => "max_pool_gather",
     Op::MaxPool(pool::MaxPool { face: pool::Face::Scatter, .. }) => "max_pool_scatter",
+    Op::Sparse(..) => "sparse",
     Op::Random(Distribution::Uniform, _) => "uniform",
     Op::Random(Distribution::Normal, _) => "normal",
 }
@@ -387,6 +441,7 @@ kinds! { binary_kind, BINARY_KINDS, Binary:
     Binary::Div => "div",
     Binary::Max => "maximum",
     Binary::Min => "minimum",
+    Binary::Pow => "pow",
     Binary::Greater => "greater",
     Binary::Equal => "equal",
 }

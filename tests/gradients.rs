@@ -9,7 +9,7 @@ mod interpreter;
 use common::{load, numbers, program, write};
 use ganomede::device::Device;
 use ganomede::program::compile;
-use ganomede::tape::{ConvOptions, PoolOptions, States, Tape, Tensor};
+use ganomede::tape::{ConvOptions, Padding, PoolOptions, Sampling, States, Tape, Tensor};
 use interpreter::World;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -113,6 +113,7 @@ fn convolutions() -> impl Strategy<Value = ([usize; 3], [usize; 2], [usize; 2], 
         pad_high,
         dilation,
         output_padding,
+        ..ConvOptions::default()
     });
     ([1..=3_usize, 1..=3, 1..=3], pair(1..=7), pair(1..=4), options)
 }
@@ -132,6 +133,26 @@ fn transposed_convolution() {
 }
 
 #[test]
+fn convolution_in_groups() {
+    cases(60, (1..=3_usize, convolutions()), |(groups, ([n, ci, co], x, k, options))| {
+        let options = ConvOptions { groups, ..options };
+        check(&[vec![n, ci * groups, x[0], x[1]], vec![co * groups, ci, k[0], k[1]]], &|t| {
+            t[0].conv2d(t[1], options)
+        })
+    });
+}
+
+#[test]
+fn transposed_convolution_in_groups() {
+    cases(60, (1..=3_usize, convolutions()), |(groups, ([n, ci, co], x, k, options))| {
+        let options = ConvOptions { groups, ..options };
+        check(&[vec![n, ci * groups, x[0], x[1]], vec![ci * groups, co, k[0], k[1]]], &|t| {
+            t[0].conv_transpose2d(t[1], options)
+        })
+    });
+}
+
+#[test]
 fn matrix_product() {
     let sizes = ([1..=3_usize, 1..=7, 1..=7, 1..=7], any::<[bool; 4]>());
     cases(60, sizes, |([batch, m, k, n], [trans_a, trans_b, batched_a, batched_b])| {
@@ -146,7 +167,7 @@ fn matrix_product() {
 
 #[test]
 fn reductions_and_norms() {
-    let sizes = (proptest::collection::vec(1..=5_usize, 1..=4), any::<u8>(), 0..6_u8);
+    let sizes = (proptest::collection::vec(1..=5_usize, 1..=4), any::<u8>(), 0..8_u8);
     cases(100, sizes, |(shape, mask, kind)| {
         let axes: Vec<_> = (0..shape.len()).filter(|d| mask >> d & 1 == 1).collect();
         let last = shape.len() - 1;
@@ -156,6 +177,8 @@ fn reductions_and_norms() {
             2 => t[0].max(&axes),
             3 => t[0].variance(&axes),
             4 => (t[0] - t[0].mean(&axes)) / (t[0].variance(&axes) + 0.1).sqrt(),
+            5 => t[0].min(&axes),
+            6 => t[0].prod(&axes),
             _ => t[0].softmax(last),
         })
     });
@@ -164,7 +187,7 @@ fn reductions_and_norms() {
 #[test]
 fn broadcasting() {
     let dims = proptest::collection::vec((1..=5_usize, any::<[bool; 2]>()), 1..=4);
-    cases(60, (dims, 0..3_usize, 0..6_u8), |(dims, missing, kind)| {
+    cases(60, (dims, 0..3_usize, 0..7_u8), |(dims, missing, kind)| {
         let shape = |side: usize| {
             dims.iter().map(|(n, repeat)| if repeat[side] { 1 } else { *n }).collect::<Vec<_>>()
         };
@@ -175,6 +198,7 @@ fn broadcasting() {
             2 => t[0] * t[1],
             3 => t[0] / (t[1].square() + 0.5),
             4 => t[0].maximum(t[1]),
+            5 => (t[0].square() + 0.5).pow(t[1]),
             _ => t[0].minimum(t[1]),
         })
     });
@@ -184,11 +208,50 @@ fn broadcasting() {
 fn pooling_and_resampling() {
     let sizes = ([1..=2_usize, 1..=3, 1..=7, 1..=7], pair(1..=3), pair(1..=4), pair(0..=1), 0..3_u8);
     cases(60, sizes, |(shape, kernel, stride, padding, kind)| {
-        let options = PoolOptions { kernel, stride, padding };
+        let options = PoolOptions::new(kernel, stride, padding);
         check(&[shape.to_vec()], &|t| match kind {
             0 => t[0].max_pool2d(options),
             1 => t[0].avg_pool2d(options),
             _ => t[0].upsample_nearest(stride[0]),
+        })
+    });
+}
+
+#[test]
+fn uneven_windows() {
+    let window = (pair(1..=4), pair(1..=3), pair(0..=3), pair(0..=3), pair(1..=3), any::<[bool; 2]>());
+    let sizes = ([1..=2_usize, 1..=2, 1..=8, 1..=8], window, any::<bool>());
+    cases(
+        100,
+        sizes,
+        |(shape, (kernel, stride, pad_low, pad_high, dilation, [ceil, count_padding]), largest)| {
+            let options = PoolOptions { kernel, stride, pad_low, pad_high, dilation, ceil, count_padding };
+            check(&[shape.to_vec()], &|t| {
+                if largest { t[0].max_pool2d(options) } else { t[0].avg_pool2d(options) }
+            })
+        },
+    );
+}
+
+#[test]
+fn gathers_paddings_and_sizes() {
+    let sizes =
+        (proptest::collection::vec((1..=5_usize, 0..=6_usize, 0..=6_usize), 1..=4), any::<u8>(), 0..7_u8);
+    cases(100, sizes, |(dims, axis, kind)| {
+        let shape: Vec<_> = dims.iter().map(|d| d.0).collect();
+        let axis = axis as usize % shape.len();
+        let (low, high): (Vec<_>, Vec<_>) = dims.iter().map(|d| (d.1, d.2)).unzip();
+        let mirrored =
+            |pads: &[usize]| pads.iter().zip(&shape).map(|(&p, &n)| p.min(n - 1)).collect::<Vec<_>>();
+        let indices: Vec<_> = low.iter().chain(&high).map(|&i| i % shape[axis]).collect();
+        check(std::slice::from_ref(&shape), &|t| match kind {
+            0 => t[0].gather(axis, &indices),
+            1 => t[0].pad_with(&mirrored(&low), &mirrored(&high), Padding::Reflect),
+            2 => t[0].pad_with(&low, &high, Padding::Edge),
+            3 => t[0].pad_with(&low, &high, Padding::Constant(0.75)),
+            4 => t[0].resample(axis, low[axis] + 1, Sampling::Nearest),
+            5 => t[0].resample(axis, low[axis] + 1, Sampling::Linear),
+            _ => t[0].resample(axis, low[axis] + 1, Sampling::LinearAligned),
         })
     });
 }

@@ -68,6 +68,11 @@ fn pool() {
     check(zoo::pool());
 }
 
+#[test]
+fn sparse() {
+    check(zoo::sparse());
+}
+
 /// Uniform numbers have no tolerance: the same bits as in f64, and so as on the CPU.
 #[test]
 fn random() {

@@ -133,9 +133,10 @@ const RANDOM: [Variant; 2] = [
     variant("blocks", "4 numbers, one Philox block, a thread", "always"),
 ];
 const POOL: [Variant; 1] = [variant("naive", "1 output a thread", "always")];
+const SPARSE: [Variant; 1] = POOL;
 
 /// All families.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 11] = [
     Family { name: "conv", computes: "conv2d, and the data gradient of conv_transpose2d", variants: &CONV },
     Family {
         name: "conv_transpose",
@@ -149,6 +150,7 @@ pub const FAMILIES: [Family; 10] = [
     Family { name: "moments", computes: "mean and variance, for batch norm", variants: &MOMENTS },
     Family { name: "copy", computes: "slices, pads, transposes, concatenation", variants: &COPY },
     Family { name: "max_pool", computes: "max-pool indices, their gather and scatter", variants: &POOL },
+    Family { name: "sparse", computes: "a fixed sparse matrix along one axis", variants: &SPARSE },
     Family { name: "random", computes: "Philox uniform and normal numbers", variants: &RANDOM },
 ];
 
@@ -167,7 +169,8 @@ impl Family {
             Kernel::Moments(_) => 6,
             Kernel::Copy(_) => 7,
             Kernel::MaxPool(_) => 8,
-            Kernel::Random(_) => 9,
+            Kernel::Sparse(_) => 9,
+            Kernel::Random(_) => 10,
         };
         &FAMILIES[index]
     }

@@ -53,7 +53,9 @@ impl Kernel {
                 format!("{name} {n} in {} out {}", p.operands.len(), p.outputs.len())
             }
             Self::Copy(c) => format!("{name} {} parts {}", rounded(c.len), c.parts.len()),
-            Self::Random(_) | Self::MaxPool(_) => format!("{name} {}", rounded(self.output_lens()[0])),
+            Self::Random(_) | Self::MaxPool(_) | Self::Sparse(_) => {
+                format!("{name} {}", rounded(self.output_lens()[0]))
+            }
         })
     }
 }

@@ -83,6 +83,8 @@ pub enum Binary {
     Max,
     /// min(a, b), NaN where either is
     Min,
+    /// a to the power of b: NaN where a < 0 and b is no integer
+    Pow,
     /// 1 where a > b, else 0
     Greater,
     /// 1 where a = b, else 0
@@ -178,6 +180,7 @@ impl Binary {
             Binary::Min if a.is_nan() || b.is_nan() => f64::NAN,
             Binary::Max => a.max(b),
             Binary::Min => a.min(b),
+            Binary::Pow => a.powf(b),
             Binary::Greater => f64::from(u8::from(a > b)),
             Binary::Equal => f64::from(u8::from(a == b)),
         }

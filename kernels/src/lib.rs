@@ -13,6 +13,7 @@
 //! | [`Moments`](moments::Moments) | `moments.rs` | `moments.wgsl` | mean and variance by Welford's method |
 //! | [`Copy`](copy::Copy) | `copy.rs` | `copy.wgsl` | slices, pads, transposes, broadcasts, concatenation |
 //! | [`MaxPool`](pool::MaxPool) | `pool.rs` | `pool.wgsl` | max-pool indices, their gather and scatter |
+//! | [`Sparse`](sparse::Sparse) | `sparse.rs` | `sparse.wgsl` | a fixed sparse matrix along one axis |
 //! | [`Random`](random::Random) | `random.rs` | `random.wgsl` | Philox 4×32-10 uniform and normal numbers |
 
 mod blocks;
@@ -35,6 +36,7 @@ pub mod pool;
 pub mod random;
 pub mod reduce;
 pub mod shaders;
+pub mod sparse;
 mod tile;
 
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
@@ -105,6 +107,8 @@ pub enum Kernel {
     Copy(copy::Copy),
     /// Max pooling by indices.
     MaxPool(pool::MaxPool),
+    /// A fixed sparse matrix along one axis.
+    Sparse(sparse::Sparse),
     /// Counter-based random numbers.
     Random(random::Random),
 }
@@ -120,6 +124,7 @@ macro_rules! each {
             Kernel::Moments($k) => $body,
             Kernel::Copy($k) => $body,
             Kernel::MaxPool($k) => $body,
+            Kernel::Sparse($k) => $body,
             Kernel::Random($k) => $body,
         }
     };

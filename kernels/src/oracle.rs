@@ -10,6 +10,7 @@ use crate::pointwise::{Pointwise, Source};
 use crate::pool::{Face, MaxPool};
 use crate::random::{Distribution, Random, philox};
 use crate::reduce::{Combine, Reduce};
+use crate::sparse::Sparse;
 
 pub use product::{conv, gemm};
 
@@ -23,11 +24,12 @@ pub fn run(kernel: &Kernel, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64
         Kernel::Moments(k) => moments(k, inputs[0]),
         Kernel::Copy(k) => vec![copy(k, inputs, before[0]).into_iter().map(f64::from).collect()],
         Kernel::MaxPool(k) => vec![max_pool(k, inputs)],
+        Kernel::Sparse(k) => vec![sparse(k, inputs[0])],
         Kernel::Random(k) => vec![random(k, inputs[0], inputs[1][0])],
     }
 }
 
-// ---- pointwise, reduce, moments, copy, pool, random ----
+// ---- pointwise, reduce, moments, copy, pool, sparse, random ----
 
 /// Outputs of a [`Pointwise`]; `before` holds what the outputs held before the launch.
 pub fn pointwise(k: &Pointwise, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64>> {
@@ -124,7 +126,9 @@ pub fn max_pool(k: &MaxPool, inputs: &[&[f32]]) -> Vec<f64> {
                     for t in 0..k.kernel[0] * k.kernel[1] {
                         let tap = [t / k.kernel[1], t % k.kernel[1]];
                         let pos = |d: usize, o: usize| {
-                            (o * k.stride[d] + tap[d]).checked_sub(k.pad_low[d]).filter(|&i| i < k.x[d])
+                            (o * k.stride[d] + tap[d] * k.dilation[d])
+                                .checked_sub(k.pad_low[d])
+                                .filter(|&i| i < k.x[d])
                         };
                         if let (Some(r), Some(c)) = (pos(0, o / k.y[1]), pos(1, o % k.y[1])) {
                             let v = inputs[0][p * nx + r * k.x[1] + c];
@@ -136,6 +140,19 @@ pub fn max_pool(k: &MaxPool, inputs: &[&[f32]]) -> Vec<f64> {
                     out[at] = index.unwrap_or(0) as f64;
                 }
             }
+        }
+    }
+    out
+}
+
+/// Output of a [`Sparse`].
+pub fn sparse(k: &Sparse, x: &[f32]) -> Vec<f64> {
+    let (rows, columns) = (k.matrix.rows(), k.matrix.columns());
+    let mut out = vec![0.0; k.outer * rows * k.inner];
+    for (at, y) in out.iter_mut().enumerate() {
+        let (o, row, i) = (at / k.inner / rows, at / k.inner % rows, at % k.inner);
+        for &(column, weight) in k.matrix.row(row) {
+            *y += f64::from(weight.0) * f64::from(x[(o * columns + column) * k.inner + i]);
         }
     }
     out

@@ -32,8 +32,10 @@ pub struct MaxPool {
     pub kernel: [usize; 2],
     /// Stride.
     pub stride: [usize; 2],
-    /// Padding before; less than the window.
+    /// Padding before.
     pub pad_low: [usize; 2],
+    /// Distance of neighbouring elements of the window.
+    pub dilation: [usize; 2],
 }
 
 impl MaxPool {
@@ -57,16 +59,26 @@ impl MaxPool {
             ));
         }
         for d in 0..2 {
-            let (s, k, p) = (self.stride[d], self.kernel[d], self.pad_low[d]);
-            let last = (self.y[d] - 1).checked_mul(s);
-            if s == 0 || p >= k || last.is_none_or(|start| start >= self.x[d] + p) {
+            let parts = [self.stride[d], self.dilation[d]];
+            let reach = [(self.y[d], self.stride[d]), (self.kernel[d], self.dilation[d])]
+                .into_iter()
+                .try_fold(self.x[d], |sum, (n, step)| n.checked_mul(step)?.checked_add(sum));
+            let sizes = reach.and_then(|sum| sum.checked_add(self.pad_low[d]));
+            if parts.contains(&0) || sizes.is_none() || (0..self.y[d]).any(|o| !self.holds(d, o)) {
                 return fail(format!(
-                    "input {:?}, output {:?}, window {:?}, stride {:?}, padding {:?}: every window must hold an element",
-                    self.x, self.y, self.kernel, self.stride, self.pad_low
+                    "input {:?}, output {:?}, window {:?}, stride {:?}, padding {:?}, dilation {:?}: every window must hold an element",
+                    self.x, self.y, self.kernel, self.stride, self.pad_low, self.dilation
                 ));
             }
         }
         Ok(())
+    }
+
+    /// Whether window `o` holds an element of dimension `d`: the first one at or behind the padding.
+    fn holds(&self, d: usize, o: usize) -> bool {
+        let start = o * self.stride[d];
+        let k = self.pad_low[d].saturating_sub(start).div_ceil(self.dilation[d]);
+        k < self.kernel[d] && start + k * self.dilation[d] < self.pad_low[d] + self.x[d]
     }
 
     pub(crate) fn input_lens(&self) -> Vec<usize> {
@@ -105,7 +117,7 @@ impl MaxPool {
         let variant = layout::variant(self.name(), &self.variants(), variant.unwrap_or("naive"))?;
         let (inputs, outputs) = (self.input_lens(), self.output_lens());
         check_bindings(self.name(), inputs.iter().copied().chain(outputs.iter().copied()), traits)?;
-        let pairs = [self.x, self.y, self.kernel, self.stride, self.pad_low];
+        let pairs = [self.x, self.y, self.kernel, self.stride, self.pad_low, self.dilation];
         // The shader adds position, padding and window as 32-bit words.
         if let Some(&needed) = pairs.iter().flatten().find(|&&v| v > 1 << 29) {
             let (needed, limit) = (needed as u64, 1 << 29);
@@ -116,7 +128,18 @@ impl MaxPool {
                 unit: "elements along one side",
             });
         }
-        let words = pairs.iter().flatten().chain(&[outputs[0], 0]).map(|&v| v as u32).collect();
+        // A software adapter stops a thread without a word where its loops take more.
+        let area = self.kernel[0] * self.kernel[1];
+        if traits.software && area > 65_535 {
+            let (needed, limit) = (area as u64, 65_535);
+            return Err(KernelError::Limit {
+                kernel: self.name(),
+                needed,
+                limit,
+                unit: "elements in a window",
+            });
+        }
+        let words = pairs.iter().flatten().chain(&[outputs[0], 0, 0, 0]).map(|&v| v as u32).collect();
         let dispatch = Dispatch {
             shader: "pool.wgsl",
             source: traits.shaders.text("pool.wgsl").to_owned().into(),

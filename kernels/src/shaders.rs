@@ -32,6 +32,7 @@ files![
     "pool.wgsl",
     "random.wgsl",
     "reduce.wgsl",
+    "sparse.wgsl",
 ];
 
 /// Texts by file name. The default are the embedded ones; clones share their texts.

@@ -26,11 +26,13 @@ proptest! {
         kernel in [1..5usize, 1..5usize],
         stride in [1..5usize, 1..5usize],
         pad in [0..3usize, 0..3usize],
+        dilation in [1..4usize, 1..4usize],
         levels in 1..40u32,
     ) {
         let pad_low = [pad[0].min(kernel[0] - 1), pad[1].min(kernel[1] - 1)];
-        let y = [0, 1].map(|d| (x[d] + 2 * pad_low[d]).saturating_sub(kernel[d]) / stride[d] + 1);
-        let k = MaxPool { face: Face::Indices, planes, x, y, kernel, stride, pad_low };
+        let span = |d: usize| dilation[d] * (kernel[d] - 1) + 1;
+        let y = [0, 1].map(|d| (x[d] + 2 * pad_low[d]).saturating_sub(span(d)) / stride[d] + 1);
+        let k = MaxPool { face: Face::Indices, planes, x, y, kernel, stride, pad_low, dilation };
         prop_assume!(Kernel::MaxPool(k).check().is_ok());
         // Few levels: most windows have ties, and the first wins.
         let values: Vec<f32> = data(planes * x[0] * x[1], 1)
@@ -56,6 +58,7 @@ fn ties_padding_and_nan() {
         kernel: [2, 2],
         stride: [2, 2],
         pad_low: [1, 1],
+        dilation: [1, 1],
     };
     // Padding is −∞: all-negative windows choose an element of the plane.
     let x = vec![-5.0, -1.0, -1.0, -2.0, f32::NAN, -3.0, -2.0, -3.0, -3.0];
@@ -72,6 +75,7 @@ fn faults_are_named() {
         kernel: [2, 2],
         stride: [2, 2],
         pad_low: [0, 0],
+        dilation: [1, 1],
     };
     assert_eq!(Kernel::MaxPool(k).check(), Ok(()));
     for bad in [
@@ -79,6 +83,9 @@ fn faults_are_named() {
         MaxPool { stride: [0, 2], ..k },
         MaxPool { pad_low: [2, 0], ..k },
         MaxPool { planes: 0, ..k },
+        MaxPool { dilation: [1, 0], ..k },
+        MaxPool { dilation: [3, 1], x: [2, 4], pad_low: [1, 0], ..k }, // rows 0 and 3 around an image of rows 1 and 2
+        MaxPool { dilation: [usize::MAX / 2, 1], ..k },
         MaxPool { x: [4097, 4097], ..k },
     ] {
         assert!(Kernel::MaxPool(bad).check().is_err(), "{bad:?}");

@@ -16,7 +16,9 @@ use zoo::{Case, cases};
 
 #[test]
 fn every_file_validates_as_it_stands() {
-    for name in ["expr", "pointwise", "pointwise_quads", "reduce", "moments", "copy", "pool", "random"] {
+    for name in
+        ["expr", "pointwise", "pointwise_quads", "reduce", "moments", "copy", "pool", "random", "sparse"]
+    {
         let path = format!("{}/../shaders/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
         validate(name, &std::fs::read_to_string(path).unwrap());
     }

@@ -6,7 +6,7 @@ use ganomede_kernels::catalogue::Family;
 use super::CliError;
 use crate::nn::{Adam, BatchNorm, Mode, random_state};
 use crate::program::{CompileError, Program, compile};
-use crate::tape::{ConvOptions, Initial, PoolOptions, States, Tape, Tensor};
+use crate::tape::{ConvOptions, Initial, PoolOptions, Sampling, States, Tape, Tensor};
 
 /// Operations that can be timed alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,6 +37,8 @@ pub(crate) enum OpName {
     Transpose,
     /// Maximum of 2×2 windows of N×C×H×W.
     MaxPool,
+    /// Bilinear resize of N×C×H×W to twice its size.
+    Resize,
     /// Normal random numbers.
     Random,
     /// One step of Adam on a parameter of this shape.
@@ -267,6 +269,10 @@ impl OpArgs {
             OpName::MaxPool => {
                 rank(4..=4)?;
                 tape.output("out", x().max_pool2d(PoolOptions::square(2)));
+            }
+            OpName::Resize => {
+                rank(4..=4)?;
+                tape.output("out", x().resize([2 * dims[2], 2 * dims[3]], Sampling::Linear));
             }
             OpName::Random => {
                 let random = random_state(&mut states, "random", 0);

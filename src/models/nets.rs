@@ -243,7 +243,7 @@ impl LenetEncoder {
         let head = Linear::new(states, &format!("{name}.fc"), [from * bottom, outputs], false);
         glorot(states, &head.weight);
         let window = config.kernel(2);
-        Self { blocks, pool: PoolOptions { kernel: window, stride: window, padding: [0; 2] }, head }
+        Self { blocks, pool: PoolOptions::new(window, window, [0; 2]), head }
     }
 
     /// φ(x), `[n, outputs]`.

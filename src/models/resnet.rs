@@ -112,9 +112,7 @@ impl Block {
         let up = |x| if self.resample == Resample::Up { enlarge(x, self.factor) } else { x };
         let down = |x: Tensor<'t>| match self.resample {
             Resample::Up => x,
-            Resample::Down => {
-                x.avg_pool2d(PoolOptions { kernel: self.factor, stride: self.factor, padding: [0; 2] })
-            }
+            Resample::Down => x.avg_pool2d(PoolOptions::new(self.factor, self.factor, [0; 2])),
         };
         let h = conv1.forward(tape, up(norm1.forward(tape, x, mode).relu()));
         let h = conv2.forward(tape, norm2.forward(tape, h, mode).relu());

@@ -23,7 +23,7 @@ pub fn ssim<'t>(a: Tensor<'t>, b: Tensor<'t>, window: [usize; 2]) -> Tensor<'t> 
     // (K₁·range)² and (K₂·range)² with K₁ = 0.01, K₂ = 0.03 and a range of 2.
     const C: [f32; 2] = [0.02 * 0.02, 0.06 * 0.06];
     let padding = window.map(|side| side / 2);
-    let pool = |x: Tensor<'t>| x.avg_pool2d(PoolOptions { kernel: window, stride: [1, 1], padding });
+    let pool = |x: Tensor<'t>| x.avg_pool2d(PoolOptions::new(window, [1, 1], padding));
     // The share of each window that lies within the image.
     let s = a.shape();
     let inside = pool(a.tape.full(1.0, &[1, 1, s[2], s[3]]));

@@ -104,6 +104,10 @@ impl Launch {
                 };
                 format!("{} → {}, k{} s{}", shape(&from), shape(&to), pair(pool.kernel), pair(pool.stride))
             }
+            Kernel::Sparse(k) => {
+                let from = [k.outer, k.matrix.columns(), k.inner];
+                format!("{} → {}", shape(&from), shape(&[k.outer, k.matrix.rows(), k.inner]))
+            }
             Kernel::Random(random) => format!("→ {}", random.len),
         }
     }

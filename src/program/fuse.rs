@@ -273,7 +273,8 @@ impl<'g> Fused<'g> {
 pub(super) fn instructions(op: &Op) -> Option<u32> {
     use Unary::{Exp, Log, Recip, Sigmoid, Softplus, Sqrt, Tanh};
     match op {
-        Op::Unary(Exp | Log | Tanh | Sigmoid | Softplus | Sqrt | Recip) | Op::Binary(Binary::Div) => Some(8),
+        Op::Unary(Exp | Log | Tanh | Sigmoid | Softplus | Sqrt | Recip)
+        | Op::Binary(Binary::Div | Binary::Pow) => Some(8),
         Op::Unary(_) | Op::Binary(_) | Op::Select => Some(1),
         _ => None,
     }

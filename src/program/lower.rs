@@ -1,6 +1,7 @@
 //! From steps to kernels: builds the parameters of each launch, inputs and outputs still named by graph nodes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::copy::{Copy, Part};
@@ -10,6 +11,7 @@ use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::random::Random;
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
+use ganomede_kernels::sparse::Sparse;
 use ganomede_kernels::{Kernel, pool};
 
 use super::CompileError;
@@ -273,6 +275,11 @@ impl Fused<'_> {
                 Kernel::Copy(Copy { len, zero: false, parts })
             }
             Op::MaxPool(p @ pool::MaxPool { .. }) => Kernel::MaxPool(*p),
+            Op::Sparse(axis, matrix) => Kernel::Sparse(Sparse {
+                outer: size(&from(0)[..*axis]),
+                inner: size(&from(0)[axis + 1..]),
+                matrix: Arc::clone(matrix),
+            }),
             Op::Random(distribution, stream) => {
                 Kernel::Random(Random { distribution: *distribution, len, stream: *stream })
             }

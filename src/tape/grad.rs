@@ -1,6 +1,8 @@
 //! Reverse-mode differentiation. Every VJP is written in operations of the tape, so the gradient of a gradient is
 //! just [`Tape::grad`] again.
 
+use std::sync::Arc;
+
 use ganomede_kernels::conv::{Face, Geometry};
 use ganomede_kernels::expr::{Binary, Unary};
 use ganomede_kernels::pool::{self, MaxPool};
@@ -161,6 +163,7 @@ impl Tape {
                 });
                 vec![da, db]
             }
+            Op::Sparse(axis, matrix) => vec![Some(self.sparse(*axis, Arc::new(matrix.transposed()), g))],
             Op::MaxPool(p) => self.max_pool_vjp(p, input, g),
         }
     }
@@ -253,6 +256,7 @@ fn binary_vjp<'t>(
         Binary::Div => Some(g / b),
         Binary::Max => Some(pick(a.greater(b))),
         Binary::Min => Some(pick(b.greater(a))),
+        Binary::Pow => Some(b.select(g * (b * a.pow(b - 1.0)), b.tape.constant(0.0))),
         Binary::Greater | Binary::Equal => None,
     };
     let db = || match op {
@@ -262,6 +266,12 @@ fn binary_vjp<'t>(
         Binary::Div => Some(-(g * y / b)),
         Binary::Max => Some(pick(b.greater(a))),
         Binary::Min => Some(pick(a.greater(b))),
+        // 0 to no negative power does not move with it.
+        Binary::Pow => {
+            let zero = a.tape.constant(0.0);
+            let still = a.equal(zero).select(b.greater(zero) + b.equal(zero), zero);
+            Some(still.select(zero, g * (y * a.log())))
+        }
         Binary::Greater | Binary::Equal => None,
     };
     (wanted[0].then(da).flatten(), wanted[1].then(db).flatten())

@@ -19,17 +19,19 @@ mod grad;
 mod ops;
 mod state;
 
-pub use ops::{ConvOptions, PoolOptions, RandomState};
+pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};
 pub use state::{Initial, States, Variable};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ganomede_kernels::conv::{Face, Geometry};
 use ganomede_kernels::expr::{Binary, Num, Unary};
 use ganomede_kernels::pool::MaxPool;
 use ganomede_kernels::random::Distribution;
+use ganomede_kernels::sparse::Matrix;
 
 use crate::program::StateId;
 
@@ -115,6 +117,8 @@ pub enum Op {
     },
     /// Max pooling face.
     MaxPool(MaxPool),
+    /// A fixed sparse matrix along an axis.
+    Sparse(usize, Arc<Matrix>),
     /// Random numbers; inputs are the key and step states.
     Random(Distribution, u32),
 }

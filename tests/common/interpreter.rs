@@ -140,6 +140,14 @@ fn node_value(graph: &Graph, node: &Node, values: &[Vec<f64>], world: &World) ->
             })
         }
         Op::MaxPool(p) => max_pool(p, value(0), node.inputs.get(1).map(|&i| values[i].as_slice())),
+        Op::Sparse(axis, matrix) => gather(&node.shape, |i| {
+            let mut source = i.to_vec();
+            let terms = matrix.row(i[*axis]).iter().map(|&(column, weight)| {
+                source[*axis] = column;
+                f64::from(weight.0) * value(0)[at(from(0), &source)]
+            });
+            terms.sum()
+        }),
         Op::Random(..) => panic!("random numbers are tested elsewhere"),
     }
 }
@@ -181,7 +189,9 @@ fn max_pool(p: &MaxPool, a: &[f64], indices: Option<&[f64]>) -> Vec<f64> {
             let (mut best, mut found) = (f64::NEG_INFINITY, 0);
             each(&p.kernel, |k| {
                 let place = |d: usize| {
-                    (i[1 + d] * p.stride[d] + k[d]).checked_sub(p.pad_low[d]).filter(|&v| v < p.x[d])
+                    (i[1 + d] * p.stride[d] + k[d] * p.dilation[d])
+                        .checked_sub(p.pad_low[d])
+                        .filter(|&v| v < p.x[d])
                 };
                 if let (Some(h), Some(w)) = (place(0), place(1)) {
                     let v = a[i[0] * x_plane + h * p.x[1] + w];

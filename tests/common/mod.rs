@@ -56,6 +56,11 @@ impl Fixture {
         self.0.get(name).unwrap_or_else(|| panic!("the fixture has no '{name}'"))
     }
 
+    /// The tensor of this name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<&Array> {
+        self.0.get(name)
+    }
+
     /// Tensors whose names are `prefix0`, `prefix1`, …
     pub(crate) fn numbered(&self, prefix: &str) -> Vec<&Array> {
         (0..).map_while(|i| self.0.get(&format!("{prefix}{i}"))).collect()

@@ -96,6 +96,21 @@ case(
     (3, 2, 4, 4),
     (2,),
 )
+case("conv2d_groups", lambda x, w: conv(x, w, padding=1, groups=2), (2, 4, 5, 6), (6, 2, 3, 3))
+case(
+    "conv2d_depthwise",
+    lambda x, w: conv(F.pad(x, (1, 2, 1, 2)), w, stride=2, dilation=(2, 1), groups=3),
+    (2, 3, 7, 6),
+    (3, 1, 3, 2),
+)
+case("conv2d_depthwise_many", lambda x, w: conv(x, w, groups=3), (1, 3, 5, 5), (6, 1, 3, 3))
+case(
+    "conv_transpose2d_groups",
+    lambda x, w: convt(x, w, stride=2, padding=1, output_padding=(1, 0), groups=2),
+    (2, 4, 3, 4),
+    (4, 3, 3, 3),
+)
+case("conv_transpose2d_depthwise", lambda x, w: convt(x, w, groups=3), (2, 3, 3, 2), (3, 1, 2, 3))
 case("conv1d", lambda x, w: F.conv1d(x, w, stride=2, padding=1), (2, 3, 9), (4, 3, 4))
 case("conv1d_dilated", lambda x, w: F.conv1d(x, w, padding=2, dilation=2), (2, 2, 7), (3, 2, 3))
 case("conv_transpose1d", lambda x, w: F.conv_transpose1d(x, w, stride=2, padding=1), (2, 3, 5), (3, 2, 4))
@@ -167,6 +182,11 @@ case("equal", lambda a, b: (a == b).double(), ((19,), "ties"), ((19,), "ties"))
 case("select", lambda a, b, c: torch.where(a > b, b, c), ((19,), "ties"), ((19,), "ties"), (19,))
 case("select_repeat", lambda a, b, c: torch.where(a > 0.2, b, c * a), (3, 1), (4,), (2, 3, 4))
 case("select_same", lambda a, b: torch.where(a > b, a, a * a), (3, 7), (7,))
+case("powf_cube", lambda x: x**3, (3, 7))
+case("powf_fraction", lambda x: x**-2.7, ((3, 7), "positive"))
+case("powf_zero", lambda x: x**0, (5,))
+case("powf_root", lambda x: x**0.5, ((11,), "positive"))
+case("pow_tensor", torch.pow, ((3, 5), "positive"), (5,))
 case("stop_gradient", lambda a, b: a.detach() * b + a, (3, 4), (3, 4))
 
 # ---- reductions and norms -----------------------------------------------------------------------------------------
@@ -185,6 +205,11 @@ case("mean_per_sample", lambda x: x.flatten(1).mean(1), (3, 2, 7))
 case("max_last", lambda x: x.amax(1, keepdim=True), (5, 7))
 case("max_outer", lambda x: x.amax((0, 2), keepdim=True), (3, 4, 5))
 case("max_ties", lambda x: x.amax((1, 2), keepdim=True), ((3, 4, 5), "ties"))
+case("min_outer", lambda x: x.amin((0, 2), keepdim=True), (3, 4, 5))
+case("min_ties", lambda x: x.amin((1, 2), keepdim=True), ((3, 4, 5), "ties"))
+case("prod_last", lambda x: x.prod(1, keepdim=True), (4, 7))
+case("prod_all", lambda x: x.prod(0, keepdim=True).prod(1, keepdim=True).prod(2, keepdim=True), (2, 3, 3))
+case("prod_zeros", lambda x: x.prod(1, keepdim=True), ((9, 5), "ties"))
 case("variance_channels", lambda x: x.var((0, 2, 3), keepdim=True, correction=0), (2, 3, 4, 5))
 case("variance_rows", lambda x: x.var(1, keepdim=True, correction=0), (5, 7))
 case("variance_columns", lambda x: x.var(0, keepdim=True, correction=0), (5, 3))
@@ -251,6 +276,31 @@ case("concat_rows", lambda a, b: torch.cat([a, b], 0), (3, 4), (2, 4))
 case("concat_nine", lambda *parts: torch.cat(parts, 1), *[(2, 1 + i % 3) for i in range(9)])
 case("upsample_nearest_2", lambda x: F.interpolate(x, scale_factor=2), (2, 3, 3, 2))
 case("upsample_nearest_3", lambda x: F.interpolate(x, scale_factor=3), (1, 2, 2, 3))
+case("gather", lambda x: x[:, [4, 0, 0, 2, 4, 4, 1]], (2, 5, 3))
+case("gather_last", lambda x: x[:, :, [2, 1, 0]], (2, 2, 3))
+case("pad_constant", lambda x: F.pad(x, (1, 3, 2, 0), value=-1.5), (2, 2, 3, 4))
+case("pad_reflect", lambda x: F.pad(x, (1, 3, 2, 1), mode="reflect"), (2, 2, 3, 4))
+case("pad_edge", lambda x: F.pad(x, (0, 6, 5, 1), mode="replicate"), (2, 1, 3, 4))
+case("resize_nearest", lambda x: F.interpolate(x, (7, 3)), (2, 2, 3, 5))
+case("resize_linear_up", lambda x: F.interpolate(x, (7, 10), mode="bilinear"), (2, 2, 3, 4))
+case("resize_linear_down", lambda x: F.interpolate(x, (3, 4), mode="bilinear"), (1, 2, 7, 9))
+case("resize_aligned", lambda x: F.interpolate(x, (9, 3), mode="bilinear", align_corners=True), (2, 1, 4, 7))
+case("resize_aligned_one", lambda x: F.interpolate(x, (1, 8), mode="bilinear", align_corners=True), (1, 2, 3, 1))
+case("resample_1d", lambda x: F.interpolate(x, 11, mode="linear"), (2, 3, 4))
+case(
+    "avg_pool_uncounted",
+    lambda x: F.avg_pool2d(x, (3, 2), stride=(2, 1), padding=1, count_include_pad=False),
+    (1, 3, 5, 4),
+)
+case("avg_pool_ceil", lambda x: F.avg_pool2d(x, 3, stride=2, padding=(1, 0), ceil_mode=True), (2, 2, 6, 6))
+case("avg_pool_pads_differ", lambda x: F.avg_pool2d(F.pad(x, (1, 1, 0, 2)), (3, 2), stride=2), (2, 2, 5, 5))
+case(
+    "max_pool_dilated",
+    lambda x: F.max_pool2d(x, (3, 2), stride=(1, 2), padding=1, dilation=(2, 3)),
+    (2, 2, 7, 8),
+)
+case("max_pool_ceil", lambda x: F.max_pool2d(x, 3, stride=2, ceil_mode=True), (2, 2, 6, 8))
+case("max_pool_pads_differ", lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 2), value=-1e30), (3, 2), stride=2), (1, 2, 5, 6))
 case("avg_pool", lambda x: F.avg_pool2d(x, 2), (2, 3, 4, 6))
 case("avg_pool_overlap", lambda x: F.avg_pool2d(x, 3, stride=2), (2, 2, 7, 5))
 case("avg_pool_padded", lambda x: F.avg_pool2d(x, (3, 2), stride=(2, 1), padding=1), (1, 3, 5, 4))

@@ -674,6 +674,7 @@ fn apply<'a>(pass: &Pass, dst: &mut [f32], lanes: usize, get: impl Fn(Reg) -> Va
                 Binary::Div => map2(dst, lanes, a, b, |a, b| a / b),
                 Binary::Max => map2(dst, lanes, a, b, math::max),
                 Binary::Min => map2(dst, lanes, a, b, math::min),
+                Binary::Pow => map2(dst, lanes, a, b, f32::powf),
                 Binary::Greater => map2(dst, lanes, a, b, |a, b| truth(a > b)),
                 Binary::Equal => map2(dst, lanes, a, b, |a, b| truth(a == b)),
             }

@@ -90,6 +90,7 @@ impl Binary {
             Binary::Div => "op_div",
             Binary::Max => "op_max",
             Binary::Min => "op_min",
+            Binary::Pow => "op_pow",
             Binary::Greater => "op_greater",
             Binary::Equal => "op_equal",
         }

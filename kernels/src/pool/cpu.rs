@@ -29,15 +29,18 @@ pub(super) fn run(k: &MaxPool, inputs: &[&[f32]], out: &mut [f32]) {
 /// First maximum of every window of one plane; a NaN counts as larger than any number.
 fn indices(k: &MaxPool, plane: &[f32], out: &mut [f32]) {
     let span = |d: usize, o: usize| {
-        let start = o * k.stride[d];
-        start.saturating_sub(k.pad_low[d])..(start + k.kernel[d]).saturating_sub(k.pad_low[d]).min(k.x[d])
+        let (start, step) = (o * k.stride[d], k.dilation[d]);
+        let before = k.pad_low[d].saturating_sub(start).div_ceil(step);
+        let end = start + k.kernel[d] * step;
+        (start + before * step - k.pad_low[d]..end.saturating_sub(k.pad_low[d]).min(k.x[d])).step_by(step)
     };
     for (oy, row) in out.chunks_mut(k.y[1]).enumerate() {
         for (ox, out) in row.iter_mut().enumerate() {
-            let columns = span(1, ox);
-            let mut index = span(0, oy).start * k.x[1] + columns.start;
+            let (rows, columns) = (span(0, oy), span(1, ox));
+            let first = |mut span: std::iter::StepBy<std::ops::Range<usize>>| span.next().unwrap_or(0);
+            let mut index = first(rows.clone()) * k.x[1] + first(columns.clone());
             let mut best = plane[index];
-            for y in span(0, oy) {
+            for y in rows {
                 for x in columns.clone() {
                     let v = plane[y * k.x[1] + x];
                     if v > best || (v.is_nan() && !best.is_nan()) {

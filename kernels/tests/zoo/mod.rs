@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::sync::Arc;
+
 use crate::spaces::{data, strides, views};
 use ganomede_kernels::copy::{Copy, Part};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
@@ -10,6 +12,7 @@ use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::pool::{Face, MaxPool};
 use ganomede_kernels::random::{Distribution, Random};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
+use ganomede_kernels::sparse::{Matrix, Sparse};
 use ganomede_kernels::{Kernel, oracle};
 
 /// A kernel with everything that a run needs.
@@ -36,7 +39,10 @@ impl Case {
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
-    [pointwise(), functions(), reduce(), moments(), copy(), pool(), random()].into_iter().flatten().collect()
+    [pointwise(), functions(), reduce(), moments(), copy(), pool(), sparse(), random()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn operands(shape: &[usize], draws: &[(u8, usize, usize)]) -> Vec<Operand> {
@@ -113,6 +119,7 @@ pub(crate) fn functions() -> Vec<Case> {
         Binary::Div,
         Binary::Max,
         Binary::Min,
+        Binary::Pow,
         Binary::Greater,
         Binary::Equal,
     ];
@@ -127,7 +134,14 @@ pub(crate) fn functions() -> Vec<Case> {
         let first = Instr::Unary(if positive { Unary::Abs } else { Unary::Affine(Num(1.0), Num(0.0)) }, 0);
         case(vec![Instr::Operand(0), first, Instr::Unary(op, 1)])
     };
-    let binary = |op| case(vec![Instr::Operand(0), Instr::Operand(1), Instr::Binary(op, 0, 1)]);
+    // Powers of magnitudes.
+    let binary = |op| {
+        let (a, magnitude) = if op == Binary::Pow { (2, true) } else { (0, false) };
+        let mut code = vec![Instr::Operand(0), Instr::Operand(1)];
+        code.extend(magnitude.then_some(Instr::Unary(Unary::Abs, 0)));
+        code.push(Instr::Binary(op, a, 1));
+        case(code)
+    };
     let above = Instr::Binary(Binary::Greater, 0, 1);
     let select = case(vec![Instr::Operand(0), Instr::Operand(1), above, Instr::Select(2, 0, 1)]);
     unaries.into_iter().map(unary).chain(binaries.into_iter().map(binary)).chain([select]).collect()
@@ -234,14 +248,16 @@ pub(crate) fn copy() -> Vec<Case> {
 /// Overlapping windows, gaps, padding and many ties; all three faces of each.
 pub(crate) fn pool() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (planes, x, y, kernel, stride, pad_low) in [
-        (6, [8, 8], [4, 4], [2, 2], [2, 2], [0, 0]),
-        (5, [7, 9], [4, 5], [3, 3], [2, 2], [1, 1]),
-        (3, [5, 6], [4, 6], [2, 3], [1, 1], [0, 1]),
-        (2, [11, 4], [3, 2], [2, 1], [4, 3], [0, 0]),
-        (700, [4, 4], [2, 2], [2, 2], [2, 2], [0, 0]),
+    for (planes, x, y, kernel, stride, pad_low, dilation) in [
+        (6, [8, 8], [4, 4], [2, 2], [2, 2], [0, 0], [1, 1]),
+        (5, [7, 9], [4, 5], [3, 3], [2, 2], [1, 1], [1, 1]),
+        (3, [5, 6], [4, 6], [2, 3], [1, 1], [0, 1], [1, 1]),
+        (2, [11, 4], [3, 2], [2, 1], [4, 3], [0, 0], [1, 1]),
+        (700, [4, 4], [2, 2], [2, 2], [2, 2], [0, 0], [1, 1]),
+        (3, [9, 11], [4, 6], [3, 2], [2, 1], [1, 0], [2, 5]),
+        (2, [7, 7], [3, 9], [2, 3], [2, 1], [0, 4], [3, 3]),
     ] {
-        let k = |face| Kernel::MaxPool(MaxPool { face, planes, x, y, kernel, stride, pad_low });
+        let k = |face| Kernel::MaxPool(MaxPool { face, planes, x, y, kernel, stride, pad_low, dilation });
         let mut first = Case::new(k(Face::Indices), 0.0);
         first.inputs[0].iter_mut().for_each(|v| *v = v.round());
         let indices: Vec<f32> = first.oracle()[0].iter().map(|v| *v as f32).collect();
@@ -253,6 +269,32 @@ pub(crate) fn pool() -> Vec<Case> {
         cases.push(first);
     }
     cases
+}
+
+/// Rows of no, one and many entries, columns that nobody reads, tables of several dispatches and a row of several.
+pub(crate) fn sparse() -> Vec<Case> {
+    let build = |outer: usize, inner: usize, columns: usize, rows: Vec<Vec<(usize, f32)>>| {
+        let matrix = Matrix::new(columns, rows);
+        let kernel = |matrix| Kernel::Sparse(Sparse { outer, inner, matrix: Arc::new(matrix) });
+        [Case::new(kernel(matrix.transposed()), 1e-5), Case::new(kernel(matrix), 1e-5)]
+    };
+    let weight = |i: usize| 0.25 + (i % 7) as f32 / 8.0;
+    let spread = |rows: usize, columns: usize, most: usize| {
+        let row =
+            |r: usize| (0..r % (most + 1)).map(|e| ((r * 31 + e * 17) % columns, weight(r + e))).collect();
+        (0..rows).map(row).collect::<Vec<Vec<_>>>()
+    };
+    [
+        build(1, 1, 1, vec![vec![(0, 2.0)]]),
+        build(3, 5, 4, vec![vec![], vec![(3, 1.0)], vec![(0, 0.5), (3, -0.5), (0, 0.25)], vec![(1, 1.0)]]),
+        build(2, 3, 70, spread(65, 70, 5)),
+        build(7, 1, 33, spread(129, 33, 2)),
+        build(1, 2, 5000, (0..9000).map(|r| vec![(r * 7 % 5000, 1.0)]).collect()),
+        build(2, 1, 3, vec![vec![(1, 1.0); 3], (0..9001).map(|e| (e % 3, weight(e) / 4096.0)).collect()]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Lengths around multiples of four, keys whose words are NaN as floats.

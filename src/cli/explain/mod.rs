@@ -339,6 +339,7 @@ fn operation(op: &Op) -> &'static str {
         Op::Conv(..) => "convolution",
         Op::MatMul { .. } => "matrix product",
         Op::MaxPool(_) => "max pool",
+        Op::Sparse(..) => "sparse matrix",
         Op::Random(..) => "random",
     }
 }

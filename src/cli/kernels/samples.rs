@@ -22,6 +22,7 @@ fn operation(family: &Family, variant: &str) -> OpArgs {
         "moments" => Moments,
         "copy" => Transpose,
         "max_pool" => MaxPool,
+        "sparse" => Resize,
         _ => Random,
     };
     match (name, variant) {

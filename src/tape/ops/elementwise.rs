@@ -126,6 +126,21 @@ impl<'t> Tensor<'t> {
     pub fn minimum(self, other: Tensor<'t>) -> Tensor<'t> {
         self.binary("minimum", Binary::Min, other)
     }
+    /// self to the power of other, element by element.
+    pub fn pow(self, other: Tensor<'t>) -> Tensor<'t> {
+        self.binary("pow", Binary::Pow, other)
+    }
+    /// self to the power of a number; NaN where self < 0 and the exponent is no integer. As in PyTorch, the 0th power is
+    /// 1 with a gradient of 0 everywhere.
+    pub fn powf(self, exponent: f32) -> Tensor<'t> {
+        match exponent {
+            1.0 => self.reshape(&self.shape()),
+            2.0 => self.square(),
+            0.5 => self.sqrt(),
+            -1.0 => self.recip(),
+            _ => self.binary("powf", Binary::Pow, self.tape.constant(exponent)),
+        }
+    }
     /// 1 where self > other, else 0; no gradient.
     pub fn greater(self, other: Tensor<'t>) -> Tensor<'t> {
         self.binary("greater", Binary::Greater, other)

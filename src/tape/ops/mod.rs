@@ -1,15 +1,18 @@
 //! Operations: what a model may write. Each checks its shapes, simplifies where that is free, and appends nodes.
 
 mod elementwise;
+mod grouped;
 mod pool;
 mod product;
 mod random;
 mod reduce;
+mod sample;
 mod shape;
 
 pub use pool::PoolOptions;
 pub use product::ConvOptions;
 pub use random::RandomState;
+pub use sample::{Padding, Sampling};
 
 /// Size of a strided window operation's output along one dimension, if a window fits.
 fn windows(x: usize, pads: usize, kernel: usize, dilation: usize, stride: usize) -> Option<usize> {

@@ -2,6 +2,7 @@
 
 use ganomede_kernels::conv::{Face, Geometry};
 
+use super::grouped::fits;
 use super::windows;
 use crate::tape::{Op, Tape, Tensor};
 
@@ -18,11 +19,21 @@ pub struct ConvOptions {
     pub dilation: [usize; 2],
     /// Extra rows and columns of a transposed convolution's output; less than stride or dilation.
     pub output_padding: [usize; 2],
+    /// Groups of channels, each convolved by itself: the weight's second dimension counts the channels of one group. As many
+    /// as there are channels is a depthwise convolution.
+    pub groups: usize,
 }
 
 impl Default for ConvOptions {
     fn default() -> Self {
-        Self { stride: [1; 2], pad_low: [0; 2], pad_high: [0; 2], dilation: [1; 2], output_padding: [0; 2] }
+        Self {
+            stride: [1; 2],
+            pad_low: [0; 2],
+            pad_high: [0; 2],
+            dilation: [1; 2],
+            output_padding: [0; 2],
+            groups: 1,
+        }
     }
 }
 
@@ -74,7 +85,7 @@ impl<'t> Tensor<'t> {
         }
     }
 
-    /// 2-D convolution: self `[n, ci, h, w]`, weight `[co, ci, kh, kw]` → `[n, co, oh, ow]`.
+    /// 2-D convolution: self `[n, ci, h, w]`, weight `[co, ci / groups, kh, kw]` → `[n, co, oh, ow]`.
     pub fn conv2d(self, weight: Tensor<'t>, options: ConvOptions) -> Tensor<'t> {
         let (x, w) = (self.shape(), weight.shape());
         let describe = |why: &str| format!("input {x:?}, weight {w:?}, {options:?}: {why}");
@@ -82,8 +93,16 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("conv2d", describe("both need rank 4"), &[1, 1, 1, 1]);
         }
         let poison = [x[0], w[0], 1, 1];
-        if x[1] != w[1] {
-            let what = describe("the input's channels (dimension 1) must equal the weight's dimension 1");
+        let groups = options.groups;
+        if groups == 0 || w[1].checked_mul(groups) != Some(x[1]) {
+            let what = describe(
+                "the input's channels (dimension 1) must equal the weight's dimension 1 times groups",
+            );
+            return self.tape.poison("conv2d", what, &poison);
+        }
+        if !w[0].is_multiple_of(groups) {
+            let what =
+                describe("the output's channels (the weight's dimension 0) must be a multiple of groups");
             return self.tape.poison("conv2d", what, &poison);
         }
         let size = |d: usize| {
@@ -112,10 +131,16 @@ impl<'t> Tensor<'t> {
             pad_high: options.pad_high,
             dilation: options.dilation,
         };
+        if groups > 1 && !fits(&geometry) {
+            return self.tape.poison("conv2d", describe("too large for groups"), &poison);
+        }
+        if groups > 1 {
+            return self.tape.grouped_conv(&geometry, groups, self, weight);
+        }
         self.tape.conv(Face::Conv, geometry, self, weight)
     }
 
-    /// Transposed 2-D convolution, weight `[in, out, kh, kw]` as in PyTorch: self `[n, in, h, w]` →
+    /// Transposed 2-D convolution, weight `[in, out / groups, kh, kw]` as in PyTorch: self `[n, in, h, w]` →
     /// `[n, out, (h − 1)·s − pad_low − pad_high + d·(kh − 1) + 1 + output_padding, …]`.
     pub fn conv_transpose2d(self, weight: Tensor<'t>, options: ConvOptions) -> Tensor<'t> {
         let (y, w) = (self.shape(), weight.shape());
@@ -127,6 +152,11 @@ impl<'t> Tensor<'t> {
         let poison = [y[0], w[1], 1, 1];
         if y[1] != w[0] {
             let what = describe("the input's channels (dimension 1) must equal the weight's dimension 0");
+            return self.tape.poison(name, what, &poison);
+        }
+        let groups = options.groups;
+        if groups == 0 || !y[1].is_multiple_of(groups) {
+            let what = describe("the input's channels (dimension 1) must be a multiple of groups");
             return self.tape.poison(name, what, &poison);
         }
         if options.stride.contains(&0) || options.dilation.contains(&0) {
@@ -155,7 +185,7 @@ impl<'t> Tensor<'t> {
         }
         let geometry = Geometry {
             batch: y[0],
-            ci: w[1],
+            ci: w[1] * groups,
             co: y[1],
             x,
             y: [y[2], y[3]],
@@ -165,7 +195,15 @@ impl<'t> Tensor<'t> {
             pad_high,
             dilation: options.dilation,
         };
-        self.tape.conv(Face::Transpose, geometry, self, weight).pad(&[0; 4], &zeros)
+        if groups > 1 && !fits(&geometry) {
+            return self.tape.poison(name, describe("too large for groups"), &poison);
+        }
+        let x = if groups > 1 {
+            self.tape.grouped_transpose(&geometry, groups, self, weight)
+        } else {
+            self.tape.conv(Face::Transpose, geometry, self, weight)
+        };
+        x.pad(&[0; 4], &zeros)
     }
 
     /// 1-D convolution: self `[n, ci, l]`, weight `[co, ci, k]` → `[n, co, ol]`.
@@ -206,7 +244,7 @@ impl<'t> Tensor<'t> {
             pad_low: [0, padding],
             pad_high: [0, padding],
             dilation: [1, dilation],
-            output_padding: [0; 2],
+            ..ConvOptions::default()
         };
         let x = self.reshape(&[x[0], x[1], 1, x[2]]);
         let y = conv(x, weight.reshape(&[w[0], w[1], 1, w[2]]), options);

@@ -104,6 +104,33 @@ impl<'t> Tensor<'t> {
         }
     }
 
+    /// Minimum over axes, which stay as size 1; equal minima share the gradient.
+    pub fn min(self, axes: &[usize]) -> Tensor<'t> {
+        -(-self).max(axes)
+    }
+
+    /// Product over axes, which stay as size 1. Halves are multiplied with halves, so that the gradient, made of the
+    /// other factors, is right where some are 0.
+    pub fn prod(self, axes: &[usize]) -> Tensor<'t> {
+        let (axes, _) = match self.reduced("prod", axes) {
+            Ok(found) => found,
+            Err(poison) => return poison,
+        };
+        axes.into_iter().fold(self.reshape(&self.shape()), |mut x, axis| {
+            let mut rest: Option<Tensor<'t>> = None;
+            let mut n = x.shape()[axis];
+            while n > 1 {
+                if n % 2 == 1 {
+                    let last = x.narrow(axis, n - 1, 1);
+                    rest = Some(rest.map_or(last, |rest| rest * last));
+                }
+                n /= 2;
+                x = x.narrow(axis, 0, n) * x.narrow(axis, n, n);
+            }
+            rest.map_or(x, |rest| x * rest)
+        })
+    }
+
     /// Biased variance over axes, which stay as size 1; by Welford's method.
     pub fn variance(self, axes: &[usize]) -> Tensor<'t> {
         match self.reduced("variance", axes) {
