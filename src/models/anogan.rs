@@ -129,7 +129,7 @@ impl Latent for AnoGan {
         let discrimination = if score == "reference" {
             let logits = self.discriminator.head(tape, found);
             let logits = logits.reshape(&[logits.len()]);
-            logits.softplus() - logits
+            nn::cross_entropy_of_logits(logits, 1.0)
         } else {
             (features - found.flatten()).abs().sum_per_sample()
         };
@@ -168,7 +168,7 @@ impl System for AnoGan {
     fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, _score: &str) -> Scored<'t> {
         let features = self.discriminator.features(tape, x, Mode::Eval);
         let logits = self.discriminator.head(tape, features);
-        let score = 1.0 - logits.reshape(&[logits.len()]).sigmoid();
+        let score = (-logits.reshape(&[logits.len()])).sigmoid();
         let features = Some(features.flatten());
         Scored { score, parts: vec![], reconstruction: None, map: None, features }
     }

@@ -198,7 +198,7 @@ impl DeepSvdd {
         let later = batches.step();
         let widened = [known[0].minimum(found[0]), known[1].maximum(found[1])];
         for i in 0..2 {
-            tape.assign(&self.range[i], found[i] + (widened[i] - found[i]) * later);
+            tape.assign(&self.range[i], later.select(widened[i], found[i]));
         }
         tape.assign(&learning.batches, batches + 1.0);
         vec![("range_low", tape.state(&self.range[0])), ("range_high", tape.state(&self.range[1]))]

@@ -306,7 +306,7 @@ impl System for Egbad {
         let discrimination = match score {
             "cross-e" => {
                 let logit = logit.reshape(&[x.shape()[0]]);
-                logit.softplus() - logit
+                nn::cross_entropy_of_logits(logit, 1.0)
             }
             _ => self.apart(f, f_made),
         };

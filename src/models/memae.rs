@@ -108,7 +108,7 @@ impl Memory {
         if self.threshold == 0.0 {
             return w;
         }
-        let shrunk = w * (w - self.threshold).step();
+        let shrunk = (w - self.threshold).step().select(w, tape.constant(0.0));
         let empty = 1.0 - shrunk.sum(&[1]).step();
         let kept = shrunk + w * empty;
         kept / kept.sum(&[1])

@@ -249,7 +249,7 @@ impl Search {
             tape.assign(&self.since, since);
             let active = active * (SearchConfig::PATIENCE - since).step();
             tape.assign(&self.active, active);
-            moved = z + (moved - z) * active.reshape(&[active.len(), 1]);
+            moved = active.reshape(&[active.len(), 1]).select(moved, z);
             tape.output("active", active.sum_all());
         }
         tape.assign(&self.z, moved);

@@ -2,9 +2,20 @@
 
 use crate::tape::{PoolOptions, Tape, Tensor};
 
-/// Binary cross-entropy of logits against one target in [0, 1]: mean of softplus(l) − l·t, stable at any magnitude.
+/// Binary cross-entropy of logits against one target in [0, 1]: the mean of [`cross_entropy_of_logits`].
 pub fn bce_with_logits(logits: Tensor<'_>, target: f32) -> Tensor<'_> {
-    (logits.softplus() - logits * target).mean_all()
+    cross_entropy_of_logits(logits, target).mean_all()
+}
+
+/// Binary cross-entropy of each logit against one target in [0, 1]: t·softplus(−l) + (1 − t)·softplus(l). Neither term is
+/// negative, so that no digits are lost at any magnitude, in value or gradient; a term of weight 0 is left out, so that an
+/// infinite logit on the target's side costs 0.
+pub fn cross_entropy_of_logits(logits: Tensor<'_>, target: f32) -> Tensor<'_> {
+    match target {
+        0.0 => logits.softplus(),
+        1.0 => (-logits).softplus(),
+        _ => (-logits).softplus() * target + logits.softplus() * (1.0 - target),
+    }
 }
 
 /// Mean absolute difference.

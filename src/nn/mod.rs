@@ -5,7 +5,9 @@ mod losses;
 mod optim;
 
 pub use layers::{BatchNorm, Conv2d, LayerNorm, Linear, Norm, NormKind};
-pub use losses::{PENALTY_EPSILON, bce_with_logits, gradient_penalty, l1, mse, ssim};
+pub use losses::{
+    PENALTY_EPSILON, bce_with_logits, cross_entropy_of_logits, gradient_penalty, l1, mse, ssim,
+};
 pub use optim::{Adam, Ema, RmsProp, Sgd};
 
 use crate::tape::{Initial, RandomState, States, Tape};

@@ -10,11 +10,13 @@ mod plan;
 mod recompute;
 mod sets;
 mod share;
+mod simplify;
 mod steps;
 
 use ganomede_kernels::{Cost, Kernel, KernelError};
 
 pub use halves::halvable;
+pub use simplify::simplify;
 
 use crate::tape::Graph;
 
@@ -63,11 +65,12 @@ enum Effort {
     Apart,
 }
 
-/// Compiles a graph: dead code, fusion, kernel parameters, launch order and memory plan.
+/// Compiles a graph: simplification, dead code, fusion, kernel parameters, launch order and memory plan.
 ///
 /// # Errors
 /// [`CompileError`] naming the layer at fault.
 pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
+    let graph = &simplify(graph);
     let planned = |effort| plan::plan(&fuse::Fused::new(graph, effort)?);
     let mut found = planned(Effort::InPlace);
     for effort in [Effort::Joined, Effort::Apart] {

@@ -10,7 +10,12 @@ use ganomede_kernels::pool::{self, MaxPool};
 use super::{Node, NodeId, Op, Tape, Tensor};
 
 impl Tape {
-    /// Gradients of a scalar with respect to `wrt`; zeros for what it does not depend on.
+    /// Gradients of a scalar with respect to `wrt`: any tensors of this tape, be they inputs, states, constants or values in
+    /// between. A handle stands for its own uses alone: equal values that were written twice are two tensors.
+    ///
+    /// Zeros come out only where the loss does not depend on a tensor: it was recorded after the loss, or only what
+    /// lies behind a [`Tensor::stop_gradient`] or in a mask (`sign`, `step`, `greater`, `equal`, the condition of
+    /// [`Tensor::select`]) was made from it.
     pub fn grad<'t>(&'t self, loss: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
         if loss.len() != 1 {
             let what = format!("the loss has shape {:?}; reduce it to one element first", loss.shape());
@@ -30,23 +35,29 @@ impl Tape {
             let node = self.get(id);
             let _scope = self.gradient_scope(&node.scope);
             for (&input, contribution) in node.inputs.iter().zip(self.node_vjp(id, &node, g, &relevant)) {
-                let Some(mut c) = contribution else { continue };
-                let mut input = input;
-                // What is repeated for several readers takes a sum from each: adding what they give first would keep
-                // their full-sized tensors until the last of them is done.
-                while let Op::Broadcast = self.get(input).op
-                    && !wrt.iter().any(|w| w.id == input)
-                {
-                    let from = self.get(input).inputs[0];
-                    c = c.sum_to(&Tensor { tape: self, id: from }.shape());
-                    input = from;
-                }
+                let Some(c) = contribution else { continue };
+                let input = self.unrepeated(input, wrt);
+                let c = c.sum_to(&Tensor { tape: self, id: input }.shape());
                 cotangents[input] = Some(cotangents[input].map_or(c, |sum| sum + c));
             }
         }
-        wrt.iter()
-            .map(|w| cotangents.get(w.id).copied().flatten().unwrap_or_else(|| self.full(0.0, &w.shape())))
-            .collect()
+        let gradient = |w: &Tensor<'t>| match cotangents.get(w.id).copied().flatten() {
+            // A value of its own, though several tensors have the same gradient.
+            Some(g) => g.reshape(&g.shape()),
+            None => self.full(0.0, &w.shape()),
+        };
+        wrt.iter().map(gradient).collect()
+    }
+
+    /// What a tensor repeats, as far as nobody asks for a gradient in between. What is repeated for several readers takes a
+    /// sum from each: adding what they give first would keep their full-sized tensors until the last of them is done.
+    fn unrepeated(&self, mut id: NodeId, wrt: &[Tensor<'_>]) -> NodeId {
+        while let Op::Broadcast = self.get(id).op
+            && !wrt.iter().any(|w| w.id == id)
+        {
+            id = self.get(id).inputs[0];
+        }
+        id
     }
 
     /// Nodes on a path from `wrt` to `y`: the only ones whose cotangents matter.
@@ -127,18 +138,18 @@ impl Tape {
                     })
                     .collect()
             }
-            Op::Sum { scale, .. } => vec![Some(g.affine(scale.0, 0.0).broadcast_to(&input(0).shape()))],
+            Op::Sum { scale, .. } => vec![Some((g * scale.0).repeat(&input(0).shape()))],
             Op::Max { axes } => {
                 let x = input(0);
                 let shape = x.shape();
-                let mask = x.equal(y.broadcast_to(&shape));
-                vec![Some(mask * (g / mask.sum(axes)).broadcast_to(&shape))]
+                let mask = x.equal(y.repeat(&shape));
+                vec![Some(mask.select((g / mask.sum(axes)).repeat(&shape), self.constant(0.0)))]
             }
             Op::Variance { axes } => {
                 let x = input(0);
                 let count = x.len() / y.len();
                 let centred = x - x.mean(axes);
-                vec![Some(centred * g.affine(2.0 / count as f32, 0.0))]
+                vec![Some(centred * (g * (2.0 / count as f32)))]
             }
             Op::Conv(face, geometry) => {
                 self.conv_vjp(*face, *geometry, input(0), input(1), g, [wanted(0), wanted(1)])
@@ -219,24 +230,27 @@ fn unbatch(gradient: Tensor<'_>, rank: usize) -> Tensor<'_> {
     if shape.len() == 3 && rank == 2 { gradient.sum(&[0]).reshape(&shape[1..]) } else { gradient }
 }
 
+/// Where a derivative is 0 by a mask, the mask selects: what comes from behind may be infinite there.
 fn unary_vjp<'t>(op: Unary, x: Tensor<'t>, y: Tensor<'t>, g: Tensor<'t>) -> Option<Tensor<'t>> {
+    let zero = || g.tape.constant(0.0);
     Some(match op {
         Unary::Neg => -g,
-        Unary::Recip => -(g * y.square()),
+        Unary::Recip => -(g * y * y),
         Unary::Exp => g * y,
         Unary::Log => g / x,
-        Unary::Sqrt => g.affine(0.5, 0.0) / y,
-        Unary::Abs => g * x.sign(),
+        Unary::Sqrt => g * 0.5 / y,
+        Unary::Abs => x.select(g * x.sign(), zero()),
         Unary::Sign | Unary::Step | Unary::LeakyMask(_) | Unary::ClampMask(..) => return None,
-        Unary::Square => g * x.affine(2.0, 0.0),
+        Unary::Square => g * (x * 2.0),
         // Masks read the output where it has the input's sign: the input need not be kept.
-        Unary::Relu => g * y.step(),
+        Unary::Relu => y.select(g, zero()),
         Unary::LeakyRelu(s) => g * (if s.0 > 0.0 { y } else { x }).leaky_mask(s.0),
         Unary::Tanh => g * (1.0 - y.square()),
-        Unary::Sigmoid => g * (y - y.square()),
+        // 1 − y has no digits where y is nearly 1; the sigmoid of −x has all of them.
+        Unary::Sigmoid => g * (y * (-x).sigmoid()),
         Unary::Softplus => g * x.sigmoid(),
-        Unary::Affine(scale, _) => g.affine(scale.0, 0.0),
-        Unary::Clamp(low, high) => g * x.clamp_mask(low, high),
+        Unary::Affine(scale, _) => g * scale.0,
+        Unary::Clamp(low, high) => x.clamp_mask(low, high).select(g, zero()),
     })
 }
 
@@ -248,14 +262,14 @@ fn binary_vjp<'t>(
     g: Tensor<'t>,
     wanted: [bool; 2],
 ) -> (Option<Tensor<'t>>, Option<Tensor<'t>>) {
-    // Ties of max and min share the gradient.
-    let pick = |above: Tensor<'t>| g * (above + a.equal(b).affine(0.5, 0.0));
+    // Ties of max and min share the gradient; what another value beats has none.
+    let pick = |beaten: Tensor<'t>| beaten.select(g.tape.constant(0.0), a.equal(b).select(g * 0.5, g));
     let da = || match op {
         Binary::Add | Binary::Sub => Some(g),
         Binary::Mul => Some(g * b),
         Binary::Div => Some(g / b),
-        Binary::Max => Some(pick(a.greater(b))),
-        Binary::Min => Some(pick(b.greater(a))),
+        Binary::Max => Some(pick(b.greater(a))),
+        Binary::Min => Some(pick(a.greater(b))),
         Binary::Pow => Some(b.select(g * (b * a.pow(b - 1.0)), b.tape.constant(0.0))),
         Binary::Greater | Binary::Equal => None,
     };
@@ -264,8 +278,8 @@ fn binary_vjp<'t>(
         Binary::Sub => Some(-g),
         Binary::Mul => Some(g * a),
         Binary::Div => Some(-(g * y / b)),
-        Binary::Max => Some(pick(b.greater(a))),
-        Binary::Min => Some(pick(a.greater(b))),
+        Binary::Max => Some(pick(a.greater(b))),
+        Binary::Min => Some(pick(b.greater(a))),
         // 0 to no negative power does not move with it.
         Binary::Pow => {
             let zero = a.tape.constant(0.0);

@@ -2,7 +2,8 @@
 //!
 //! A [`Tensor`] is a handle to a node; operations append nodes and check shapes as they go. The first shape error is
 //! kept by the tape and returned by [`Tape::finish`], so that model code reads like its paper, with no `?` between
-//! layers, and still no error is lost. Equal nodes are created once (common subexpressions vanish here).
+//! layers, and still no error is lost. Recording simplifies nothing: what was written is what is differentiated, and every
+//! handle is a value of its own (`x * 2.0` written twice is two, an input or state read twice is one). The compiler simplifies.
 //!
 //! ```
 //! use ganomede::tape::Tape;
@@ -65,7 +66,7 @@ pub enum Op {
     Binary(Binary),
     /// The second of three tensors of equal shape where the first is not 0, else the third.
     Select,
-    /// Repeats dimensions of size 1 up to the node's shape.
+    /// Repeats dimensions of size 1, and along leading dimensions that are missing, up to the node's shape.
     Broadcast,
     /// Same elements in another shape.
     Reshape,
@@ -150,7 +151,8 @@ pub struct Graph {
 #[derive(Default)]
 struct Inner {
     graph: Graph,
-    seen: HashMap<(Op, Vec<NodeId>, Vec<usize>), NodeId>,
+    /// Inputs and states, which are one node however often they are asked for.
+    leaves: HashMap<Op, NodeId>,
     scopes: Vec<String>,
     scope: Option<Rc<str>>,
     streams: u32,
@@ -208,11 +210,16 @@ impl Tape {
             let stand_in: Vec<_> = shape.iter().map(|&n| n.max(1)).collect();
             return self.poison("input", what, &stand_in);
         }
-        let other = |n: &Node| matches!(&n.op, Op::Input(known) if known == name) && n.shape != shape;
-        if self.inner.borrow().graph.nodes.iter().any(other) {
-            self.fail("input", format!("'{name}' is used with shape {shape:?} and with another"));
+        let input = self.leaf(Op::Input(name.to_owned()), shape);
+        let known = input.shape();
+        if known != shape {
+            return self.poison(
+                "input",
+                format!("'{name}' is used with shapes {known:?} and {shape:?}"),
+                shape,
+            );
         }
-        self.node(Op::Input(name.to_owned()), vec![], shape.to_vec())
+        input
     }
 
     /// The current value of a state: what this tape assigned to it last, else its value at the start.
@@ -220,7 +227,7 @@ impl Tape {
         let assigned = self.inner.borrow().graph.assigns.get(&variable.id).copied();
         match assigned {
             Some(id) => Tensor { tape: self, id },
-            None => self.node(Op::State(variable.id), vec![], variable.shape.clone()),
+            None => self.leaf(Op::State(variable.id), &variable.shape),
         }
     }
 
@@ -241,7 +248,7 @@ impl Tape {
 
     /// A constant of the given shape.
     pub fn full(&self, value: f32, shape: &[usize]) -> Tensor<'_> {
-        self.constant(value).broadcast_to(shape)
+        self.constant(value).repeat(shape)
     }
 
     /// Keeps a value for the host to read after a replay, under a name of its own.
@@ -296,18 +303,22 @@ impl Tape {
         }
     }
 
-    /// Appends a node, or finds the equal one.
+    /// Appends a node.
     fn node(&self, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> Tensor<'_> {
         let scope = self.current_scope();
         let mut inner = self.inner.borrow_mut();
-        let key = (op, inputs, shape);
-        if let Some(&id) = inner.seen.get(&key) {
-            return Tensor { tape: self, id };
-        }
-        let id = inner.graph.nodes.len();
-        let (op, inputs, shape) = key.clone();
         inner.graph.nodes.push(Node { op, inputs, shape, scope });
-        inner.seen.insert(key, id);
+        Tensor { tape: self, id: inner.graph.nodes.len() - 1 }
+    }
+
+    /// The node of an input or state, made when it is asked for first.
+    fn leaf(&self, op: Op, shape: &[usize]) -> Tensor<'_> {
+        let known = self.inner.borrow().leaves.get(&op).copied();
+        let id = known.unwrap_or_else(|| {
+            let id = self.node(op.clone(), vec![], shape.to_vec()).id;
+            self.inner.borrow_mut().leaves.insert(op, id);
+            id
+        });
         Tensor { tape: self, id }
     }
 

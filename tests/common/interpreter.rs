@@ -77,8 +77,7 @@ fn node_value(graph: &Graph, node: &Node, values: &[Vec<f64>], world: &World) ->
         Op::Unary(op) => value(0).iter().map(|&x| op.eval(x)).collect(),
         Op::Binary(op) => value(0).iter().zip(value(1)).map(|(&a, &b)| op.eval(a, b)).collect(),
         Op::Select => (0..value(0).len()).map(|i| select(value(0)[i], value(1)[i], value(2)[i])).collect(),
-        Op::Broadcast if from(0).is_empty() => vec![value(0)[0]; node.shape.iter().product()],
-        Op::Broadcast => gather(&node.shape, |i| value(0)[at(from(0), i)]),
+        Op::Broadcast => gather(&node.shape, |i| value(0)[at(from(0), &i[i.len() - from(0).len()..])]),
         Op::Reshape | Op::StopGradient => value(0).clone(),
         Op::Permute(order) => gather(&node.shape, |i| {
             let mut source = vec![0; order.len()];

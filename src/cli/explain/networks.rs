@@ -9,7 +9,7 @@ use ganomede_kernels::random::Distribution;
 
 use crate::cli::CliError;
 use crate::models::{Config, Info, Options, Training};
-use crate::program::CompileError;
+use crate::program::{CompileError, simplify};
 use crate::tape::{Graph, Node, NodeId, Op, States, Tape};
 use crate::train::record_part;
 
@@ -94,12 +94,12 @@ impl Networks {
         let scoring = Tape::new();
         let scored = system.score(&scoring, scoring.input("x", &config.images(BATCH)), "");
         scoring.output("score", scored.score);
-        networks.read(&scoring.finish().map_err(CompileError::from)?, &states, of_model);
+        networks.read(&simplify(&scoring.finish().map_err(CompileError::from)?), &states, of_model);
         for (number, stage) in system.stages().iter().enumerate() {
             for part in 0..stage.parts.len() {
                 let tape = Tape::new();
                 record_part(&tape, system.as_ref(), number, part, BATCH);
-                networks.read(&tape.finish().map_err(CompileError::from)?, &states, of_model);
+                networks.read(&simplify(&tape.finish().map_err(CompileError::from)?), &states, of_model);
             }
         }
         for entry in &states.entries()[..of_model] {
@@ -294,7 +294,7 @@ impl<'a> Reader<'a> {
                     (Op::MaxPool(_), None) => {
                         found.insert(Then::Pool);
                     }
-                    (Op::Binary(Binary::Mul), None) if node.inputs.iter().any(|&i| self.is_mask(i)) => {
+                    (Op::Select, None) if self.is_mask(node.inputs[0]) => {
                         found.insert(Then::Dropout);
                     }
                     (Op::Binary(Binary::Add), None) if !active => open.push_back((next, active)),

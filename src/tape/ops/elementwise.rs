@@ -7,30 +7,7 @@ use crate::tape::{Op, Tensor};
 
 impl<'t> Tensor<'t> {
     fn unary(self, op: Unary) -> Tensor<'t> {
-        let node = self.tape.get(self.id);
-        match (op, &node.op) {
-            (Unary::Affine(a, b), _) if a == Num(1.0) && b == Num(0.0) => return self,
-            (Unary::Affine(a, b), Op::Unary(Unary::Affine(c, d))) => {
-                let inner = Tensor { tape: self.tape, id: node.inputs[0] };
-                return inner.affine(a.0 * c.0, a.0 * d.0 + b.0);
-            }
-            (_, Op::Const(c)) => return self.tape.constant(op.eval(f64::from(c.0)) as f32),
-            // A function of a repeated value is the repeated function of the value.
-            (_, Op::Broadcast) => {
-                return Tensor { tape: self.tape, id: node.inputs[0] }.unary(op).broadcast_to(&node.shape);
-            }
-            _ => {}
-        }
-        self.tape.node(Op::Unary(op), vec![self.id], node.shape)
-    }
-
-    pub(super) fn constant_value(self) -> Option<f32> {
-        let node = self.tape.get(self.id);
-        match node.op {
-            Op::Const(c) => Some(c.0),
-            Op::Broadcast => Tensor { tape: self.tape, id: node.inputs[0] }.constant_value(),
-            _ => None,
-        }
+        self.tape.node(Op::Unary(op), vec![self.id], self.shape())
     }
 
     fn binary(self, name: &'static str, op: Binary, other: Tensor<'t>) -> Tensor<'t> {
@@ -38,17 +15,7 @@ impl<'t> Tensor<'t> {
         let Some(shape) = broadcast_shape(&a, &b) else {
             return self.tape.poison(name, format!("shapes {a:?} and {b:?} do not broadcast"), &a);
         };
-        match (op, self.constant_value(), other.constant_value()) {
-            (Binary::Add, _, Some(c)) => return self.broadcast_to(&shape).affine(1.0, c),
-            (Binary::Add, Some(c), _) => return other.broadcast_to(&shape).affine(1.0, c),
-            (Binary::Sub, _, Some(c)) => return self.broadcast_to(&shape).affine(1.0, -c),
-            (Binary::Sub, Some(c), _) => return other.broadcast_to(&shape).affine(-1.0, c),
-            (Binary::Mul, _, Some(c)) => return self.broadcast_to(&shape).affine(c, 0.0),
-            (Binary::Mul, Some(c), _) => return other.broadcast_to(&shape).affine(c, 0.0),
-            (Binary::Div, Some(1.0), _) => return other.broadcast_to(&shape).unary(Unary::Recip),
-            _ => {}
-        }
-        let (a, b) = (self.broadcast_to(&shape), other.broadcast_to(&shape));
+        let (a, b) = (self.repeat(&shape), other.repeat(&shape));
         self.tape.node(Op::Binary(op), vec![a.id, b.id], shape)
     }
 
@@ -88,9 +55,9 @@ impl<'t> Tensor<'t> {
     pub fn relu(self) -> Tensor<'t> {
         self.unary(Unary::Relu)
     }
-    /// self where positive, else slope · self; its derivative at 0 is the slope.
+    /// self where positive, else slope · self; its derivative at 0 is the slope. A slope of 0 is [`Tensor::relu`].
     pub fn leaky_relu(self, slope: f32) -> Tensor<'t> {
-        self.unary(Unary::LeakyRelu(Num(slope)))
+        if slope == 0.0 { self.relu() } else { self.unary(Unary::LeakyRelu(Num(slope))) }
     }
     /// Hyperbolic tangent.
     pub fn tanh(self) -> Tensor<'t> {
@@ -159,10 +126,7 @@ impl<'t> Tensor<'t> {
                 format!("shapes {:?}, {:?} and {:?} do not broadcast", shapes[0], shapes[1], shapes[2]);
             return self.tape.poison("select", what, &shapes[0]);
         };
-        if let Some(condition) = self.constant_value() {
-            return if condition == 0.0 { b } else { a }.broadcast_to(&shape);
-        }
-        let inputs = [self, a, b].map(|t| t.broadcast_to(&shape).id);
+        let inputs = [self, a, b].map(|t| t.repeat(&shape).id);
         self.tape.node(Op::Select, inputs.to_vec(), shape)
     }
 }
@@ -197,6 +161,6 @@ operator!(Div, div, "div", Binary::Div);
 impl<'t> std::ops::Neg for Tensor<'t> {
     type Output = Tensor<'t>;
     fn neg(self) -> Tensor<'t> {
-        self.affine(-1.0, 0.0)
+        self.unary(Unary::Neg)
     }
 }

@@ -1,4 +1,5 @@
-//! Operations: what a model may write. Each checks its shapes, simplifies where that is free, and appends nodes.
+//! Operations: what a model may write. Each checks its shapes and appends nodes, the last of
+//! which is its value. It simplifies nothing, so that every value can be differentiated; the compiler does.
 
 mod elementwise;
 mod grouped;

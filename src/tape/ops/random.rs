@@ -39,6 +39,6 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("dropout", format!("probability {p} is not in [0, 1)"), &shape);
         }
         let keep = (self.tape.uniform(random, &self.shape()) - p).step();
-        self * keep.affine(1.0 / (1.0 - p), 0.0)
+        keep.select(self, self.tape.constant(0.0)) * (1.0 / (1.0 - p))
     }
 }

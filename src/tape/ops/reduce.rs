@@ -1,6 +1,6 @@
 //! Reductions: sums, means, maxima, variances, softmax.
 
-use ganomede_kernels::expr::{Num, Unary};
+use ganomede_kernels::expr::Num;
 
 use crate::tape::{Op, Tensor};
 
@@ -27,31 +27,8 @@ impl<'t> Tensor<'t> {
             Err(poison) => return poison,
         };
         let count = self.len() / shape.iter().product::<usize>();
-        if axes.is_empty() {
-            return self;
-        }
         let scale = if mean { 1.0 / count as f32 } else { 1.0 };
-        // The sum of a repeated value is a multiple of it.
-        if let Some(value) = self.repeated(&axes) {
-            return value.affine(if mean { 1.0 } else { count as f32 }, 0.0).broadcast_to(&shape);
-        }
-        // A constant factor leaves the sum: other sums of the same tensor may then be one. Factors that are tensors stay:
-        // what norms subtract cancels only if the very same rounded products are summed.
-        let node = self.tape.get(self.id);
-        if let Op::Unary(Unary::Affine(factor, Num(0.0))) = node.op {
-            let inner = Tensor { tape: self.tape, id: node.inputs[0] };
-            return inner.scaled_sum(name, &axes, mean).affine(factor.0, 0.0);
-        }
         self.tape.node(Op::Sum { axes, scale: Num(scale) }, vec![self.id], shape)
-    }
-
-    /// What is repeated along all these axes, if anything is.
-    fn repeated(self, axes: &[usize]) -> Option<Tensor<'t>> {
-        let node = self.tape.get(self.id);
-        let Op::Broadcast = node.op else { return None };
-        let inner = Tensor { tape: self.tape, id: node.inputs[0] };
-        let shape = inner.shape();
-        (shape.is_empty() || axes.iter().all(|&a| shape[a] == 1)).then_some(inner)
     }
 
     /// Sum over axes, which stay as size 1.
@@ -71,11 +48,14 @@ impl<'t> Tensor<'t> {
 
     /// The adjoint of a broadcast from `shape`: sums over what it repeats.
     pub(in crate::tape) fn sum_to(self, shape: &[usize]) -> Tensor<'t> {
-        if shape.is_empty() {
-            return self.sum_all();
-        }
         let full = self.shape();
-        self.sum(&(0..full.len()).filter(|&d| shape[d] != full[d]).collect::<Vec<_>>())
+        if full == shape {
+            return self;
+        }
+        let added = full.len() - shape.len();
+        let axes: Vec<_> = (0..full.len()).filter(|&d| d < added || shape[d - added] != full[d]).collect();
+        let sum = self.sum(&axes);
+        if added == 0 { sum } else { sum.reshape(shape) }
     }
 
     /// Mean of all elements, shape `[]`.
@@ -98,7 +78,6 @@ impl<'t> Tensor<'t> {
     /// Maximum over axes, which stay as size 1; equal maxima share the gradient.
     pub fn max(self, axes: &[usize]) -> Tensor<'t> {
         match self.reduced("max", axes) {
-            Ok((axes, _)) if axes.is_empty() => self,
             Ok((axes, shape)) => self.tape.node(Op::Max { axes }, vec![self.id], shape),
             Err(poison) => poison,
         }
@@ -134,19 +113,7 @@ impl<'t> Tensor<'t> {
     /// Biased variance over axes, which stay as size 1; by Welford's method.
     pub fn variance(self, axes: &[usize]) -> Tensor<'t> {
         match self.reduced("variance", axes) {
-            Ok((axes, shape)) if axes.is_empty() => self.tape.full(0.0, &shape),
-            Ok((axes, shape)) => {
-                // The kernel views the tensor as [outer, kept, inner]: kept dimensions must be neighbours.
-                let full = self.shape();
-                let kept: Vec<_> = (0..full.len()).filter(|d| full[*d] != 1 && !axes.contains(d)).collect();
-                if kept.windows(2).all(|w| (w[0] + 1..w[1]).all(|d| full[d] == 1)) {
-                    return self.tape.node(Op::Variance { axes }, vec![self.id], shape);
-                }
-                let order: Vec<_> =
-                    (0..full.len()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
-                let last: Vec<_> = (full.len() - axes.len()..full.len()).collect();
-                self.permute(&order).variance(&last).reshape(&shape)
-            }
+            Ok((axes, shape)) => self.tape.node(Op::Variance { axes }, vec![self.id], shape),
             Err(poison) => poison,
         }
     }

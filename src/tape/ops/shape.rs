@@ -5,47 +5,27 @@ use crate::tape::{Op, Tensor};
 impl<'t> Tensor<'t> {
     /// Repeats dimensions of size 1; missing leading dimensions are added.
     pub fn broadcast_to(self, shape: &[usize]) -> Tensor<'t> {
-        let node = self.tape.get(self.id);
-        if node.shape == shape {
-            return self;
-        }
-        if broadcast_shape(&node.shape, shape).as_deref() != Some(shape) {
-            let what = format!("{:?} cannot be repeated to {shape:?}", node.shape);
+        let from = self.shape();
+        if broadcast_shape(&from, shape).as_deref() != Some(shape) {
+            let what = format!("{from:?} cannot be repeated to {shape:?}");
             return self.tape.poison("broadcast", what, shape);
         }
-        if matches!(node.op, Op::Broadcast) {
-            return Tensor { tape: self.tape, id: node.inputs[0] }.broadcast_to(shape);
-        }
-        let aligned = if node.shape.len() == shape.len() || matches!(node.op, Op::Const(_)) {
-            self
-        } else {
-            let mut padded = vec![1; shape.len() - node.shape.len()];
-            padded.extend(&node.shape);
-            self.reshape(&padded)
-        };
-        if aligned.shape() == shape {
-            return aligned;
-        }
-        self.tape.node(Op::Broadcast, vec![aligned.id], shape.to_vec())
+        self.tape.node(Op::Broadcast, vec![self.id], shape.to_vec())
+    }
+
+    /// Repeats what an operation asks for; the same tensor where it fits as it is.
+    pub(in crate::tape) fn repeat(self, shape: &[usize]) -> Tensor<'t> {
+        if self.shape() == shape { self } else { self.broadcast_to(shape) }
     }
 
     /// Same elements in row-major order, another shape.
     pub fn reshape(self, shape: &[usize]) -> Tensor<'t> {
-        let node = self.tape.get(self.id);
-        if node.shape == shape {
-            return self;
-        }
-        if node.shape.iter().product::<usize>() != shape.iter().product::<usize>() {
-            let what = format!("{:?} has not as many elements as {shape:?}", node.shape);
+        let from = self.shape();
+        if from.iter().product::<usize>() != shape.iter().product::<usize>() {
+            let what = format!("{from:?} has not as many elements as {shape:?}");
             return self.tape.poison("reshape", what, shape);
         }
-        if let Some(value) = self.constant_value() {
-            return self.tape.full(value, shape);
-        }
-        match node.op {
-            Op::Reshape => Tensor { tape: self.tape, id: node.inputs[0] }.reshape(shape),
-            _ => self.tape.node(Op::Reshape, vec![self.id], shape.to_vec()),
-        }
+        self.tape.node(Op::Reshape, vec![self.id], shape.to_vec())
     }
 
     /// `[n, …]` → `[n, product of the rest]`.
@@ -68,9 +48,6 @@ impl<'t> Tensor<'t> {
         if sorted != (0..shape.len()).collect::<Vec<_>>() {
             let what = format!("order {order:?} is no permutation of the dimensions of {shape:?}");
             return self.tape.poison("permute", what, &shape);
-        }
-        if order.iter().enumerate().all(|(i, &o)| i == o) {
-            return self;
         }
         let out = order.iter().map(|&o| shape[o]).collect();
         self.tape.node(Op::Permute(order.to_vec()), vec![self.id], out)
@@ -104,9 +81,6 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("slice", what, &shape);
         }
         let out: Vec<_> = (0..rank).map(|d| (end[d] - start[d]).div_ceil(step[d])).collect();
-        if out == shape {
-            return self;
-        }
         self.tape.node(Op::Slice { start: start.to_vec(), step: step.to_vec() }, vec![self.id], out)
     }
 
@@ -149,16 +123,13 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("pad", what, &shape);
         }
         let out: Vec<_> = (0..shape.len()).map(|d| shape[d] + low[d] + high[d]).collect();
-        if out == shape { self } else { self.embed(low, &vec![1; shape.len()], &out) }
+        self.embed(low, &vec![1; shape.len()], &out)
     }
 
     /// Joins tensors along an axis; the other dimensions must agree.
     pub fn concat(parts: &[Tensor<'t>], axis: usize) -> Tensor<'t> {
         let first = parts[0];
         let mut shape = first.shape();
-        if parts.len() == 1 {
-            return first;
-        }
         // One launch binds at most seven parts beside its output.
         if parts.len() > 7 {
             let joined: Vec<_> = parts.chunks(7).map(|chunk| Tensor::concat(chunk, axis)).collect();
