@@ -5,7 +5,6 @@
 mod binary;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use binary::{

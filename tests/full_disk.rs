@@ -34,7 +34,7 @@ fn writers() -> Vec<(&'static str, Vec<String>)> {
         ("synth", "data synth --train 6 --test 4 --out {}/new".to_owned()),
         ("synth-telemetry", "data synth telemetry --train 200 --test 100 --out {}/new".to_owned()),
         ("convert", "data convert builtin:casting:train=3,test=4 --out {}/new".to_owned()),
-        ("patches", "data patches builtin:concrete:train=3,test=2 --count 5 --patch 16 --out {}/new".to_owned()),
+        ("patches", format!("data patches {grays} --count 5 --patch 16 --out {{}}/new")),
         ("manifest", format!("data manifest {grays} --out {{}}/m.json")),
         ("augment", format!("data augment {grays} --augment flip --size 16 --preview {{}}/p.png")),
         ("train", format!("train anogan --data {RETINA} {tiny} --steps 2 --out {{}}/m.safetensors")),

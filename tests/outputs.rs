@@ -136,13 +136,14 @@ fn names_are_printed_as_names() {
     let data = text(&grays);
     let odd = grays.join(image);
     let film = at.join("f\u{1b}c.png");
+    let missing = grays.join("miss\u{1b}ing\n");
     let lines: [&[&str]; 6] = [
         &["score", text(model()), data],
         &["score", text(model()), data, "--strict"],
         &["data", "info", data],
         &["data", "manifest", data],
         &["search", text(model()), text(&odd), "--film", text(&film)],
-        &["data", "info", text(&grays.join("miss\u{1b}ing\n"))],
+        &["data", "info", text(&missing)],
     ];
     for line in lines {
         let ended = ganomede(line);

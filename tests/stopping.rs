@@ -37,13 +37,14 @@ fn stops(line: &str) {
 
 #[test]
 fn commands_on_data_stop() {
-    let at = folder("data");
+    let (at, grays) = (folder("data"), folder("patched"));
+    write_grays(&grays, 3);
     let out = text(&at);
     let many = "builtin:retina:train=300000,test=10";
     for line in [
         format!("data synth --train 300000 --test 10 --size 64 --out {out}/new"),
         format!("data convert {many} --out {out}/new"),
-        format!("data patches {many} --count 300000 --patch 16 --out {out}/new"),
+        format!("data patches {} --count 3000000 --patch 16 --out {out}/new", text(&grays)),
         format!("data manifest {many} --out {out}/m.json"),
         format!("data info {many} --all"),
     ] {

@@ -109,6 +109,7 @@ pub fn extract_patches(
         let Some((raw, _)) = usable(&dataset, Split::Train, image)? else { return Ok(0) };
         let mut written = 0;
         for number in (image..count).step_by(images) {
+            interrupt::check()?;
             let Some(window) = patch.window(&[seed, number as u64], raw.width, raw.height) else {
                 // Images too small were left out when the set was opened; only a changed file comes here.
                 let entry = dataset.entry(Split::Train, image).map(|e| e.id).unwrap_or_default();

@@ -52,7 +52,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let old = fs::metadata(&target).ok();
     let folder = folder_of(&target);
     let mut file = temporary_file(folder, old.as_ref().map_or(0o666, mode))?;
-    file.write_all(bytes)?;
+    file.as_file_mut().write_all(bytes)?;
     if let Some(old) = &old {
         keep(file.as_file(), old)?;
     }

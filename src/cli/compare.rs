@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
     }
     let mut done: Vec<(ComparedSystem, PathBuf)> = vec![];
-    let mut failures = vec![];
+    let (mut failures, mut is_machine) = (vec![], false);
     for (i, system) in systems.iter().enumerate() {
         note(&format!("system {} of {}: {}", i + 1, systems.len(), system.name()));
         match one(args, *system, global, &device, interrupt) {
@@ -154,13 +154,15 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             Err(error) if interrupt.raised() => return Err(error),
             Err(error) => {
                 note(&format!("{} failed: {error}", system.name()));
+                is_machine |= error.code == 1;
                 failures.push((system.name().to_owned(), error.to_string()));
             }
         }
     }
     if done.is_empty() {
         let reasons: Vec<_> = failures.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-        return Err(CliError::input(format!("no system could be trained: {}", reasons.join("; "))));
+        let message = format!("no system could be trained: {}", reasons.join("; "));
+        return Err(if is_machine { CliError::machine(message) } else { CliError::input(message) });
     }
     let (compared, models): (Vec<_>, Vec<_>) = done.into_iter().unzip();
     let panels = panels(args, &device, &compared, &models, interrupt)?;
