@@ -116,7 +116,7 @@ fn measurements_stop() {
     for line in [
         format!("bench step {program} --runs 1000000"),
         format!("bench search {program} --runs 1000000"),
-        format!("bench op gemm --runs 1000000"),
+        "bench op gemm --runs 1000000".to_owned(),
         format!("profile anogan {program} --runs 100000"),
     ] {
         stops(&line);
