@@ -4,10 +4,11 @@ CARGO ?= cargo
 REPORT ?= report
 DEVICE ?= auto
 PYTHON ?= python3
+SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo test onnx check doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo test onnx fuzz check doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +26,12 @@ onnx: ## the ONNX operators' own test vectors on both devices; needs python3 wit
 	target/onnx/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/onnx/requirements.txt
 	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
 	$(CARGO) test --locked --test onnx
+
+fuzz: ## a minute of random files for every kind that is read; needs cargo-fuzz (fuzz/README.md); SECONDS=600 for longer
+	for target in $$($(CARGO) fuzz list); do \
+	    $(CARGO) fuzz run --sanitizer none $$target -- \
+	        -max_total_time=$(SECONDS) -rss_limit_mb=1024 -timeout=20 -print_final_stats=1 || exit 1; \
+	done
 
 check: ## format, lints, documentation
 	$(CARGO) fmt --all --check

@@ -32,8 +32,8 @@ fn filled() -> (tempfile::TempDir, PathBuf, Vec<f32>) {
 fn a_cache_is_written_where_the_adapter_offers_one_and_read_again() {
     let (folder, file, right) = filled();
     let bytes = std::fs::read(&file).expect("written after the first compilation");
-    let others = std::fs::read_dir(file.parent().expect("a folder")).expect("readable").count();
-    assert_eq!(others, 1, "no temporary file is left");
+    let there = std::fs::read_dir(file.parent().expect("a folder")).expect("readable").count();
+    assert_eq!(there, 2, "the file and the key of the folder; no temporary file is left");
     let again = open(folder.path());
     assert_eq!(numbers(&again), right);
     assert_eq!(std::fs::read(&file).expect("still there"), bytes);
@@ -47,7 +47,7 @@ fn what_is_no_cache_of_this_adapter_is_replaced() {
     let good = std::fs::read(&file).expect("written");
     let mut flipped = good.clone();
     *flipped.last_mut().expect("not empty") ^= 1;
-    // Right data under another adapter's seal.
+    // Right data under another key, or another adapter's.
     let mut foreign = good.clone();
     foreign[..32].fill(7);
     for broken in

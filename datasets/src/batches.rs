@@ -9,6 +9,7 @@ use crate::DataError;
 use crate::augment::Augment;
 use crate::dataset::{Dataset, Sample};
 use crate::indices::Indices;
+use crate::memory::{self, Held};
 use crate::pixels::Mask;
 use crate::rng::{Permutation, hash};
 use crate::source::{Split, Truth};
@@ -17,8 +18,8 @@ use crate::source::{Split, Truth};
 const SHUFFLE: u64 = 0x7368_7566;
 const REFILL: u64 = 0x7265_6669;
 const AUGMENT: u64 = 0x6175_676d;
-/// Values of one batch: 8 GiB of f32.
-const MAX_VALUES: usize = 1 << 31;
+/// Memory of a value of a batch: itself, and its part of a mask.
+const VALUE: u64 = 5;
 /// Draws before a slot whose file cannot be decoded is given up: with half the files damaged, 2⁻⁶⁴.
 const REFILLS: u64 = 64;
 
@@ -117,6 +118,7 @@ pub struct Batches {
     start: usize,
     next: usize,
     total: usize,
+    _held: Held,
 }
 
 impl Batches {
@@ -132,14 +134,6 @@ impl Batches {
         if !(1..=65536).contains(&options.batch) {
             return Err(DataError::option("batch", options.batch, "use 1 to 65536 images"));
         }
-        let values = dataset.options().preprocess.values();
-        if options.batch.saturating_mul(values) > MAX_VALUES {
-            let reason = format!(
-                "of {values} values each takes more than 8 GiB; use {} or fewer",
-                MAX_VALUES / values
-            );
-            return Err(DataError::option("batch", options.batch, reason));
-        }
         let total = match options.drop_last {
             true => indices.len() / options.batch,
             false => indices.len().div_ceil(options.batch),
@@ -148,7 +142,27 @@ impl Batches {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores.min(8) } else { options.threads };
         let threads = threads.min(total - start);
-        let ahead = options.prefetch.max(1).div_ceil(threads.max(1));
+        let batch = options.batch.min(indices.len());
+        let values = batch.saturating_mul(dataset.options().preprocess.values()) as u64;
+        // Fewer threads where memory is short; the batches do not depend on it.
+        let (mut threads, held) = (threads.max(1), Held::default());
+        let ahead = loop {
+            let ahead = options.prefetch.max(1).div_ceil(threads);
+            // Each thread has one in hand beside those that wait, and the consumer another.
+            let batches = (threads * (ahead + 1) + 1) as u64;
+            let bytes = (VALUE * batches).saturating_mul(values);
+            // As much is left for decoding.
+            match memory::check(bytes.saturating_mul(2)).and_then(|()| held.grow(bytes)) {
+                Ok(()) => break ahead,
+                Err(_) if threads > 1 => threads -= 1,
+                Err(short) => {
+                    let fits = (batch as u64 * short.free()).checked_div(2 * bytes).unwrap_or(0);
+                    let reason = format!("decoding ahead {short}; or use {fits} images or fewer");
+                    return Err(DataError::option("batch", options.batch, reason));
+                }
+            }
+        };
+        let threads = threads.min(total - start);
         let maker = Arc::new(Maker::new(dataset, split, indices, options));
         let mut batches = Batches {
             channels: Vec::new(),
@@ -157,6 +171,7 @@ impl Batches {
             start,
             next: start,
             total,
+            _held: held,
         };
         for worker in 0..threads {
             let (sender, receiver) = sync_channel(ahead);

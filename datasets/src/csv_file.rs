@@ -1,16 +1,26 @@
-//! CSV files, gzipped or not, treated as hostile: bounded, regular, UTF-8, every row of one length.
+//! CSV files, gzipped or not, treated as hostile: read as a stream of bounded records, regular, UTF-8, every row of one
+//! length, and what is kept of them is taken of the memory budget before.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
 
-use crate::DataError;
+use crate::memory::Held;
+use crate::{DataError, files};
 
 /// Unpacked bytes of one file.
-pub(crate) const MAX_BYTES: u64 = 2 << 30;
+const MAX_BYTES: u64 = 2 << 30;
+/// Bytes of one record: 65,536 columns of 32.
+const MAX_RECORD: u64 = 2 << 20;
+/// Memory that the parser takes for a byte of a record: of a record of commas, ends of fields in a list that doubles.
+const PARSED: u64 = 28;
+/// Memory that is kept of a field and of a row: 8 bytes in a list that doubles; times, labels, places of windows.
+const KEPT_FIELD: u64 = 24;
+const KEPT_ROW: u64 = 64;
+/// Memory is taken in steps of this.
+const STEP: u64 = 1 << 20;
 
 /// Whether the name says CSV.
 pub(crate) fn is_csv(path: &Path) -> bool {
@@ -18,50 +28,76 @@ pub(crate) fn is_csv(path: &Path) -> bool {
     [".csv", ".csv.gz"].iter().any(|end| name.ends_with(end))
 }
 
-/// A file, unpacked if it starts as gzip does, that ends with an error beyond [`MAX_BYTES`].
-pub(crate) fn open(path: &Path) -> Result<impl Read + use<>, DataError> {
-    let metadata = path.metadata().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => DataError::file(path, "no such file; check the path"),
-        _ => DataError::io("read", path)(error),
-    })?;
-    if !metadata.is_file() {
-        return Err(DataError::file(path, "is not a regular file; give a CSV file"));
-    }
-    let mut file = File::open(path).map_err(DataError::io("read", path))?;
+/// The start of a file, unpacked if it starts as gzip does. Reading ends with an error beyond [`MAX_BYTES`] and within a
+/// record of more than [`MAX_RECORD`].
+pub(crate) fn open(path: &Path) -> Result<Text, DataError> {
+    let (mut file, _) = files::open(path)?;
     let mut magic = Vec::new();
     file.by_ref().take(2).read_to_end(&mut magic).map_err(DataError::io("read", path))?;
     let is_zipped = magic == [0x1f, 0x8b];
     let whole = BufReader::new(io::Cursor::new(magic).chain(file));
     let bytes: Box<dyn Read> = if is_zipped { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
-    Ok(Bounded { bytes, left: MAX_BYTES })
+    Ok(Text { bytes, left: MAX_BYTES, record: 0 })
 }
 
-struct Bounded {
+/// The text of a file as it is unpacked.
+pub(crate) struct Text {
     bytes: Box<dyn Read>,
     left: u64,
+    /// Bytes read since the last record was complete, and some of the next.
+    record: u64,
 }
 
-impl Read for Bounded {
+impl Read for Text {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.bytes.read(buffer)?;
-        self.left = self.left.checked_sub(got as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("more than {} MiB", MAX_BYTES >> 20))
-        })?;
-        Ok(got)
+        let too_large = |what: &str, most: u64| {
+            let reason = format!("{what} more than {} MiB", most >> 20);
+            io::Error::new(io::ErrorKind::FileTooLarge, reason)
+        };
+        let got = self.bytes.read(buffer)? as u64;
+        self.left = self.left.checked_sub(got).ok_or_else(|| too_large("", MAX_BYTES))?;
+        self.record += got;
+        if self.record > MAX_RECORD { Err(too_large(" a row of", MAX_RECORD)) } else { Ok(got as usize) }
     }
 }
 
-/// Calls `each(line, record)` for every row, the first included; `line` counts from 1. Fields are trimmed.
+/// Memory of rows as they come, taken in steps.
+struct Charge<'a> {
+    held: &'a Held,
+    /// Taken and not yet used.
+    left: u64,
+}
+
+impl Charge<'_> {
+    fn pay(&mut self, path: &Path, bytes: u64) -> Result<(), DataError> {
+        while self.left < bytes {
+            self.held.grow(STEP).map_err(|short| short.of(path))?;
+            self.left += STEP;
+        }
+        self.left -= bytes;
+        Ok(())
+    }
+}
+
+/// Calls `each(line, record)` for every row, the first included; `line` counts from 1. Fields are trimmed. What a reader
+/// keeps of a row (a number a field, and little more) is taken of the memory budget before, into `held`.
 pub(crate) fn rows(
     path: &Path,
+    held: &Held,
     mut each: impl FnMut(u64, &StringRecord) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let file = open(path)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(file);
     let mut record = StringRecord::new();
+    let (mut charge, mut longest) = (Charge { held, left: 0 }, 0);
     loop {
         match reader.read_record(&mut record) {
             Ok(true) => {
+                let length = std::mem::take(&mut reader.get_mut().record).max(record.as_slice().len() as u64);
+                charge.pay(path, PARSED * length.saturating_sub(longest))?;
+                longest = longest.max(length);
+                let kept = KEPT_FIELD * record.len() as u64 + record.as_slice().len() as u64;
+                charge.pay(path, kept + KEPT_ROW)?;
                 let line = record.position().map_or(0, csv::Position::line);
                 if line <= 1 && record.get(0).is_some_and(|first| first.starts_with('\u{feff}')) {
                     // The byte order mark that spreadsheets write is no part of the first name.
@@ -82,6 +118,9 @@ fn refused(path: &Path, error: csv::Error) -> DataError {
     let line = error.position().map_or(0, csv::Position::line);
     match error.into_kind() {
         csv::ErrorKind::Io(e) => match e.kind() {
+            io::ErrorKind::FileTooLarge => {
+                DataError::file(path, format!("holds{e}; check what it is, or split it"))
+            }
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
                 DataError::file(path, format!("cannot be unpacked ({e}); copy it again"))
             }

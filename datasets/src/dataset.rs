@@ -204,16 +204,16 @@ impl Dataset {
 
     /// The image as stored (flattened if asked for) behind entry `i` of the source, patches not counted.
     pub(crate) fn load_raw(&self, split: Split, i: usize) -> Result<RawSample, DataError> {
-        let RawSample { image, mask } = self.source.load(split, i, &self.options.preprocess)?;
+        let RawSample { image, mask, permit } = self.source.load(split, i, &self.options.preprocess)?;
         if !self.options.flatten {
-            return Ok(RawSample { image, mask });
+            return Ok(RawSample { image, mask, permit });
         }
         Ok(match mask {
             RawMask::Drawn(mask) => {
                 let (image, mask) = flatten(&image, Some(&mask));
-                RawSample { image, mask: mask.map_or(RawMask::Unknown, RawMask::Drawn) }
+                RawSample { image, mask: mask.map_or(RawMask::Unknown, RawMask::Drawn), permit }
             }
-            mask => RawSample { image: flatten(&image, None).0, mask },
+            mask => RawSample { image: flatten(&image, None).0, mask, permit },
         })
     }
 

@@ -1,14 +1,18 @@
-//! Image files, treated as hostile: headers are judged before pixels are allocated.
+//! Image files, treated as hostile: headers are judged before pixels are allocated, and memory is taken of the budget
+//! before that.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::DataError;
-use crate::pixels::Raw;
+use crate::files;
+use crate::memory::{self, Permit};
+use crate::pixels::{Raw, Samples};
 
 /// Extensions that are opened, lower case.
 pub(crate) const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
@@ -22,11 +26,11 @@ pub(crate) const MIN_SIDE: u32 = 8;
 /// 2²⁷ pixels, 134 megapixels: above any camera, below what would exhaust a machine.
 const MAX_PIXELS: u64 = 1 << 27;
 const MAX_SIDE: u32 = 1 << 16;
-/// Decoded bytes: MAX_PIXELS of four 16-bit samples.
-const MAX_DECODED_BYTES: u64 = MAX_PIXELS * 8;
 const MAX_FILE_BYTES: u64 = 1 << 29;
 /// Enough for the header of most files, so that listing a folder does not read whole JPEGs.
 const PREFIX_BYTES: u64 = 1 << 16;
+/// What a decoder may allocate for a header (colour profiles, lists of strips) and beside pixels.
+const ASIDE_BYTES: u64 = 4 << 20;
 
 /// What the header promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,22 +39,45 @@ pub(crate) struct Header {
     pub(crate) width: u32,
     /// Rows, upright.
     pub(crate) height: u32,
+    /// As stored, before it is turned upright.
+    stored: (u32, u32),
+    color: ColorType,
+    format: ImageFormat,
+    orientation: Orientation,
 }
 
-/// Opens `path` and judges its kind and length; pipes and devices are refused, since reading could block.
-fn open(path: &Path) -> Result<(File, u64), DataError> {
-    // Missing, forbidden and vanished files are the file's own fault; anything else is the machine's.
-    let fault = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-            DataError::file(path, format!("cannot be opened: {error}; check its name and permissions"))
-        }
-        _ => DataError::io("read", path)(error),
-    };
-    let metadata = path.metadata().map_err(fault)?;
-    if !metadata.is_file() {
-        return Err(DataError::file(path, "is not a regular file; remove it"));
+impl Header {
+    /// Bytes of the pixels.
+    fn decoded(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * u64::from(self.color.bytes_per_pixel())
     }
-    let bytes = metadata.len();
+
+    /// Bytes that the decoder allocates beside the file of `bytes` and the pixels. JPEGs are copied, and may come as a
+    /// list of 16-bit coefficients of up to four channels in whole blocks; TIFFs are decoded whole and copied, from
+    /// pieces that may be the whole.
+    fn inside(&self, bytes: u64) -> u64 {
+        let blocks = |side: u32| u64::from(side).next_multiple_of(32);
+        let pixels = match self.format {
+            ImageFormat::Jpeg => 3 * bytes + 3 * 4 * blocks(self.width) * blocks(self.height),
+            ImageFormat::Tiff => 4 * self.decoded(),
+            _ => 0,
+        };
+        pixels + ASIDE_BYTES
+    }
+}
+
+/// A file with a header that was judged.
+pub(crate) struct ImageFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    header: Header,
+}
+
+/// Opens `path` and judges kind, length and header; cheap and safe on any file. Pipes and devices are refused, since
+/// reading could block.
+pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
+    let (mut file, bytes) = files::open(path)?;
     if bytes == 0 {
         return Err(DataError::file(path, "is empty (0 bytes); copy it again or remove it"));
     }
@@ -61,78 +88,132 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
             format!("has {mib} MiB, above the limit of 512; cut it into tiles"),
         ));
     }
-    Ok((File::open(path).map_err(fault)?, bytes))
-}
-
-/// Judges the header only; cheap and safe on any file.
-pub(crate) fn probe(path: &Path) -> Result<Header, DataError> {
-    let (mut file, bytes) = open(path)?;
     let mut prefix = Vec::with_capacity(PREFIX_BYTES.min(bytes) as usize);
     file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(DataError::io("read", path))?;
-    match guarded(path, || header(path, Cursor::new(&prefix))) {
+    let header = match guarded(path, || header(path, Cursor::new(&prefix))) {
         // Headers may lie anywhere in a file (TIFF) or be long (colour profiles): judge by the whole.
         Err(DataError::File { .. }) if bytes > PREFIX_BYTES => {
+            let _permit = Permit::take(3 * bytes + ASIDE_BYTES).map_err(|short| short.of(path))?;
             file.rewind().map_err(DataError::io("read", path))?;
-            guarded(path, || header(path, BufReader::new(file)))
+            guarded(path, || header(path, BufReader::new(&mut file)))?
         }
-        result => result,
+        result => result?,
+    };
+    let image = ImageFile { path: path.to_owned(), file, bytes, header };
+    // What never fits is told when a folder is listed.
+    memory::check(image.need()).map_err(|short| short.of(path))?;
+    Ok(image)
+}
+
+impl ImageFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Bytes of memory that decoding takes, and what is made of the pixels afterwards: a copy turned upright, flattened
+    /// or encoded anew, and a byte a pixel.
+    pub(crate) fn need(&self) -> u64 {
+        let Header { width, height, .. } = self.header;
+        let after = 2 * self.header.decoded() + u64::from(width) * u64::from(height);
+        self.bytes + self.header.decoded() + self.header.inside(self.bytes).max(after)
+    }
+
+    /// Decodes the file, upright. A permit of [`ImageFile::need`] must be held as long as the pixels are.
+    pub(crate) fn decode(self, _: &Permit) -> Result<Raw, DataError> {
+        let ImageFile { path, mut file, bytes, header } = self;
+        let path = path.as_path();
+        file.rewind().map_err(DataError::io("read", path))?;
+        let mut encoded = memory::room(path, bytes)?;
+        // The file may have grown since: the bound holds for what is read.
+        file.take(bytes).read_to_end(&mut encoded).map_err(DataError::io("read", path))?;
+        guarded(path, || {
+            if ends_early(&encoded) {
+                return Err(DataError::file(
+                    path,
+                    "the JPEG ends before its end marker; copy it again or remove it",
+                ));
+            }
+            let (decoder, format) = decoder(path, Cursor::new(&encoded), header.inside(bytes))?;
+            // It may be another file by now.
+            if (decoder.dimensions(), decoder.color_type(), format)
+                != (header.stored, header.color, header.format)
+            {
+                return Err(DataError::file(path, "was changed while it was read; run again"));
+            }
+            let raw = pixels(path, decoder, header.color)?;
+            if header.orientation == Orientation::NoTransforms {
+                return Ok(raw);
+            }
+            let upright = raw.into_dynamic().and_then(|mut image| {
+                image.apply_orientation(header.orientation);
+                Raw::from_dynamic(image)
+            });
+            upright.ok_or_else(|| DataError::file(path, "cannot be turned upright; remove it"))
+        })
     }
 }
 
-/// Decodes the whole file, upright.
-pub(crate) fn decode(path: &Path) -> Result<Raw, DataError> {
-    let (mut file, bytes) = open(path)?;
-    let mut encoded = Vec::new();
-    encoded.try_reserve_exact(bytes as usize).map_err(|_| out_of_memory(path))?;
-    // The file may have grown since: the bound holds for what is read.
-    file.by_ref().take(bytes).read_to_end(&mut encoded).map_err(DataError::io("read", path))?;
-    guarded(path, || {
-        if ends_early(&encoded) {
-            return Err(DataError::file(
-                path,
-                "the JPEG ends before its end marker; copy it again or remove it",
-            ));
+/// All pixels in memory that was reserved, so that none to be had is an error and not the end.
+fn pixels(path: &Path, decoder: impl ImageDecoder, color: ColorType) -> Result<Raw, DataError> {
+    let (width, height) = decoder.dimensions();
+    let (width, height, channels) = (width as usize, height as usize, usize::from(color.channel_count()));
+    let samples = (width * height * channels) as u64;
+    let samples = match color {
+        ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => {
+            let mut bytes: Vec<u8> = memory::room(path, samples)?;
+            bytes.resize(samples as usize, 0);
+            decoder.read_image(&mut bytes).map_err(|e| refused(path, &e))?;
+            Samples::U8(bytes)
         }
-        let mut decoder = decoder(path, Cursor::new(&encoded))?;
-        judge(path, decoder.dimensions())?;
-        let orientation = decoder.orientation().map_err(|e| refused(path, &e))?;
-        let mut image = DynamicImage::from_decoder(decoder).map_err(|e| refused(path, &e))?;
-        image.apply_orientation(orientation);
-        Raw::from_dynamic(image)
-            .ok_or_else(|| DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"))
-    })
+        _ => {
+            let mut words: Vec<u16> = memory::room(path, samples)?;
+            words.resize(samples as usize, 0);
+            decoder.read_image(bytemuck::cast_slice_mut(&mut words)).map_err(|e| refused(path, &e))?;
+            Samples::U16(words)
+        }
+    };
+    Ok(Raw { width, height, channels, samples })
 }
 
 fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<Header, DataError> {
-    let mut decoder = decoder(path, reader)?;
-    let (width, height) = decoder.dimensions();
-    judge(path, (width, height))?;
+    let (mut decoder, format) = decoder(path, reader, ASIDE_BYTES)?;
+    let stored = decoder.dimensions();
+    judge(path, stored)?;
+    let color = decoder.color_type();
+    if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
+        return Err(DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"));
+    }
     let orientation = decoder.orientation().map_err(|e| refused(path, &e))?;
-    use image::metadata::Orientation as O;
-    Ok(match orientation {
-        O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => {
-            Header { width: height, height: width }
-        }
-        _ => Header { width, height },
-    })
+    use Orientation as O;
+    let (width, height) = match orientation {
+        O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => (stored.1, stored.0),
+        _ => stored,
+    };
+    Ok(Header { width, height, stored, color, format, orientation })
 }
 
+/// A decoder that allocates at most `bytes`, pixels included.
 fn decoder<'a, R: io::BufRead + Seek + 'a>(
     path: &Path,
     reader: R,
-) -> Result<impl ImageDecoder + use<'a, R>, DataError> {
+    bytes: u64,
+) -> Result<(impl ImageDecoder + use<'a, R>, ImageFormat), DataError> {
     let mut reader = ImageReader::new(reader)
         .with_guessed_format()
         .map_err(|_| DataError::file(path, "ends before its first bytes; copy it again or remove it"))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    limits.max_alloc = Some(bytes);
     reader.limits(limits);
-    if reader.format().is_none() {
+    let Some(format) = reader.format() else {
         return Err(DataError::file(path, "is not an image of a known format; use PNG, JPEG, BMP or TIFF"));
-    }
-    reader.into_decoder().map_err(|e| refused(path, &e))
+    };
+    Ok((reader.into_decoder().map_err(|e| refused(path, &e))?, format))
 }
 
 fn judge(path: &Path, (width, height): (u32, u32)) -> Result<(), DataError> {
@@ -165,10 +246,6 @@ fn refused(path: &Path, error: &ImageError) -> DataError {
         }
         _ => DataError::file(path, format!("is damaged: {error}; copy it again or remove it")),
     }
-}
-
-fn out_of_memory(path: &Path) -> DataError {
-    DataError::io("read", path)(io::Error::from(io::ErrorKind::OutOfMemory))
 }
 
 /// A decoder that panics on a crafted file must cost that file only.

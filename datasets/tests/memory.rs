@@ -1,44 +1,13 @@
 //! Memory stays flat: an epoch over 100,000 images peaks where one over 1,000 does.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use counting::{held, peak};
 use ganomede_datasets::{BatchOptions, Batches, Dataset, OpenOptions, Preprocess, Split};
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts the bytes held and their peak.
-struct Counting;
-
-// SAFETY: every call is passed to the system allocator unchanged; counting touches atomics only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(held, Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: `pointer` came from `alloc` above, that is from the system allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// Peak bytes above the start of `work`.
-fn peak(work: impl FnOnce()) -> usize {
-    let before = HELD.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    work();
-    PEAK.load(Relaxed) - before
-}
 
 fn epoch(spec: &str, size: usize) -> usize {
     let options =
@@ -69,9 +38,9 @@ fn the_peak_does_not_grow_with_the_data_set() {
     let png = fs::read(dir.path().join("000000.png")).unwrap();
     let count = 3000;
     (1..count).for_each(|i| fs::write(dir.path().join(format!("{i:06}.png")), &png).unwrap());
-    let before = HELD.load(Relaxed);
+    let before = held();
     let data = Dataset::open(dir.path().to_str().unwrap(), &OpenOptions::default()).unwrap();
     assert_eq!(data.len(Split::Train), count);
-    let held = HELD.load(Relaxed) - before;
-    assert!(held < count * 24 + (32 << 10), "{held} bytes for {count} files");
+    let names = held() - before;
+    assert!(names < count * 24 + (32 << 10), "{names} bytes for {count} files");
 }

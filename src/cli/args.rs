@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use ganomede_datasets::memory;
 use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Preprocess};
 
 use super::{CliError, note};
@@ -22,6 +23,10 @@ pub struct Global {
     /// Seed of everything random.
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
+    /// Memory that decoding and unpacking data may take, all threads together, for example 2GiB [default: half of what is
+    /// free, within the limits of a container and of ulimit].
+    #[arg(long, global = true, value_name = "BYTES", env = "GANOMEDE_MEMORY", value_parser = memory::parse_bytes)]
+    pub memory: Option<u64>,
     /// Print one JSON document on stdout instead of text; logs go to stderr.
     #[arg(long, global = true)]
     pub json: bool,
@@ -46,6 +51,12 @@ fn parse_range(text: &str) -> Result<Range<usize>, String> {
 }
 
 impl Global {
+    /// Sets the memory budget of this process.
+    pub(crate) fn set_budget(&self) {
+        let half = || machine::available_memory().map(|bytes| bytes / 2);
+        memory::set_budget(self.memory.or_else(half).unwrap_or(memory::DEFAULT_BUDGET));
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Device, CliError> {
         let cache = machine::cache_folder();

@@ -2,13 +2,10 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::Reads;
-
 use super::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
 use super::programs::System;
-use super::session::check_report;
 use super::signals::SampleArgs;
-use super::{CliError, Interrupt, eval, note, say, say_json, shown, train};
+use super::{CliError, Interrupt, eval, note, say, say_json, train};
 use crate::models::anogan;
 
 /// Train on built-in retina scans, search and score test scans, write report/report.html.
@@ -30,7 +27,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
-    check_report(&args.report, &Reads::new())?;
     let device = global.open()?;
     note(&format!("demo on {}", device.describe()));
     let data = DataArgs {
@@ -67,7 +63,6 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         val_fraction: 0.05,
         checkpoint_every: 0,
         resume: false,
-        can_resume: false,
         half: false,
         half_checkpoints: false,
         samples: Some(args.report.join("samples")),
@@ -94,7 +89,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     say(&eval::summary(&evaluation))?;
     if let Some([page, _]) = files {
-        say(&format!("report: {}", shown(&page)))?;
+        say(&format!("report: {}", page.display()))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use ganomede_datasets::Reads;
+use ganomede_datasets::files;
 use ganomede_kernels::shaders::{FILES, Shaders};
 use serde::Serialize;
 
@@ -21,14 +21,6 @@ pub(crate) struct ShaderArgs {
     /// Measure again whenever a file of --shaders changes, until Ctrl-C.
     #[arg(long, global = true)]
     watch: bool,
-}
-
-impl ShaderArgs {
-    /// The files that may be read.
-    pub(crate) fn reads(&self) -> Reads {
-        let Some(folder) = &self.shaders else { return Reads::new() };
-        FILES.iter().fold(Reads::new(), |reads, (name, _)| reads.file(folder.join(name)))
-    }
 }
 
 /// What was measured in place of the built-in shaders.
@@ -100,8 +92,9 @@ impl Folder {
                     self.error(format!("{name} has {bytes} bytes, more than any shader ({MAX_BYTES})"))
                 );
             }
-            let text =
-                std::fs::read_to_string(self.0.join(name)).map_err(|e| self.error(format!("{name}: {e}")))?;
+            let text = files::read_limited(&self.0.join(name), MAX_BYTES);
+            let text = text.map_err(|e| self.error(format!("{name}: {e}")))?;
+            let text = String::from_utf8(text).map_err(|e| self.error(format!("{name}: {e}")))?;
             // Lines mark the sections that plans fill in; other systems end them otherwise.
             Ok((name.clone(), text.replace("\r\n", "\n")))
         };

@@ -155,7 +155,7 @@ impl Gpu {
         };
         let (checked, cache) = (options.checked, options.cache.clone());
         let shared = Arc::new(Shared::new(device, queue, info, traits.software, options, faults));
-        let disk = cache.and_then(|folder| DiskCache::open(&shared, identity(&shared.info), &folder));
+        let disk = cache.and_then(|folder| DiskCache::open(&shared, &identity(&shared.info), &folder));
         if let Some(disk) = disk {
             shared.pipelines.disk.get_or_init(|| disk);
         }

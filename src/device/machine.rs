@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use super::limits;
+
 /// What follows `key:` in a file of `/proc`, with blanks cut off.
 fn proc_field(file: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
@@ -10,19 +12,21 @@ fn proc_field(file: &str, key: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-fn proc_bytes(file: &str, key: &str) -> Option<u64> {
+pub(super) fn proc_bytes(file: &str, key: &str) -> Option<u64> {
     let kib: u64 = proc_field(file, key)?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
 
-/// Memory that can be allocated without swapping, bytes.
+/// Memory that can be allocated without swapping, within the limits of this process (a container's, `ulimit`), bytes.
 pub fn available_memory() -> Option<u64> {
-    proc_bytes("/proc/meminfo", "MemAvailable")
+    let left = limits::all().into_iter().map(limits::Limit::left);
+    proc_bytes("/proc/meminfo", "MemAvailable").into_iter().chain(left).min()
 }
 
-/// Memory installed, bytes.
+/// Memory installed, or the least limit of this process where that is less, bytes.
 pub fn total_memory() -> Option<u64> {
-    proc_bytes("/proc/meminfo", "MemTotal")
+    let most = limits::all().into_iter().map(|limit| limit.limit);
+    proc_bytes("/proc/meminfo", "MemTotal").into_iter().chain(most).min()
 }
 
 /// Most memory that this process ever held, bytes.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ganomede_datasets::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Version of the file.
 const FORMAT: u32 = 1;
 /// More would be no file of ours.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_BYTES: u64 = 4 << 20;
 
 /// What measured times depend on beside the shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,17 +31,21 @@ impl Identity {
         folder.join("tuning").join(format!("{}.json", self.stem()))
     }
 
-    /// The file with its compiled pipelines.
-    pub fn pipelines_file(&self, folder: &Path) -> PathBuf {
-        folder.join("pipelines").join(format!("{}.bin", self.stem()))
+    /// Name of the file with its compiled pipelines.
+    pub(super) fn pipelines_file(&self) -> String {
+        format!("{}.bin", self.stem())
+    }
+
+    /// All of it, a line each.
+    pub(super) fn words(&self) -> String {
+        [&self.adapter, &self.backend, &self.driver, &self.version].map(String::as_str).join("\n")
     }
 
     /// A part of the adapter's name and a digest of everything.
     fn stem(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name: String = self.adapter.chars().map(plain).take(40).collect();
-        let words = [&self.adapter, &self.backend, &self.driver, &self.version].map(String::as_str);
-        let digest = Sha256::digest(words.join("\n").as_bytes());
+        let digest = Sha256::digest(self.words().as_bytes());
         let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         format!("{}-{digest}", name.trim_matches('-'))
     }
@@ -87,15 +92,11 @@ impl Tuning {
                 path.display()
             )
         };
-        let length = match std::fs::metadata(&path) {
-            Ok(about) => about.len(),
+        let bytes = match files::read_limited(&path, MOST_BYTES) {
+            Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => return Err(unusable(e.to_string())),
         };
-        if length > MOST_BYTES {
-            return Err(unusable(format!("{length} bytes are too many")));
-        }
-        let bytes = std::fs::read(&path).map_err(|e| unusable(e.to_string()))?;
         let file: File = serde_json::from_slice(&bytes).map_err(|e| unusable(e.to_string()))?;
         if file.format != FORMAT {
             return Err(unusable(format!("format {} and not {FORMAT}", file.format)));
@@ -129,5 +130,8 @@ impl Tuning {
 pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;
-    ganomede_host::write(path, bytes)
+    let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
+    std::io::Write::write_all(&mut temporary, bytes)?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    Ok(())
 }

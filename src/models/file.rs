@@ -3,11 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use ganomede_datasets::files;
+use ganomede_datasets::memory::{Permit, Short};
 use ganomede_datasets::{MinMax, Standardize};
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,8 +23,10 @@ use crate::report::write_atomic;
 pub const FORMAT: u32 = 2;
 /// Name of the metadata entry.
 const ENTRY: &str = "ganomede";
-/// Larger files are not model files of this program: 256-pixel models of width 256 stay far below.
-const MAX_BYTES: u64 = 16 << 30;
+/// Bytes of the header. Loss histories are kept short; what grows is the scaling of a table, 50 bytes a feature.
+const MAX_HEADER: u64 = 16 << 20;
+/// Memory for a byte of the header: its text twice, and small numbers as values of any kind.
+const PARSED: u64 = 40;
 
 /// Why a model file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,14 @@ pub enum FileError {
         path: PathBuf,
         /// Reason.
         source: std::io::Error,
+    },
+    /// More memory than decoding may take.
+    #[error("'{path}' {source}")]
+    Memory {
+        /// File.
+        path: PathBuf,
+        /// How much.
+        source: Short,
     },
     /// The file system refused.
     #[error(transparent)]
@@ -115,7 +128,7 @@ impl FileError {
     /// True where the machine is at fault, false where the file is.
     pub fn is_machine_fault(&self) -> bool {
         match self {
-            Self::Read { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+            Self::Read { source, .. } => !files::is_path_fault(source),
             Self::Write(_) => true,
             _ => false,
         }
@@ -220,41 +233,6 @@ pub struct Progress {
     pub stages: Vec<StageStart>,
     /// Loss history.
     pub losses: Vec<Curve>,
-}
-
-impl Progress {
-    /// More steps than any training takes.
-    const MAX_STEPS: u64 = 1 << 40;
-
-    /// Checks what a file says, field by field, as far as that needs no knowledge of the system.
-    ///
-    /// # Errors
-    /// A sentence about the first field that cannot be.
-    fn check(&self) -> Result<(), String> {
-        if self.steps > Self::MAX_STEPS {
-            return Err(format!("{} steps of training are more than {}", self.steps, Self::MAX_STEPS));
-        }
-        let in_time = |seconds: f64| seconds >= 0.0 && seconds.is_finite();
-        if !in_time(self.seconds) {
-            return Err(format!("{} seconds of training", self.seconds));
-        }
-        let begins = self.stages.iter().map(|s| (s.steps, s.seconds));
-        let ends =
-            self.stages.iter().skip(1).map(|s| (s.steps, s.seconds)).chain([(self.steps, self.seconds)]);
-        for (begin, end) in begins.zip(ends) {
-            if begin.0 > end.0 || !in_time(begin.1) || begin.1 > end.1 {
-                return Err(format!("a stage of training from {begin:?} to {end:?} (steps, seconds)"));
-            }
-        }
-        for curve in &self.losses {
-            let rises =
-                curve.at.is_sorted_by(|a, b| a < b) && curve.at.last().is_none_or(|&at| at <= self.steps);
-            if !rises || curve.at.len() != curve.values.len() {
-                return Err(format!("the history of '{}' is no curve over {} steps", curve.name, self.steps));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Everything but the tensors.
@@ -435,20 +413,23 @@ impl View for &Stored<'_> {
 }
 
 /// SHA-256 over the header and, by name, every tensor's name, type where it is not F32, shape and bytes.
-fn seal<'a>(
-    header: &serde_json::Value,
-    tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize], &'a [u8])>,
-) -> String {
-    let mut hash = Sha256::new();
-    hash.update(header.to_string());
-    let mut order: Vec<_> = tensors.into_iter().collect();
-    order.sort_by_key(|(name, ..)| *name);
-    for (name, dtype, shape, bytes) in order {
-        let kind = if dtype == Dtype::F32 { String::new() } else { format!("{dtype:?} ") };
-        hash.update(format!("\0{name} {kind}{shape:?}\0"));
-        hash.update(bytes);
+struct Seal(Sha256);
+
+impl Seal {
+    fn new(header: &serde_json::Value) -> Self {
+        Self(Sha256::new_with_prefix(header.to_string()))
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+
+    /// Tensors come in order of their names.
+    fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) {
+        let kind = if dtype == Dtype::F32 { String::new() } else { format!("{dtype:?} ") };
+        self.0.update(format!("\0{name} {kind}{shape:?}\0"));
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        self.0.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
 }
 
 impl ModelFile {
@@ -484,8 +465,13 @@ impl ModelFile {
         let broken = |reason: String| FileError::Metadata { path: path.to_owned(), reason };
         let header = serde_json::to_value(&self.header).map_err(|e| broken(e.to_string()))?;
         let stored: Vec<_> = self.tensors.iter().map(Stored::new).collect();
-        let views = stored.iter().map(|s| (&*s.0.name, s.0.storage.dtype(), &s.0.shape[..], &*s.1));
-        let sha256 = seal(&header, views);
+        let mut seal = Seal::new(&header);
+        let mut ordered: Vec<_> = stored.iter().collect();
+        ordered.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        for Stored(tensor, bytes) in ordered {
+            seal.add(&tensor.name, tensor.storage.dtype(), &tensor.shape, bytes);
+        }
+        let sha256 = seal.finish();
         let entry = serde_json::to_string(&Sealed { header, sha256 }).map_err(|e| broken(e.to_string()))?;
         let metadata = Some(HashMap::from([(ENTRY.to_owned(), entry)]));
         let tensors = stored.iter().map(|s| (s.0.name.clone(), s));
@@ -493,51 +479,76 @@ impl ModelFile {
         Ok(write_atomic(path, &bytes)?)
     }
 
-    /// Reads and checks a file: whole, ours, of this version, unaltered.
+    /// Reads and checks a file: whole, ours, of this version, unaltered. The header is judged before anything else is
+    /// read, and tensors are read one at a time.
     ///
     /// # Errors
     /// [`FileError`] with the reason.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let read = |source| FileError::Read { path: path.to_owned(), source };
         let malformed = |reason: String| FileError::Malformed { path: path.to_owned(), reason };
-        let info = std::fs::metadata(path).map_err(read)?;
-        if !info.is_file() || info.len() > MAX_BYTES {
-            return Err(malformed(format!(
-                "{} bytes, {}",
-                info.len(),
-                if info.is_file() { "a file" } else { "no file" }
-            )));
-        }
-        let bytes = std::fs::read(path).map_err(read)?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;
-        let entry = metadata.metadata().as_ref().and_then(|m| m.get(ENTRY));
-        let entry = entry.ok_or_else(|| FileError::Foreign { path: path.to_owned() })?;
         let damaged =
             |e: serde_json::Error| FileError::Metadata { path: path.to_owned(), reason: e.to_string() };
+        let memory = |source| FileError::Memory { path: path.to_owned(), source };
+        let (mut file, length) = files::open_regular(path).map_err(read)?;
+        let mut start = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut start).map_err(read)?;
+        let header = start.try_into().map_or(u64::MAX, u64::from_le_bytes);
+        if header > MAX_HEADER.min(length.saturating_sub(8)) {
+            return Err(malformed(format!("{length} bytes without a header of a model")));
+        }
+        let permit = Permit::take(PARSED * header).map_err(memory)?;
+        let mut text = vec![0; header as usize];
+        file.read_exact(&mut text).map_err(read)?;
+        let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
+        drop(text);
+        let there = length - 8 - header;
+        if metadata.data_len() as u64 != there {
+            let reason = format!("{there} bytes of tensors, {} expected", metadata.data_len());
+            return Err(malformed(reason));
+        }
+        let entry = metadata.metadata().as_ref().and_then(|m| m.get(ENTRY));
+        let entry = entry.ok_or_else(|| FileError::Foreign { path: path.to_owned() })?;
         let sealed: Sealed = serde_json::from_str(entry).map_err(damaged)?;
         let format = sealed.header.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if format != u64::from(FORMAT) {
             return Err(FileError::Version { path: path.to_owned(), found: format });
         }
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(e.to_string()))?;
-        let mut tensors = vec![];
-        for (name, view) in file.iter() {
-            let Some(storage) = Storage::of(view.dtype()) else {
-                let what = format!("has type {:?}, expected F32, F16 or BF16", view.dtype());
-                return Err(FileError::Tensor { path: path.to_owned(), tensor: name.to_owned(), what });
-            };
-            let (shape, values) = (view.shape().to_vec(), storage.decode(view.data()));
-            tensors.push(NamedTensor { name: name.to_owned(), shape, values, storage });
+        let mut infos: Vec<(String, &TensorInfo)> = metadata.tensors().into_iter().collect();
+        infos.sort_by(|a, b| a.0.cmp(&b.0));
+        let storages = infos.iter().map(|(name, info)| {
+            Storage::of(info.dtype).ok_or_else(|| {
+                let what = format!("has type {:?}, expected F32, F16 or BF16", info.dtype);
+                FileError::Tensor { path: path.to_owned(), tensor: name.clone(), what }
+            })
+        });
+        let storages = storages.collect::<Result<Vec<_>, _>>()?;
+        let bytes = |info: &TensorInfo| (info.data_offsets.1 - info.data_offsets.0) as u64;
+        // Values of 4 bytes, beside the largest tensor as it is stored.
+        let values: u64 = infos
+            .iter()
+            .zip(&storages)
+            .map(|((_, info), s)| bytes(info) * if *s == Storage::F32 { 1 } else { 2 })
+            .sum();
+        let largest = infos.iter().map(|(_, info)| bytes(info)).max().unwrap_or(0);
+        drop(permit);
+        let _permit = Permit::take(PARSED * header + values + largest).map_err(memory)?;
+        let (mut seal, mut tensors) = (Seal::new(&sealed.header), vec![]);
+        for ((name, info), storage) in infos.into_iter().zip(storages) {
+            let (mut stored, at) = (vec![0; bytes(info) as usize], 8 + header + info.data_offsets.0 as u64);
+            file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut stored)).map_err(read)?;
+            seal.add(&name, info.dtype, &info.shape, &stored);
+            tensors.push(NamedTensor {
+                name,
+                shape: info.shape.clone(),
+                values: storage.decode(&stored),
+                storage,
+            });
         }
-        let views: Vec<_> = file.iter().collect();
-        let views = views.iter().map(|(name, view)| (*name, view.dtype(), view.shape(), view.data()));
-        if seal(&sealed.header, views) != sealed.sha256 {
+        if seal.finish() != sealed.sha256 {
             return Err(FileError::Altered { path: path.to_owned() });
         }
-        tensors.sort_by(|a: &NamedTensor, b| a.name.cmp(&b.name));
-        let header: Header = serde_json::from_value(sealed.header).map_err(damaged)?;
-        let impossible = |reason| FileError::Metadata { path: path.to_owned(), reason };
-        header.progress.check().map_err(impossible)?;
+        let header = serde_json::from_value(sealed.header).map_err(damaged)?;
         Ok(Self { header, tensors })
     }
 }

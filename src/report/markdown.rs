@@ -3,7 +3,11 @@
 use super::compare::ranking;
 use super::{CompareReport, ReportError, write_atomic};
 use crate::eval::Repeated;
+use ganomede_datasets::files;
 use std::path::Path;
+
+/// Bytes of a page.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The systems of a comparison as a Markdown table, from the highest AUROC down, with what it was measured on.
 ///
@@ -87,10 +91,11 @@ pub fn replace_section(text: &str, name: &str, body: &str) -> Result<String, Rep
 ///
 /// Errors: those of [`replace_section`], a file that is no UTF-8 text or cannot be read or written.
 pub fn write_section(path: &Path, name: &str, body: &str) -> Result<(), ReportError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let unread = |reason: String| ReportError::Read { path: path.to_owned(), reason };
+    let text = match files::read_limited(path, MAX_BYTES) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|e| unread(e.to_string()))?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(ReportError::Read { path: path.to_owned(), reason: e.to_string() }),
+        Err(e) => return Err(unread(e.to_string())),
     };
     let new = replace_section(&text, name, body)?;
     if new == text { Ok(()) } else { write_atomic(path, new.as_bytes()) }

@@ -2,9 +2,14 @@
 
 use super::ReportError;
 use crate::eval::embed;
-use image::{ImageReader, RgbImage};
+use ganomede_datasets::files;
+use image::{ImageFormat, ImageReader, Limits, RgbImage};
 use serde::Serialize;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
+
+/// Bytes of a grid of samples, as a file and decoded.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Optional parts of a report.
 #[derive(Debug, Clone, Default)]
@@ -124,8 +129,12 @@ pub fn sample_timeline(folder: &Path, at_most: usize) -> Result<Vec<(String, Rgb
     let chosen =
         (0..kept).map(|i| if kept == 1 { paths.len() - 1 } else { i * (paths.len() - 1) / (kept - 1) });
     let read = |path: &PathBuf| {
-        let image =
-            ImageReader::open(path).map_err(|e| failed(path, &e))?.decode().map_err(|e| failed(path, &e))?;
+        let bytes = files::read_limited(path, MAX_BYTES).map_err(|e| failed(path, &e))?;
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(MAX_BYTES);
+        reader.limits(limits);
+        let image = reader.decode().map_err(|e| failed(path, &e))?;
         Ok((caption(path), image.into_rgb8()))
     };
     chosen.map(|i| read(&paths[i])).collect()

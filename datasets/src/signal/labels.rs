@@ -1,7 +1,6 @@
 //! Which rows of a series are anomalous: windows in JSON, intervals in CSV, or one label a row.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -9,8 +8,15 @@ use serde::Deserialize;
 
 use super::Series;
 use super::time;
-use crate::DataError;
-use crate::csv_file;
+use crate::memory::Permit;
+use crate::{DataError, csv_file, files};
+
+/// 200,000 windows; NAB's list has 20 KB.
+const MAX_JSON_BYTES: u64 = 8 << 20;
+/// Memory for a byte of JSON: numbers of one digit, kept as they are until it is known what they are part of.
+const JSON_PARSED: u64 = 64;
+/// Memory that is kept for a byte of JSON: an interval for `[0,0],`, in a list that may have doubled.
+const WINDOW_KEPT: u64 = 24;
 
 /// Anomalous rows `rows.start..rows.end`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +68,9 @@ pub(crate) fn runs(labels: &[bool]) -> Vec<Interval> {
 }
 
 fn read_json(path: &Path, of: &Path, series: &Series) -> Result<Vec<Interval>, DataError> {
-    let mut text = Vec::new();
-    csv_file::open(path)?.take(64 << 20).read_to_end(&mut text).map_err(DataError::io("read", path))?;
+    let text = files::read(path, MAX_JSON_BYTES)?;
+    let _permit = Permit::take(JSON_PARSED * text.len() as u64).map_err(|short| short.of(path))?;
+    series.held.grow(WINDOW_KEPT * text.len() as u64).map_err(|short| short.of(path))?;
     let windows = serde_json::from_slice(&text).map_err(|e| {
         let reason =
             format!("is not a list of windows ({e}); write {{\"series.csv\": [[\"start\", \"end\"], …]}}");
@@ -97,7 +104,7 @@ fn read_json(path: &Path, of: &Path, series: &Series) -> Result<Vec<Interval>, D
 fn read_csv(path: &Path, series: &Series) -> Result<Vec<Interval>, DataError> {
     let mut columns: Option<[Option<usize>; 3]> = None;
     let (mut intervals, mut labels) = (Vec::new(), Vec::new());
-    csv_file::rows(path, |line, record| {
+    csv_file::rows(path, &series.held, |line, record| {
         let find = |name: &str| record.iter().position(|f| f.eq_ignore_ascii_case(name));
         let Some([start, end, kind]) = columns else {
             // A header names what it has; without one, the order is start, end, kind.

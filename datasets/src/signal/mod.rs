@@ -37,9 +37,13 @@ pub use windows::Windows;
 pub use write::{SignalWritten, write_signal};
 
 use crate::csv_file::is_csv;
+use crate::memory::Held;
 use crate::source::parse_counts;
 use crate::synth::telemetry;
 use crate::{DataError, Truth};
+
+/// Memory of a value of a folder's two files together, in a list that may have doubled.
+const KEPT: u64 = 24;
 
 /// Whether the first row of a CSV file names its columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,6 +215,8 @@ impl SignalSet {
             (None, None) => None,
         };
         let train_rows = series.len();
+        let values = (series.values.len() + tested.values.len()) as u64;
+        series.held.grow(KEPT * values).map_err(|short| short.of(&test))?;
         series.values.extend(&tested.values);
         series.times = series.times.zip(tested.times).map(|(mut a, b)| {
             a.extend(b);
@@ -236,6 +242,9 @@ impl SignalSet {
         }
         let defaults = [28 * telemetry::DAY, 14 * telemetry::DAY];
         let ([train, test], seed) = parse_counts(spec, items, defaults, "rows", 10_000_000)?;
+        let held = Held::default();
+        let bytes = (train + test) as u64 * (telemetry::CHANNELS.len() as u64 * 32 + 64);
+        held.grow(bytes).map_err(|short| DataError::spec(spec, short.to_string()))?;
         let faults = telemetry::faults(seed, test);
         let mut rows = telemetry::draw(seed, 0, 0, train, &[]);
         rows.extend(telemetry::draw(seed, 1, train, test, &faults));
@@ -249,6 +258,7 @@ impl SignalSet {
             filled: vec![0; telemetry::CHANNELS.len()],
             first: vec![0; telemetry::CHANNELS.len()],
             label_column: None,
+            held,
         };
         let interval = |fault: &telemetry::Fault| Interval {
             rows: train + fault.start..train + fault.end,

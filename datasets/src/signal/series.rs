@@ -6,6 +6,7 @@ use super::time::{self, Micros};
 use super::{Header, Missing, SignalOptions};
 use crate::DataError;
 use crate::csv_file::{number, rows};
+use crate::memory::Held;
 
 /// Rows of several channels, in order of time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Series {
     pub(crate) first: Vec<usize>,
     /// The 0/1 column named as labels, if any.
     pub(crate) label_column: Option<Vec<bool>>,
+    /// Memory of all this and of what belongs to it.
+    pub(crate) held: Held,
 }
 
 /// Header names that are taken as the time of a row.
@@ -61,7 +64,8 @@ impl Series {
         let mut columns: Option<Columns> = None;
         let (mut times, mut labels) = (Vec::new(), Vec::new());
         let mut last: Vec<Option<f64>> = Vec::new();
-        rows(path, |line, record| {
+        let held = Held::default();
+        rows(path, &held, |line, record| {
             if columns.is_none() {
                 let fields: Vec<&str> = record.iter().collect();
                 let has_header = match options.header {
@@ -126,6 +130,7 @@ impl Series {
             }
             Ok(())
         })?;
+        series.held = held;
         if series.is_empty() {
             return Err(DataError::file(
                 path,

@@ -1,17 +1,18 @@
 //! The CIFAR-10 binary version: records of one label byte and 3 × 32 × 32 planar bytes.
 
-use std::fs;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::labelled::{Labelled, Part};
-use crate::DataError;
 use crate::dataset::OpenOptions;
+use crate::{DataError, files, memory};
 
 const SIDE: usize = 32;
 const RECORD: usize = 1 + 3 * SIDE * SIDE;
 const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-const MAX_BYTES: u64 = 4 << 30;
+/// Bytes of a list of class names.
+const MAX_NAMES: u64 = 1 << 16;
 
 /// `data_batch_*.bin` or `test_batch*.bin`.
 pub(crate) fn is_batch_file(path: &Path) -> bool {
@@ -46,7 +47,8 @@ fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
     if !path.exists() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
-    let text = fs::read_to_string(&path).map_err(DataError::io("read", &path))?;
+    let text = String::from_utf8(files::read(&path, MAX_NAMES)?)
+        .map_err(|_| DataError::file(&path, "is not UTF-8 text; save it as UTF-8"))?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     if !(1..=256).contains(&names.len()) {
@@ -65,21 +67,25 @@ fn read(
     let part =
         |name: &str| Part { name: name.into(), width: SIDE, height: SIDE, channels: 3, ..Part::default() };
     let mut parts = [part("data_batch"), part("test_batch")];
-    let mut total = 0u64;
     for path in batches {
-        let bytes = path.metadata().map_err(DataError::io("read", path))?.len();
-        total += bytes;
-        if bytes == 0 || bytes % RECORD as u64 != 0 || total > MAX_BYTES {
+        let (file, bytes) = files::open(path)?;
+        if bytes == 0 || bytes % RECORD as u64 != 0 {
             let reason = format!(
-                "has {bytes} bytes, not a whole number of records of {RECORD} (label and 3×32×32) within {MAX_BYTES} \
-                 in all; download the CIFAR-10 binary version again"
+                "has {bytes} bytes, not a whole number of records of {RECORD} (label and 3×32×32); download the \
+                 CIFAR-10 binary version again"
             );
             return Err(DataError::file(path, reason));
         }
         let part = &mut parts[usize::from(!is_train(path))];
-        let data = fs::read(path).map_err(DataError::io("read", path))?;
-        part.pixels.reserve_exact(data.len());
-        for (number, record) in data.chunks_exact(RECORD).enumerate() {
+        // The old list lives on while a longer one is made.
+        part.held.grow(2 * bytes + part.pixels.len() as u64).map_err(|short| short.of(path))?;
+        let mut pixels = memory::room(path, part.pixels.len() as u64 + bytes)?;
+        pixels.append(&mut part.pixels);
+        part.pixels = pixels;
+        let mut reader = BufReader::new(file);
+        let mut record = [0; RECORD];
+        for number in 0..bytes / RECORD as u64 {
+            reader.read_exact(&mut record).map_err(DataError::io("read", path))?;
             if usize::from(record[0]) >= classes.len() {
                 let reason = format!(
                     "record {number}: label {} but there are {} classes; the file is damaged or not CIFAR-10",

@@ -11,7 +11,9 @@ use super::names::Names;
 use super::{Entry, RawMask, RawSample, Rejected, Source, Split, Truth};
 use crate::DataError;
 use crate::dataset::OpenOptions;
-use crate::decode::{self, EXTENSIONS, FOREIGN};
+use crate::decode::{self, EXTENSIONS, FOREIGN, ImageFile};
+use crate::memory::Permit;
+use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
 
 /// Files probed between two merges of the reject list: bounds memory on a folder of any length.
@@ -130,29 +132,28 @@ impl Folder {
         self.root.join(&group.relative).join(name)
     }
 
-    /// `ground_truth/<defect>/<id>_mask.<ext>`, or without `_mask` as some sets have it.
-    fn mask(&self, group: &Group, name: &str, image: (usize, usize)) -> Result<RawMask, DataError> {
-        if !self.has_ground_truth {
-            return Ok(RawMask::Unknown);
-        }
-        if group.truth == Truth::Normal {
-            return Ok(RawMask::Empty);
+    /// `ground_truth/<defect>/<id>_mask.<ext>`, or without `_mask` as some sets have it; None where there is none.
+    fn mask(&self, group: &Group, name: &str) -> Option<PathBuf> {
+        if !self.has_ground_truth || group.truth == Truth::Normal {
+            return None;
         }
         let stem = Path::new(name).file_stem().and_then(|s| s.to_str()).unwrap_or(name);
         let folder = self.root.join("ground_truth").join(&group.class);
         let candidates = ["_mask.png", ".png", "_mask.bmp", ".bmp", "_mask.tif", ".tif"];
-        let Some(path) = candidates.iter().map(|c| folder.join(format!("{stem}{c}"))).find(|p| p.exists())
-        else {
-            return Ok(RawMask::Unknown);
-        };
-        let mask = decode::decode(&path)?;
+        candidates.iter().map(|c| folder.join(format!("{stem}{c}"))).find(|p| p.exists())
+    }
+
+    /// The mask of an image of a size.
+    fn fitting(&self, file: ImageFile, permit: &Permit, image: (usize, usize)) -> Result<Raw, DataError> {
+        let path = file.path().to_owned();
+        let mask = file.decode(permit)?;
         if (mask.width, mask.height) != image {
             let (w, h) = image;
             let reason =
                 format!("the mask is {}×{} but its image {w}×{h}; redraw it", mask.width, mask.height);
             return Err(DataError::file(&path, reason));
         }
-        Ok(RawMask::Drawn(mask))
+        Ok(mask)
     }
 }
 
@@ -178,9 +179,19 @@ impl Source for Folder {
 
     fn load(&self, split: Split, i: usize, _: &Preprocess) -> Result<RawSample, DataError> {
         let (group, name) = self.locate(split, i);
-        let image = decode::decode(&self.root.join(&group.relative).join(name))?;
-        let mask = self.mask(group, name, (image.width, image.height))?;
-        Ok(RawSample { image, mask })
+        let path = self.root.join(&group.relative).join(name);
+        let image = decode::open(&path)?;
+        let mask = self.mask(group, name).map(|mask| decode::open(&mask)).transpose()?;
+        let need = image.need() + mask.as_ref().map_or(0, ImageFile::need);
+        // Once for both: who holds a permit must not wait for another.
+        let permit = Permit::take(need).map_err(|short| short.of(&path))?;
+        let image = image.decode(&permit)?;
+        let mask = match mask {
+            Some(mask) => RawMask::Drawn(self.fitting(mask, &permit, (image.width, image.height))?),
+            None if self.has_ground_truth && group.truth == Truth::Normal => RawMask::Empty,
+            None => RawMask::Unknown,
+        };
+        Ok(RawSample { image, mask, permit: Some(permit) })
     }
 
     fn splits_are_one(&self) -> bool {
@@ -194,7 +205,7 @@ impl Source for Folder {
 
     fn content(&self, split: Split, i: usize, _: &Preprocess) -> Result<[u8; 32], DataError> {
         let path = self.path(split, i);
-        let mut file = std::fs::File::open(&path).map_err(DataError::io("read", &path))?;
+        let (mut file, _) = crate::files::open(&path)?;
         let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
         loop {
             match file.read(&mut chunk).map_err(DataError::io("read", &path))? {
@@ -207,7 +218,6 @@ impl Source for Folder {
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
         for group in self.groups(split) {
             for i in 0..group.names.len() {
-                ganomede_host::interrupt::check()?;
                 let name = group.names.get(i);
                 let path = self.root.join(&group.relative).join(name);
                 let bytes = path.metadata().map_err(DataError::io("read", &path))?.len();
@@ -295,7 +305,6 @@ fn probe_all(
 ) -> Result<(), DataError> {
     let mut flags = vec![true; names.len()];
     for (chunk, flags) in flags.chunks_mut(PROBE_CHUNK).enumerate() {
-        ganomede_host::interrupt::check()?;
         let refused = flags.par_iter_mut().enumerate().filter_map(|(i, flag)| {
             let path = folder.join(names.get(chunk * PROBE_CHUNK + i));
             judge(&path, options).err().inspect(|_| *flag = false)
@@ -315,7 +324,7 @@ fn probe_all(
 
 /// Header check, and that a patch fits.
 fn judge(path: &Path, options: &OpenOptions) -> Result<(), DataError> {
-    let header = decode::probe(path)?;
+    let header = decode::open(path)?.header();
     match options.patch {
         Some(patch) if (header.width.min(header.height) as usize) < patch.size => Err(DataError::file(
             path,

@@ -123,7 +123,7 @@ impl Source for Generated {
             Some(_) => RawMask::Drawn(Raw::gray8(size, size, drawing.mask)),
             None => RawMask::Empty,
         };
-        Ok(RawSample { image: Raw::gray8(size, size, drawing.gray), mask })
+        Ok(RawSample { image: Raw::gray8(size, size, drawing.gray), mask, permit: None })
     }
 
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {

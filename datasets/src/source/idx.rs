@@ -1,20 +1,18 @@
 //! IDX files, the format of the MNIST family: `[0, 0, type, dimensions]`, big-endian sizes, then the data.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
 use super::labelled::{Labelled, Part};
-use crate::DataError;
 use crate::dataset::OpenOptions;
+use crate::memory::{self, Held};
+use crate::{DataError, files};
 
 const IMAGES: &str = "-images-idx3-ubyte";
 const LABELS: &str = "-labels-idx1-ubyte";
 const UNSIGNED_BYTE: u8 = 8;
-/// Decoded bytes of one file; MNIST has 47 MB.
-const MAX_BYTES: u64 = 4 << 30;
 const MAX_SIDE: u32 = 4096;
 /// Deflate cannot expand further (RFC 1951: 258 bytes from two bits), so a larger promise is a lie.
 const MAX_EXPANSION: u64 = 1032;
@@ -74,14 +72,15 @@ fn finish(path: &Path, parts: [Part; 2], options: &OpenOptions) -> Result<Labell
 }
 
 fn read_part(images: &Path, prefix: &str) -> Result<Part, DataError> {
-    let (sizes, pixels) = read(images, &["count", "height", "width"])?;
+    let held = Held::default();
+    let (sizes, pixels) = read(images, &["count", "height", "width"], &held)?;
     let (height, width) = (sizes[1] as usize, sizes[2] as usize);
     let folder = images.parent().unwrap_or(Path::new(""));
     let spellings = [LABELS.to_string(), LABELS.replace("-idx", ".idx")];
     let candidates = spellings.iter().flat_map(|l| [format!("{prefix}{l}"), format!("{prefix}{l}.gz")]);
     let labels = match candidates.map(|name| folder.join(name)).find(|path| path.exists()) {
         Some(path) => {
-            let (count, labels) = read(&path, &["count"])?;
+            let (count, labels) = read(&path, &["count"], &held)?;
             if count[0] != sizes[0] {
                 let reason = format!(
                     "field count: {} labels for {} images of {}; download both again",
@@ -95,13 +94,14 @@ fn read_part(images: &Path, prefix: &str) -> Result<Part, DataError> {
         }
         None => Vec::new(),
     };
-    Ok(Part { name: prefix.to_string(), width, height, pixels, channels: 1, labels, ..Part::default() })
+    let name = prefix.to_string();
+    Ok(Part { name, width, height, pixels, channels: 1, labels, held, ..Part::default() })
 }
 
-/// Sizes and data of one file, whose header is checked against the file's length before anything is allocated.
-fn read(path: &Path, fields: &[&str]) -> Result<(Vec<u32>, Vec<u8>), DataError> {
-    let file = File::open(path).map_err(DataError::io("read", path))?;
-    let stored = file.metadata().map_err(DataError::io("read", path))?.len();
+/// Sizes and data of one file, whose header is checked against the file's length, and its memory taken into `held`, before
+/// anything is allocated.
+fn read(path: &Path, fields: &[&str], held: &Held) -> Result<(Vec<u32>, Vec<u8>), DataError> {
+    let (file, stored) = files::open(path)?;
     let zipped = path.extension().is_some_and(|e| e == "gz");
     let mut reader: Box<dyn Read> = match zipped {
         true => Box::new(MultiGzDecoder::new(BufReader::new(file))),
@@ -137,18 +137,19 @@ fn read(path: &Path, fields: &[&str]) -> Result<(Vec<u32>, Vec<u8>), DataError> 
     }
     // 2³² · 2¹² · 2¹² fits in u64.
     let promised: u64 = sizes.iter().map(|&s| u64::from(s)).product();
-    let ceiling = if zipped { stored.saturating_mul(MAX_EXPANSION) } else { stored - header_bytes };
-    if promised > ceiling || promised > MAX_BYTES {
+    let ceiling = match zipped {
+        true => stored.saturating_mul(MAX_EXPANSION),
+        false => stored.saturating_sub(header_bytes),
+    };
+    if promised > ceiling {
         let reason = format!(
             "field count: the header promises {promised} bytes of data, but the file of {stored} bytes can hold at \
-             most {}; download it again",
-            ceiling.min(MAX_BYTES)
+             most {ceiling}; download it again"
         );
         return Err(DataError::file(path, reason));
     }
-    let mut data = Vec::new();
-    data.try_reserve_exact(promised as usize)
-        .map_err(|_| DataError::io("read", path)(io::Error::from(io::ErrorKind::OutOfMemory)))?;
+    held.grow(promised).map_err(|short| short.of(path))?;
+    let mut data = memory::room(path, promised)?;
     reader.by_ref().take(promised).read_to_end(&mut data).map_err(|e| unreadable(path, "the data", e))?;
     let more = reader.read(&mut [0]).map_err(|e| unreadable(path, "the end", e))?;
     if data.len() as u64 != promised || more != 0 {

@@ -5,8 +5,14 @@ use sha2::{Digest, Sha256};
 use super::{Entry, RawMask, RawSample, Source, Split, Truth};
 use crate::DataError;
 use crate::dataset::OpenOptions;
+use crate::memory::{Held, Permit};
 use crate::pixels::{Raw, Samples};
 use crate::preprocess::Preprocess;
+
+/// Images of one part; the largest published sets have 20 million.
+const MAX_IMAGES: usize = 1 << 26;
+/// Memory of an entry, in a list that doubles.
+const ENTRY: u64 = 12;
 
 /// One file's worth of equal-sized images, or several files joined.
 #[derive(Default)]
@@ -26,6 +32,8 @@ pub(crate) struct Part {
     pub(crate) labels: Vec<u8>,
     /// Entries of the split, as positions in `pixels`.
     pub(crate) entries: Vec<u32>,
+    /// Memory of all this.
+    pub(crate) held: Held,
 }
 
 impl Part {
@@ -64,7 +72,14 @@ impl Labelled {
                 Some((truth, Split::Train)) => truth == Truth::Normal || !has_selection(options),
                 Some((truth, Split::Test)) => truth != Truth::Unknown || !has_selection(options),
             };
-            let entries = (0..part.count()).filter(|&i| wanted(i)).map(|i| i as u32).collect();
+            let count = part.count();
+            if count > MAX_IMAGES {
+                let reason =
+                    format!("holds {count} images in one part; at most {MAX_IMAGES} are read; split it");
+                return Err(DataError::spec(set, reason));
+            }
+            part.held.grow(ENTRY * count as u64).map_err(|short| short.of(set.as_ref()))?;
+            let entries = (0..count).filter(|&i| wanted(i)).map(|i| i as u32).collect();
             part.entries = entries;
         }
         let train = &parts[Split::Train.slot()];
@@ -114,6 +129,8 @@ impl Source for Labelled {
 
     fn load(&self, split: Split, i: usize, _: &Preprocess) -> Result<RawSample, DataError> {
         let part = self.part(split);
+        let permit = Permit::take(3 * part.area() as u64)
+            .map_err(|short| short.of(self.entry(split, i).id.as_ref()))?;
         let (area, plane) = (part.area(), part.width * part.height);
         let start = part.entries[i] as usize * area;
         let planar = &part.pixels[start..start + area];
@@ -123,7 +140,7 @@ impl Source for Labelled {
         };
         let (width, height, channels) = (part.width, part.height, part.channels);
         let image = Raw { width, height, channels, samples: Samples::U8(samples) };
-        Ok(RawSample { image, mask: RawMask::Unknown })
+        Ok(RawSample { image, mask: RawMask::Unknown, permit: Some(permit) })
     }
 
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::dataset::OpenOptions;
+use crate::memory::Permit;
 use crate::pixels::{Raw, Samples};
 use crate::preprocess::Preprocess;
 
@@ -83,6 +84,8 @@ pub struct Rejected {
 pub(crate) struct RawSample {
     pub(crate) image: Raw,
     pub(crate) mask: RawMask,
+    /// Memory of both and of what is made of them; None for what was drawn at a size that was asked for.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// What a source knows about the anomalous pixels of one image.
@@ -165,6 +168,9 @@ fn open_path(
                 spec,
                 "no such file or folder; give an existing path or `builtin:retina`",
             ));
+        }
+        Err(e) if crate::files::is_path_fault(&e) => {
+            return Err(DataError::spec(spec, format!("cannot be opened: {e}; check the path")));
         }
         Err(e) => return Err(DataError::io("read", path)(e)),
     };

@@ -1,23 +1,25 @@
 //! NPZ files as MedMNIST has them: a ZIP archive of `train_images.npy`, `train_labels.npy` and the same for `val` and
 //! `test`. Images are N × H × W or N × H × W × 3 unsigned bytes, labels N or N × 1 integers.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::labelled::{Labelled, Part};
-use crate::DataError;
 use crate::dataset::OpenOptions;
+use crate::memory::{self, Held};
+use crate::{DataError, files};
 
-/// Unpacked bytes of one array, as for the other labelled sets.
-const MAX_BYTES: u64 = 4 << 30;
 const MAX_SIDE: u64 = 4096;
 /// Entries of an archive and bytes of a header beyond which it is no set of ours.
 const MAX_MEMBERS: usize = 1024;
 const MAX_HEADER: u64 = 1 << 16;
+/// Bytes of the list of entries.
+const MAX_LIST: u32 = 1 << 20;
+/// Bytes at the end of an archive that hold its last record and a comment.
+const END: u64 = 22 + 0xffff;
 /// Deflate cannot expand further (RFC 1951: 258 bytes from two bits), so a larger promise is a lie.
 const MAX_EXPANSION: u64 = 1032;
 
@@ -28,7 +30,8 @@ pub(crate) fn is_npz(path: &Path) -> bool {
 
 /// The validation images follow the training images: what is held out of training is cut from both.
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Labelled, DataError> {
-    let file = File::open(path).map_err(DataError::io("read", path))?;
+    let (mut file, length) = files::open(path)?;
+    check_end(path, &mut file, length)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(path, "the archive", e))?;
     if archive.len() > MAX_MEMBERS {
         let reason = format!("holds {} arrays; at most {MAX_MEMBERS} are read", archive.len());
@@ -45,7 +48,13 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Labelled, DataE
         }
         let images = train.pixels.len() / (train.width * train.height * train.channels);
         train.appended = Some((images, "val".into()));
-        train.pixels.append(&mut more.pixels);
+        // The old list lives on while a longer one is made.
+        let joined = (train.pixels.len() + more.pixels.len()) as u64;
+        train.held.grow(joined).map_err(|short| short.of(path))?;
+        let mut pixels = memory::room(path, joined)?;
+        pixels.append(&mut train.pixels);
+        pixels.append(&mut more.pixels);
+        train.pixels = pixels;
         train.labels.append(&mut more.labels);
     }
     let parts = [train.unwrap_or_default(), test];
@@ -60,6 +69,25 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Labelled, DataE
     Labelled::new("npz", &path.to_string_lossy(), parts, classes, options)
 }
 
+/// Judges the end of an archive (PKWARE APPNOTE, 4.3.16) before anything is allocated for what it lists.
+fn check_end(path: &Path, file: &mut std::fs::File, length: u64) -> Result<(), DataError> {
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))
+        .and_then(|_| file.take(END).read_to_end(&mut end))
+        .and_then(|_| file.rewind())
+        .map_err(DataError::io("read", path))?;
+    let Some(at) = end.windows(22).rposition(|record| record.starts_with(b"PK\x05\x06")) else {
+        return Err(DataError::file(path, "is no archive, or is cut short; download it again"));
+    };
+    let count = u16::from_le_bytes([end[at + 10], end[at + 11]]);
+    let bytes = u32::from_le_bytes([end[at + 12], end[at + 13], end[at + 14], end[at + 15]]);
+    if usize::from(count) > MAX_MEMBERS || bytes > MAX_LIST {
+        let reason = format!("lists {count} arrays in {bytes} bytes; at most {MAX_MEMBERS} are read");
+        return Err(DataError::file(path, reason));
+    }
+    Ok(())
+}
+
 /// Images and labels of one part; None if it has no images.
 fn part<R: Read + io::Seek>(
     path: &Path,
@@ -67,7 +95,8 @@ fn part<R: Read + io::Seek>(
     name: &str,
 ) -> Result<Option<Part>, DataError> {
     let member = format!("{name}_images");
-    let Some(images) = read(path, archive, &member)? else { return Ok(None) };
+    let held = Held::default();
+    let Some(images) = read(path, archive, &member, &held)? else { return Ok(None) };
     let refuse = |reason: String| DataError::file(path, format!("`{member}`: {reason}"));
     let (height, width, channels) = match images.shape[..] {
         [_, height, width] => (height, width, 1),
@@ -86,7 +115,7 @@ fn part<R: Read + io::Seek>(
     if [height, width].iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
         return Err(refuse(format!("sides of {height} × {width}; 1 to {MAX_SIDE} are allowed")));
     }
-    let labels = match read(path, archive, &format!("{name}_labels"))? {
+    let labels = match read(path, archive, &format!("{name}_labels"), &held)? {
         Some(labels) => labels.classes(path, name, images.shape[0])?,
         None => Vec::new(),
     };
@@ -98,6 +127,7 @@ fn part<R: Read + io::Seek>(
         channels: channels as usize,
         interleaved: true,
         labels,
+        held,
         ..Part::default()
     }))
 }
@@ -164,6 +194,7 @@ fn read<R: Read + io::Seek>(
     path: &Path,
     archive: &mut ZipArchive<R>,
     name: &str,
+    held: &Held,
 ) -> Result<Option<Array>, DataError> {
     let mut member = match archive.by_name(&format!("{name}.npy")) {
         Ok(member) => member,
@@ -229,17 +260,16 @@ fn read<R: Read + io::Seek>(
         _ => return Err(refuse(format!("byte order of `{descr}` is not known; save it as uint8"))),
     };
     let promised = shape.iter().try_fold(width as u64, |product, &n| product.checked_mul(n));
-    let ceiling = member.compressed_size().saturating_mul(MAX_EXPANSION).min(MAX_BYTES);
+    let ceiling = member.compressed_size().saturating_mul(MAX_EXPANSION);
     let Some(promised) = promised.filter(|&bytes| bytes <= ceiling) else {
         let reason = format!(
             "shape {shape:?} promises more than the {ceiling} bytes that can be there; download it again"
         );
         return Err(refuse(reason));
     };
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(promised as usize)
-        .map_err(|_| DataError::io("read", path)(io::Error::from(io::ErrorKind::OutOfMemory)))?;
+    // Labels are turned into a byte each beside what was read.
+    held.grow(2 * promised).map_err(|short| short.of(path))?;
+    let mut bytes = memory::room(path, promised)?;
     (&mut member).take(promised).read_to_end(&mut bytes).map_err(cut)?;
     let more = member.read(&mut [0]).map_err(cut)?;
     if bytes.len() as u64 != promised || more != 0 {

@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
-use super::{Column, Rows, TableOptions, check_values};
+use super::{Column, Rows, TableOptions};
 use crate::DataError;
 use crate::csv_file::{number, rows};
+use crate::memory::Held;
 
 const COLUMNS: [&str; 41] = [
     "duration",
@@ -157,7 +158,9 @@ pub(crate) fn read(path: &Path, options: &TableOptions) -> Result<Rows, DataErro
         values: Vec::new(),
         anomalous: Vec::new(),
         unknown: 0,
+        held: Held::default(),
     };
+    let held = table.held.clone();
     for (column, name) in COLUMNS.iter().enumerate() {
         match categories(column) {
             [] => {
@@ -170,7 +173,7 @@ pub(crate) fn read(path: &Path, options: &TableOptions) -> Result<Rows, DataErro
             }
         }
     }
-    rows(path, |line, record| {
+    rows(path, &held, |line, record| {
         for (column, field) in record.iter().take(COLUMNS.len()).enumerate() {
             let values = categories(column);
             let value = if values.is_empty() {
@@ -188,7 +191,6 @@ pub(crate) fn read(path: &Path, options: &TableOptions) -> Result<Rows, DataErro
             };
             table.values.push(value);
         }
-        check_values(path, table.values.len())?;
         let label = record.get(COLUMNS.len()).unwrap_or("");
         table.anomalous.push(match options.normal_labels.is_empty() {
             true => label == "normal.",

@@ -19,14 +19,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::memory::Held;
 use crate::rng::Permutation;
 use crate::signal::Header;
 use crate::{DataError, Split, Truth};
 
 /// Domain of the split permutation, so that no other use of the seed repeats it.
 const SPLIT: u64 = 0x7461_626c;
-/// Values held in memory: 4 GiB.
-const MAX_VALUES: usize = 1 << 30;
 
 /// How a table is read and split.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +98,8 @@ pub(crate) struct Rows {
     pub(crate) anomalous: Vec<bool>,
     /// Categories met that have no feature.
     pub(crate) unknown: usize,
+    /// Memory of all this.
+    pub(crate) held: Held,
 }
 
 /// A table with its split. Rows are stored as read and expanded when asked for, since one-hot features are many.
@@ -287,12 +288,4 @@ fn split(anomalous: &[bool], options: &TableOptions) -> [Vec<u32>; 2] {
     train.sort_unstable();
     test.sort_unstable();
     [train, test]
-}
-
-/// Errors when a table takes more memory than it may.
-pub(crate) fn check_values(path: &Path, values: usize) -> Result<(), DataError> {
-    if values > MAX_VALUES {
-        return Err(DataError::file(path, "holds more than 2³⁰ values; split the file"));
-    }
-    Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::{Column, Rows, TableOptions, check_values};
+use super::{Column, Rows, TableOptions};
 use crate::DataError;
 use crate::csv_file::{number, rows};
+use crate::memory::Held;
 use crate::signal::Header;
 
 /// Labels that mean normal where none are given.
@@ -18,10 +19,12 @@ pub(crate) fn read(path: &Path, options: &TableOptions) -> Result<Rows, DataErro
         values: Vec::new(),
         anomalous: Vec::new(),
         unknown: 0,
+        held: Held::default(),
     };
+    let held = table.held.clone();
     let mut label: Option<usize> = None;
     let mut labels: std::collections::BTreeSet<String> = Default::default();
-    rows(path, |line, record| {
+    rows(path, &held, |line, record| {
         let label = match label {
             Some(label) => label,
             None => {
@@ -62,7 +65,6 @@ pub(crate) fn read(path: &Path, options: &TableOptions) -> Result<Rows, DataErro
             };
             table.values.push(value as f32);
         }
-        check_values(path, table.values.len())?;
         let name = record.get(label).unwrap_or("");
         if labels.len() < 20 {
             labels.insert(name.chars().take(40).collect());

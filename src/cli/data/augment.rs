@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Augment, Channels, Crop, DataError, Image, OpenOptions, Preprocess, Reads, Split};
-use ganomede_host::interrupt;
+use ganomede_datasets::{Augment, Channels, Crop, Image, OpenOptions, Preprocess, Split};
 use serde::Serialize;
 
 use super::{Choice, Given};
 use crate::cli::args::{ChannelsArg, Global};
-use crate::cli::session::check_file;
-use crate::cli::{CliError, say, say_json, shown};
+use crate::cli::{CliError, say, say_json};
 use crate::report::{image_grid, save_png_atomic};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +49,6 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if augment.is_none() {
         return Err(CliError::input("--augment names no change; give for example flip,rotate:10,noise:0.05"));
     }
-    check_file(&args.preview, &Reads::new().data(args.given.spec()))?;
     let channels: Channels = args.channels.into();
     let preprocess = Preprocess { size: args.size, channels, crop: Crop::Resize };
     let data = args.choice.open(args.given.spec(), OpenOptions { preprocess, ..OpenOptions::default() })?;
@@ -62,12 +59,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             data.spec()
         )));
     }
-    let rows = wanted.min(count);
+    let shown = wanted.min(count);
     let (mut pixels, mut ids) = (Vec::new(), Vec::new());
     let mut put = |image: Image| pixels.extend(image.pixels);
-    for row in 0..rows {
-        interrupt::check().map_err(DataError::from)?;
-        let sample = data.load(Split::Train, row * count / rows)?;
+    for row in 0..shown {
+        let sample = data.load(Split::Train, row * count / shown)?;
         // Each row draws its own changes, the same for the same --seed.
         let version = |k: u64| augment.version(&sample.image, global.seed, row as u64 * args.versions + k);
         let versions: Vec<_> = (0..args.versions).map(version).collect();
@@ -76,11 +72,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         ids.push(sample.id);
     }
     let columns = args.versions as usize + 1;
-    let grid = image_grid(&pixels, rows * columns, channels.count(), args.size, columns)?;
+    let grid = image_grid(&pixels, shown * columns, channels.count(), args.size, columns)?;
     save_png_atomic(&args.preview, &grid)?;
     let summary = Summary { preview: &args.preview, augment: &args.augment, ids, versions: args.versions };
     if global.json {
         return say_json(&summary);
     }
-    say(&format!("{rows} images, each with {} versions, in {}", args.versions, shown(&args.preview)))
+    say(&format!("{shown} images, each with {} versions, in {}", args.versions, args.preview.display()))
 }

@@ -7,78 +7,55 @@ use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 
-use super::super::tuning::{Identity, write_beside};
+use super::super::tuning::Identity;
+use super::super::vault::Vault;
 use super::shared::{Shared, lock};
 
 /// More would be no file of ours.
 const MOST_BYTES: u64 = 256 << 20;
-/// Bytes of the seal before the driver's data.
-const SEAL: usize = 32;
 
 /// The driver's cache with its file.
 #[derive(Debug)]
 pub(super) struct DiskCache {
     pub(super) cache: wgpu::PipelineCache,
     pub(super) path: PathBuf,
-    identity: Identity,
-    /// Seal of what the file holds.
-    written: Mutex<Option<[u8; SEAL]>>,
-}
-
-/// SHA-256 over whom the data is of and the data: a file cut short, altered, or another adapter's, driver's or version's does
-/// not carry it.
-fn seal(identity: &Identity, data: &[u8]) -> [u8; SEAL] {
-    let mut hash = Sha256::new();
-    for word in [&identity.adapter, &identity.backend, &identity.driver, &identity.version] {
-        hash.update(word.as_bytes());
-        hash.update(b"\n");
-    }
-    hash.update(data);
-    hash.finalize().into()
-}
-
-/// The data of a file that is whole and of `identity`.
-fn load(path: &Path, identity: &Identity) -> Option<Vec<u8>> {
-    let length = std::fs::metadata(path).ok()?.len();
-    if length > MOST_BYTES {
-        return None;
-    }
-    let mut bytes = std::fs::read(path).ok()?;
-    if bytes.len() < SEAL {
-        return None;
-    }
-    let data = bytes.split_off(SEAL);
-    (bytes == seal(identity, &data)).then_some(data)
+    vault: Vault,
+    name: String,
+    purpose: String,
+    /// Digest of what the file holds.
+    written: Mutex<Option<[u8; 32]>>,
 }
 
 impl DiskCache {
-    /// The cache of an adapter and driver in `folder`, from its file or empty; `None` where the device has none.
-    pub(super) fn open(shared: &Shared, identity: Identity, folder: &Path) -> Option<Self> {
+    /// The cache of an adapter and driver in `folder`, from its file or empty; `None` where the device has none, and where
+    /// no folder there can be closed to other users.
+    pub(super) fn open(shared: &Shared, identity: &Identity, folder: &Path) -> Option<Self> {
         if !shared.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let path = identity.pipelines_file(folder);
-        let data = load(&path, &identity);
+        let vault = Vault::open(&folder.join("pipelines")).ok()?;
+        let (name, purpose) = (identity.pipelines_file(), identity.words());
+        let data = vault.read(&name, &purpose, MOST_BYTES);
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data: data.as_deref(), fallback: true };
-        // SAFETY: the data comes from `PipelineCache::get_data` of the same adapter, driver and program version, since only
-        // those bytes carry the seal; wgpu and the driver check their own headers of it as well.
+        // SAFETY: the data must come from `PipelineCache::get_data` of the same adapter and driver. It was written by
+        // `DiskCache::save` of this program version for this adapter and driver: nothing else knows the key of its HMAC,
+        // which lies in a folder that the vault has checked to be this user's, closed to others and no link. What remains
+        // to be trusted is whoever can act as this user (who can alter this program as well), the administrator, and the
+        // driver's word that its name and version tell its builds apart; wgpu and the driver check headers of their own.
         let create = || unsafe { shared.device.create_pipeline_cache(&descriptor) };
         let cache = shared.scoped(|| "the pipeline cache".to_owned(), 0, create).ok()?;
-        let written = Mutex::new(data.map(|data| seal(&identity, &data)));
-        Some(Self { cache, path, identity, written })
+        let written = Mutex::new(data.map(|data| Sha256::digest(data).into()));
+        Some(Self { cache, path: vault.path(&name), vault, name, purpose, written })
     }
 
     /// Writes what the driver has now, beside the file and renamed, unless the file holds it.
     pub(super) fn save(&self) {
         let Some(data) = self.cache.get_data() else { return };
-        let seal = seal(&self.identity, &data);
+        let digest = Sha256::digest(&data).into();
         let mut written = lock(&self.written);
-        if *written != Some(seal) {
-            let bytes: Vec<u8> = seal.iter().copied().chain(data).collect();
-            if write_beside(&self.path, &bytes).is_ok() {
-                *written = Some(seal);
-            }
+        if *written != Some(digest) && self.vault.write(&self.name, &self.purpose, &data).is_ok() {
+            *written = Some(digest);
         }
     }
 }
