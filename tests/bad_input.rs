@@ -5,12 +5,11 @@
 mod binary;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use binary::{
-    Ended, RETINA, command, files, folder, ganomede, text, train, train_command, wait_for, write_gray,
-    write_grays,
+    Ended, RETINA, command, files, folder, ganomede, signal, text, train, train_command, wait_for,
+    with_file_limit, write_gray, write_grays,
 };
 use ganomede::models::file::ModelFile;
 
@@ -391,15 +390,6 @@ fn the_layer_named_is_the_one_at_fault() {
     }
 }
 
-/// The program under a limit on the size of the files that it writes, in blocks of 512 bytes: writing beyond fails as
-/// on a full disk.
-fn with_file_limit(blocks: u32, arguments: &[&str]) -> Ended {
-    let mut shell = Command::new("sh");
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-    shell.args(["-c", &script, env!("CARGO_BIN_EXE_ganomede")]).args(arguments).env("GANOMEDE_DEVICE", "cpu");
-    shell.output().expect("sh starts").into()
-}
-
 #[test]
 fn a_full_disk() {
     let at = folder("full");
@@ -474,9 +464,7 @@ fn ctrl_c_saves_a_checkpoint_and_exits_130() {
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     wait_for(&mut child, &checkpoint);
-    // The shell's own `kill`: a bare system has no program of that name.
-    let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
-    assert!(sent.success());
+    signal(&child, "INT");
     let ended = Ended::from(child.wait_with_output().unwrap());
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{}", ended.stderr);
     let step = ModelFile::load(&checkpoint).unwrap().header.progress.steps;

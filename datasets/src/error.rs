@@ -3,11 +3,22 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ganomede_host::interrupt::Interrupted;
+use ganomede_host::line;
+
+/// A path as part of a line.
+fn shown(path: &Path) -> String {
+    line(&path.to_string_lossy()).into_owned()
+}
+
 /// What went wrong with a data set: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system failed while doing `action`; the only variant that is nobody's input.
-    #[error("cannot {action} {}: {source}; check the disk, the permissions and the free space, then run again", path.display())]
+    #[error(
+        "cannot {action} {}: {source}; check the disk, the permissions and the free space, then run again",
+        shown(path)
+    )]
     Io {
         /// What was being done, as a verb: "read", "create".
         action: &'static str,
@@ -17,7 +28,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// A data specification that names nothing this crate can open.
-    #[error("data `{spec}`: {reason}")]
+    #[error("data `{}`: {reason}", line(spec))]
     Spec {
         /// The specification as given.
         spec: String,
@@ -25,7 +36,7 @@ pub enum DataError {
         reason: String,
     },
     /// One file that cannot be used; in a folder of many it is skipped unless `strict`.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     File {
         /// The file.
         path: PathBuf,
@@ -33,7 +44,7 @@ pub enum DataError {
         reason: String,
     },
     /// An option outside its range.
-    #[error("{name} `{value}`: {reason}")]
+    #[error("{name} `{}`: {reason}", line(value))]
     Option {
         /// The option's name.
         name: &'static str,
@@ -43,7 +54,7 @@ pub enum DataError {
         reason: String,
     },
     /// A class selection that does not fit the labelled set, or is missing.
-    #[error("{set}: {reason}; its classes are {classes}")]
+    #[error("{}: {reason}; its classes are {}", line(set), line(classes))]
     Classes {
         /// The labelled set.
         set: String,
@@ -54,8 +65,8 @@ pub enum DataError {
     },
     /// A test image that was trained on: figures would be too good.
     #[error(
-        "test image {test} is the same as training image {train}{}; remove one of the two (`data manifest` lists all)",
-        if *more > 0 { format!(" (and {more} more pairs)") } else { String::new() }
+        "test image {} is the same as training image {}{}; remove one of the two (`data manifest` lists all)",
+        line(test), line(train), if *more > 0 { format!(" (and {more} more pairs)") } else { String::new() }
     )]
     Overlap {
         /// Id of the test image.
@@ -66,13 +77,16 @@ pub enum DataError {
         more: usize,
     },
     /// An output that would overwrite something.
-    #[error("output {}: {reason}", path.display())]
+    #[error("output {}: {reason}", shown(path))]
     Output {
         /// The output folder.
         path: PathBuf,
         /// Why it was refused, and what to do.
         reason: String,
     },
+    /// The process was asked to stop; nothing is left behind.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl DataError {

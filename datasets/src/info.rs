@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ganomede_host::interrupt::{self, Interrupted};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -80,6 +81,7 @@ fn split_info(dataset: &Dataset, split: Split, decode_all: bool) -> Result<Split
     let images = dataset.images(split);
     let wanted = if decode_all { images } else { images.min(SAMPLED) };
     let describe = |k: usize| match dataset.load_raw(split, k * images / wanted) {
+        _ if interrupt::raised() => Err(Interrupted.into()),
         Ok(raw) => {
             let size = format!("{}×{}", raw.image.width, raw.image.height);
             Ok(Some((size, raw.image.colour_type(), matches!(raw.mask, RawMask::Drawn(_)))))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ganomede_host::interrupt;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -53,6 +54,7 @@ impl Dataset {
     /// Errors: a file that cannot be read.
     pub fn manifest(&self, split: Split) -> Result<Manifest, DataError> {
         let describe = |i: usize| {
+            interrupt::check()?;
             let source::Entry { id, class, truth } = self.source.entry(split, i);
             Ok(ManifestFile { id, class, truth, sha256: hex(&self.content(split, i)?) })
         };
@@ -74,7 +76,10 @@ impl Dataset {
             return Ok(Vec::new());
         }
         let lengths = |split| {
-            let length = |i| self.source.content_length(split, i);
+            let length = |i| {
+                interrupt::check()?;
+                self.source.content_length(split, i)
+            };
             (0..self.images(split)).into_par_iter().map(length).collect::<Result<Vec<_>, DataError>>()
         };
         let (train, test) = (lengths(Split::Train)?, lengths(Split::Test)?);
@@ -108,6 +113,7 @@ impl Dataset {
     }
 
     fn content(&self, split: Split, i: usize) -> Result<[u8; 32], DataError> {
+        interrupt::check()?;
         self.source.content(split, i, &self.options().preprocess)
     }
 }

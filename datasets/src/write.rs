@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ganomede_host::interrupt;
 use rayon::prelude::*;
 
 use crate::DataError;
 use crate::dataset::{Dataset, OpenOptions};
-use crate::output::{NewFolder, write_png};
+use crate::output::{create, write_png};
 use crate::patches::PatchOptions;
 use crate::pixels::{Raw, Samples};
 use crate::source::{RawMask, Split, Truth};
@@ -51,26 +52,28 @@ pub fn write_mvtec(dataset: &Dataset, out: &Path, train: usize, test: usize) -> 
              state the normal or anomalous classes, or write no test images",
         ));
     }
-    let folder = NewFolder::create(out)?;
-    let good = folder.subfolder("train/good")?;
+    let folder = create(out)?;
+    let subfolder =
+        |name: &str| folder.subfolder(name).map(drop).map_err(DataError::io("create", &out.join(name)));
+    subfolder("train/good")?;
     for name in folders.into_iter().flatten() {
-        folder.subfolder(&format!("test/{name}"))?;
+        subfolder(&format!("test/{name}"))?;
         if name != "good" && dataset.has_masks() {
-            folder.subfolder(&format!("ground_truth/{name}"))?;
+            subfolder(&format!("ground_truth/{name}"))?;
         }
     }
     let masks = AtomicUsize::new(0);
     let write_train = |i: usize| match usable(dataset, Split::Train, i)? {
-        Some((image, _)) => write_png(&good.join(format!("{i:06}.png")), image).map(|()| 1),
+        Some((image, _)) => write_png(&folder, out, &format!("train/good/{i:06}.png"), image).map(|()| 1),
         None => Ok(0),
     };
     let write_test = |i: usize| {
         let (Some((image, mask)), Some(name)) = (usable(dataset, Split::Test, i)?, folder_of(i)) else {
             return Ok(0);
         };
-        write_png(&folder.path().join(format!("test/{name}/{i:06}.png")), image)?;
+        write_png(&folder, out, &format!("test/{name}/{i:06}.png"), image)?;
         if let RawMask::Drawn(mask) = mask {
-            write_png(&folder.path().join(format!("ground_truth/{name}/{i:06}_mask.png")), binary(&mask))?;
+            write_png(&folder, out, &format!("ground_truth/{name}/{i:06}_mask.png"), binary(&mask))?;
             masks.fetch_add(1, Ordering::Relaxed);
         }
         Ok::<usize, DataError>(1)
@@ -78,7 +81,7 @@ pub fn write_mvtec(dataset: &Dataset, out: &Path, train: usize, test: usize) -> 
     let add = |a: usize, b: usize| Ok(a + b);
     let train = (0..train).into_par_iter().map(write_train).try_reduce(|| 0, add)?;
     let test = (0..test).into_par_iter().map(write_test).try_reduce(|| 0, add)?;
-    folder.finish()?;
+    folder.finish().map_err(DataError::io("rename the finished output to", out))?;
     Ok(Written { train, test, masks: masks.into_inner() })
 }
 
@@ -100,19 +103,20 @@ pub fn extract_patches(
     if !(1..=10_000_000).contains(&count) {
         return Err(DataError::option("patches", count, "use 1 to 10000000"));
     }
-    let folder = NewFolder::create(out)?;
+    let folder = create(out)?;
     let images = dataset.len(Split::Train).min(count);
     let cut = |image: usize| {
         let Some((raw, _)) = usable(&dataset, Split::Train, image)? else { return Ok(0) };
         let mut written = 0;
         for number in (image..count).step_by(images) {
+            interrupt::check()?;
             let Some(window) = patch.window(&[seed, number as u64], raw.width, raw.height) else {
                 // Images too small were left out when the set was opened; only a changed file comes here.
                 let entry = dataset.entry(Split::Train, image).map(|e| e.id).unwrap_or_default();
                 dataset.reject(&patch.too_large(Path::new(&entry), raw.width, raw.height));
                 break;
             };
-            write_png(&folder.path().join(format!("{number:06}.png")), raw.cut(window))?;
+            write_png(&folder, out, &format!("{number:06}.png"), raw.cut(window))?;
             written += 1;
         }
         Ok(written)
@@ -125,12 +129,13 @@ pub fn extract_patches(
             "none of its images could be decoded; see `data info` for the reasons",
         ));
     }
-    folder.finish()?;
+    folder.finish().map_err(DataError::io("rename the finished output to", out))?;
     Ok((Written { train, ..Written::default() }, dataset.rejected()))
 }
 
 /// The undistorted image of an entry; None if it cannot be decoded and the set is not strict.
 fn usable(dataset: &Dataset, split: Split, i: usize) -> Result<Option<(Raw, RawMask)>, DataError> {
+    interrupt::check()?;
     match dataset.load_raw(split, i) {
         Ok(raw) => Ok(Some((raw.image, raw.mask))),
         Err(error) if error.is_machine_fault() || dataset.options().strict => Err(error),

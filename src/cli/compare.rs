@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Indices, Split};
+use ganomede_datasets::{Batch, Indices, Reads, Split};
 
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
 use super::assess::{Assessment, TestSet, assess, losses};
 use super::programs::System;
-use super::session::{FALSE_ALARM_RATE, Selection, check_folder, open_data, score_all};
+use super::session::{FALSE_ALARM_RATE, Selection, check_file, check_report, open_data, score_all};
 use super::signals::{self, SampleArgs};
 use super::train::{self, score_config, train_model};
-use super::{CliError, Interrupt, note, say, say_json};
+use super::{CliError, Interrupt, note, say, say_json, shown};
 use crate::device::Device;
 use crate::eval::{Evaluation, Repeated};
 use crate::models::file::ModelFile;
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Fraction of the normal images held out for calibration.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) val_fraction: f64,
+    /// Continue the trainings of an interrupted comparison from their checkpoints, bit for bit.
+    #[arg(long)]
+    resume: bool,
     /// Trainings of each system, with the seeds from --seed on: tables show mean ± standard deviation.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
@@ -132,8 +135,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if args.minutes.is_none() && args.steps.is_none() {
         return Err(CliError::input("compare needs a budget for each system: --minutes or --steps"));
     }
+    let reads = args.samples.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
+    check_report(&args.report, &reads)?;
+    args.markdown.as_deref().map_or(Ok(()), |file| check_file(file, &reads))?;
     let device = global.open()?;
-    check_folder(&args.report)?;
     if args.samples.signal {
         return signals::compare(args, &systems, global, &device, interrupt);
     }
@@ -141,7 +146,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
     }
     let mut done: Vec<(ComparedSystem, PathBuf)> = vec![];
-    let mut failures = vec![];
+    let (mut failures, mut is_machine) = (vec![], false);
     for (i, system) in systems.iter().enumerate() {
         note(&format!("system {} of {}: {}", i + 1, systems.len(), system.name()));
         match one(args, *system, global, &device, interrupt) {
@@ -149,13 +154,15 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             Err(error) if interrupt.raised() => return Err(error),
             Err(error) => {
                 note(&format!("{} failed: {error}", system.name()));
+                is_machine |= error.code == 1;
                 failures.push((system.name().to_owned(), error.to_string()));
             }
         }
     }
     if done.is_empty() {
         let reasons: Vec<_> = failures.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-        return Err(CliError::input(format!("no system could be trained: {}", reasons.join("; "))));
+        let message = format!("no system could be trained: {}", reasons.join("; "));
+        return Err(if is_machine { CliError::machine(message) } else { CliError::input(message) });
     }
     let (compared, models): (Vec<_>, Vec<_>) = done.into_iter().unzip();
     let panels = panels(args, &device, &compared, &models, interrupt)?;
@@ -181,7 +188,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return say_json(&document);
     }
     say(table.trim_end())?;
-    say(&format!("report: {}", page.display()))
+    say(&format!("report: {}", shown(&page)))
 }
 
 fn budget(args: &Args) -> String {
@@ -268,8 +275,9 @@ impl Args {
             minutes: self.minutes,
             lr: None,
             val_fraction: self.val_fraction,
-            checkpoint_every: 0,
-            resume: false,
+            checkpoint_every: 500,
+            resume: self.resume,
+            can_resume: true,
             half: false,
             half_checkpoints: false,
             samples: None,

@@ -9,11 +9,12 @@ use ganomede_datasets::{
     Dataset, Info, OpenOptions, Preprocess, Rejected, SignalOptions, SignalSet, Split, SplitInfo, Truth,
     Written, extract_patches, info, signal, write_mvtec, write_signal,
 };
+use ganomede_host::line;
 use serde::Serialize;
 
 use super::args::Global;
 use super::table::Table;
-use super::{CliError, note, say, say_json};
+use super::{CliError, note, say, say_json, shown};
 
 /// Generate, check, cut and convert data sets.
 #[derive(Debug, Clone, clap::Args)]
@@ -190,7 +191,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         return say_json(&summary);
     }
     let Written { train, test, masks } = summary.written;
-    let place = summary.out.display();
+    let place = shown(&summary.out);
     say(&match &args.what {
         What::Patches(_) => format!("{train} patches in {place}"),
         _ => format!("{train} training images, {test} test images and {masks} masks in {place}"),
@@ -202,7 +203,10 @@ fn list(rejected: &[Rejected], most: usize) {
     if !rejected.is_empty() {
         note(&format!("{} files could not be used:", rejected.len()));
     }
-    rejected.iter().take(most).for_each(|file| note(&format!("  {}: {}", file.path, file.reason)));
+    rejected
+        .iter()
+        .take(most)
+        .for_each(|file| note(&format!("  {}: {}", line(&file.path), line(&file.reason))));
     if rejected.len() > most {
         note(&format!("  … and {} more (`ganomede data info --all` lists them)", rejected.len() - most));
     }
@@ -238,7 +242,7 @@ fn telemetry(args: &Synth, global: &Global) -> Result<(), CliError> {
         return say_json(&Summary { source: &spec, out: &args.out, written });
     }
     let signal::SignalWritten { train, test, intervals } = written;
-    say(&format!("{train} training rows, {test} test rows and {intervals} faults in {}", args.out.display()))
+    say(&format!("{train} training rows, {test} test rows and {intervals} faults in {}", shown(&args.out)))
 }
 
 fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) -> Result<Summary, CliError> {
@@ -262,7 +266,7 @@ fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
 }
 
 fn text(info: &Info) -> String {
-    let mut parts = vec![format!("{}: {}", info.spec, info.layout)];
+    let mut parts = vec![format!("{}: {}", line(&info.spec), info.layout)];
     parts.extend(info.splits.iter().map(split_text));
     parts.join("\n\n")
 }

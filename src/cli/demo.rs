@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use ganomede_datasets::Reads;
+
 use super::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
 use super::programs::System;
+use super::session::check_report;
 use super::signals::SampleArgs;
-use super::{CliError, Interrupt, eval, note, say, say_json, train};
+use super::{CliError, Interrupt, eval, note, say, say_json, shown, train};
 use crate::models::anogan;
 
 /// Train on built-in retina scans, search and score test scans, write report/report.html.
@@ -27,6 +30,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    check_report(&args.report, &Reads::new())?;
     let device = global.open()?;
     note(&format!("demo on {}", device.describe()));
     let data = DataArgs {
@@ -63,6 +67,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         val_fraction: 0.05,
         checkpoint_every: 0,
         resume: false,
+        can_resume: false,
         half: false,
         half_checkpoints: false,
         samples: Some(args.report.join("samples")),
@@ -89,7 +94,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     say(&eval::summary(&evaluation))?;
     if let Some([page, _]) = files {
-        say(&format!("report: {}", page.display()))?;
+        say(&format!("report: {}", shown(&page)))?;
     }
     Ok(())
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Split, Truth};
+use ganomede_datasets::{Batch, Dataset, Reads, Split, Truth};
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::assess::{Assessment, TestSet, assess, losses};
 use super::job::retrain;
-use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_folder, open_data};
+use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_file, check_report, open_data};
 use super::signals::{self, SampleArgs};
 use super::train::{held_out, score_config};
-use super::{CliError, Interrupt, note, say, say_json};
+use super::{CliError, Interrupt, note, say, say_json, shown};
 use crate::device::Device;
 use crate::eval::{Evaluation, Repeated};
 use crate::models::Form;
@@ -61,7 +61,14 @@ pub(crate) struct Args {
     pub(crate) search: SearchArgs,
 }
 
+/// What an evaluation reads.
+fn reads(args: &Args) -> Reads {
+    let reads = Reads::new().data(&args.data.data).file(&args.model.model);
+    args.samples.labels.iter().fold(reads, Reads::file)
+}
+
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    args.report.as_deref().map_or(Ok(()), |folder| check_report(folder, &reads(args)))?;
     let device = global.open()?;
     let model = ModelFile::load(&args.model.model)?;
     match model.header.config.form {
@@ -82,7 +89,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         say(&format!("  {name} {metric:.4}"))?;
     }
     if let Some([page, _]) = files {
-        say(&format!("report: {}", page.display()))?;
+        say(&format!("report: {}", shown(&page)))?;
     }
     Ok(())
 }
@@ -111,6 +118,7 @@ fn repeat(
         let seed = model.header.seed.wrapping_add(further);
         let stem = path.file_stem().map_or("model".into(), |s| s.to_string_lossy());
         let out = path.with_file_name(format!("{stem}-seed{seed}.safetensors"));
+        check_file(&out, &reads(args))?;
         retrain(device, model, &args.data, seed, &out, interrupt)?;
         let args = Args { model: ModelArg { model: out }, report: None, ..args.clone() };
         runs.push(evaluate(&args, global, device, interrupt)?.0);
@@ -242,7 +250,6 @@ pub(crate) fn evaluate(
     let dataset = Arc::new(open_data(&args.data, &model)?);
     let test = TestSet::new(&args.data.data, dataset.clone(), args.limit_test, global.seed)?;
     let calibration = calibration(args, device, &model, path, &score, &dataset, interrupt)?;
-    args.report.as_deref().map_or(Ok(()), check_folder)?;
     let batch = args.batch.min(test.indices.len());
     let mut scorer = Scorer::new(device, &model, path, &score, batch)?;
 

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ganomede_datasets::{Augment, BatchOptions, Batches, DataError, Dataset, Indices, Rejected, Split};
+use ganomede_host::{Hold, line};
 use serde::Serialize;
 
 use super::args::DataArgs;
 use super::progress::Progress;
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, open_data};
 use super::train::report_rejected;
-use super::{CliError, Interrupt, note};
+use super::{CliError, Interrupt, note, shown};
 use crate::device::Device;
 use crate::models::file::{Calibration, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{Sampler, ScoreConfig};
@@ -102,6 +103,8 @@ pub(crate) struct Job {
     pub(crate) out: PathBuf,
     pub(crate) checkpoint_every: u64,
     pub(crate) resume: bool,
+    /// Whether the command has `--resume`.
+    pub(crate) can_resume: bool,
     /// Weights of the model in half precision.
     pub(crate) half: bool,
     /// Weights and moments of checkpoints in half precision.
@@ -139,18 +142,20 @@ impl Job {
         interrupt: &Interrupt,
     ) -> Result<(Summary, ModelFile), CliError> {
         self.header.device = device.describe();
-        let (batch, seed) = (self.header.batch, self.header.seed);
+        let (batch, seed, can_resume) = (self.header.batch, self.header.seed, self.can_resume);
         let (system, data) = (self.header.system.clone(), self.header.data.clone());
         if data.training_images < batch {
             return Err(TrainError::BatchTooLarge { batch, images: data.training_images }.into());
         }
         let checkpoint = checkpoint_path(&self.out);
+        // Of two trainings that write the same files, the last would win in silence.
+        let _held = (Hold::new(&self.out)?, Hold::new(&checkpoint)?);
         let mut trainer = self.start(device, &checkpoint, &feed.preview())?;
         note(&format!(
             "training {system} on {} normal samples ({} held out) of {}, {:.0} MB of device memory",
             data.training_images,
             data.held_out,
-            data.spec,
+            line(&data.spec),
             trainer.bytes() as f64 / 1e6
         ));
         let resumed_at = trainer.progress().steps;
@@ -178,10 +183,9 @@ impl Job {
         };
         let steps = trainer.progress().steps;
         let interrupted = || {
-            let path = checkpoint.display();
-            CliError::interrupted(format!(
-                "interrupted at step {steps}; checkpoint saved to {path}; the same command with --resume continues"
-            ))
+            let hint = if can_resume { "; the same command with --resume continues" } else { "" };
+            let path = shown(&checkpoint);
+            CliError::interrupted(format!("interrupted at step {steps}; checkpoint saved to {path}{hint}"))
         };
         if end == End::Interrupted {
             return Err(interrupted());
@@ -227,7 +231,7 @@ impl Job {
             let file = ModelFile::load(checkpoint)?;
             check_resumable(&file.header, &header, checkpoint)?;
             header.progress = file.header.progress.clone();
-            note(&format!("resuming at step {} from {}", header.progress.steps, checkpoint.display()));
+            note(&format!("resuming at step {} from {}", header.progress.steps, shown(checkpoint)));
             if file.is_rounded() {
                 note(
                     "the checkpoint is in half precision: what follows is close to the interrupted training, not the same",
@@ -236,7 +240,7 @@ impl Job {
             return Ok(Trainer::new(device, header, Some((&file, checkpoint)), preview)?);
         }
         if self.resume {
-            note(&format!("no checkpoint at {}; starting anew", checkpoint.display()));
+            note(&format!("no checkpoint at {}; starting anew", shown(checkpoint)));
         }
         Ok(Trainer::new(device, header, None, preview)?)
     }
@@ -266,7 +270,11 @@ pub(crate) fn retrain(
     let progress = &model.header.progress;
     let header = Header {
         seed,
-        progress: Done { steps_per_epoch: progress.steps_per_epoch, ..Done::default() },
+        // As a training counts them: what a file says would be believed at every batch.
+        progress: Done {
+            steps_per_epoch: (training.len() / model.header.batch.max(1)) as u64,
+            ..Done::default()
+        },
         calibration: None,
         ..model.header.clone()
     };
@@ -277,6 +285,7 @@ pub(crate) fn retrain(
         out: out.to_owned(),
         checkpoint_every: 0,
         resume: false,
+        can_resume: false,
         half: model.is_rounded(),
         half_checkpoints: false,
         samples: None,
@@ -286,7 +295,8 @@ pub(crate) fn retrain(
     Ok(job.run(device, &Images { dataset, training, held_out, augment }, interrupt)?.1)
 }
 
-fn checkpoint_path(out: &Path) -> PathBuf {
+/// Where the checkpoints of a model lie.
+pub(crate) fn checkpoint_path(out: &Path) -> PathBuf {
     let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
     out.with_extension(format!("checkpoint.{extension}"))
 }

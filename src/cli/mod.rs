@@ -23,6 +23,7 @@ mod search;
 mod session;
 mod shaders;
 mod signals;
+mod stop;
 mod systems;
 mod table;
 mod train;
@@ -30,12 +31,12 @@ mod tune;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use ganomede_host::{interrupt, line, lines};
 
 pub use args::Global;
+pub use stop::Interrupt;
 
 /// Finds what does not look like your normal images: trains a GAN on them, searches the latent of every query, scores
 /// what the search cannot show. Runs on Vulkan, Metal, DX12 or the embedded CPU device.
@@ -102,7 +103,15 @@ impl CliError {
     }
 
     fn new(error: &dyn std::error::Error, machine: bool) -> Self {
-        Self { message: error.to_string(), code: if machine { 1 } else { 2 } }
+        // Whatever ends a command that was asked to stop, it ends because it was asked.
+        let code = if interrupt::raised() {
+            130
+        } else if machine {
+            1
+        } else {
+            2
+        };
+        Self { message: error.to_string(), code }
     }
 }
 
@@ -134,7 +143,8 @@ fn train_is_machine(error: &TrainError) -> bool {
         TrainError::Data(e) => e.is_machine_fault(),
         TrainError::Score(e) => score_is_machine(e),
         TrainError::Report(_) | TrainError::NonFinite { .. } | TrainError::NonFiniteState { .. } => true,
-        TrainError::Config(_) | TrainError::Compile(_) | TrainError::BatchTooLarge { .. } => false,
+        TrainError::Config(_) | TrainError::Compile(_) => false,
+        TrainError::BatchTooLarge { .. } | TrainError::NoBatch { .. } => false,
         TrainError::Mismatch { .. } => false,
     }
 }
@@ -146,32 +156,9 @@ failure!(crate::models::file::FileError, e => e.is_machine_fault());
 failure!(crate::eval::EvalError, e => e.is_machine_fault());
 failure!(crate::report::ReportError, e => e.is_machine_fault());
 failure!(ganomede_datasets::DataError, e => e.is_machine_fault());
+failure!(ganomede_host::HoldError, e => e.is_machine_fault());
 failure!(ScoreError, e => score_is_machine(&e));
 failure!(TrainError, e => train_is_machine(&e));
-
-/// Set by Ctrl-C; loops look at it between steps.
-#[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// Listens for Ctrl-C; a second one ends the process at once.
-    fn listen() -> Self {
-        let flag = Self::default();
-        let seen = flag.0.clone();
-        // Where no handler can be set, Ctrl-C keeps its default meaning: the process ends, checkpoints are whole.
-        let _ = ctrlc::set_handler(move || {
-            if seen.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-        });
-        flag
-    }
-
-    /// Whether Ctrl-C was pressed.
-    pub fn raised(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 /// Parses the arguments, runs the command, prints a failure, returns the exit code.
 pub fn main() -> ExitCode {
@@ -180,37 +167,60 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors and go to stdout.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            return match (error.use_stderr(), printed) {
+                (true, _) => ExitCode::from(2),
+                (false, printed) => ended(unless_closed(printed)),
+            };
         }
     };
-    cli.global.set_budget();
-    let interrupt = Interrupt::listen();
-    let outcome = match &cli.command {
-        Command::Demo(args) => demo::run(args, &cli.global, &interrupt),
-        Command::Train(args) => train::run(args, &cli.global, &interrupt),
-        Command::Score(args) => score::run(args, &cli.global, &interrupt),
-        Command::Eval(args) => eval::run(args, &cli.global, &interrupt),
-        Command::Compare(args) => compare::run(args, &cli.global, &interrupt),
-        Command::Systems(args) => systems::run(args, &cli.global),
-        Command::Search(args) => search::run(args, &cli.global, &interrupt),
-        Command::Data(args) => data::run(args, &cli.global),
-        Command::Devices(args) => devices::run(args, &cli.global),
-        Command::Doctor(args) => doctor::run(args, &cli.global, &interrupt),
-        Command::Explain(args) => explain::run(args, &cli.global),
-        Command::Bench(args) => bench::run(args, &cli.global, &interrupt),
-        Command::Kernels(args) => kernels::run(args, &cli.global, &interrupt),
-        Command::Tune(args) => tune::run(args, &cli.global, &interrupt),
-        Command::Profile(args) => profile::run(args, &cli.global, &interrupt),
-    };
+    ended(run(&cli))
+}
+
+/// The exit code of an outcome, and a failure's paragraph.
+fn ended(outcome: Result<(), CliError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let label = if error.code == 130 { "" } else { "error: " };
-            note(&format!("{label}{}", error.message));
+            // Names in it may hold newlines: no line of it but the first starts as a message does.
+            note(&format!("{label}{}", error.message.trim_end().replace('\n', "\n  ")));
             ExitCode::from(error.code)
         }
     }
+}
+
+fn run(cli: &Cli) -> Result<(), CliError> {
+    start_threads()?;
+    cli.global.set_budget();
+    let (global, interrupt) = (&cli.global, &Interrupt::listen()?);
+    match &cli.command {
+        Command::Demo(args) => demo::run(args, global, interrupt),
+        Command::Train(args) => train::run(args, global, interrupt),
+        Command::Score(args) => score::run(args, global, interrupt),
+        Command::Eval(args) => eval::run(args, global, interrupt),
+        Command::Compare(args) => compare::run(args, global, interrupt),
+        Command::Systems(args) => systems::run(args, global),
+        Command::Search(args) => search::run(args, global, interrupt),
+        Command::Data(args) => data::run(args, global),
+        Command::Devices(args) => devices::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global, interrupt),
+        Command::Explain(args) => explain::run(args, global),
+        Command::Bench(args) => bench::run(args, global, interrupt),
+        Command::Kernels(args) => kernels::run(args, global, interrupt),
+        Command::Tune(args) => tune::run(args, global, interrupt),
+        Command::Profile(args) => profile::run(args, global, interrupt),
+    }
+}
+
+/// Starts the threads that all computation shares: later, from within it, there is no way to refuse.
+fn start_threads() -> Result<(), CliError> {
+    rayon::ThreadPoolBuilder::new().build_global().map_err(|e| {
+        CliError::machine(format!(
+            "cannot start threads: {e}; raise the limit on processes (`ulimit -u`, or the container's), or set \
+             RAYON_NUM_THREADS to fewer"
+        ))
+    })
 }
 
 /// Mesa's device-select layer complains on stderr where `XDG_RUNTIME_DIR` is unset, as in containers.
@@ -221,9 +231,20 @@ fn quiet_driver() {
     }
 }
 
-/// Writes a line of results to stdout; a reader that has gone away ends the output, not the program.
+/// Writes lines of results to stdout, with nothing in them that acts on a terminal; a reader that has gone away ends the
+/// output, not the program.
 pub(crate) fn say(text: &str) -> Result<(), CliError> {
-    match writeln!(std::io::stdout(), "{text}") {
+    print(&lines(text))
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout();
+    unless_closed(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// What became of a write to stdout: a full disk is a failure, a reader that has seen enough is none.
+fn unless_closed(printed: std::io::Result<()>) -> Result<(), CliError> {
+    match printed {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::machine(format!(
             "cannot write to standard output: {e}; check the space where it goes"
         ))),
@@ -231,14 +252,20 @@ pub(crate) fn say(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Writes a line of log to stderr. A log that cannot be written (full disk, closed pipe) never ends the work.
+/// Writes lines of log to stderr, with nothing in them that acts on a terminal. A log that cannot be written (full disk,
+/// closed pipe) never ends the work.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", lines(text));
+}
+
+/// A path as a part of a line.
+pub(crate) fn shown(path: &std::path::Path) -> String {
+    line(&path.to_string_lossy()).into_owned()
 }
 
 /// One JSON document on stdout.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
-    say(&text)
+    print(&text)
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use ganomede_host::line;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::note;
@@ -24,6 +25,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts at `first` units done; `total` is unknown when time is the limit.
     pub(crate) fn new(label: &str, unit: &'static str, first: u64, total: Option<u64>) -> Self {
+        let label = line(label).into_owned();
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(8));
             let template = match total {
@@ -33,20 +35,20 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
-            bar.set_prefix(label.to_owned());
+            bar.set_prefix(label.clone());
             bar.set_position(first);
             bar.reset_eta();
             bar
         });
         let now = Instant::now();
-        Self { bar, label: label.to_owned(), unit, total, started: now, first, last_line: None }
+        Self { bar, label, unit, total, started: now, first, last_line: None }
     }
 
     /// Shows that `done` units are done.
     pub(crate) fn at(&mut self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(message.to_owned());
+            bar.set_message(line(message).into_owned());
             return;
         }
         let finished = self.total.is_some_and(|t| done >= t);

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ganomede_datasets::{DataError, Rejected, Split};
+use ganomede_datasets::{DataError, Reads, Rejected, Split};
+use ganomede_host::line;
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg};
@@ -70,6 +71,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("--batch is 0; it must be at least 1"));
     }
     let path = &args.model.model;
+    if let Some(folder) = &args.maps {
+        let reads = args.paths.iter().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
+        check_folder(folder, &reads)?;
+    }
     let model = ModelFile::load(path)?;
     match model.header.config.form {
         Form::Image => {}
@@ -99,7 +104,6 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         }
         None => None,
     };
-    args.maps.as_deref().map_or(Ok(()), check_folder)?;
     let (channels, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
     let len = scorer.image_len();
@@ -147,7 +151,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     for row in rows {
         let probability = row.probability.map_or("-".to_owned(), |p| format!("{p:.3}"));
         let verdict = row.anomalous.map_or("-", |a| if a { "anomalous" } else { "normal" });
-        say(&format!("{:.4}\t{probability}\t{verdict}\t{}", row.score, row.path))?;
+        say(&format!("{:.4}\t{probability}\t{verdict}\t{}", row.score, line(&row.path)))?;
     }
     Ok(())
 }

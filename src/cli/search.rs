@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::Split;
+use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::score::map_scale;
-use super::session::open_data;
+use super::session::{check_file, open_data};
 use super::train::score_config;
 use super::{CliError, Interrupt, say, say_json};
 use crate::models::file::ModelFile;
@@ -55,6 +55,9 @@ struct Document {
 
 pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Result<(), CliError> {
     let path = &args.model.model;
+    if let Some(film) = &args.film {
+        check_file(film, &Reads::new().data(&args.image).file(path))?;
+    }
     let model = ModelFile::load(path)?;
     let score = score_config(&args.search, &model, path)?;
     let data =

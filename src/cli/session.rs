@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ganomede_datasets::{
-    Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, Rejected, Split,
+    Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, Reads, Rejected, Split,
 };
+
+use ganomede_host::line;
 
 use super::args::DataArgs;
 use super::progress::Progress;
-use super::{CliError, Interrupt};
+use super::{CliError, Interrupt, shown};
 use crate::device::Device;
 use crate::eval::Quantiles;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, ScoreConfig, Scorer};
+use crate::report::REPORT_FILES;
 
 /// Share of false alarms among normal images that a threshold aims at, unless told otherwise.
 pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
@@ -39,28 +42,38 @@ pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, D
     }
 }
 
-/// Makes sure before the work that its results can be written: makes the folder and tries it.
-pub(crate) fn check_folder(folder: &Path) -> Result<(), CliError> {
-    let tried =
-        std::fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder).map(drop));
-    tried.map_err(|e| {
+/// Makes sure before the work that its results can be written to a folder and will not lie among what the run reads:
+/// makes the folder and tries it.
+pub(crate) fn check_folder(folder: &Path, reads: &Reads) -> Result<(), CliError> {
+    reads.check_folder(folder)?;
+    ganomede_host::try_folder(folder).map_err(|e| {
         CliError::machine(format!(
             "cannot write to folder '{}': {e}; choose another place or fix its permissions",
-            folder.display()
+            shown(folder)
         ))
     })
 }
 
-/// As [`check_folder`], for the folder of a file that will be written.
-pub(crate) fn check_place(file: &Path) -> Result<(), CliError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    check_folder(folder.unwrap_or(Path::new(".")))
+/// As [`check_folder`], for a file that will be written: it replaces nothing that the run reads, and no device or pipe.
+pub(crate) fn check_file(file: &Path, reads: &Reads) -> Result<(), CliError> {
+    // Below a file there is no place at all; the system says that best about the folder.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    check_folder(folder, &Reads::new())?;
+    Ok(reads.check_file(file)?)
+}
+
+/// As [`check_folder`], for the folder of a report.
+pub(crate) fn check_report(folder: &Path, reads: &Reads) -> Result<(), CliError> {
+    check_folder(folder, reads)?;
+    REPORT_FILES.iter().try_for_each(|name| Ok(reads.check_file(&folder.join(name))?))
 }
 
 /// The error of a command for which no image was left.
 pub(crate) fn no_image(what: &str, rejected: &[Rejected]) -> CliError {
-    let first = rejected.first().map_or(String::new(), |r| format!("; the first, {}: {}", r.path, r.reason));
-    CliError::input(format!("none of the images of {what} can be used{first}"))
+    let first = rejected
+        .first()
+        .map_or(String::new(), |r| format!("; the first, {}: {}", line(&r.path), line(&r.reason)));
+    CliError::input(format!("none of the images of {} can be used{first}", line(what)))
 }
 
 /// A place in a data set.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use ganomede_datasets::files;
+use ganomede_datasets::{Reads, files};
 use ganomede_kernels::shaders::{FILES, Shaders};
 use serde::Serialize;
 
@@ -21,6 +21,14 @@ pub(crate) struct ShaderArgs {
     /// Measure again whenever a file of --shaders changes, until Ctrl-C.
     #[arg(long, global = true)]
     watch: bool,
+}
+
+impl ShaderArgs {
+    /// The files that may be read.
+    pub(crate) fn reads(&self) -> Reads {
+        let Some(folder) = &self.shaders else { return Reads::new() };
+        FILES.iter().fold(Reads::new(), |reads, (name, _)| reads.file(folder.join(name)))
+    }
 }
 
 /// What was measured in place of the built-in shaders.

@@ -1,5 +1,7 @@
 //! Aligned text for people: tables, and numbers with units.
 
+use ganomede_host::line;
+
 /// Columns of text under headings, each as wide as its widest cell.
 pub(crate) struct Table {
     headings: Vec<&'static str>,
@@ -12,8 +14,9 @@ impl Table {
         Self { headings: headings.to_vec(), rows: vec![] }
     }
 
+    /// Cells may be names from anywhere: they show on one line.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| line(&cell).into_owned()).collect());
     }
 
     /// The lines, without blanks at their ends.
@@ -25,14 +28,14 @@ impl Table {
         let widest =
             |c: usize| lines.iter().filter_map(|l| l.get(c)).map(|cell| width(cell)).max().unwrap_or(0);
         let widths: Vec<usize> = (0..right.len()).map(widest).collect();
-        let line = |cells: &Vec<String>| {
+        let joined = |cells: &Vec<String>| {
             let padded = cells.iter().enumerate().map(|(c, cell)| {
                 let gap = " ".repeat(widths[c] - width(cell));
                 if right[c] { gap + cell } else { cell.clone() + &gap }
             });
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
-        lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
+        lines.into_iter().map(joined).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Channels, Dataset, Indices, Rejected, Split};
+use ganomede_datasets::{Channels, Dataset, Indices, Reads, Rejected, Split};
+use ganomede_host::line;
 
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
-use super::job::{Images, Job, Summary};
+use super::job::{Images, Job, Summary, checkpoint_path};
 use super::programs::{System, parse_system};
-use super::session::{Selection, check_folder, check_place};
+use super::session::{Selection, check_file, check_folder};
 use super::signals::{SampleArgs, SeriesFeed, TableFeed};
-use super::{CliError, Interrupt, note, say, say_json};
+use super::{CliError, Interrupt, note, say, say_json, shown};
 use crate::device::Device;
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
 use crate::models::scorer::ScoreConfig;
@@ -72,6 +73,9 @@ pub(crate) struct Args {
     /// Continue from the checkpoint, bit for bit; starts anew where there is none.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Whether the command that trains has `--resume`.
+    #[arg(skip = true)]
+    pub(crate) can_resume: bool,
     /// Store the model's weights in half precision: half the file, and on a GPU less memory when it scores. The
     /// threshold is that of the rounded weights.
     #[arg(long)]
@@ -116,17 +120,16 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         summary.seconds,
         summary.images_per_second,
         summary.device,
-        summary.model.display()
+        shown(&summary.model)
     ))
 }
 
 /// Makes sure before hours of work that the results can be written.
 fn check_writable(args: &Args) -> Result<(), CliError> {
-    if args.out.is_dir() {
-        return Err(CliError::input(format!("--out '{}' is a folder; name a file", args.out.display())));
-    }
-    check_place(&args.out)?;
-    args.samples.as_deref().map_or(Ok(()), check_folder)
+    let reads = args.samples_from.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
+    check_file(&args.out, &reads)?;
+    check_file(&checkpoint_path(&args.out), &reads)?;
+    args.samples.as_deref().map_or(Ok(()), |folder| check_folder(folder, &reads))
 }
 
 /// Trains as the arguments say, calibrates, writes the model.
@@ -136,6 +139,7 @@ pub(crate) fn train_model(
     device: &Device,
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
+    check_writable(args)?;
     if args.samples_from.signal || args.samples_from.table {
         return train_in_memory(args, global, device, interrupt);
     }
@@ -158,7 +162,6 @@ pub(crate) fn train_model(
     open.for_training = true;
     let dataset = Arc::new(Dataset::open(&data.data, &open)?);
     let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
-    check_writable(args)?;
     let info = DataInfo {
         spec: data.data.clone(),
         digest: dataset.digest(Split::Train)?,
@@ -189,7 +192,6 @@ fn train_in_memory(
         let settings = Settings::new(args, global.seed, config)?;
         let warp = args.preprocess.augment.parse()?;
         let feed = SeriesFeed::new(set, size, args.val_fraction, from.stride, warp)?;
-        check_writable(args)?;
         return settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt);
     }
     if !args.preprocess.augment.is_empty() {
@@ -203,7 +205,6 @@ fn train_in_memory(
     )?;
     let config = Config { form: Form::Table, size: 1, channels: feed.features(), ..networks(args) };
     let settings = Settings::new(args, global.seed, config)?;
-    check_writable(args)?;
     settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt)
 }
 
@@ -244,7 +245,7 @@ impl Settings {
         let options = Options::new(info.options, given)?;
         let score = args.search.config(None);
         let score = ScoreConfig { score: info.score(&score.score)?.to_owned(), ..score };
-        score.search.check()?;
+        score.check()?;
         let limits = limits(args, defaults.epochs)?;
         let (batch, lr) = (args.batch.unwrap_or(defaults.batch), args.lr.unwrap_or(defaults.lr));
         if !(lr > 0.0 && lr.is_finite()) {
@@ -286,6 +287,7 @@ impl Settings {
             out: args.out.clone(),
             checkpoint_every: args.checkpoint_every,
             resume: args.resume,
+            can_resume: args.can_resume,
             half: args.half,
             half_checkpoints: args.half_checkpoints,
             samples: args.samples.clone(),
@@ -317,7 +319,7 @@ pub(crate) fn report_rejected(rejected: &[Rejected]) {
     }
     note(&format!("{} files could not be used:", rejected.len()));
     for file in rejected.iter().take(20) {
-        note(&format!("  {}: {}", file.path, file.reason));
+        note(&format!("  {}: {}", line(&file.path), line(&file.reason)));
     }
     if rejected.len() > 20 {
         note(&format!("  … and {} more (`ganomede data info` lists them all)", rejected.len() - 20));
@@ -344,7 +346,7 @@ pub(crate) fn score_config(
     path: &Path,
 ) -> Result<ScoreConfig, CliError> {
     let config = args.config(model.header.calibration.as_ref().map(|c| &c.score));
-    config.search.check()?;
+    config.check()?;
     let score = model.header.info(path)?.score(&config.score)?.to_owned();
     Ok(ScoreConfig { score, ..config })
 }

@@ -137,6 +137,9 @@ pub enum DeviceError {
     /// A replay ended early because its observer had seen enough.
     #[error("the replay was stopped by its observer")]
     Stopped,
+    /// The process was asked to stop between two replays.
+    #[error(transparent)]
+    Interrupted(#[from] ganomede_host::interrupt::Interrupted),
     /// A buffer or state that does not exist.
     #[error("'{name}' does not exist; known: {known}")]
     UnknownName {

@@ -279,6 +279,12 @@ pub struct Executable {
     load_times: LoadTimes,
 }
 
+/// Stands between replay `i` and the one before: where a process that is asked to stop stops. A single replay is a step of
+/// a training and always done whole.
+fn between(i: usize) -> Result<(), DeviceError> {
+    if i > 0 { Ok(ganomede_host::interrupt::check()?) } else { Ok(()) }
+}
+
 impl Executable {
     /// The program behind it.
     pub fn program(&self) -> &Program {
@@ -345,11 +351,14 @@ impl Executable {
     /// Replays the program `times` times and waits.
     ///
     /// # Errors
-    /// [`DeviceError`] naming the launch or submission at fault.
+    /// [`DeviceError`] naming the launch or submission at fault; [`DeviceError::Interrupted`] where the process is asked to
+    /// stop between two of them.
     pub fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         match &mut self.body {
             // On a thread of the pool, so that a launch begins at once and only its helpers have to be woken.
-            Body::Cpu(cpu) => rayon::scope(|_| (0..times).try_for_each(|_| cpu.replay(None, None))),
+            Body::Cpu(cpu) => rayon::scope(|_| {
+                (0..times).try_for_each(|i| between(i).and_then(|()| cpu.replay(None, None)))
+            }),
             Body::Gpu(gpu) => gpu.run(times),
             Body::Mixed(cpu, gpu, range) => {
                 let program = self.program.clone();
@@ -364,7 +373,7 @@ impl Executable {
                         Ok(())
                     })
                 };
-                (0..times).try_for_each(|_| cpu.replay(Some(&mut elsewhere), None))
+                (0..times).try_for_each(|i| between(i).and_then(|()| cpu.replay(Some(&mut elsewhere), None)))
             }
         }
     }

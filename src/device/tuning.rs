@@ -130,8 +130,5 @@ impl Tuning {
 pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
-    std::io::Write::write_all(&mut temporary, bytes)?;
-    temporary.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    ganomede_host::write(path, bytes)
 }

@@ -31,11 +31,8 @@ impl Vault {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let mut key = [0; KEY_BYTES];
                 getrandom::fill(&mut key).map_err(std::io::Error::other)?;
-                let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-                std::io::Write::write_all(&mut temporary, &key)?;
-                temporary.as_file().sync_all()?;
                 // Of two processes that begin together one makes the key; both read it.
-                match temporary.persist_noclobber(folder.join(KEY)) {
+                match whole(folder, &key)?.persist_noclobber(folder.join(KEY)) {
                     Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.error),
                     _ => private::read(folder, KEY, KEY_BYTES as u64)?,
                 }
@@ -69,7 +66,8 @@ impl Vault {
     /// Those of the file system.
     pub fn write(&self, name: &str, purpose: &str, data: &[u8]) -> std::io::Result<()> {
         let code = self.code(purpose, data).finalize().into_bytes();
-        super::tuning::write_beside(&self.path(name), &[&code[..], data].concat())
+        whole(&self.folder, &[&code[..], data].concat())?.persist(self.path(name)).map_err(|e| e.error)?;
+        Ok(())
     }
 
     /// HMAC-SHA256 over the purpose, its length before it, and the data.
@@ -80,6 +78,14 @@ impl Vault {
         code.update(data);
         code
     }
+}
+
+/// A file that nobody else can open, with its bytes on the disk, to be given its name.
+fn whole(folder: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 #[cfg(unix)]

@@ -235,6 +235,41 @@ pub struct Progress {
     pub losses: Vec<Curve>,
 }
 
+impl Progress {
+    /// More steps than any training takes.
+    const MAX_STEPS: u64 = 1 << 40;
+
+    /// Checks what a file says, field by field, as far as that needs no knowledge of the system.
+    ///
+    /// # Errors
+    /// A sentence about the first field that cannot be.
+    fn check(&self) -> Result<(), String> {
+        if self.steps > Self::MAX_STEPS {
+            return Err(format!("{} steps of training are more than {}", self.steps, Self::MAX_STEPS));
+        }
+        let in_time = |seconds: f64| seconds >= 0.0 && seconds.is_finite();
+        if !in_time(self.seconds) {
+            return Err(format!("{} seconds of training", self.seconds));
+        }
+        let begins = self.stages.iter().map(|s| (s.steps, s.seconds));
+        let ends =
+            self.stages.iter().skip(1).map(|s| (s.steps, s.seconds)).chain([(self.steps, self.seconds)]);
+        for (begin, end) in begins.zip(ends) {
+            if begin.0 > end.0 || !in_time(begin.1) || begin.1 > end.1 {
+                return Err(format!("a stage of training from {begin:?} to {end:?} (steps, seconds)"));
+            }
+        }
+        for curve in &self.losses {
+            let rises =
+                curve.at.is_sorted_by(|a, b| a < b) && curve.at.last().is_none_or(|&at| at <= self.steps);
+            if !rises || curve.at.len() != curve.values.len() {
+                return Err(format!("the history of '{}' is no curve over {} steps", curve.name, self.steps));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Everything but the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -548,7 +583,9 @@ impl ModelFile {
         if seal.finish() != sealed.sha256 {
             return Err(FileError::Altered { path: path.to_owned() });
         }
-        let header = serde_json::from_value(sealed.header).map_err(damaged)?;
+        let header: Header = serde_json::from_value(sealed.header).map_err(damaged)?;
+        let impossible = |reason| FileError::Metadata { path: path.to_owned(), reason };
+        header.progress.check().map_err(impossible)?;
         Ok(Self { header, tensors })
     }
 }

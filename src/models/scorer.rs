@@ -59,6 +59,20 @@ pub struct ScoreConfig {
     pub refine: usize,
 }
 
+impl ScoreConfig {
+    /// Checks every field but the score's name, which the system knows.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.refine > SearchConfig::MAX_STEPS {
+            let allowed = format!("0 to {}", SearchConfig::MAX_STEPS);
+            return Err(ConfigError::new("refine", self.refine, allowed));
+        }
+        self.search.check()
+    }
+}
+
 /// What was found about one sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
@@ -298,7 +312,7 @@ impl Scorer {
     ) -> Result<Self, ScoreError> {
         let header = &file.header;
         let name = header.info(path)?.score(&score.score)?;
-        score.search.check()?;
+        score.check()?;
         let config = SearchConfig {
             steps: if score.refine > 0 { score.refine } else { score.search.steps },
             restarts: if score.refine > 0 { 1 } else { score.search.restarts },

@@ -76,6 +76,9 @@ impl Default for SearchConfig {
 }
 
 impl SearchConfig {
+    /// Steps of a search, at most.
+    pub const MAX_STEPS: usize = 1_000_000;
+
     /// Steps without progress after which a query counts as converged.
     pub const PATIENCE: f32 = 25.0;
 
@@ -84,8 +87,8 @@ impl SearchConfig {
     /// # Errors
     /// [`ConfigError`] naming the field.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !(1..=1_000_000).contains(&self.steps) {
-            return Err(ConfigError::new("search-steps", self.steps, "1 to 1000000"));
+        if !(1..=Self::MAX_STEPS).contains(&self.steps) {
+            return Err(ConfigError::new("search-steps", self.steps, format!("1 to {}", Self::MAX_STEPS)));
         }
         if !(1..=1024).contains(&self.restarts) {
             return Err(ConfigError::new("restarts", self.restarts, "1 to 1024"));

@@ -29,6 +29,9 @@ use image::RgbImage;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+/// The files of a report.
+pub const REPORT_FILES: [&str; 2] = ["report.html", "metrics.json"];
+
 /// Why a report, a picture or a file could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -224,7 +227,7 @@ fn write_page(folder: &Path, page: &str, numbers: &impl Serialize) -> Result<[Pa
     let json = serde_json::to_vec_pretty(numbers).map_err(|e| ReportError::Picture(e.to_string()))?;
     std::fs::create_dir_all(folder)
         .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
-    let [html_path, json_path] = ["report.html", "metrics.json"].map(|name| folder.join(name));
+    let [html_path, json_path] = REPORT_FILES.map(|name| folder.join(name));
     write_atomic(&json_path, &json)?;
     write_atomic(&html_path, page.as_bytes())?;
     Ok([html_path, json_path])

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::html::series::page;
-use super::{LossCurve, ReportError, write_atomic};
+use super::{LossCurve, REPORT_FILES, ReportError, write_atomic};
 
 /// Everything that `report.html` shows of one or more series.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +60,7 @@ pub fn write_series_report(
     report: &SeriesReport,
     metrics: &str,
 ) -> Result<[PathBuf; 2], ReportError> {
-    let files = ["report.html", "metrics.json"].map(|name| folder.join(name));
+    let files = REPORT_FILES.map(|name| folder.join(name));
     let page = page(report)?;
     write_atomic(&files[1], metrics.as_bytes())?;
     write_atomic(&files[0], page.as_bytes())?;

@@ -53,6 +53,14 @@ pub enum TrainError {
         /// Images there.
         images: usize,
     },
+    /// Data that hold no batch where there was one when they were opened.
+    #[error(
+        "the training data give no batch at step {step}; they changed since they were opened: run again with --resume"
+    )]
+    NoBatch {
+        /// Steps done.
+        step: u64,
+    },
     /// A loss that is no number.
     #[error(
         "training diverged at step {step}: {loss} is {value}; the first layer whose values are not finite is \
@@ -180,6 +188,7 @@ pub fn train(
     loop {
         let step = trainer.progress().steps;
         let mut batches = epoch(step / per_epoch, step % per_epoch)?;
+        let mut is_empty = true;
         loop {
             let step = trainer.progress().steps;
             let (last_step, last_second) = stage_end(trainer.stages(), trainer.progress(), &options.limits);
@@ -194,7 +203,14 @@ pub fn train(
                 }
                 continue;
             }
-            let Some(images) = batches.next() else { break };
+            let Some(images) = batches.next() else {
+                // The next look would find the same: nothing but a step leads on.
+                if is_empty {
+                    return Err(TrainError::NoBatch { step });
+                }
+                break;
+            };
+            is_empty = false;
             let losses = trainer.step(&images?)?;
             trainer.set_seconds(before + started.elapsed().as_secs_f64());
             if let Some(&(loss, value)) = losses.iter().find(|(_, v)| !v.is_finite()) {

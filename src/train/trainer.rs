@@ -7,7 +7,7 @@ use image::RgbImage;
 use super::{TrainError, record};
 use crate::device::{Device, DeviceError, Executable, NonFinite};
 use crate::models::ConfigError;
-use crate::models::file::{Header, ModelFile, NamedTensor, Progress, StageStart};
+use crate::models::file::{FileError, Header, ModelFile, NamedTensor, Progress, StageStart};
 use crate::models::scorer::{Loaded, Sampler, compiled, load};
 use crate::models::system::{Part, Stage, System};
 use crate::program::{CompileError, Program, StateId};
@@ -104,6 +104,13 @@ impl Trainer {
         let system = model.system.as_ref();
         let sampler = Sampler::new(device, system, &model.store, seed, preview)?;
         let stages = system.stages();
+        if let Some((_, path)) = checkpoint
+            && header.progress.stages.len() > stages.len()
+        {
+            let (found, known) = (header.progress.stages.len(), stages.len());
+            let reason = format!("{found} stages of training were begun, the system has {known}");
+            return Err(FileError::Metadata { path: path.to_owned(), reason }.into());
+        }
         let mut trainer = Self { header, model, stages, device: device.clone(), running: vec![], sampler };
         if trainer.header.progress.stages.is_empty() {
             trainer.header.progress.stages.push(StageStart::default());
@@ -167,19 +174,25 @@ impl Trainer {
         self.model.store.bytes() + programs + self.sampler.as_ref().map_or(0, Sampler::bytes)
     }
 
-    /// One step on a batch of images; returns the losses by name.
+    /// One step on a batch of images; returns the losses by name, of parts that were not due the last ones known.
     ///
     /// # Errors
     /// [`DeviceError`] where the device fails or the batch has the wrong length.
     pub fn step(&mut self, images: &[f32]) -> Result<Vec<(&'static str, f32)>, DeviceError> {
+        let at = self.at(self.header.progress.steps);
         self.replay(images, self.header.progress.steps)?;
         self.header.progress.steps += 1;
-        let mut losses = vec![];
+        let (mut fresh, mut known) = (vec![], vec![]);
         for running in &self.running {
-            losses.extend(running.names.iter().copied().zip(running.last.iter().copied()));
+            let losses = running.names.iter().copied().zip(running.last.iter().copied());
+            // A part that was not due has no new losses; those before it are not known after a resume.
+            if running.part.is_due(at) {
+                fresh.extend(losses.clone());
+            }
+            known.extend(losses);
         }
-        record(&mut self.header.progress, &losses);
-        Ok(losses)
+        record(&mut self.header.progress, &fresh);
+        Ok(known)
     }
 
     /// Step `step` of the training, not counted.
@@ -314,6 +327,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "training images" => data.training_images,
         "held-out images" => data.held_out,
         "a data digest of" => data.digest,
+        "steps in an epoch" => progress.steps_per_epoch,
     ];
     match fields.into_iter().find(|(_, a, b)| a != b) {
         None => Ok(()),

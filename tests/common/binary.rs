@@ -102,6 +102,41 @@ pub(crate) fn train_command(data: &str, out: &Path, more: &[&str]) -> Command {
     command
 }
 
+/// The program under a limit on the size of the files that it writes, in blocks of 512 bytes: writing beyond fails as
+/// on a full disk.
+pub(crate) fn with_file_limit(blocks: u32, arguments: &[&str]) -> Ended {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_ganomede")]).args(arguments).env("GANOMEDE_DEVICE", "cpu");
+    shell.output().expect("sh starts").into()
+}
+
+/// Waits until a running child listens for Ctrl-C: from then on a signal is the program's to heed.
+#[cfg(target_os = "linux")]
+pub(crate) fn wait_until_listening(child: &mut Child) {
+    const INTERRUPT: u64 = 1 << (2 - 1);
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        if caught
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|m| m & INTERRUPT != 0)
+        {
+            return;
+        }
+        if let Some(status) = child.try_wait().expect("the child is ours") {
+            panic!("the program ended ({status}) before it listened");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends a signal by its name, with the shell's own `kill`: a bare system has no program of that name.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
+    assert!(sent.expect("sh starts").success());
+}
+
 /// Waits until a running child has written a file.
 pub(crate) fn wait_for(child: &mut Child, path: &Path) {
     let started = Instant::now();

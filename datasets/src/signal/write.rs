@@ -1,13 +1,14 @@
 //! Series written as folders.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
+use ganomede_host::interrupt;
+
 use super::SignalSet;
 use crate::DataError;
-use crate::output::NewFolder;
+use crate::output::create;
 
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -25,37 +26,43 @@ pub struct SignalWritten {
 ///
 /// Errors: `out` exists and is not an empty folder, or the disk fails.
 pub fn write_signal(set: &SignalSet, out: &Path) -> Result<SignalWritten, DataError> {
-    let folder = NewFolder::create(out)?;
-    write_rows(set, &folder.path().join("train.csv"), set.train_rows())?;
-    write_rows(set, &folder.path().join("test.csv"), set.test_rows())?;
-    let (path, test) = (folder.path().join("labels.csv"), set.test_rows());
-    let fail = |source| DataError::io("write", &path)(source);
-    let mut file = BufWriter::new(File::create(&path).map_err(DataError::io("create", &path))?);
-    writeln!(file, "start,end,kind").map_err(fail)?;
-    let mut intervals = 0;
-    for interval in set.intervals().iter().filter(|interval| interval.rows.start >= test.start) {
-        let end = |row: usize| set.series().time(row).unwrap_or_else(|| (row - test.start).to_string());
-        let kind: String = interval.kind.chars().filter(|c| !matches!(c, ',' | '"' | '\n' | '\r')).collect();
-        let (start, end) = (end(interval.rows.start), end(interval.rows.end - 1));
-        writeln!(file, "{start},{end},{kind}").map_err(fail)?;
-        intervals += 1;
+    let folder = create(out)?;
+    for (name, rows) in [("train.csv", set.train_rows()), ("test.csv", set.test_rows())] {
+        let fail = |source| DataError::io("write", &out.join(name))(source);
+        folder.write_with(name, |file| write_rows(set, rows, file)).map_err(fail)?;
+        interrupt::check()?;
     }
-    file.flush().map_err(fail)?;
-    folder.finish()?;
+    let test = set.test_rows();
+    let mut intervals = 0;
+    let write_labels = |file: &mut dyn Write| {
+        writeln!(file, "start,end,kind")?;
+        for interval in set.intervals().iter().filter(|interval| interval.rows.start >= test.start) {
+            let end = |row: usize| set.series().time(row).unwrap_or_else(|| (row - test.start).to_string());
+            let kind: String =
+                interval.kind.chars().filter(|c| !matches!(c, ',' | '"' | '\n' | '\r')).collect();
+            writeln!(file, "{},{},{kind}", end(interval.rows.start), end(interval.rows.end - 1))?;
+            intervals += 1;
+        }
+        Ok(())
+    };
+    folder.write_with("labels.csv", write_labels).map_err(DataError::io("write", &out.join("labels.csv")))?;
+    folder.finish().map_err(DataError::io("rename the finished output to", out))?;
     Ok(SignalWritten { train: set.train_rows().len(), test: test.len(), intervals })
 }
 
-fn write_rows(set: &SignalSet, path: &Path, rows: Range<usize>) -> Result<(), DataError> {
+/// Rows as CSV; stops early, with what is there so far, when the process is asked to.
+fn write_rows(set: &SignalSet, rows: Range<usize>, file: &mut dyn Write) -> std::io::Result<()> {
     let series = set.series();
-    let file = BufWriter::new(File::create(path).map_err(DataError::io("create", path))?);
     let mut writer = csv::Writer::from_writer(file);
-    let fail = |error: csv::Error| DataError::io("write", path)(error.into());
     let time = series.time(0).map(|_| "timestamp".to_string());
-    writer.write_record(time.iter().chain(&series.channels)).map_err(fail)?;
+    writer.write_record(time.iter().chain(&series.channels))?;
     for row in rows {
+        if interrupt::raised() {
+            break;
+        }
         // The shortest decimals that read back to the same number.
         let values = series.row(row).iter().map(f64::to_string);
-        writer.write_record(series.time(row).into_iter().chain(values)).map_err(fail)?;
+        writer.write_record(series.time(row).into_iter().chain(values))?;
     }
-    writer.flush().map_err(DataError::io("write", path))
+    writer.flush()
 }

@@ -218,6 +218,7 @@ impl Source for Folder {
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
         for group in self.groups(split) {
             for i in 0..group.names.len() {
+                ganomede_host::interrupt::check()?;
                 let name = group.names.get(i);
                 let path = self.root.join(&group.relative).join(name);
                 let bytes = path.metadata().map_err(DataError::io("read", &path))?.len();
@@ -305,6 +306,7 @@ fn probe_all(
 ) -> Result<(), DataError> {
     let mut flags = vec![true; names.len()];
     for (chunk, flags) in flags.chunks_mut(PROBE_CHUNK).enumerate() {
+        ganomede_host::interrupt::check()?;
         let refused = flags.par_iter_mut().enumerate().filter_map(|(i, flag)| {
             let path = folder.join(names.get(chunk * PROBE_CHUNK + i));
             judge(&path, options).err().inspect(|_| *flag = false)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::super::args::Global;
 use super::super::programs::{Which, go_on, parse_batch};
-use super::super::session::check_place;
+use super::super::session::check_file;
 use super::super::{CliError, Interrupt, note, say, say_json};
 use super::timing::Timing;
 use super::{Args, ProgramArgs, bench_program, device_peaks};
@@ -120,7 +120,8 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     let sweeps = &args.sweep.sweep;
     let points = points(sweeps, program)?;
-    args.sweep.csv.iter().chain(&args.sweep.plot).try_for_each(|path| check_place(path))?;
+    let files = args.sweep.csv.iter().chain(&args.sweep.plot);
+    files.into_iter().try_for_each(|path| check_file(path, &args.shaders.reads()))?;
     let peaks = device_peaks(device);
     let mut found: Vec<(Vec<usize>, Timing)> = vec![];
     let mut first_fault = None;

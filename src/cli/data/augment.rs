@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Augment, Channels, Crop, Image, OpenOptions, Preprocess, Split};
+use ganomede_datasets::{Augment, Channels, Crop, DataError, Image, OpenOptions, Preprocess, Reads, Split};
+use ganomede_host::interrupt;
 use serde::Serialize;
 
 use super::{Choice, Given};
 use crate::cli::args::{ChannelsArg, Global};
-use crate::cli::{CliError, say, say_json};
+use crate::cli::session::check_file;
+use crate::cli::{CliError, say, say_json, shown};
 use crate::report::{image_grid, save_png_atomic};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -49,6 +51,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if augment.is_none() {
         return Err(CliError::input("--augment names no change; give for example flip,rotate:10,noise:0.05"));
     }
+    check_file(&args.preview, &Reads::new().data(args.given.spec()))?;
     let channels: Channels = args.channels.into();
     let preprocess = Preprocess { size: args.size, channels, crop: Crop::Resize };
     let data = args.choice.open(args.given.spec(), OpenOptions { preprocess, ..OpenOptions::default() })?;
@@ -59,11 +62,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             data.spec()
         )));
     }
-    let shown = wanted.min(count);
+    let rows = wanted.min(count);
     let (mut pixels, mut ids) = (Vec::new(), Vec::new());
     let mut put = |image: Image| pixels.extend(image.pixels);
-    for row in 0..shown {
-        let sample = data.load(Split::Train, row * count / shown)?;
+    for row in 0..rows {
+        interrupt::check().map_err(DataError::from)?;
+        let sample = data.load(Split::Train, row * count / rows)?;
         // Each row draws its own changes, the same for the same --seed.
         let version = |k: u64| augment.version(&sample.image, global.seed, row as u64 * args.versions + k);
         let versions: Vec<_> = (0..args.versions).map(version).collect();
@@ -72,11 +76,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         ids.push(sample.id);
     }
     let columns = args.versions as usize + 1;
-    let grid = image_grid(&pixels, shown * columns, channels.count(), args.size, columns)?;
+    let grid = image_grid(&pixels, rows * columns, channels.count(), args.size, columns)?;
     save_png_atomic(&args.preview, &grid)?;
     let summary = Summary { preview: &args.preview, augment: &args.augment, ids, versions: args.versions };
     if global.json {
         return say_json(&summary);
     }
-    say(&format!("{shown} images, each with {} versions, in {}", args.versions, args.preview.display()))
+    say(&format!("{rows} images, each with {} versions, in {}", args.versions, shown(&args.preview)))
 }

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Manifest, OpenOptions, Overlap, Split};
+use ganomede_datasets::{Manifest, OpenOptions, Overlap, Reads, Split};
+use ganomede_host::line;
 use serde::Serialize;
 
 use super::{Choice, Given};
 use crate::cli::args::Global;
+use crate::cli::session::check_file;
 use crate::cli::{CliError, note, say, say_json};
 use crate::report::write_atomic;
 
@@ -31,6 +33,9 @@ struct Document {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    if let Some(path) = &args.out {
+        check_file(path, &Reads::new().data(args.given.spec()))?;
+    }
     let data = args.choice.open(args.given.spec(), OpenOptions::default())?;
     if args.choice.strict {
         data.check_disjoint()?;
@@ -47,7 +52,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         return say_json(&document);
     }
     for pair in document.overlap.iter().take(20) {
-        note(&format!("  {} is the same as {}", pair.test, pair.train));
+        note(&format!("  {} is the same as {}", line(&pair.test), line(&pair.train)));
     }
     let line = |manifest: &Manifest| {
         format!("{}: {} images, sha256 {}", manifest.split.name(), manifest.files.len(), manifest.sha256)

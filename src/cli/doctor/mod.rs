@@ -232,9 +232,8 @@ impl Doctor<'_> {
             return self.note("cache folder", Status::Warning, "no home folder; set XDG_CACHE_HOME");
         };
         let place = folder.display().to_string();
-        let tried = std::fs::create_dir_all(&folder).and_then(|()| tempfile::NamedTempFile::new_in(&folder));
-        match tried {
-            Ok(_) => self.note("cache folder", Status::Ok, format!("{place} can be written")),
+        match ganomede_host::try_folder(&folder) {
+            Ok(()) => self.note("cache folder", Status::Ok, format!("{place} can be written")),
             Err(error) => {
                 let message =
                     format!("{place}: {error}; fix its permissions, or set XDG_CACHE_HOME to another place");

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ganomede_datasets::Reads;
 use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
 use self::networks::Networks;
 use super::args::Global;
 use super::programs::{Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
+use super::session::check_file;
 use super::table::{Table, bytes, digits, flops};
 use super::train::parse_option;
-use super::{CliError, note, say, say_json};
+use super::{CliError, note, say, say_json, shown};
 use crate::device::Device;
 use crate::device::gpu::{Gpu, PlannedLaunch};
 use crate::models::{Config, Form, Options};
@@ -170,13 +172,15 @@ struct Row {
 }
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    let files = args.svg.iter().chain(&args.dot).filter(|path| path.as_os_str() != "-");
+    files.into_iter().try_for_each(|path| check_file(path, &Reads::new()))?;
     if let Some(path) = &args.svg {
         let picture = args.picture()?;
         if path.as_os_str() == "-" {
             return say(picture.trim_end());
         }
         write_atomic(path, picture.as_bytes())?;
-        note(&format!("networks: {}", path.display()));
+        note(&format!("networks: {}", shown(path)));
         return Ok(());
     }
     let to_stdout = args.dot.as_deref().is_some_and(|path| path.as_os_str() == "-");
@@ -199,7 +203,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             return say(&graph);
         }
         write_atomic(path, graph.as_bytes())?;
-        note(&format!("graph: {} (draw it with `dot -Tsvg {}`)", path.display(), path.display()));
+        note(&format!("graph: {} (draw it with `dot -Tsvg {}`)", shown(path), shown(path)));
     }
     let report = Report::new(args, &device, &recorded)?;
     if global.json {

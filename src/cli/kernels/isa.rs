@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ganomede_datasets::Reads;
 use ganomede_kernels::catalogue::{FAMILIES, Family};
 use ganomede_kernels::{Dispatch, GpuPlan, Kernel};
 use serde::Serialize;
 
 use super::super::args::{ChannelsArg, Global};
 use super::super::programs::{Sizes, System, Which, parse_batch, record};
+use super::super::session::check_folder;
 use super::super::table::Table;
 use super::super::{CliError, note, say, say_json};
 use super::{samples, traits};
@@ -238,9 +240,6 @@ fn text(rows: &[Row]) -> String {
 }
 
 fn write_assembly(rows: &[Row], folder: &std::path::Path) -> Result<(), CliError> {
-    std::fs::create_dir_all(folder).map_err(|e| {
-        CliError::machine(format!("cannot make folder '{}': {e}; choose another place", folder.display()))
-    })?;
     for (number, row) in (1..).zip(rows) {
         for stage in &row.stages {
             let stem = stage.shader.trim_end_matches(".wgsl");
@@ -256,6 +255,7 @@ pub(super) fn run(args: &IsaArgs, global: &Global) -> Result<(), CliError> {
     if worker().map_err(|e| CliError::machine(format!("the worker failed: {e}")))? {
         return Ok(());
     }
+    args.asm.as_deref().map_or(Ok(()), |folder| check_folder(folder, &Reads::new()))?;
     let subjects = if args.programs { programs(args)? } else { catalogue(args)? };
     let mut all = Vec::new();
     for &target in &args.target {

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ganomede_datasets::Reads;
 use ganomede_kernels::Dispatch;
 use serde::Serialize;
 
 use super::super::args::Global;
 use super::super::ops::OpArgs;
+use super::super::session::check_folder;
 use super::super::{CliError, note, say, say_json};
 use super::{kernels, traits};
 use crate::inspect::{Language, translate};
@@ -72,6 +74,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<(), CliError> {
+    args.out.as_deref().map_or(Ok(()), |folder| check_folder(folder, &Reads::new()))?;
     let (language, extension) = args.language.language();
     let mut shown = Vec::new();
     // Of an operation with several launches, `--variant` names the first's.
@@ -103,12 +106,6 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<(), CliError> {
             };
             match &args.out {
                 Some(folder) => {
-                    std::fs::create_dir_all(folder).map_err(|e| {
-                        CliError::machine(format!(
-                            "cannot make folder '{}': {e}; choose another place",
-                            folder.display()
-                        ))
-                    })?;
                     let stem = dispatch.shader.trim_end_matches(".wgsl");
                     let (name, number) = (kernel.name(), shown.len() + 1);
                     let file =

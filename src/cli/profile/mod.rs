@@ -13,7 +13,7 @@ use super::args::Global;
 use super::launches::{KERNEL_HEADINGS, LaunchTimes, Sort, percent};
 use super::programs::{Sizes, System, Which, go_on, parse_batch, parse_networks};
 use super::ready::{Ready, names};
-use super::session::check_place;
+use super::session::check_file;
 use super::shaders::{self, Loaded, ShaderArgs};
 use super::table::{Table, bytes, digits, flops, milliseconds};
 use super::{CliError, Interrupt, note, say, say_json};
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("profile times one device; leave --gpu-launches out"));
     }
     args.sizes.config().check()?;
-    args.trace.as_deref().map_or(Ok(()), check_place)?;
+    args.trace.as_deref().map_or(Ok(()), |file| check_file(file, &args.shaders.reads()))?;
     let peaks = device.peaks()?;
     let mut before: Option<f64> = None;
     shaders::measure(&args.shaders, &device, interrupt, |device, loaded| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ganomede_host::line;
 use serde::Serialize;
 
 use super::SampleArgs;
@@ -13,7 +14,7 @@ use crate::cli::args::Global;
 use crate::cli::compare::Args;
 use crate::cli::programs::System;
 use crate::cli::train::{score_config, train_model};
-use crate::cli::{CliError, Interrupt, note, say, say_json};
+use crate::cli::{CliError, Interrupt, note, say, say_json, shown};
 use crate::device::Device;
 use crate::eval::signal::{Series, SignalEvaluation, random_reference};
 use crate::eval::{Quantiles, Repeated, Threshold};
@@ -148,7 +149,7 @@ pub(crate) fn compare(
         return say_json(&document);
     }
     say(table.trim_end())?;
-    say(&format!("report: {}", page.display()))
+    say(&format!("report: {}", shown(&page)))
 }
 
 /// `metrics.json`: what is printed, and every score.
@@ -205,7 +206,7 @@ fn on_all(
 ) -> Result<Vec<OnSeries>, CliError> {
     let mut all = vec![];
     for (i, file) in files.iter().enumerate() {
-        note(&format!("{} on series {} of {}: {file}", system.name(), i + 1, files.len()));
+        note(&format!("{} on series {} of {}: {}", system.name(), i + 1, files.len(), line(file)));
         let name = if untrained { "untrained" } else { system.name() };
         let path = args.report.join(format!("{name}-{}.safetensors", i + 1));
         let mut training = args.training(system, &path)?;

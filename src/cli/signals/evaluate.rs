@@ -10,7 +10,6 @@ use super::own_threshold;
 use super::series::{Alarm, POINT_FALSE_ALARM_RATE, alarm_rule, alarms, point_scores};
 use crate::cli::args::Global;
 use crate::cli::assess::losses;
-use crate::cli::session::check_folder;
 use crate::cli::train::score_config;
 use crate::cli::{CliError, Interrupt, eval, say, say_json};
 use crate::device::Device;
@@ -106,7 +105,6 @@ pub(crate) fn evaluate(
     let table = table_rows(&evaluations, &document.random);
     let points = format!("{}, {} of them anomalous in {} segments", e.n_points, e.n_anomalous, e.n_segments);
     if let Some(folder) = &args.report {
-        check_folder(folder)?;
         let mut series = plotted(&set, &document.data);
         series.detectors = vec![said(&document.system, &scores, threshold.as_ref().map(|t| t.value), rule)];
         let page = SeriesReport {

@@ -8,7 +8,7 @@ use super::{BATCH, calibration, epoch_of, own_threshold, score_in_memory};
 use crate::cli::args::Global;
 use crate::cli::assess::losses;
 use crate::cli::job::Feed;
-use crate::cli::session::{FALSE_ALARM_RATE, check_folder};
+use crate::cli::session::FALSE_ALARM_RATE;
 use crate::cli::train::score_config;
 use crate::cli::{CliError, Interrupt, eval, say, say_json};
 use crate::device::Device;
@@ -158,7 +158,6 @@ pub(crate) fn evaluate_table(
         ..EvaluationInput::default()
     })?;
     if let Some(folder) = &args.report {
-        check_folder(folder)?;
         let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
         let scored = |((&row, &score), &anomalous): ((&usize, &f64), &bool)| ScoredImage {
             id: format!("row {}", table.source_row(Split::Test, row)),

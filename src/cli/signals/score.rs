@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ganomede_datasets::TrainPart;
+use ganomede_host::line;
 use serde::Serialize;
 
 use super::SampleArgs;
@@ -83,9 +84,9 @@ pub(crate) fn score(
             let probability =
                 set.probabilities.as_ref().map_or("-".to_owned(), |all| format!("{:.3}", all[i]));
             let verdict = threshold.as_ref().map_or("-", |t| word(t.is_anomalous(*score)));
-            say(&format!("{score:.4}\t{probability}\t{verdict}\t{time}\t{}", set.path))?;
+            say(&format!("{score:.4}\t{probability}\t{verdict}\t{time}\t{}", line(&set.path)))?;
         }
-        set.alarms.iter().try_for_each(|alarm| say(&format!("{alarm}, {}", set.path)))?;
+        set.alarms.iter().try_for_each(|alarm| say(&format!("{alarm}, {}", line(&set.path))))?;
     }
     Ok(())
 }

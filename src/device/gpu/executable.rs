@@ -222,6 +222,10 @@ impl GpuExecutable {
             let end = self.cut(start, total);
             self.submit_range(start..end, None)?;
             start = end;
+            // A single replay is a step of a training and always done whole.
+            if times > 1 && start < total {
+                ganomede_host::interrupt::check()?;
+            }
         }
         Ok(())
     }
