@@ -17,12 +17,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-INF = float("inf")
-POINTS = torch.tensor([-INF, -3, -1, -0.5, 0, 0.25, 0.5, 1, 3, INF], dtype=torch.float64)
-OTHER = torch.tensor([0, 0, -1, 0, 0, 1, 0.5, 0, 0, 0], dtype=torch.float64)
-W = torch.tensor([1.5, -0.5, 2, 1, -1.25, 0.75, 1, -2, 0.5, 1], dtype=torch.float64)
-V = torch.tensor([0.5, 1, -1, 0.75, 2, 1.5, -0.25, 1, 1, -1], dtype=torch.float64)
-
+INF, NAN = float("inf"), float("nan")
+POINTS = torch.tensor([-INF, -3, -1, -0.5, 0, 0.25, 0.5, 1, 3, INF, NAN], dtype=torch.float64)
+OTHER = torch.tensor([0, 0, -1, 0, 0, 1, 0.5, 0, 0, 0, 0.25], dtype=torch.float64)
+W = torch.tensor([1.5, -0.5, 2, 1, -1.25, 0.75, 1, -2, 0.5, 1, 1], dtype=torch.float64)
+V = torch.tensor([0.5, 1, -1, 0.75, 2, 1.5, -0.25, 1, 1, -1, 1], dtype=torch.float64)
 
 
 def clamp(x, low, high):
