@@ -270,7 +270,8 @@ fn early_stop_stops_and_finds_nearly_the_same() {
     let full = scorer(&steps(400), 8).score(&queries, None).unwrap();
     let mut done = 0;
     let mut watch = |step: usize, _: &[Found]| done = step;
-    let config = searched(SearchConfig { tolerance: 2e-3, steps: 400, ..SearchConfig::default() });
+    // Below what a search gains between two looks where it rests before the step size falls: one of these images does.
+    let config = searched(SearchConfig { tolerance: 2e-4, steps: 400, ..SearchConfig::default() });
     let stopped = scorer(&config, 8).score(&queries, Some(Watch { stages: &[], see: &mut watch })).unwrap();
     assert!((25..400).contains(&done), "stopped at step {done}");
     for (a, b) in stopped.iter().zip(&full) {
