@@ -139,6 +139,13 @@ fn many_states_that_swap_through_functions_fit() {
     }
 }
 
+#[test]
+fn the_same_graph_is_the_same_program() {
+    let [one, two] = [0, 1].map(|_| deep(12, true));
+    assert_eq!(one, two);
+    assert!(one.launches.len() > 100);
+}
+
 /// Numbers that are added to themselves again and again: what an expression would cost outgrows any counter.
 #[test]
 fn doublings_are_cut_into_expressions() {

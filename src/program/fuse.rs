@@ -14,9 +14,9 @@ use crate::tape::{Graph, Node, NodeId, Op};
 /// The graph with every node's fate decided.
 pub(super) struct Fused<'g> {
     pub(super) graph: &'g Graph,
-    /// Inputs of each node with `StopGradient` looked through.
-    pub(super) inputs: Vec<Vec<NodeId>>,
-    /// The node whose buffer holds each node's value: reshapes own none, and every read of a state or input is the first.
+    /// Inputs of each node.
+    pub(super) inputs: Vec<&'g [NodeId]>,
+    /// The node whose buffer holds each node's value: reshapes own none.
     storage: Vec<NodeId>,
     pub(super) stored: Vec<bool>,
     /// Whether an output or a state takes the value.
@@ -54,20 +54,17 @@ impl Sinks {
 }
 
 impl<'g> Fused<'g> {
-    /// Decides what is stored and makes steps of the rest.
+    /// Decides what is stored of a simplified graph, and makes steps of the rest.
     pub(super) fn new(graph: &'g Graph, effort: Effort) -> Result<Self, CompileError> {
-        let passed: Vec<NodeId> = (0..graph.nodes.len()).map(|id| look_through(graph, id)).collect();
-        let inputs: Vec<Vec<NodeId>> =
-            graph.nodes.iter().map(|node| node.inputs.iter().map(|&i| passed[i]).collect()).collect();
+        let inputs = graph.nodes.iter().map(|node| node.inputs.as_slice()).collect();
         let mut demanded = vec![false; graph.nodes.len()];
         let outputs = graph.outputs.iter().map(|(_, id)| *id);
-        outputs.chain(graph.assigns.values().copied()).for_each(|id| demanded[passed[id]] = true);
-        let storage = storage(graph, &passed);
+        outputs.chain(graph.assigns.values().copied()).for_each(|id| demanded[id] = true);
         let mut fused = Fused {
             graph,
-            replaces: replaces(graph, &passed),
+            replaces: replaces(graph),
             inputs,
-            storage,
+            storage: storage(graph),
             stored: vec![false; graph.nodes.len()],
             demanded,
             partner: HashMap::new(),
@@ -104,7 +101,7 @@ impl<'g> Fused<'g> {
         let mut stack: Vec<NodeId> = (0..live.len()).filter(|&id| self.demanded[id]).collect();
         while let Some(id) = stack.pop() {
             if !std::mem::replace(&mut live[id], true) {
-                stack.extend(&self.inputs[id]);
+                stack.extend(self.inputs[id]);
             }
         }
         live
@@ -135,7 +132,7 @@ impl<'g> Fused<'g> {
     fn consumers(&self, live: &[bool]) -> Vec<Vec<NodeId>> {
         let mut consumers: Vec<Vec<NodeId>> = vec![vec![]; live.len()];
         for id in (0..live.len()).filter(|&id| live[id]) {
-            for &input in &self.inputs[id] {
+            for &input in self.inputs[id] {
                 if consumers[input].last() != Some(&id) {
                     consumers[input].push(id);
                 }
@@ -196,10 +193,8 @@ impl<'g> Fused<'g> {
             self.stored[id] = !self.is_pointwise(id) || !foldable || (shared && !free);
         }
         // Reshapes own no buffer, and what they view must have one; `fuses` said so already.
-        for id in 0..count {
-            if matches!(self.node(id).op, Op::Reshape | Op::StopGradient) {
-                self.stored[id] = false;
-            }
+        for (node, stored) in self.graph.nodes.iter().zip(&mut self.stored) {
+            *stored &= node.op != Op::Reshape;
         }
     }
 
@@ -211,7 +206,7 @@ impl<'g> Fused<'g> {
         for id in 0..count {
             let Some(own) = instructions(&self.node(id).op) else { continue };
             weight[id] = own;
-            for &input in &self.inputs[id] {
+            for &input in self.inputs[id] {
                 let alone = consumers[input].len() == 1;
                 match self.node(input).op {
                     Op::Unary(_) | Op::Binary(_) | Op::Select if alone => {
@@ -238,7 +233,7 @@ impl<'g> Fused<'g> {
         let mut open: BTreeSet<NodeId> = (0..count).filter(|&id| live[id] && self.is_pointwise(id)).collect();
         while let Some(id) = open.pop_first() {
             let (mut leaves, mut weight) = (BTreeSet::new(), 1);
-            for &input in &self.inputs[id] {
+            for &input in self.inputs[id] {
                 if self.is_pointwise(input) && !self.stored[input] {
                     leaves.extend(known[input].0.iter().copied());
                     weight += known[input].1;
@@ -280,31 +275,17 @@ pub(super) fn instructions(op: &Op) -> Option<u32> {
     }
 }
 
-/// The node itself, or what a `StopGradient` passes on.
-fn look_through(graph: &Graph, mut id: NodeId) -> NodeId {
-    while let Op::StopGradient = graph.nodes[id].op {
-        id = graph.nodes[id].inputs[0];
-    }
-    id
-}
-
 /// The node whose buffer holds each node's value.
-fn storage(graph: &Graph, passed: &[NodeId]) -> Vec<NodeId> {
-    let mut storage: Vec<NodeId> = Vec::with_capacity(passed.len());
-    let mut given = HashMap::new();
+fn storage(graph: &Graph) -> Vec<NodeId> {
+    let mut storage: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
-        let home = match &node.op {
-            Op::StopGradient | Op::Reshape => storage[node.inputs[0]],
-            op @ (Op::Input(_) | Op::State(_)) => *given.entry(op).or_insert(id),
-            _ => id,
-        };
-        storage.push(home);
+        storage.push(if node.op == Op::Reshape { storage[node.inputs[0]] } else { id });
     }
     storage
 }
 
 /// The old values, as nodes, of the states that each value becomes.
-fn replaces(graph: &Graph, passed: &[NodeId]) -> HashMap<NodeId, Vec<NodeId>> {
+fn replaces(graph: &Graph) -> HashMap<NodeId, Vec<NodeId>> {
     let mut old = HashMap::new();
     for (id, node) in graph.nodes.iter().enumerate() {
         if let Op::State(state) = node.op {
@@ -314,7 +295,7 @@ fn replaces(graph: &Graph, passed: &[NodeId]) -> HashMap<NodeId, Vec<NodeId>> {
     let mut replaces: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
     for (state, &value) in &graph.assigns {
         if let Some(&old) = old.get(state) {
-            replaces.entry(passed[value]).or_default().push(old);
+            replaces.entry(value).or_default().push(old);
         }
     }
     replaces

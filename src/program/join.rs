@@ -30,7 +30,7 @@ impl Fused<'_> {
         let mut seen = BTreeSet::new();
         let mut found = false;
         while let Some(id) = stack.pop() {
-            for &input in &self.inputs[id] {
+            for &input in self.inputs[id] {
                 if self.storage(input) == root {
                     if input != root || matches!(self.node(id).op, Op::Broadcast) {
                         return false;

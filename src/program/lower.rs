@@ -1,18 +1,15 @@
 //! From steps to kernels: builds the parameters of each launch, inputs and outputs still named by graph nodes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
+use ganomede_kernels::Kernel;
+use ganomede_kernels::conv::{Conv, Epilogue, Spread};
 use ganomede_kernels::copy::{Copy, Part};
 use ganomede_kernels::expr::{Expr, Instr, Num, Reg, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
-use ganomede_kernels::random::Random;
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
-use ganomede_kernels::sparse::Sparse;
-use ganomede_kernels::{Kernel, pool};
 
 use super::CompileError;
 use super::fuse::Fused;
@@ -195,98 +192,6 @@ impl Fused<'_> {
             epilogue,
         }
     }
-
-    fn lower_single(&self, id: NodeId) -> Result<Lowered, String> {
-        let node = self.node(id);
-        let inputs: Vec<_> = self.inputs[id].iter().map(|&i| self.storage(i)).collect();
-        let len = node.shape.iter().product();
-        let from = |i: usize| &self.node(self.inputs[id][i]).shape;
-        let size = |shape: &[usize]| shape.iter().product::<usize>();
-        let kernel = match &node.op {
-            Op::Conv(face @ Face::Weight, geometry) => Kernel::Conv(Conv {
-                face: *face,
-                geometry: *geometry,
-                half: false,
-                epilogue: Epilogue::default(),
-            }),
-            Op::Permute(order) => {
-                let strides = contiguous(from(0));
-                Kernel::Copy(Copy {
-                    len,
-                    zero: false,
-                    parts: vec![Part {
-                        src_len: len,
-                        shape: node.shape.clone(),
-                        src_offset: 0,
-                        src_strides: order.iter().map(|&o| strides[o]).collect(),
-                        dst_offset: 0,
-                        dst_strides: contiguous(&node.shape),
-                    }],
-                })
-            }
-            Op::Slice { start, step } => {
-                let strides = contiguous(from(0));
-                Kernel::Copy(Copy {
-                    len,
-                    zero: false,
-                    parts: vec![Part {
-                        src_len: size(from(0)),
-                        shape: node.shape.clone(),
-                        src_offset: start.iter().zip(&strides).map(|(s, t)| s * t).sum(),
-                        src_strides: step.iter().zip(&strides).map(|(s, t)| s * t).collect(),
-                        dst_offset: 0,
-                        dst_strides: contiguous(&node.shape),
-                    }],
-                })
-            }
-            Op::Embed { start, step } => {
-                let strides = contiguous(&node.shape);
-                Kernel::Copy(Copy {
-                    len,
-                    zero: true,
-                    parts: vec![Part {
-                        src_len: size(from(0)),
-                        shape: from(0).clone(),
-                        src_offset: 0,
-                        src_strides: contiguous(from(0)),
-                        dst_offset: start.iter().zip(&strides).map(|(s, t)| s * t).sum(),
-                        dst_strides: step.iter().zip(&strides).map(|(s, t)| s * t).collect(),
-                    }],
-                })
-            }
-            Op::Concat(axis) => {
-                let strides = contiguous(&node.shape);
-                let mut at = 0;
-                let parts = (0..inputs.len())
-                    .map(|i| {
-                        let shape = from(i).clone();
-                        let part = Part {
-                            src_len: size(&shape),
-                            src_offset: 0,
-                            src_strides: contiguous(&shape),
-                            dst_offset: at * strides[*axis],
-                            dst_strides: strides.clone(),
-                            shape,
-                        };
-                        at += from(i)[*axis];
-                        part
-                    })
-                    .collect();
-                Kernel::Copy(Copy { len, zero: false, parts })
-            }
-            Op::MaxPool(p @ pool::MaxPool { .. }) => Kernel::MaxPool(*p),
-            Op::Sparse(axis, matrix) => Kernel::Sparse(Sparse {
-                outer: size(&from(0)[..*axis]),
-                inner: size(&from(0)[axis + 1..]),
-                matrix: Arc::clone(matrix),
-            }),
-            Op::Random(distribution, stream) => {
-                Kernel::Random(Random { distribution: *distribution, len, stream: *stream })
-            }
-            other => return Err(format!("{other:?} has no kernel of its own")),
-        };
-        Ok(Lowered { kernel, inputs, outputs: vec![Some(id)] })
-    }
 }
 
 /// Builds one expression over an iteration shape.
@@ -357,7 +262,7 @@ impl<'f> Builder<'f> {
     }
 
     fn compute(&mut self, id: NodeId) -> Result<Reg, String> {
-        let inputs = &self.fused.inputs[id];
+        let inputs = self.fused.inputs[id];
         let instr = match &self.fused.node(id).op {
             Op::Const(c) => Instr::Const(*c),
             Op::Unary(op) => Instr::Unary(*op, self.value(self.same_sign(*op, inputs[0]))?),

@@ -11,6 +11,7 @@ mod recompute;
 mod sets;
 mod share;
 mod simplify;
+mod single;
 mod steps;
 
 use ganomede_kernels::{Cost, Kernel, KernelError};

@@ -96,14 +96,15 @@ impl Fused<'_> {
     /// Stored nodes that a step reads.
     pub(super) fn reads(&self, step: &Step) -> BTreeSet<NodeId> {
         let mut reads = BTreeSet::new();
-        let mut stack: Vec<NodeId> = step.roots.iter().flat_map(|&r| self.inputs[r].clone()).collect();
+        let mut stack: Vec<NodeId> =
+            step.roots.iter().flat_map(|&r| self.inputs[r].iter().copied()).collect();
         while let Some(id) = stack.pop() {
             if step.roots.contains(&id) {
                 continue;
             }
             let computed = !self.stored[id] || step.again.contains(&id);
             if step.kind == StepKind::Product(id) || (self.is_pointwise(id) && computed) {
-                stack.extend(&self.inputs[id]);
+                stack.extend(self.inputs[id]);
             } else {
                 reads.insert(self.storage(id));
             }
@@ -120,7 +121,7 @@ impl Fused<'_> {
         let mut inside = BTreeSet::from([root]);
         let mut leaves = BTreeSet::new();
         while let Some(id) = stack.pop() {
-            for &input in &self.inputs[id] {
+            for &input in self.inputs[id] {
                 let broadcast = matches!(self.node(id).op, Op::Broadcast);
                 if self.is_pointwise(input) && !self.stored[input] {
                     if inside.insert(input) {

@@ -1,6 +1,7 @@
 //! Reverse-mode differentiation. Every VJP is written in operations of the tape, so the gradient of a gradient is
 //! just [`Tape::grad`] again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ganomede_kernels::conv::{Face, Geometry};
@@ -28,6 +29,7 @@ impl Tape {
     /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`.
     pub fn vjp<'t>(&'t self, y: Tensor<'t>, cotangent: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
         let relevant = self.between(y.id, wrt);
+        let asked: HashSet<NodeId> = wrt.iter().map(|w| w.id).collect();
         let mut cotangents: Vec<Option<Tensor<'t>>> = vec![None; y.id + 1];
         cotangents[y.id] = Some(cotangent);
         for id in (0..=y.id).rev() {
@@ -36,7 +38,7 @@ impl Tape {
             let _scope = self.gradient_scope(&node.scope);
             for (&input, contribution) in node.inputs.iter().zip(self.node_vjp(id, &node, g, &relevant)) {
                 let Some(c) = contribution else { continue };
-                let input = self.unrepeated(input, wrt);
+                let input = self.unrepeated(input, &asked);
                 let c = c.sum_to(&Tensor { tape: self, id: input }.shape());
                 cotangents[input] = Some(cotangents[input].map_or(c, |sum| sum + c));
             }
@@ -51,9 +53,9 @@ impl Tape {
 
     /// What a tensor repeats, as far as nobody asks for a gradient in between. What is repeated for several readers takes a
     /// sum from each: adding what they give first would keep their full-sized tensors until the last of them is done.
-    fn unrepeated(&self, mut id: NodeId, wrt: &[Tensor<'_>]) -> NodeId {
+    fn unrepeated(&self, mut id: NodeId, asked: &HashSet<NodeId>) -> NodeId {
         while let Op::Broadcast = self.get(id).op
-            && !wrt.iter().any(|w| w.id == id)
+            && !asked.contains(&id)
         {
             id = self.get(id).inputs[0];
         }
