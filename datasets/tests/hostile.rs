@@ -83,16 +83,16 @@ fn bombs(place: &Path) {
     let open = |path: &Path| Dataset::open(path.to_str().unwrap(), &OpenOptions::default());
     let zeros = vec![0; MIB];
 
-    // 200 million images of a pixel.
+    // 80 million images of a pixel.
     let path = at("train-images-idx3-ubyte.gz");
-    let sizes = [200u32 << 20, 1, 1].map(u32::to_be_bytes).concat();
-    gzipped(&path, &[&[0, 0, 8, 3], &sizes[..]].concat(), &zeros, 200);
+    let sizes = [80u32 << 20, 1, 1].map(u32::to_be_bytes).concat();
+    gzipped(&path, &[&[0, 0, 8, 3], &sizes[..]].concat(), &zeros, 80);
     bounded("IDX", || refused(&path, open(&path)));
     let path = at("images.npz");
-    let shape = format!("{}, 1, 1", 200 << 20);
+    let shape = format!("{}, 1, 1", 80 << 20);
     fs::write(
         &path,
-        hostile::archive(&[("train_images", &hostile::array("|u1", &shape, &vec![0; 200 * MIB]))]),
+        hostile::archive(&[("train_images", &hostile::array("|u1", &shape, &vec![0; 80 * MIB]))]),
     )
     .unwrap();
     bounded("NPZ", || refused(&path, open(&path)));
