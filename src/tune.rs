@@ -154,6 +154,7 @@ pub fn tune(gpu: &Gpu, kernel: &Kernel) -> Result<(Choice, Vec<Candidate>), Devi
     let (mut best, mut best_ms, mut default_ms) = (default, f64::INFINITY, f64::INFINITY);
     let mut candidates = Vec::with_capacity(variants.len());
     for variant in variants {
+        ganomede_host::interrupt::check()?;
         let outcome = if let Err(refused) = kernel.gpu(gpu.traits(), Some(variant)) {
             Outcome::Refused(refused.to_string())
         } else {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use binary::{RETINA, assert_same_tensors, files, folder, train, train_command, wait_for};
-use ganomede::models::file::{ModelFile, Storage};
+use binary::{RETINA, assert_same_tensors, files, folder, text, train, train_command, wait_for};
+use ganomede::models::file::{ModelFile, Progress, StageStart, Storage};
 
 /// Halves of this seed are a signalling and a quiet NaN where they travel as bits of an f32.
 const SEED: &str = "9187343246274068481";
@@ -180,4 +180,51 @@ fn a_checkpoint_in_halves_has_half_the_bytes_and_is_resumed_close_to_the_trainin
         assert!((exact - close).abs() < 0.05 * exact.abs(), "{close} is not close to {exact}");
     }
     assert_ne!(exact, close, "rounding shows somewhere");
+}
+
+/// Whatever a checkpoint says of the progress drives loops: what cannot be is refused, though the seal is in order.
+#[test]
+fn a_checkpoint_with_an_impossible_progress_is_refused() {
+    let at = folder("impossible");
+    let out = at.join("m.safetensors");
+    train(RETINA, &out, &["--steps", "6"]).well();
+    let path = checkpoint(&out);
+    let good = ModelFile::load(&path).unwrap();
+    let refused = |change: &dyn Fn(&mut Progress), fragments: &[&str]| {
+        let mut file = good.clone();
+        change(&mut file.header.progress);
+        file.save(&path).unwrap();
+        let paragraph = train(RETINA, &out, &["--steps", "9", "--resume"]).refused(2, fragments);
+        assert!(paragraph.contains("m.checkpoint.safetensors"), "{paragraph}");
+    };
+    let damaged = "is damaged";
+    for steps_per_epoch in [0, 1, 5, 1024, u64::MAX] {
+        refused(
+            &|p| p.steps_per_epoch = steps_per_epoch,
+            &["steps in an epoch", &steps_per_epoch.to_string(), "4"],
+        );
+    }
+    refused(&|p| p.steps = u64::MAX, &[damaged, "steps"]);
+    refused(&|p| p.seconds = -1.0, &[damaged, "-1 seconds"]);
+    refused(&|p| p.stages[0].steps = 7, &[damaged, "a stage"]);
+    refused(&|p| p.stages[0].seconds = 1e9, &[damaged, "a stage"]);
+    refused(&|p| p.stages.push(StageStart { steps: 6, seconds: p.seconds }), &[damaged, "2 stages", "has 1"]);
+    refused(&|p| p.losses[0].at[0] = 5, &[damaged, "the history of"]);
+    refused(&|p| p.losses[0].values.truncate(1), &[damaged, "the history of"]);
+    refused(&|p| *p.losses[0].at.last_mut().unwrap() = 7, &[damaged, "the history of"]);
+    good.save(&path).unwrap();
+    assert_eq!(train(RETINA, &out, &["--steps", "9", "--resume", "--json"]).json()["steps"], 9);
+}
+
+/// A model whose seeds are repeated says how long it was trained; how long an epoch is, its data say.
+#[test]
+fn seeds_do_not_believe_a_file_about_the_length_of_an_epoch() {
+    let at = folder("believed");
+    let out = at.join("m.safetensors");
+    train(RETINA, &out, &["--steps", "6"]).well();
+    let mut file = ModelFile::load(&out).unwrap();
+    file.header.progress.steps_per_epoch = 1024;
+    file.save(&out).unwrap();
+    let ended = binary::ganomede(["eval", text(&out), "--data", RETINA, "--seeds", "2", "--json"]);
+    assert_eq!(ended.json()["repeated"]["auroc"]["values"].as_array().unwrap().len(), 2);
 }

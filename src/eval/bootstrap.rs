@@ -1,6 +1,7 @@
 //! Bootstrap interval of the AUROC.
 
 use super::{EvalError, check};
+use ganomede_host::interrupt;
 use rayon::prelude::*;
 
 const RESAMPLES: u64 = 1000;
@@ -26,6 +27,7 @@ pub fn auroc_ci95(scores: &[f64], truths: &[bool], seed: u64) -> Result<Option<[
         return Ok(None);
     }
     let resample = |i: u64| {
+        interrupt::check()?;
         let mut random = SplitMix64(seed ^ i.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         // First the count of each rank, then, in place, twice the normals below plus those equal.
         let mut beaten = vec![0u32; distinct.len()];
@@ -43,9 +45,9 @@ pub fn auroc_ci95(scores: &[f64], truths: &[bool], seed: u64) -> Result<Option<[
             .collect();
         let draw = |_| u128::from(doubled_wins[anomalous[random.below(anomalous.len())] as usize]);
         let total: u128 = (0..anomalous.len()).map(draw).sum();
-        total as f64 / (2.0 * anomalous.len() as f64 * normal.len() as f64)
+        Ok::<f64, EvalError>(total as f64 / (2.0 * anomalous.len() as f64 * normal.len() as f64))
     };
-    let mut samples: Vec<f64> = (0..RESAMPLES).into_par_iter().map(resample).collect();
+    let mut samples = (0..RESAMPLES).into_par_iter().map(resample).collect::<Result<Vec<_>, _>>()?;
     samples.sort_unstable_by(f64::total_cmp);
     Ok(Some([0.025, 0.975].map(|q| quantile_of_sorted(&samples, q))))
 }

@@ -95,6 +95,9 @@ pub enum EvalError {
         /// Vectors taken at most.
         most: usize,
     },
+    /// The process was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] ganomede_host::interrupt::Interrupted),
     /// The system refused a thread.
     #[error("cannot start a thread: {0}; close other programs and try again")]
     Threads(String),

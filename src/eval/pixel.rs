@@ -52,6 +52,7 @@ pub fn pixel_metrics(images: &[PixelMap]) -> Result<Option<PixelMetrics>, EvalEr
     let mut anomalous: Vec<u64> = Vec::new(); // key in the high half, component in the low half
     let mut component_sizes: Vec<u32> = Vec::new();
     for image in images {
+        ganomede_host::interrupt::check()?;
         check_image(image)?;
         let labels = components(image, &mut component_sizes);
         for (&value, label) in image.map.iter().zip(labels) {

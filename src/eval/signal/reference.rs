@@ -24,6 +24,7 @@ pub fn random_reference(
     }
     let threshold = Threshold { value: 1.0 - false_alarm_rate, source: "random scores".into() };
     let run = |i: u64| {
+        ganomede_host::interrupt::check()?;
         let mut random = SplitMix64(seed ^ (i + 1).wrapping_mul(0xA076_1D64_78BD_642F));
         let scores: Vec<Vec<f64>> =
             truths.iter().map(|t| t.iter().map(|_| random.uniform()).collect()).collect();
