@@ -91,6 +91,7 @@ pub(crate) fn rows(
     let mut record = StringRecord::new();
     let (mut charge, mut longest) = (Charge { held, left: 0 }, 0);
     loop {
+        ganomede_host::interrupt::check()?;
         match reader.read_record(&mut record) {
             Ok(true) => {
                 let length = std::mem::take(&mut reader.get_mut().record).max(record.as_slice().len() as u64);

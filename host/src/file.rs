@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::leftovers::temporary_file;
+use crate::leftovers::temporary;
 
 /// Symbolic links followed, as many as Linux does.
 const LINKS: usize = 40;
@@ -51,7 +51,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = target(path)?;
     let old = fs::metadata(&target).ok();
     let folder = folder_of(&target);
-    let mut file = temporary_file(folder, old.as_ref().map_or(0o666, mode))?;
+    let mut file = temporary(folder, old.as_ref().map_or(0o666, mode))?;
     file.as_file_mut().write_all(bytes)?;
     if let Some(old) = &old {
         keep(file.as_file(), old)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::file::{folder_of, sync_folder};
-use crate::leftovers::{temporary_file, temporary_folder};
+use crate::leftovers::{temporary, temporary_folder};
 
 /// A folder written beside its place and renamed into it; dropped before that, it leaves nothing.
 #[derive(Debug)]
@@ -109,5 +109,5 @@ fn occupied() -> io::Error {
 /// Of the system.
 pub fn try_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    temporary_file(folder, 0o666).map(drop)
+    temporary(folder, 0o666).map(drop)
 }

@@ -68,8 +68,12 @@ fn stolen(folder: &Path) -> io::Error {
     ))
 }
 
-/// A new temporary file in `folder`, ours until it is dropped; `mode` less the umask are its permissions.
-pub(crate) fn temporary_file(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
+/// A new temporary file in `folder`, ours until it is dropped or given another name; `mode` less the umask are its
+/// permissions.
+///
+/// # Errors
+/// Of the system.
+pub fn temporary(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
     sweep(folder);
     let mut builder = builder();
     #[cfg(unix)]

@@ -15,4 +15,6 @@ mod text;
 pub use file::{target, write};
 pub use folder::{NewFolder, try_folder};
 pub use hold::{Hold, HoldError};
+pub use leftovers::temporary;
+pub use tempfile::NamedTempFile;
 pub use text::{line, lines};

@@ -81,9 +81,9 @@ impl Vault {
 }
 
 /// A file that nobody else can open, with its bytes on the disk, to be given its name.
-fn whole(folder: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut file, bytes)?;
+fn whole(folder: &Path, bytes: &[u8]) -> std::io::Result<ganomede_host::NamedTempFile> {
+    let mut file = ganomede_host::temporary(folder, 0o600)?;
+    std::io::Write::write_all(file.as_file_mut(), bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
