@@ -458,6 +458,30 @@ fn equal_gradients_are_two_values() {
     assert_eq!(found["cotangent"], [7.0; 3]);
 }
 
+/// A step from a loss that was recorded before the last one would move nothing: it is refused, and a new loss is not.
+#[test]
+fn a_loss_from_before_an_update_is_refused() {
+    let finish = |late: bool| {
+        let mut states = States::new();
+        let p = states.add("p", &[3], Initial::Values(vec![4.0, 5.0, 6.0]));
+        let unused = states.add("unused", &[1], Initial::Constant(1.0));
+        let sgd = ganomede::nn::Sgd::new(&mut states, "sgd", vec![p.clone(), unused], 0.25, 0.0);
+        let tape = Tape::new();
+        let loss = || tape.state(&p).square().sum_all();
+        let before = loss();
+        sgd.minimise(&tape, before);
+        sgd.minimise(&tape, if late { before } else { loss() });
+        tape.finish().map(|_| {
+            let (mut executable, store) = load(&common::cpu(), &program(&tape), &states, 0);
+            executable.run(1).unwrap();
+            store.read(p.id).unwrap()
+        })
+    };
+    assert_eq!(finish(false).unwrap(), [1.0, 1.25, 1.5]);
+    let error = finish(true).unwrap_err().to_string();
+    assert!(error.contains("state 0") && error.contains("record it again"), "{error}");
+}
+
 /// Zeros come out where there is no way from the loss to a tensor, and nowhere else.
 #[test]
 fn what_a_loss_does_not_depend_on_has_zeros() {

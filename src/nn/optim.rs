@@ -61,8 +61,7 @@ impl Adam {
 
     /// Minimises a loss by one step at a learning rate computed on the tape, shape `[1]`.
     pub fn minimise_at<'t>(&self, tape: &'t Tape, loss: Tensor<'t>, lr: Tensor<'t>) {
-        let wrt: Vec<_> = self.parameters.iter().map(|p| tape.state(p)).collect();
-        let gradients = tape.grad(loss, &wrt);
+        let gradients = tape.grad_of_states(loss, &self.parameters);
         self.apply_at(tape, &gradients, lr);
     }
 
@@ -116,8 +115,7 @@ impl RmsProp {
 
     /// Minimises a loss by one step.
     pub fn minimise<'t>(&self, tape: &'t Tape, loss: Tensor<'t>) {
-        let wrt: Vec<_> = self.parameters.iter().map(|p| tape.state(p)).collect();
-        let gradients = tape.grad(loss, &wrt);
+        let gradients = tape.grad_of_states(loss, &self.parameters);
         let _scope = tape.scope(&self.name);
         for ((parameter, state), g) in self.parameters.iter().zip(&self.v).zip(gradients) {
             let v = tape.state(state) * self.decay + g.square() * (1.0 - self.decay);
@@ -148,8 +146,7 @@ impl Sgd {
 
     /// Minimises a loss by one step.
     pub fn minimise<'t>(&self, tape: &'t Tape, loss: Tensor<'t>) {
-        let wrt: Vec<_> = self.parameters.iter().map(|p| tape.state(p)).collect();
-        let gradients = tape.grad(loss, &wrt);
+        let gradients = tape.grad_of_states(loss, &self.parameters);
         let _scope = tape.scope(&self.name);
         for ((parameter, state), g) in self.parameters.iter().zip(&self.velocity).zip(gradients) {
             let velocity = tape.state(state) * self.momentum + g;

@@ -199,25 +199,27 @@ impl Simplifier {
         }
         let mut shape = self.shape(x);
         axes.iter().for_each(|&axis| shape[axis] = 1);
-        match *self.op(x) {
-            // The sum of a repeated value is a multiple of it.
-            Op::Broadcast if self.repeats(x, axes) => {
-                let count = axes.iter().map(|&axis| self.nodes[x].shape[axis]).product::<usize>() as f32;
-                let times = if scale.0 == 1.0 / count { 1.0 } else { count * scale.0 };
-                let value = self.unary(factor(times), self.input(x));
-                self.broadcast(value, &shape)
-            }
-            // A constant factor leaves the sum: other sums of the same tensor may then be one. It leaves only if the sum
-            // without it does not overflow sooner. Factors that are tensors stay: what norms subtract cancels only if the
-            // very same rounded products are summed.
-            Op::Unary(op @ Unary::Affine(by, _))
-                if op == factor(by.0) && by.0.is_finite() && by.0.abs() >= 1.0 =>
-            {
-                let sum = self.sum(self.input(x), axes, scale);
-                self.unary(op, sum)
-            }
-            _ => self.node(Op::Sum { axes: axes.to_vec(), scale }, vec![x], shape),
+        // The sum of a repeated value is a multiple of it.
+        if matches!(self.op(x), Op::Broadcast) && self.repeats(x, axes) {
+            let count = axes.iter().map(|&axis| self.nodes[x].shape[axis]).product::<usize>() as f32;
+            let times = if scale.0 == 1.0 / count { 1.0 } else { count * scale.0 };
+            let value = self.unary(factor(times), self.input(x));
+            return self.broadcast(value, &shape);
         }
+        // A constant factor leaves the sum: other sums of the same tensor may then be one. It leaves only if the sum
+        // without it does not overflow sooner. Factors that are tensors stay: what norms subtract cancels only if the
+        // very same rounded products are summed.
+        let (mut x, mut factors) = (x, vec![]);
+        while let Op::Unary(op @ Unary::Affine(by, _)) = *self.op(x)
+            && op == factor(by.0)
+            && by.0.is_finite()
+            && by.0.abs() >= 1.0
+        {
+            factors.push(op);
+            x = self.input(x);
+        }
+        let sum = self.node(Op::Sum { axes: axes.to_vec(), scale }, vec![x], shape);
+        factors.into_iter().rev().fold(sum, |sum, op| self.unary(op, sum))
     }
 
     /// Whether a broadcast repeats along all these axes.

@@ -8,7 +8,7 @@ use ganomede_kernels::conv::{Face, Geometry};
 use ganomede_kernels::expr::{Binary, Unary};
 use ganomede_kernels::pool::{self, MaxPool};
 
-use super::{Node, NodeId, Op, Tape, Tensor};
+use super::{Node, NodeId, Op, Tape, Tensor, Variable};
 
 impl Tape {
     /// Gradients of a scalar with respect to `wrt`: any tensors of this tape, be they inputs, states, constants or values in
@@ -24,6 +24,29 @@ impl Tape {
         }
         let seed = self.full(1.0, &loss.shape());
         self.vjp(loss, seed, wrt)
+    }
+
+    /// Gradients of a scalar with respect to the current values of states, for an update of them.
+    ///
+    /// # Errors
+    /// [`Tape::finish`] names a state that was given a new value after the loss was recorded from an old one: the gradient with
+    /// respect to the new value would be zero.
+    pub fn grad_of_states<'t>(&'t self, loss: Tensor<'t>, states: &[Variable]) -> Vec<Tensor<'t>> {
+        let wrt: Vec<_> = states.iter().map(|state| self.state(state)).collect();
+        let newer = states.iter().zip(&wrt).filter(|(_, now)| now.id > loss.id).map(|(state, _)| state);
+        let outdated = |state: &&Variable| {
+            let old = self.leaf(Op::State(state.id), &state.shape);
+            old.id <= loss.id && self.between(loss.id, &[old])[loss.id]
+        };
+        if let Some(state) = newer.into_iter().find(outdated) {
+            let what = format!(
+                "the loss was recorded before state {} of shape {:?} was updated; record it again after the update, or take all \
+                 gradients first",
+                state.id.0, state.shape
+            );
+            self.fail("grad", what);
+        }
+        self.grad(loss, &wrt)
     }
 
     /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`.
