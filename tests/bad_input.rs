@@ -208,6 +208,10 @@ fn a_model_of_a_labelled_set_scores_single_images_and_folders() {
     assert_eq!(summary["training_images"], 32);
     let evaluation = ganomede(["eval", text(&out), "--data", text(&data), "--json"]).json();
     assert_eq!((evaluation["n_normal"].as_u64(), evaluation["n_anomalous"].as_u64()), (Some(8), Some(4)));
+    for contrary in [["--normal-class", "2"], ["--anomalous-class", "1"]] {
+        let words = ["digits", "when the model was trained", "0, 1, 2"];
+        ganomede(["eval", text(&out), "--data", text(&data)].iter().chain(&contrary)).refused(2, &words);
+    }
     let scores = ganomede(["score", text(&out), text(&data), "--json"]).json();
     assert_eq!(scores["images"].as_array().unwrap().len(), 12);
 

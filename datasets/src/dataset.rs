@@ -23,6 +23,9 @@ pub struct OpenOptions {
     pub normal_classes: Vec<String>,
     /// Labelled sets: names or numbers of the anomalous classes; alone, all others are normal.
     pub anomalous_classes: Vec<String>,
+    /// Labelled sets: normal and anomalous classes as a trained model learned them. They hold where none are given above, and
+    /// what is given may not say the contrary.
+    pub learned_classes: [Vec<String>; 2],
     /// Make a file that cannot be used an error instead of skipping it, and likewise a test image (file, or pixels of a
     /// labelled set) that is a training image as well.
     pub strict: bool,

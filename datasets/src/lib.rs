@@ -53,5 +53,5 @@ pub use preprocess::{Channels, Crop, Preprocess};
 pub use reads::Reads;
 pub use signal::{Interval, SignalOptions, SignalSet, Standardize, TrainPart, Warp, Windows, write_signal};
 pub use source::{Entry, Rejected, Split, Truth};
-pub use table::{MinMax, Table, TableOptions};
+pub use table::{MinMax, Schema, Table, TableOptions, Trained};
 pub use write::{Written, extract_patches, write_mvtec};

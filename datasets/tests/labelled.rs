@@ -51,6 +51,44 @@ fn selections_that_do_not_fit_name_the_classes() {
     assert!(refusal(open(dir.path(), &training)).contains("one against the rest"));
 }
 
+/// Of IDX, CIFAR-10 and NPZ sets: what a model learned holds where nothing is said, and nobody may say the contrary.
+#[test]
+fn classes_are_those_that_a_model_learned() {
+    let dir = tempdir().unwrap();
+    let (digits, colours) = (dir.path().join("idx"), dir.path().join("cifar"));
+    idx_pair(&digits, "train", 30, true);
+    idx_pair(&digits, "t10k", 9, false);
+    fs::create_dir_all(&colours).unwrap();
+    cifar(&colours.join("data_batch_1.bin"), 20);
+    cifar(&colours.join("test_batch_first.bin"), 10);
+    let npz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/medmnist.npz");
+    let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<String>>();
+    for (path, one, other) in [(&digits, "1", "2"), (&colours, "6", "2"), (&npz, "0", "1")] {
+        let learned = |given: OpenOptions| OpenOptions { learned_classes: [list(&[one]), vec![]], ..given };
+        let truths = |options: &OpenOptions| {
+            let data = open(path, options).unwrap();
+            let truth = |i| data.entry(Split::Test, i).unwrap().truth;
+            (data.len(Split::Train), (0..data.len(Split::Test)).map(truth).collect::<Vec<_>>())
+        };
+        let said = truths(&classes(&[one], &[]));
+        assert!(said.1.contains(&Truth::Normal) && said.1.contains(&Truth::Anomalous), "{one}");
+        assert_eq!(truths(&learned(options(4))), said, "nothing is said");
+        assert_eq!(truths(&learned(classes(&[one], &[]))), said, "the same is said");
+        // Fewer anomalous classes are no contradiction: the others are left out.
+        let narrower = truths(&learned(classes(&[one], &[other])));
+        assert_eq!(narrower, truths(&classes(&[one], &[other])));
+        for contrary in [classes(&[other], &[]), classes(&[], &[one]), classes(&[other], &[one])] {
+            let message = refusal(open(path, &learned(contrary)));
+            assert!(message.contains("when the model was trained"), "{message}");
+        }
+    }
+    // CIFAR-10's classes have names: the number and the name are one class, in any case of letters.
+    let learned = OpenOptions { learned_classes: [vec![], list(&["frog"])], ..classes(&[], &["6"]) };
+    assert_eq!(open(&colours, &learned).unwrap().len(Split::Test), 10);
+    let twice = refusal(open(&colours, &classes(&["Frog"], &["6"])));
+    assert!(twice.contains("choose one"), "{twice}");
+}
+
 #[test]
 fn single_files_and_sets_without_labels_open() {
     let dir = tempdir().unwrap();

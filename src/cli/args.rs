@@ -107,13 +107,13 @@ pub(crate) enum SplitArg {
 /// Where images come from.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DataArgs {
-    /// Data: a folder (MVTec layout, or flat), an IDX or CIFAR-10 set, or builtin:retina.
+    /// Data: a folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina; with --table or --signal a CSV file.
     #[arg(long, value_name = "D")]
     pub data: String,
-    /// Labelled sets: normal classes, the others are anomalous (one against the rest).
+    /// Labelled sets and tables: normal classes, the others are anomalous (one against the rest). Models remember them.
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub normal_class: Vec<String>,
-    /// Labelled sets: anomalous classes, the others are normal (leave one out).
+    /// Labelled sets and tables: anomalous classes, the others are normal (leave one out).
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub anomalous_class: Vec<String>,
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
@@ -163,6 +163,7 @@ impl DataArgs {
             preprocess: Preprocess { size, channels, crop },
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
+            learned_classes: [info.normal_classes.clone(), info.anomalous_classes.clone()],
             strict: self.strict,
             seed: 0,
             flatten: info.flatten,

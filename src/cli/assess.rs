@@ -144,19 +144,41 @@ pub(crate) fn losses(model: &ModelFile) -> Vec<LossCurve> {
 /// All test entries, or a balanced sub-sample of them with a sentence about it.
 fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices, Option<String>), CliError> {
     let total = dataset.len(Split::Test);
-    let Some(limit) = limit.filter(|&l| l < total) else { return Ok((dataset.all(Split::Test), None)) };
+    let is_anomalous = |i: usize| match dataset.entry(Split::Test, i).map(|e| e.truth) {
+        Some(Truth::Normal) => Some(false),
+        Some(Truth::Anomalous) => Some(true),
+        // Patches of anomalous images: their masks tell when they are loaded.
+        Some(Truth::Unknown) if dataset.options().patch.is_some() => Some(true),
+        _ => None,
+    };
+    Ok(match balanced(total, limit, seed, "images", is_anomalous)? {
+        Some((chosen, note)) => (Indices::list(chosen), Some(note)),
+        None => (dataset.all(Split::Test), None),
+    })
+}
+
+/// At most `limit` of `total` test samples, as many normal as anomalous where possible, with a sentence about it; `None`
+/// where all fit. Samples of unknown truth are left out.
+///
+/// # Errors
+/// For a limit below two.
+pub(crate) fn balanced(
+    total: usize,
+    limit: Option<usize>,
+    seed: u64,
+    samples: &str,
+    is_anomalous: impl Fn(usize) -> Option<bool>,
+) -> Result<Option<(Vec<usize>, String)>, CliError> {
+    let Some(limit) = limit.filter(|&l| l < total) else { return Ok(None) };
     if limit < 2 {
         return Err(CliError::input(format!("--limit-test is {limit}; it must be at least 2")));
     }
-    let order = Indices::shuffled(total, seed);
     let (mut normal, mut anomalous) = (vec![], vec![]);
-    for i in order.iter() {
-        match dataset.entry(Split::Test, i).map(|e| e.truth) {
-            Some(Truth::Normal) => normal.push(i),
-            Some(Truth::Anomalous) => anomalous.push(i),
-            // Patches of anomalous images: their masks tell when they are loaded.
-            Some(Truth::Unknown) if dataset.options().patch.is_some() => anomalous.push(i),
-            _ => {}
+    for i in Indices::shuffled(total, seed).iter() {
+        match is_anomalous(i) {
+            Some(false) => normal.push(i),
+            Some(true) => anomalous.push(i),
+            None => {}
         }
     }
     let half = limit / 2;
@@ -165,7 +187,7 @@ fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices
     let mut chosen: Vec<_> =
         normal[..take_normal].iter().chain(&anomalous[..take_anomalous]).copied().collect();
     chosen.sort_unstable();
-    let note =
-        format!("{take_normal} normal and {take_anomalous} anomalous of {total} test images, seed {seed}");
-    Ok((Indices::list(chosen), Some(note)))
+    let how =
+        format!("{take_normal} normal and {take_anomalous} anomalous of {total} test {samples}, seed {seed}");
+    Ok(Some((chosen, how)))
 }

@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::eval::{Evaluation, Repeated};
 use crate::models::file::ModelFile;
 use crate::models::scorer::{Found, Scorer};
-use crate::models::{Options, SYSTEMS, find};
+use crate::models::{Form, Options, SYSTEMS, find};
 use crate::report::{
     ComparePanel, CompareReport, ComparedPanel, ComparedSystem, comparison_table, select_compared,
     write_comparison, write_section,
@@ -135,15 +135,22 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if args.minutes.is_none() && args.steps.is_none() {
         return Err(CliError::input("compare needs a budget for each system: --minutes or --steps"));
     }
+    if args.samples.table {
+        return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
+    }
+    let ignored = [("--seeds", args.seeds > 1), ("--limit-test", args.limit_test.is_some())];
+    if let Some((flag, _)) = ignored.iter().find(|(_, is_given)| args.samples.signal && *is_given) {
+        return Err(CliError::input(format!(
+            "{flag} is for images; with --signal every row is scored, by one training of each system: leave it out"
+        )));
+    }
+    args.samples.check(if args.samples.signal { Form::Signal } else { Form::Image })?;
     let reads = args.samples.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
     check_report(&args.report, &reads)?;
     args.markdown.as_deref().map_or(Ok(()), |file| check_file(file, &reads))?;
     let device = global.open()?;
     if args.samples.signal {
         return signals::compare(args, &systems, global, &device, interrupt);
-    }
-    if args.samples.table {
-        return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
     }
     let mut done: Vec<(ComparedSystem, PathBuf)> = vec![];
     let (mut failures, mut is_machine) = (vec![], false);

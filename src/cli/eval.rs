@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Images searched side by side.
     #[arg(long, default_value_t = 64)]
     pub(crate) batch: usize,
-    /// Score at most N test images, as many normal as anomalous where possible, chosen by the seed.
+    /// Score at most N test images or rows of a table, as many normal as anomalous where possible, chosen by the seed.
     #[arg(long, value_name = "N")]
     pub(crate) limit_test: Option<usize>,
     /// Share of false alarms among normal samples that the threshold aims at [default: 0.05; 0.01 of the points of a
@@ -62,7 +62,7 @@ pub(crate) struct Args {
 }
 
 /// What an evaluation reads.
-fn reads(args: &Args) -> Reads {
+pub(crate) fn reads(args: &Args) -> Reads {
     let reads = Reads::new().data(&args.data.data).file(&args.model.model);
     args.samples.labels.iter().fold(reads, Reads::file)
 }
@@ -71,6 +71,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     args.report.as_deref().map_or(Ok(()), |folder| check_report(folder, &reads(args)))?;
     let device = global.open()?;
     let model = ModelFile::load(&args.model.model)?;
+    args.samples.check(model.header.config.form)?;
     match model.header.config.form {
         Form::Image => {}
         Form::Signal => return signals::evaluate(args, global, &device, &model, interrupt),
@@ -116,14 +117,19 @@ fn repeat(
     let path = &args.model.model;
     for further in 1..args.seeds {
         let seed = model.header.seed.wrapping_add(further);
-        let stem = path.file_stem().map_or("model".into(), |s| s.to_string_lossy());
-        let out = path.with_file_name(format!("{stem}-seed{seed}.safetensors"));
+        let out = beside(path, seed);
         check_file(&out, &reads(args))?;
         retrain(device, model, &args.data, seed, &out, interrupt)?;
         let args = Args { model: ModelArg { model: out }, report: None, ..args.clone() };
         runs.push(evaluate(&args, global, device, interrupt)?.0);
     }
     Ok(if runs.len() > 1 { Repeated::of_runs(&runs)? } else { vec![] })
+}
+
+/// Where the model of another seed is written: beside the first.
+pub(crate) fn beside(path: &Path, seed: u64) -> PathBuf {
+    let stem = path.file_stem().map_or("model".into(), |s| s.to_string_lossy());
+    path.with_file_name(format!("{stem}-seed{seed}.safetensors"))
 }
 
 /// The lines that people read.

@@ -14,7 +14,7 @@ use super::session::{FALSE_ALARM_RATE, Selection, calibrate, open_data};
 use super::train::report_rejected;
 use super::{CliError, Interrupt, note, shown};
 use crate::device::Device;
-use crate::models::file::{Calibration, Header, ModelFile, Progress as Done};
+use crate::models::file::{Calibration, DataInfo, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{Sampler, ScoreConfig};
 use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
 
@@ -267,15 +267,31 @@ pub(crate) fn retrain(
         )));
     }
     let (training, held_out) = dataset.holdout(info.val_fraction, seed)?;
+    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
+    let augment = info.augment.parse()?;
+    let feed = Images { dataset, training, held_out, augment };
+    again(device, model, seed, out, info.clone(), &feed, interrupt)
+}
+
+/// Trains on `feed` as a model was trained, with another seed.
+pub(crate) fn again(
+    device: &Device,
+    model: &ModelFile,
+    seed: u64,
+    out: &Path,
+    data: DataInfo,
+    feed: &dyn Feed,
+    interrupt: &Interrupt,
+) -> Result<ModelFile, CliError> {
     let progress = &model.header.progress;
+    let batch = model.header.batch.min(data.training_images).max(1);
     let header = Header {
         seed,
+        batch,
         // As a training counts them: what a file says would be believed at every batch.
-        progress: Done {
-            steps_per_epoch: (training.len() / model.header.batch.max(1)) as u64,
-            ..Done::default()
-        },
+        progress: Done { steps_per_epoch: (data.training_images / batch) as u64, ..Done::default() },
         calibration: None,
+        data,
         ..model.header.clone()
     };
     let job = Job {
@@ -290,9 +306,7 @@ pub(crate) fn retrain(
         half_checkpoints: false,
         samples: None,
     };
-    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
-    let augment = info.augment.parse()?;
-    Ok(job.run(device, &Images { dataset, training, held_out, augment }, interrupt)?.1)
+    Ok(job.run(device, feed, interrupt)?.1)
 }
 
 /// Where the checkpoints of a model lie.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ganomede_datasets::{DataError, Reads, Rejected, Split};
+use ganomede_datasets::{DataError, Indices, Reads, Rejected, Split};
 use ganomede_host::line;
 use serde::Serialize;
 
@@ -17,21 +17,27 @@ use crate::models::file::ModelFile;
 use crate::models::scorer::Scorer;
 use crate::report::{overlay, save_png_atomic};
 
-/// Score images with a trained model, or the points of series: score, calibrated probability, verdict.
+/// Score images with a trained model, rows of tables or points of series: score, calibrated probability, verdict.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json")]
+#[command(
+    after_help = "Examples:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json\n  \
+    ganomede score readings.safetensors today.csv"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) model: ModelArg,
-    /// Images, folders or labelled sets; CSV files of series for a model that was trained with --signal.
+    /// Images, folders or labelled sets; CSV files for a model that was trained with --signal or --table.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<String>,
     /// Folder for a picture of each image with its residual on top.
     #[arg(long, value_name = "DIR")]
     pub(crate) maps: Option<PathBuf>,
-    /// Which part of a set with two; the test images by default.
+    /// Which part of a set with two; the test images by default. Of the table that was trained on, by default every row.
     #[arg(long, value_enum)]
-    split: Option<SplitArg>,
+    pub(crate) split: Option<SplitArg>,
+    /// Score at most N images of each set, or rows of each table, drawn by the seed.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_test: Option<usize>,
     /// Images searched side by side.
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -47,23 +53,28 @@ pub(crate) struct Args {
     pub(crate) search: SearchArgs,
 }
 
+/// An image, or a row of a table.
 #[derive(Debug, Serialize)]
-struct Row {
-    path: String,
-    score: f64,
-    probability: Option<f64>,
-    anomalous: Option<bool>,
+pub(crate) struct Row {
+    pub(crate) path: String,
+    /// Of a table: its place in the file, from 0 without the header.
     #[serde(skip_serializing_if = "Option::is_none")]
-    map: Option<PathBuf>,
+    pub(crate) row: Option<usize>,
+    pub(crate) score: f64,
+    pub(crate) probability: Option<f64>,
+    pub(crate) anomalous: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) map: Option<PathBuf>,
 }
 
+/// `score --json`; tables have it too, with a row for an image.
 #[derive(Debug, Serialize)]
-struct Document {
-    model: PathBuf,
-    device: String,
-    threshold: Option<f64>,
-    images: Vec<Row>,
-    rejected: Vec<Rejected>,
+pub(crate) struct Document {
+    pub(crate) model: PathBuf,
+    pub(crate) device: String,
+    pub(crate) threshold: Option<f64>,
+    pub(crate) images: Vec<Row>,
+    pub(crate) rejected: Vec<Rejected>,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
@@ -76,18 +87,14 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         check_folder(folder, &reads)?;
     }
     let model = ModelFile::load(path)?;
+    args.samples.check(model.header.config.form)?;
     match model.header.config.form {
         Form::Image => {}
         Form::Signal => return signals::score(args, global, &model, interrupt),
-        Form::Table => {
-            return Err(CliError::input(format!(
-                "'{}' is a model of a table; score takes images and series, `ganomede eval` takes tables",
-                path.display()
-            )));
-        }
+        Form::Table => return signals::score_table(args, global, &model, interrupt),
     }
     let score = score_config(&args.search, &model, path)?;
-    let (sets, mut rejected) = open_all(args, &model)?;
+    let (sets, mut rejected) = open_all(args, &model, global.seed)?;
     if sets.is_empty() {
         return Err(no_image(&args.paths.join(" "), &rejected));
     }
@@ -123,6 +130,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
                 };
                 rows.push(Row {
                     path: batch.ids[i].clone(),
+                    row: None,
                     score: found.score,
                     probability: calibration.map(|c| c.quantiles.probability(found.score)),
                     anomalous: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
@@ -169,7 +177,7 @@ fn file_stem(id: &str) -> String {
 }
 
 /// Opens everything to be scored; of several paths, a file that cannot be used is listed and skipped unless `strict`.
-fn open_all(args: &Args, model: &ModelFile) -> Result<(Vec<Selection>, Vec<Rejected>), CliError> {
+fn open_all(args: &Args, model: &ModelFile, seed: u64) -> Result<(Vec<Selection>, Vec<Rejected>), CliError> {
     let (mut sets, mut rejected) = (vec![], vec![]);
     for path in &args.paths {
         let data = DataArgs {
@@ -199,6 +207,15 @@ fn open_all(args: &Args, model: &ModelFile) -> Result<(Vec<Selection>, Vec<Rejec
                 split.name()
             )));
         }
+        let indices = match args.limit_test.filter(|&limit| limit < indices.len()) {
+            None => indices,
+            Some(limit) => {
+                let mut chosen: Vec<_> = Indices::shuffled(indices.len(), seed).take(limit).iter().collect();
+                chosen.sort_unstable();
+                note(&format!("{limit} of {} images of '{path}' at random, seed {seed}", indices.len()));
+                Indices::list(chosen)
+            }
+        };
         sets.push(Selection { data, split, indices });
     }
     Ok((sets, rejected))

@@ -24,22 +24,13 @@ pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
 /// Held-out images scored for calibration, at most.
 const MAX_CALIBRATION: usize = 256;
 
-/// Opens data for a trained model: framed (flattened, cut into patches) as the model was trained, labelled sets with the model's classes where the
-/// command gives none.
+/// Opens data for a trained model: framed (flattened, cut into patches) as the model was trained, labelled sets with the
+/// model's classes where the command gives none; it may not give the contrary.
 pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, DataError> {
     let info = &model.header.data;
     let config = &model.header.config;
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let open = |data: &DataArgs| Dataset::open(&data.data, &data.open_options(config.size, channels, info));
-    if !data.normal_class.is_empty() || !data.anomalous_class.is_empty() {
-        return open(data);
-    }
-    let (normal_class, anomalous_class) = (info.normal_classes.clone(), info.anomalous_classes.clone());
-    match open(&DataArgs { normal_class, anomalous_class, ..data.clone() }) {
-        // Only labelled sets know classes: a folder of parts is as good for a model of a labelled set.
-        Err(DataError::Spec { .. }) => open(data),
-        outcome => outcome,
-    }
+    Dataset::open(&data.data, &data.open_options(config.size, channels, info))
 }
 
 /// Makes sure before the work that its results can be written to a folder and will not lie among what the run reads:

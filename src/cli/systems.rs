@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::args::Global;
 use super::programs::{System, parse_system};
 use super::{CliError, say, say_json};
+use crate::models::system::{Defaults, Length};
 use crate::models::{Info, Kind, Prior, SYSTEMS};
 
 /// List the systems, or show one with its scores, options and defaults.
@@ -38,17 +39,49 @@ struct Document {
     url: &'static str,
     scores: Vec<Score>,
     options: Vec<Setting>,
+    #[serde(flatten)]
+    defaults: Recommended,
+    /// For rows of tables, where they are others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables: Option<Recommended>,
+}
+
+#[derive(Debug, Serialize)]
+struct Recommended {
     batch: usize,
     lr: f32,
     betas: [f32; 2],
     latent: usize,
     prior: Prior,
-    epochs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epochs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<u64>,
+}
+
+impl Recommended {
+    fn new(defaults: Defaults) -> Self {
+        let Defaults { batch, lr, betas, latent, prior, length } = defaults;
+        let (epochs, steps) = match length {
+            Length::Epochs(epochs) => (Some(epochs), None),
+            Length::Steps(steps) => (None, Some(steps)),
+        };
+        Self { batch, lr, betas, latent, prior, epochs, steps }
+    }
+
+    fn text(&self) -> String {
+        let epochs = self.epochs.map(|n| format!("{n} epochs"));
+        let length = epochs.or(self.steps.map(|n| format!("{n} steps"))).unwrap_or_default();
+        format!(
+            "batch {}, lr {}, betas {:?}, latent {} {:?}, {length}",
+            self.batch, self.lr, self.betas, self.latent, self.prior
+        )
+    }
 }
 
 impl Document {
     fn new(info: &Info) -> Self {
-        let Info { name, title, paper, url, defaults, .. } = *info;
+        let Info { name, title, paper, url, defaults, tables, .. } = *info;
         let allowed = |kind: Kind| kind.describe();
         Self {
             name,
@@ -61,12 +94,8 @@ impl Document {
                 .iter()
                 .map(|o| Setting { key: o.key, default: o.default, allowed: allowed(o.kind), about: o.help })
                 .collect(),
-            batch: defaults.batch,
-            lr: defaults.lr,
-            betas: defaults.betas,
-            latent: defaults.latent,
-            prior: defaults.prior,
-            epochs: defaults.epochs,
+            defaults: Recommended::new(defaults),
+            tables: tables.map(Recommended::new),
         }
     }
 
@@ -88,10 +117,8 @@ impl Document {
             let Setting { key, default, allowed, about } = option;
             lines.push(format!("  {:<16}{about}; {allowed} [default: {default}]", *key));
         }
-        lines.push(format!(
-            "defaults: batch {}, lr {}, betas {:?}, latent {} {:?}, {} epochs",
-            self.batch, self.lr, self.betas, self.latent, self.prior, self.epochs
-        ));
+        lines.push(format!("defaults: {}", self.defaults.text()));
+        lines.extend(self.tables.as_ref().map(|tables| format!("defaults for tables: {}", tables.text())));
         lines.join("\n")
     }
 }

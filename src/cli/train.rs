@@ -15,6 +15,7 @@ use super::{CliError, Interrupt, note, say, say_json, shown};
 use crate::device::Device;
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
 use crate::models::scorer::ScoreConfig;
+use crate::models::system::Length;
 use crate::models::{Config, Form, Info, Options, Prior, Training};
 use crate::train::Limits;
 
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     /// Images in a step [default: the system's].
     #[arg(long)]
     pub(crate) batch: Option<usize>,
-    /// Passes over the data [default: the system's, where no other limit is given].
+    /// Passes over the data [default: the system's, where no other limit is given; for tables some have steps instead].
     #[arg(long)]
     pub(crate) epochs: Option<u64>,
     /// Steps in all.
@@ -143,6 +144,7 @@ pub(crate) fn train_model(
     if args.samples_from.signal || args.samples_from.table {
         return train_in_memory(args, global, device, interrupt);
     }
+    args.samples_from.check(Form::Image)?;
     let config = Config {
         size: args.preprocess.size,
         channels: Channels::from(args.preprocess.channels).count(),
@@ -185,6 +187,7 @@ fn train_in_memory(
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
     let (from, data) = (&args.samples_from, &args.data);
+    from.check(form(args))?;
     if from.signal {
         let set = from.open_signal(&data.data, None)?;
         let (size, channels) = (args.preprocess.size, set.channels());
@@ -194,23 +197,38 @@ fn train_in_memory(
         let feed = SeriesFeed::new(set, size, args.val_fraction, from.stride, warp)?;
         return settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt);
     }
-    if !args.preprocess.augment.is_empty() {
-        return Err(CliError::input(
-            "--augment is for images and series; rows of a table are taken as they are",
-        ));
+    let images = &args.preprocess;
+    let given = [
+        ("--augment", !images.augment.is_empty()),
+        ("--centre-crop", images.centre_crop),
+        ("--flatten", images.flatten),
+        ("--patch", images.patch.is_some()),
+        ("--samples", args.samples.is_some()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
+        return Err(CliError::input(format!("{flag} is not for tables: rows are taken as they are")));
     }
-    let feed = TableFeed::new(
-        from.open_table(&data.data, &data.normal_class, global.seed, None)?,
-        args.val_fraction,
-    )?;
+    // Settings are checked before the table is read; how many features it has is known after.
+    let config = Config { form: Form::Table, size: 1, ..networks(args) };
+    Settings::new(args, global.seed, config)?;
+    let feed = TableFeed::open(from, data, args.val_fraction, global.seed)?;
     let config = Config { form: Form::Table, size: 1, channels: feed.features(), ..networks(args) };
     let settings = Settings::new(args, global.seed, config)?;
-    settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt)
+    settings.job(args, feed.info()).run(device, &feed, interrupt)
+}
+
+/// What the samples of a command line are.
+fn form(args: &Args) -> Form {
+    match (args.samples_from.signal, args.samples_from.table) {
+        (true, _) => Form::Signal,
+        (_, true) => Form::Table,
+        _ => Form::Image,
+    }
 }
 
 /// What a command line says of the networks beyond the shape of a sample.
 fn networks(args: &Args) -> Config {
-    let defaults = args.system.info.defaults;
+    let defaults = args.system.info.defaults_for(form(args));
     Config {
         width: args.width,
         latent: args.latent.unwrap_or(defaults.latent),
@@ -239,14 +257,14 @@ struct Settings {
 impl Settings {
     fn new(args: &Args, seed: u64, config: Config) -> Result<Self, CliError> {
         let info = args.system.info;
-        let defaults = info.defaults;
+        let defaults = info.defaults_for(config.form);
         config.check()?;
         let given = args.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let options = Options::new(info.options, given)?;
         let score = args.search.config(None);
         let score = ScoreConfig { score: info.score(&score.score)?.to_owned(), ..score };
         score.check()?;
-        let limits = limits(args, defaults.epochs)?;
+        let limits = limits(args, defaults.length)?;
         let (batch, lr) = (args.batch.unwrap_or(defaults.batch), args.lr.unwrap_or(defaults.lr));
         if !(lr > 0.0 && lr.is_finite()) {
             return Err(CliError::input(format!(
@@ -295,7 +313,7 @@ impl Settings {
     }
 }
 
-fn limits(args: &Args, epochs: u64) -> Result<Limits, CliError> {
+fn limits(args: &Args, usual: Length) -> Result<Limits, CliError> {
     if let Some(minutes) = args.minutes
         && !(minutes > 0.0 && minutes.is_finite())
     {
@@ -305,10 +323,11 @@ fn limits(args: &Args, epochs: u64) -> Result<Limits, CliError> {
         return Err(CliError::input("--epochs and --steps must be at least 1"));
     }
     let none = args.epochs.is_none() && args.steps.is_none() && args.minutes.is_none();
-    Ok(Limits {
-        steps: args.steps,
-        epochs: if none { Some(epochs) } else { args.epochs },
-        minutes: args.minutes,
+    let given = Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes };
+    Ok(match usual {
+        _ if !none => given,
+        Length::Epochs(epochs) => Limits { epochs: Some(epochs), ..given },
+        Length::Steps(steps) => Limits { steps: Some(steps), ..given },
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::{
     Confusion, EvalError, PixelMap, PixelMetrics, Threshold, auprc_trapz, auroc, auroc_ci95,
-    average_precision, check, confusion, equal_error_rate, f1_max, no_skill_aupr, pixel_metrics, youden,
+    average_precision, check, confusion, equal_error_rate, f1_at_prevalence, f1_max, no_skill_aupr,
+    pixel_metrics, youden,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ pub struct Evaluation {
     pub f1_max: Option<f64>,
     /// Oracle: the threshold of `f1_max`.
     pub f1_max_threshold: Option<f64>,
+    /// Oracle: F1 where as many images are flagged as are anomalous.
+    pub f1_at_prevalence: Option<f64>,
     /// Oracle: equal error rate.
     pub eer: Option<f64>,
     /// Oracle: the threshold that maximises TPR − FPR.
@@ -130,6 +133,7 @@ impl Evaluation {
             aupr_baseline: no_skill_aupr(truths),
             f1_max: best.map(|b| b.0),
             f1_max_threshold: best.map(|b| b.1),
+            f1_at_prevalence: f1_at_prevalence(scores, truths)?,
             eer: equal_error_rate(scores, truths)?,
             youden_threshold: youden(scores, truths)?.map(|p| p.threshold),
             threshold: input
@@ -152,6 +156,7 @@ impl Evaluation {
             ("aupr", self.aupr),
             ("auprc_trapz", self.auprc_trapz),
             ("f1_max", self.f1_max),
+            ("f1_at_prevalence", self.f1_at_prevalence),
             ("eer", self.eer),
             ("threshold.precision", threshold.and_then(|t| t.precision)),
             ("threshold.recall", threshold.and_then(|t| t.recall)),

@@ -23,8 +23,8 @@ pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
 pub use pixel::{PixelMap, PixelMetrics, aupro, pixel_auroc, pixel_metrics};
 pub use quantiles::{Quantiles, Threshold, min_max};
 pub use ranking::{
-    Confusion, PrPoint, RocPoint, auprc_trapz, auroc, average_precision, confusion, equal_error_rate, f1_max,
-    no_skill_aupr, pr_curve, roc_curve, youden,
+    Confusion, PrPoint, RocPoint, auprc_trapz, auroc, average_precision, confusion, equal_error_rate,
+    f1_at_prevalence, f1_max, no_skill_aupr, pr_curve, roc_curve, youden,
 };
 pub use repeated::Repeated;
 

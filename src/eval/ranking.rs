@@ -163,6 +163,18 @@ pub fn f1_max(scores: &[f64], truths: &[bool]) -> Result<Option<(f64, f64)>, Eva
     }))
 }
 
+/// **Oracle.** F1 where as many images are flagged as are anomalous, by their scores; all of those that tie with the last.
+///
+/// The share of anomalies must be known. Published figures of KDD99 are such: they flag the fifth that scores highest, since
+/// a fifth is anomalous. `None` if a class is missing.
+pub fn f1_at_prevalence(scores: &[f64], truths: &[bool]) -> Result<Option<f64>, EvalError> {
+    let Some(sweep) = Sweep::of_both(scores, truths)? else { return Ok(None) };
+    let flagged = |cut: &&Cut| cut.true_positives + cut.false_positives >= sweep.anomalous;
+    Ok(sweep.cuts.iter().find(flagged).map(|cut| {
+        2.0 * cut.true_positives as f64 / (sweep.anomalous + cut.true_positives + cut.false_positives) as f64
+    }))
+}
+
 /// **Oracle.** The equal error rate: where the false-positive rate equals the miss rate `1 − TPR`.
 ///
 /// Interpolated linearly along the ROC curve. `None` if a class is missing.

@@ -392,6 +392,16 @@ proptest! {
     }
 
     #[test]
+    fn f1_at_prevalence_flags_as_many_as_are_anomalous((scores, truths) in labelled()) {
+        let anomalous = truths.iter().filter(|&&t| t).count();
+        let mut ordered = scores.clone();
+        ordered.sort_by(|a, b| b.total_cmp(a));
+        let want = (anomalous > 0 && anomalous < truths.len())
+            .then(|| confusion(&scores, &truths, ordered[anomalous - 1]).unwrap().f1().unwrap());
+        prop_assert_eq!(f1_at_prevalence(&scores, &truths).unwrap(), want);
+    }
+
+    #[test]
     fn f1_max_bounds_every_threshold((scores, truths) in labelled(), threshold in -3.0..3.0) {
         if let Some((best, at)) = f1_max(&scores, &truths).unwrap() {
             prop_assert!(confusion(&scores, &truths, threshold).unwrap().f1().unwrap() <= best + 1e-12);

@@ -13,7 +13,7 @@
 //! The paper prints neither the weights of the two losses nor the score of this row; the ratio is that of the context encoders.
 
 use super::dcgan::{Generator, Pyramid};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::nn::{Adam, Mode, NormKind, bce_with_logits, mse};
 use crate::tape::{States, Tape, Tensor};
@@ -51,8 +51,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 100,
         prior: Prior::Normal,
-        epochs: 30,
+        length: Length::Epochs(30),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Acae::new(states, config, options)?)),
 };
 

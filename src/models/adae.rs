@@ -17,7 +17,9 @@
 //! no formula: `balance=yes` takes lr_D = 2σ(r)·lr and lr_G = 2σ(−r)·lr with r = ‖x − D(x)‖₁ − ‖G(x) − D(G(x))‖₁.
 
 use super::dcgan::{Generator, Pyramid};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training, residual_map};
+use super::system::{
+    Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
+};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::nn::{Adam, Mode, l1};
 use crate::tape::{States, Tape, Tensor, Variable};
@@ -44,8 +46,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        epochs: 100,
+        length: Length::Epochs(100),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Adae::new(states, config, options)?)),
 };
 

@@ -14,7 +14,7 @@
 //! tables MemAE's fully connected ones. Adam with L2 weight decay 5e-7, the step size a tenth from step `drop-steps` on.
 
 use super::nets::{Decoder, Encoder, Nets};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::nn::{Adam, Mode, ssim};
 use crate::tape::{States, Tape, Tensor};
@@ -42,8 +42,9 @@ pub const INFO: Info = Info {
         betas: [0.9, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        epochs: 50,
+        length: Length::Epochs(50),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Ae::new(states, config, options)?)),
 };
 

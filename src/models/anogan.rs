@@ -13,7 +13,7 @@
 
 use super::dcgan::{Generator, Pyramid};
 use super::search::{Latent, SearchLosses};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, Prior};
 use crate::nn::{self, Adam, Mode, bce_with_logits};
 use crate::tape::{RandomState, States, Tape, Tensor};
@@ -36,8 +36,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 100,
         prior: Prior::Uniform,
-        epochs: 20,
+        length: Length::Epochs(20),
     },
+    tables: None,
     new: |states, config, _options| Ok(Box::new(AnoGan::new(states, config)?)),
 };
 

@@ -19,7 +19,9 @@
 use super::dcgan::{Generator, Pyramid};
 use super::ganomaly::{Adversary, weight};
 use super::nets::glorot_normal;
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training, residual_map};
+use super::system::{
+    Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
+};
 use super::{Config, ConfigError, Form, Options, Prior};
 use crate::nn::{Adam, Mode, bce_with_logits, mse};
 use crate::tape::{States, Tape, Tensor};
@@ -41,8 +43,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 50,
         prior: Prior::Normal,
-        epochs: 100,
+        length: Length::Epochs(100),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Beatgan::new(states, config, options)?)),
 };
 

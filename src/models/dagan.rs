@@ -20,7 +20,9 @@
 
 use super::adae::{MARGIN, repelled};
 use super::ganomaly::weight;
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training, residual_map};
+use super::system::{
+    Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
+};
 use super::unet::UNet;
 use super::{Config, ConfigError, Form, Options, Prior};
 use crate::nn::{Adam, Mode};
@@ -45,8 +47,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 100,
         prior: Prior::Normal,
-        epochs: 100,
+        length: Length::Epochs(100),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Dagan::new(states, config, options)?)),
 };
 

@@ -23,7 +23,7 @@
 
 use super::ae::dropped;
 use super::nets::{LenetDecoder, LenetEncoder, Nets};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::device::{DeviceError, Executable, Store};
 use crate::nn::{Adam, Mode};
@@ -76,8 +76,9 @@ pub const INFO: Info = Info {
         betas: [0.9, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        epochs: 300,
+        length: Length::Epochs(300),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(DeepSvdd::new(states, config, options)?)),
 };
 

@@ -18,7 +18,7 @@
 //! the critic; `nets=resnet` the published [residual networks](super::resnet), with layer norm in it.
 
 use super::search::{Latent, SearchLosses};
-use super::system::{Defaults, Info, Losses, Named, Part, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Part, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior, dcgan, resnet};
 use crate::nn::{self, Adam, Mode, NormKind, RmsProp, mse};
 use crate::tape::{RandomState, States, Tape, Tensor, Variable};
@@ -85,8 +85,9 @@ pub const INFO: Info = Info {
         betas: [0.0, 0.9],
         latent: 128,
         prior: Prior::Normal,
-        epochs: 100,
+        length: Length::Epochs(100),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(FAnoGan::new(states, config, options)?)),
 };
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ganomede_datasets::files;
 use ganomede_datasets::memory::{Permit, Short};
-use ganomede_datasets::{MinMax, Standardize};
+use ganomede_datasets::{MinMax, Schema, Standardize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
@@ -180,6 +180,9 @@ pub struct DataInfo {
     /// Scaling of what is no image.
     #[serde(default)]
     pub scaling: Scaling,
+    /// Columns and labels of a table; absent for what is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<Schema>,
 }
 
 /// `--patches-per-image` where nothing is said.

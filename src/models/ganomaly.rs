@@ -18,7 +18,9 @@
 //! `d_saturated` counts how often it would have been.
 
 use super::dcgan::{Generator, Pyramid};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training, residual_map};
+use super::system::{
+    Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
+};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::nn::{Adam, Mode, bce_with_logits, l1, mse};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
@@ -46,8 +48,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 100,
         prior: Prior::Normal,
-        epochs: 15,
+        length: Length::Epochs(15),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Ganomaly::new(states, config, options)?)),
 };
 

@@ -16,7 +16,7 @@
 use super::ae::Ae;
 use super::nets::Nets;
 use super::pca::{self, Pca};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Kind, OptionInfo, Options, Prior};
 use crate::device::{DeviceError, Executable, Store};
 use crate::nn::Mode;
@@ -51,8 +51,9 @@ pub const INFO: Info = Info {
         betas: [0.9, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        epochs: 30,
+        length: Length::Epochs(30),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Gmm::new(states, config, options)?)),
 };
 

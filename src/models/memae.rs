@@ -11,7 +11,8 @@
 //! | `addressing=dot` | d(z, m) = z·m, the official code's | |
 //! | hard shrinkage | ŵ_i = max(w_i − λ, 0)·w_i / (∣w_i − λ∣ + ε), so w_i above λ and 0 below, then ŵ / ‖ŵ‖₁ | (7) |
 //! | loss | mean (x − x̂)² + α·mean over queries of −Σ ŵ_i log ŵ_i, α = 2·10⁻⁴ | (8), (9), (10) |
-//! | score | Σ over pixels (x − x̂)² | §3.4 |
+//! | score `reconstruction` | Σ over pixels (x − x̂)² | §3.4 |
+//! | score `absolute` | Σ over pixels ∣x − x̂∣ | |
 //!
 //! λ is `shrink`/N; the paper takes 1/N to 3/N. Where no w_i exceeds λ, ŵ would be 0 and ẑ too: such a query is addressed by w as it is.
 //! So the rows of ŵ always sum to 1.
@@ -21,7 +22,7 @@
 //! KDD99, fully connected 60-30-10-latent, and N = 50.
 
 use super::nets::{Decoder, Encoder, Nets};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::nn::{Adam, BatchNorm, Conv2d, Mode, mse};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
@@ -32,7 +33,10 @@ pub const INFO: Info = Info {
     title: "autoencoder with a memory of normal codes",
     paper: "Gong, Liu, Le, Saha, Mansour, Venkatesh & van den Hengel, ICCV 2019",
     url: "https://arxiv.org/abs/1904.02639",
-    scores: &[Named { name: "reconstruction", about: "sum over pixels of squared differences" }],
+    scores: &[
+        Named { name: "reconstruction", about: "sum over pixels of squared differences" },
+        Named { name: "absolute", about: "sum over pixels of absolute differences" },
+    ],
     options: &[
         OptionInfo {
             key: "items",
@@ -71,8 +75,16 @@ pub const INFO: Info = Info {
         betas: [0.9, 0.999],
         latent: 64,
         prior: Prior::Normal,
-        epochs: 50,
+        length: Length::Epochs(50),
     },
+    tables: Some(Defaults {
+        batch: 64,
+        lr: 1e-3,
+        betas: [0.9, 0.999],
+        latent: 3,
+        prior: Prior::Normal,
+        length: Length::Steps(600),
+    }),
     new: |states, config, options| Ok(Box::new(MemAe::new(states, config, options)?)),
 };
 
@@ -282,10 +294,11 @@ impl System for MemAe {
         vec![("reconstruction", reconstruction), ("entropy", entropy)]
     }
 
-    fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, _score: &str) -> Scored<'t> {
+    fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, score: &str) -> Scored<'t> {
         let Recalled { queries, made, .. } = self.recall(tape, x, Mode::Eval);
+        let apart = x - made;
         Scored::of_errors(
-            (x - made).square(),
+            if score == "absolute" { apart.abs() } else { apart.square() },
             made,
             queries.reshape(&[x.shape()[0], queries.len() / x.shape()[0]]),
         )

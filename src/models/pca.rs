@@ -16,7 +16,7 @@
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Kind, OptionInfo, Prior};
 use crate::device::{DeviceError, Store};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
@@ -46,8 +46,9 @@ pub const INFO: Info = Info {
         betas: [0.9, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        epochs: 5,
+        length: Length::Epochs(5),
     },
+    tables: None,
     new: |states, config, options| {
         let components = match options.whole("components") {
             0 => (config.sample_len() / 2).clamp(1, config.latent),

@@ -19,7 +19,9 @@
 
 use super::dcgan::Pyramid;
 use super::ganomaly::{Adversary, INSTANCE, mode_of, weight};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training, residual_map};
+use super::system::{
+    Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
+};
 use super::unet::UNet;
 use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
 use crate::nn::{Adam, Linear, Mode, bce_with_logits, l1, mse};
@@ -63,8 +65,9 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 100,
         prior: Prior::Normal,
-        epochs: 15,
+        length: Length::Epochs(15),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(SkipGanomaly::new(states, config, options)?)),
 };
 

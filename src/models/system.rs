@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::OptionInfo;
 use super::search::Latent;
-use super::{Config, ConfigError, Options, Prior};
+use super::{Config, ConfigError, Form, Options, Prior};
 use crate::device::{DeviceError, Executable, Store};
 use crate::tape::{States, Tape, Tensor};
 
@@ -30,8 +30,17 @@ pub struct Defaults {
     pub latent: usize,
     /// Distribution of the latent.
     pub prior: Prior,
+    /// How long to train.
+    pub length: Length,
+}
+
+/// A recommended length of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
     /// Passes over the data.
-    pub epochs: u64,
+    Epochs(u64),
+    /// Steps, however many passes they are: tables are small, or hold the same rows again and again.
+    Steps(u64),
 }
 
 /// Makes a system and registers its weights.
@@ -54,6 +63,8 @@ pub struct Info {
     pub options: &'static [OptionInfo],
     /// Recommended settings.
     pub defaults: Defaults,
+    /// Recommended settings for rows of tables, where they are others.
+    pub tables: Option<Defaults>,
     /// Registers the weights and makes the system. `config` and `options` have been checked.
     pub new: New,
 }
@@ -77,6 +88,11 @@ impl Info {
     ) -> Result<Box<dyn System>, ConfigError> {
         config.check()?;
         (self.new)(states, config, &options.checked(self.options)?)
+    }
+
+    /// Recommended settings for samples of a form.
+    pub fn defaults_for(&self, form: Form) -> Defaults {
+        self.tables.filter(|_| form == Form::Table).unwrap_or(self.defaults)
     }
 
     /// Checks the name of a score; the default for an empty one.

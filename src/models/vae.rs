@@ -16,7 +16,7 @@
 //! nothing. The draws of ε for a score are part of the model, the same for every sample: a score is a function of its sample.
 
 use super::nets::{Decoder, Encoder, Nets};
-use super::system::{Defaults, Info, Losses, Named, Scored, Share, Stage, System, Training};
+use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Kind, OptionInfo, Options, Prior};
 use crate::nn::{self, Adam, Mode};
 use crate::tape::{Initial, RandomState, States, Tape, Tensor, Variable};
@@ -53,8 +53,9 @@ pub const INFO: Info = Info {
         betas: [0.9, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        epochs: 50,
+        length: Length::Epochs(50),
     },
+    tables: None,
     new: |states, config, options| Ok(Box::new(Vae::new(states, config, options)?)),
 };
 

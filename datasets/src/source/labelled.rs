@@ -63,14 +63,14 @@ impl Labelled {
         classes: Vec<String>,
         options: &OpenOptions,
     ) -> Result<Self, DataError> {
-        let truths = select(set, &classes, options)?;
+        let (truths, is_selected) = truths(set, &classes, options)?;
         for (part, split) in parts.iter_mut().zip([Split::Train, Split::Test]) {
             // Unlabelled images count as normal for training, like those of a flat folder.
             let wanted = |i: usize| match part.labels.get(i).map(|&label| (truths[usize::from(label)], split))
             {
                 None => true,
-                Some((truth, Split::Train)) => truth == Truth::Normal || !has_selection(options),
-                Some((truth, Split::Test)) => truth != Truth::Unknown || !has_selection(options),
+                Some((truth, Split::Train)) => truth == Truth::Normal || !is_selected,
+                Some((truth, Split::Test)) => truth != Truth::Unknown || !is_selected,
             };
             let count = part.count();
             if count > MAX_IMAGES {
@@ -83,7 +83,7 @@ impl Labelled {
             part.entries = entries;
         }
         let train = &parts[Split::Train.slot()];
-        if options.for_training && !train.labels.is_empty() && !has_selection(options) {
+        if options.for_training && !train.labels.is_empty() && !is_selected {
             return Err(classes_error(
                 set,
                 &classes,
@@ -155,13 +155,38 @@ impl Source for Labelled {
     }
 }
 
-fn has_selection(options: &OpenOptions) -> bool {
-    !options.normal_classes.is_empty() || !options.anomalous_classes.is_empty()
+/// Truth of each class, and whether any list says so: what is given, else what a model learned.
+fn truths(set: &str, classes: &[String], options: &OpenOptions) -> Result<(Vec<Truth>, bool), DataError> {
+    let given = [&options.normal_classes[..], &options.anomalous_classes];
+    let learned = [&options.learned_classes[0][..], &options.learned_classes[1]];
+    let is_empty = |lists: [&[String]; 2]| lists.iter().all(|list| list.is_empty());
+    if is_empty(given) {
+        return Ok((select(set, classes, learned)?, !is_empty(learned)));
+    }
+    let truths = select(set, classes, given)?;
+    // A set without the model's classes is another set: there is nothing to contradict.
+    let learned = if is_empty(learned) { None } else { select(set, classes, learned).ok() };
+    for ((class, here), there) in classes.iter().zip(&truths).zip(learned.iter().flatten()) {
+        let name = |truth: &Truth| if *truth == Truth::Normal { "normal" } else { "anomalous" };
+        if here != there && *here != Truth::Unknown && *there != Truth::Unknown {
+            let reason = format!(
+                "class `{class}` would be {}, but it was {} when the model was trained; leave the classes out, or train a \
+                 model of its own",
+                name(here),
+                name(there)
+            );
+            return Err(classes_error(set, classes, reason));
+        }
+    }
+    Ok((truths, true))
 }
 
 /// Truth of each class. With one list given the other is its complement; with both, classes in neither are unknown.
-fn select(set: &str, classes: &[String], options: &OpenOptions) -> Result<Vec<Truth>, DataError> {
-    let (normal, anomalous) = (&options.normal_classes, &options.anomalous_classes);
+fn select(
+    set: &str,
+    classes: &[String],
+    [normal, anomalous]: [&[String]; 2],
+) -> Result<Vec<Truth>, DataError> {
     let rest = match (normal.is_empty(), anomalous.is_empty()) {
         (false, true) => Truth::Anomalous,
         (true, false) => Truth::Normal,
@@ -179,16 +204,16 @@ fn select(set: &str, classes: &[String], options: &OpenOptions) -> Result<Vec<Tr
                     format!("there is no class `{wanted}`; give a number or name"),
                 ));
             };
-            if truth == Truth::Anomalous
-                && normal.iter().any(|n| *n == classes[number] || *n == number.to_string())
-            {
+            // With both lists given, only the normal one has made a class normal yet.
+            if truth == Truth::Anomalous && !normal.is_empty() && truths[number] == Truth::Normal {
                 let reason = format!("class `{wanted}` is given as normal and as anomalous; choose one");
                 return Err(classes_error(set, classes, reason));
             }
             truths[number] = truth;
         }
     }
-    if has_selection(options) && !truths.contains(&Truth::Normal) {
+    let is_selected = !normal.is_empty() || !anomalous.is_empty();
+    if is_selected && !truths.contains(&Truth::Normal) {
         return Err(classes_error(
             set,
             classes,

@@ -2,14 +2,17 @@
 //! five, are the normal class and `normal.` is the anomaly. Categories are those of the subset, written down here, so
 //! that the features depend neither on the split nor on which rows a file holds.
 
-use std::path::Path;
+use csv::StringRecord;
 
-use super::{Column, Rows, TableOptions};
-use crate::DataError;
-use crate::csv_file::{number, rows};
-use crate::memory::Held;
+/// Name of the layout.
+pub(crate) const LAYOUT: &str = "kdd99";
+/// Share of all rows that is drawn for training; the anomalous ones among them are dropped.
+pub(crate) const TRAIN_FRACTION: f64 = 0.5;
+/// Test rows keep at most this share of anomalies.
+pub(crate) const ANOMALY_SHARE: f64 = 0.2;
 
-const COLUMNS: [&str; 41] = [
+/// Names of the columns before the label.
+pub(crate) const COLUMNS: [&str; 41] = [
     "duration",
     "protocol_type",
     "service",
@@ -127,7 +130,7 @@ const BINARY: [&str; 2] = ["0", "1"];
 const NEVER: [&str; 1] = ["0"];
 
 /// Categories of a column; empty where it holds numbers.
-fn categories(column: usize) -> &'static [&'static str] {
+pub(crate) fn categories(column: usize) -> &'static [&'static str] {
     match COLUMNS[column] {
         "protocol_type" => &PROTOCOLS,
         "service" => &SERVICES,
@@ -138,68 +141,9 @@ fn categories(column: usize) -> &'static [&'static str] {
     }
 }
 
-/// Told by the first row: 42 fields, a protocol in the second, a label that ends with a dot.
-pub(crate) fn is_kdd99(path: &Path) -> Result<bool, DataError> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(crate::csv_file::open(path)?);
-    let mut record = csv::StringRecord::new();
-    // A first row that cannot be read is reported by the reader that follows.
-    let is_there = reader.read_record(&mut record).unwrap_or(false);
-    let label = record.get(COLUMNS.len()).unwrap_or("");
-    let protocol = record.get(1).unwrap_or("");
-    Ok(is_there && record.len() == COLUMNS.len() + 1 && PROTOCOLS.contains(&protocol) && label.ends_with('.'))
-}
-
-/// Names given as normal replace the papers' rule.
-pub(crate) fn read(path: &Path, options: &TableOptions) -> Result<Rows, DataError> {
-    let mut table = Rows {
-        layout: "kdd99",
-        features: Vec::new(),
-        columns: Vec::new(),
-        values: Vec::new(),
-        anomalous: Vec::new(),
-        unknown: 0,
-        held: Held::default(),
-    };
-    let held = table.held.clone();
-    for (column, name) in COLUMNS.iter().enumerate() {
-        match categories(column) {
-            [] => {
-                table.columns.push(Column::Number);
-                table.features.push((*name).to_string());
-            }
-            values => {
-                table.columns.push(Column::OneOf(values.len()));
-                table.features.extend(values.iter().map(|value| format!("{name}={value}")));
-            }
-        }
-    }
-    rows(path, &held, |line, record| {
-        for (column, field) in record.iter().take(COLUMNS.len()).enumerate() {
-            let values = categories(column);
-            let value = if values.is_empty() {
-                let Ok(Some(value)) = number(field) else {
-                    let field: String = field.chars().take(40).collect();
-                    let reason =
-                        format!("line {line}, `{}`: `{field}` is no number; repair it", COLUMNS[column]);
-                    return Err(DataError::file(path, reason));
-                };
-                value as f32
-            } else {
-                let place = values.iter().position(|&value| value == field);
-                table.unknown += usize::from(place.is_none());
-                place.unwrap_or(values.len()) as f32
-            };
-            table.values.push(value);
-        }
-        let label = record.get(COLUMNS.len()).unwrap_or("");
-        table.anomalous.push(match options.normal_labels.is_empty() {
-            true => label == "normal.",
-            false => !options
-                .normal_labels
-                .iter()
-                .any(|normal| normal.trim_end_matches('.') == label.trim_end_matches('.')),
-        });
-        Ok(())
-    })?;
-    Ok(table)
+/// Told by a row: 42 fields, a protocol in the second, a label that ends with a dot.
+pub(crate) fn is_kdd99(row: &StringRecord) -> bool {
+    let label = row.get(COLUMNS.len()).unwrap_or("");
+    let protocol = row.get(1).unwrap_or("");
+    row.len() == COLUMNS.len() + 1 && PROTOCOLS.contains(&protocol) && label.ends_with('.')
 }

@@ -11,103 +11,77 @@
 //! # Ok::<(), ganomede_datasets::DataError>(())
 //! ```
 
+mod header;
 mod kdd99;
-mod numeric;
+mod labels;
+mod read;
+mod scale;
+mod schema;
+mod split;
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::memory::Held;
-use crate::rng::Permutation;
+pub use scale::{FAR, MinMax};
+pub use schema::Schema;
+
 use crate::signal::Header;
 use crate::{DataError, Split, Truth};
-
-/// Domain of the split permutation, so that no other use of the seed repeats it.
-const SPLIT: u64 = 0x7461_626c;
+use read::{Column, Rows};
+use scale::{Unscalable, extremes};
+use schema::short;
+use split::Parts;
 
 /// How a table is read and split.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableOptions {
-    /// Column of the labels, by name or number from 0; otherwise the last.
+    /// Column of the labels, by name or number from 0; otherwise the model's, the only one that is called `label`,
+    /// `class` or the like, or the last.
     pub label_column: Option<String>,
-    /// Labels of the normal class; otherwise `0`, `normal`, `good`, `inlier`. KDD99 has its own rule: attacks are
-    /// normal, as in the papers.
+    /// Labels of the normal class; alone, all others are anomalous.
     pub normal_labels: Vec<String>,
+    /// Labels of the anomalous class; alone, all others are normal. With both, rows of other labels are left out. With
+    /// neither, the model's; without a model `0`, `normal`, `good` and `inlier` are normal, and for KDD99 attacks, as in
+    /// the papers.
+    pub anomalous_labels: Vec<String>,
     /// Whether the first row names the columns.
     pub header: Header,
-    /// Share of all rows that is drawn for training, above 0 and below 1; of those the anomalous ones are dropped.
-    pub train_fraction: f64,
-    /// Test rows keep at most this share of anomalies: surplus anomalies are dropped. None keeps all.
+    /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file that has normal
+    /// rows only, and half of one that has both, so that the other half can be tested.
+    pub train_fraction: Option<f64>,
+    /// Test rows of the file that is trained on keep at most this share of anomalies, above 0 and at most 1; by default
+    /// all are kept, of KDD99 a fifth.
     pub anomaly_share: Option<f64>,
-    /// Seed of the split.
+    /// Share of the training rows that is held out, drawn at random: at least 0 and below 1.
+    pub val_fraction: f64,
+    /// Seed of the split and of what is held out.
     pub seed: u64,
-    /// Scaling of a trained model; otherwise fitted to the training rows.
-    pub scale: Option<MinMax>,
+    /// The model that the rows are for, and what it was trained on; without one the table is to be trained on.
+    pub trained: Option<Trained>,
 }
 
-impl Default for TableOptions {
-    fn default() -> Self {
-        TableOptions {
-            label_column: None,
-            normal_labels: Vec::new(),
-            header: Header::Auto,
-            train_fraction: 0.5,
-            anomaly_share: Some(0.2),
-            seed: 0,
-            scale: None,
-        }
-    }
-}
-
-/// (x − min)/(max − min) of each feature with the extremes of the training rows. Test values may leave [0, 1]: that is
-/// what makes them conspicuous. A constant feature becomes x − min.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MinMax {
-    /// Least value of each feature among the training rows.
-    pub min: Vec<f64>,
-    /// Largest value of each feature among the training rows.
-    pub max: Vec<f64>,
-}
-
-impl MinMax {
-    /// One value of a feature.
-    pub fn apply(&self, feature: usize, value: f64) -> f32 {
-        let span = self.max[feature] - self.min[feature];
-        ((value - self.min[feature]) / if span > 0.0 { span } else { 1.0 }) as f32
-    }
-}
-
-/// A column as it is stored; it becomes one feature or one for each of its values.
-pub(crate) enum Column {
-    Number,
-    /// Value k of the stored number is category k; beyond the list none of the features is set.
-    OneOf(usize),
-}
-
-/// What a file holds, before it is split.
-pub(crate) struct Rows {
-    pub(crate) layout: &'static str,
-    /// Names of the features, one-hot ones as `column=value`.
-    pub(crate) features: Vec<String>,
-    pub(crate) columns: Vec<Column>,
-    /// `rows × columns` values.
-    pub(crate) values: Vec<f32>,
-    /// One a row.
-    pub(crate) anomalous: Vec<bool>,
-    /// Categories met that have no feature.
-    pub(crate) unknown: usize,
-    /// Memory of all this.
-    pub(crate) held: Held,
+/// What a model keeps of the table it was trained on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trained {
+    /// Its columns and labels.
+    pub schema: Schema,
+    /// Its scaling.
+    pub scale: MinMax,
+    /// [`Table::digest`] of its training rows.
+    pub digest: String,
+    /// Labels that were given as normal.
+    pub normal_labels: Vec<String>,
+    /// Labels that were given as anomalous.
+    pub anomalous_labels: Vec<String>,
 }
 
 /// A table with its split. Rows are stored as read and expanded when asked for, since one-hot features are many.
 pub struct Table {
     spec: String,
     rows: Rows,
-    /// Rows of each split.
-    splits: [Vec<u32>; 2],
+    parts: Parts,
+    is_own: bool,
     scale: MinMax,
 }
 
@@ -115,79 +89,129 @@ impl Table {
     /// Opens a CSV file, gzipped or not: KDD99 (41 columns and a label with a dot, told by its rows) or numbers with a
     /// label column.
     ///
-    /// A share of all rows (half by default) is drawn with the seed; its normal rows are trained on, the other share is
-    /// tested. Errors: a file that cannot be read (with line and column), a label column that is not there, no normal
-    /// row, a fraction outside its range.
+    /// To be trained on, a share of the rows is drawn with the seed and its normal ones are trained on, but those that
+    /// are held out; every other row is tested. Of KDD99 half of all rows is drawn, the anomalous ones among them are dropped,
+    /// and a fifth of the test rows may be anomalous, as in the papers. For a trained model, the rows of its own file are
+    /// split as they were then, and all rows of any other file are tested. Its columns are found by their names.
+    ///
+    /// Errors: a file that cannot be read (with line and column), columns or a label column that are not there, labels
+    /// that mean the contrary of what the model learned, no normal row to train on, a feature that cannot be scaled, a
+    /// fraction outside its range.
     pub fn open(spec: &str, options: &TableOptions) -> Result<Self, DataError> {
         for (name, share) in
-            [("train fraction", Some(options.train_fraction)), ("anomaly share", options.anomaly_share)]
+            [("train fraction", options.train_fraction), ("anomaly share", options.anomaly_share)]
         {
-            if let Some(share) = share.filter(|&share| !(share > 0.0 && share < 1.0)) {
-                return Err(DataError::option(name, share, "use a share above 0 and below 1"));
+            if let Some(share) = share.filter(|&share| !(share > 0.0 && share <= 1.0)) {
+                return Err(DataError::option(name, share, "use a share above 0 and at most 1"));
             }
         }
-        let path = Path::new(spec);
-        let rows = match kdd99::is_kdd99(path)? {
-            true => kdd99::read(path, options)?,
-            false => numeric::read(path, options)?,
+        let rows = read::read(Path::new(spec), options)?;
+        let mut table = Table {
+            spec: spec.into(),
+            rows,
+            parts: Parts::default(),
+            is_own: true,
+            scale: MinMax::default(),
         };
-        let splits = split(&rows.anomalous, options);
-        let mut table = Table { spec: spec.into(), rows, splits, scale: MinMax { min: vec![], max: vec![] } };
-        if table.is_empty(Split::Train) {
-            let reason =
-                "no normal row is left to train on; state the labels of the normal class, or train on more";
-            return Err(DataError::spec(spec, reason));
+        match &options.trained {
+            None => {
+                let fraction = split::train_fraction(&table.rows, options);
+                table.rows.schema.train_fraction = fraction;
+                table.parts = split::split(&table.rows, fraction, options)?;
+                if table.parts.train.is_empty() {
+                    let there: Vec<String> = table.rows.schema.labels.keys().cloned().collect();
+                    let reason = format!(
+                        "there is no normal row to train on; its labels are {}; state which are normal, or train on more",
+                        schema::listed(&there)
+                    );
+                    return Err(DataError::spec(spec, reason));
+                }
+                table.scale = table.fit()?;
+            }
+            Some(trained) => {
+                table.scale = trained.scale.clone();
+                let width = table.features().len();
+                if [&trained.scale.min, &trained.scale.max].iter().any(|v| v.len() != width) {
+                    let reason = format!(
+                        "has {width} features, but the model was trained on {}; give the same columns",
+                        trained.scale.min.len()
+                    );
+                    return Err(DataError::spec(spec, reason));
+                }
+                // Which rows were drawn is known again; whether they are those of the model, their digest says.
+                let parts = split::split(&table.rows, trained.schema.train_fraction, options);
+                table.parts = parts.unwrap_or_default();
+                table.is_own = !table.parts.train.is_empty() && table.digest() == trained.digest;
+                if !table.is_own {
+                    table.parts = Parts::all(&table.rows);
+                }
+            }
         }
-        table.scale = match &options.scale {
-            Some(scale) if [&scale.min, &scale.max].iter().all(|v| v.len() == table.features().len()) => {
-                scale.clone()
-            }
-            Some(scale) => {
-                let (here, there) = (table.features().len(), scale.min.len());
-                let reason = format!(
-                    "has {here} features, but the model was trained on {there}; give the same columns"
-                );
-                return Err(DataError::spec(spec, reason));
-            }
-            None => table.fit(),
-        };
+        table.note_far_values();
         Ok(table)
     }
 
-    /// Extremes of the training rows; no test row is looked at.
-    fn fit(&self) -> MinMax {
-        let width = self.features().len();
-        let mut scale = MinMax { min: vec![f64::INFINITY; width], max: vec![f64::NEG_INFINITY; width] };
-        let mut raw = vec![0.0; width];
-        for &row in &self.splits[Split::Train.slot()] {
-            self.expand(row, &mut raw);
-            for (feature, &value) in raw.iter().enumerate() {
-                scale.min[feature] = scale.min[feature].min(value);
-                scale.max[feature] = scale.max[feature].max(value);
-            }
+    /// Extremes of the training rows; neither a held-out nor a test row is looked at.
+    fn fit(&self) -> Result<MinMax, DataError> {
+        let (mut scale, mut values) = (MinMax::default(), vec![]);
+        for feature in self.features_of_columns() {
+            let (column, category) = feature;
+            values.clear();
+            values.extend(self.parts.train.iter().map(|&row| self.value(row as usize, column, category)));
+            let (min, max) = extremes(&values).map_err(|found| {
+                let name = short(&self.rows.features[scale.min.len()]);
+                let reason = match found {
+                    Unscalable::Range => format!("column `{name}`: its range is beyond double precision; rescale it"),
+                    Unscalable::Outlier(at) => format!(
+                        "row {}, column `{name}`: {:?} leaves the other values no room, in single precision they would be \
+                         all the same; correct or remove the row, or take the logarithm of the column",
+                        self.parts.train[at], values[at]
+                    ),
+                };
+                DataError::file(Path::new(&self.spec), reason)
+            })?;
+            scale.min.push(min);
+            scale.max.push(max);
         }
-        scale
+        Ok(scale)
     }
 
-    /// The features of a stored row, unscaled.
-    fn expand(&self, row: u32, features: &mut [f64]) {
-        let width = self.rows.columns.len();
-        let stored = &self.rows.values[row as usize * width..(row as usize + 1) * width];
-        let mut at = 0;
-        for (column, &value) in self.rows.columns.iter().zip(stored) {
-            match column {
-                Column::Number => {
-                    features[at] = f64::from(value);
-                    at += 1;
-                }
-                Column::OneOf(categories) => {
-                    features[at..at + categories].fill(0.0);
-                    if (value as usize) < *categories {
-                        features[at + value as usize] = 1.0;
-                    }
-                    at += categories;
+    /// Column and category of each feature.
+    fn features_of_columns(&self) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
+        self.rows.columns.iter().enumerate().flat_map(|(column, kind)| match kind {
+            Column::Number => vec![(column, None)],
+            Column::OneOf(values) => (0..values.len()).map(|category| (column, Some(category))).collect(),
+        })
+    }
+
+    /// A feature of a row, unscaled.
+    fn value(&self, row: usize, column: usize, category: Option<usize>) -> f64 {
+        let stored = self.rows.values[row * self.rows.columns.len() + column];
+        match category {
+            None => stored,
+            Some(category) => f64::from(u8::from(stored as usize == category)),
+        }
+    }
+
+    fn note_far_values(&mut self) {
+        let features: Vec<_> = self.features_of_columns().collect();
+        let (mut count, mut first) = (0, None);
+        for row in 0..self.rows() {
+            for (feature, &(column, category)) in features.iter().enumerate() {
+                let value = self.value(row, column, category);
+                if category.is_none() && self.scale.is_far(feature, value) {
+                    count += 1;
+                    first.get_or_insert_with(|| {
+                        format!("row {row}, `{}`: {value:?}", self.rows.features[feature])
+                    });
                 }
             }
+        }
+        if let Some(first) = first {
+            self.rows.notes.push(format!(
+                "{count} values lie more than {FAR:e} times the range of the training rows away and count as that far; \
+                 the first, {first}"
+            ));
         }
     }
 
@@ -197,8 +221,8 @@ impl Table {
     }
 
     /// `kdd99` or `csv`.
-    pub fn layout(&self) -> &'static str {
-        self.rows.layout
+    pub fn layout(&self) -> &str {
+        &self.rows.schema.layout
     }
 
     /// Names of the features.
@@ -206,9 +230,29 @@ impl Table {
         &self.rows.features
     }
 
-    /// Rows of a split.
+    /// Rows of the file, the header not counted.
+    pub fn rows(&self) -> usize {
+        self.rows.truths.len()
+    }
+
+    /// Whether the file has a column of labels.
+    pub fn is_labelled(&self) -> bool {
+        self.rows.is_labelled
+    }
+
+    /// Rows whose truth is not known, which are neither trained on nor tested.
+    pub fn unlabelled(&self) -> usize {
+        self.rows.truths.iter().filter(|&&truth| truth == Truth::Unknown).count()
+    }
+
+    /// Whether it holds the rows that its model is trained on; another file is tested whole.
+    pub fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// Rows of a split; those held out are in neither.
     pub fn len(&self, split: Split) -> usize {
-        self.splits[split.slot()].len()
+        self.part(split).len()
     }
 
     /// Whether a split has no row.
@@ -216,31 +260,54 @@ impl Table {
         self.len(split) == 0
     }
 
+    fn part(&self, split: Split) -> &[u32] {
+        match split {
+            Split::Train => &self.parts.train,
+            Split::Test => &self.parts.test,
+        }
+    }
+
+    /// Rows of the file, from 0 without the header, that are held out for calibration: normal ones.
+    pub fn held_out(&self) -> &[u32] {
+        &self.parts.held_out
+    }
+
     /// Row of the file, from 0 without the header, behind row `i` of a split.
     pub fn source_row(&self, split: Split, i: usize) -> usize {
-        self.splits[split.slot()][i] as usize
+        self.part(split)[i] as usize
     }
 
     /// Truth of row `i` of a split, which must be below [`Table::len`].
     pub fn truth(&self, split: Split, i: usize) -> Truth {
-        if self.rows.anomalous[self.source_row(split, i)] { Truth::Anomalous } else { Truth::Normal }
+        self.rows.truths[self.source_row(split, i)]
     }
 
-    /// Rows side by side, B × F values: training rows in [0, 1], test rows around it. `chosen` must be below
-    /// [`Table::len`].
+    /// Rows of a split side by side, as [`Table::gather_rows`] has them. `chosen` must be below [`Table::len`].
     pub fn gather(&self, split: Split, chosen: &[usize]) -> Vec<f32> {
-        let mut raw = vec![0.0; self.features().len()];
-        let mut values = Vec::with_capacity(chosen.len() * raw.len());
-        for &i in chosen {
-            self.expand(self.splits[split.slot()][i], &mut raw);
-            values.extend(raw.iter().enumerate().map(|(feature, &value)| self.scale.apply(feature, value)));
+        self.gather_rows(chosen.iter().map(|&i| self.source_row(split, i)))
+    }
+
+    /// Rows of the file side by side, B × F values: training rows in [0, 1], others around it. Rows must be below
+    /// [`Table::rows`].
+    pub fn gather_rows(&self, rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
+        let features: Vec<_> = self.features_of_columns().collect();
+        let mut values = vec![];
+        for row in rows {
+            values.extend(features.iter().enumerate().map(|(feature, &(column, category))| {
+                self.scale.apply(feature, self.value(row, column, category))
+            }));
         }
         values
     }
 
-    /// Scaling fitted to the training rows, or given.
+    /// Scaling fitted to the training rows, or the model's.
     pub fn scale(&self) -> &MinMax {
         &self.scale
+    }
+
+    /// Its columns and labels, for a model to keep.
+    pub fn schema(&self) -> &Schema {
+        &self.rows.schema
     }
 
     /// Fields whose category has no feature; they count as none of them.
@@ -248,44 +315,23 @@ impl Table {
         self.rows.unknown
     }
 
-    /// SHA-256 over names and values of the training rows, as 64 hexadecimal digits.
+    /// What was decided in reading that a user may want to know, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.rows.notes
+    }
+
+    /// SHA-256 over names and values of the training rows, those held out included, as 64 hexadecimal digits.
     pub fn digest(&self) -> String {
         let width = self.rows.columns.len();
         let mut hasher = Sha256::new();
         hasher.update(self.features().join("\n"));
-        for &row in &self.splits[Split::Train.slot()] {
+        let mut rows: Vec<u32> = [&self.parts.train[..], &self.parts.held_out].concat();
+        rows.sort_unstable();
+        for row in rows {
             for value in &self.rows.values[row as usize * width..(row as usize + 1) * width] {
                 hasher.update(value.to_le_bytes());
             }
         }
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-/// Both splits come from one permutation, so that no row is in both.
-fn split(anomalous: &[bool], options: &TableOptions) -> [Vec<u32>; 2] {
-    let n = anomalous.len();
-    let permutation = Permutation::new(n as u64, &[options.seed, SPLIT]);
-    let drawn = (n as f64 * options.train_fraction).round() as usize;
-    let row = |i: usize| permutation.get(i as u64) as u32;
-    let mut train: Vec<u32> = (0..drawn).map(row).filter(|&row| !anomalous[row as usize]).collect();
-    let rest: Vec<u32> = (drawn..n).map(row).collect();
-    let normals = rest.iter().filter(|&&row| !anomalous[row as usize]).count();
-    let mut room = match options.anomaly_share {
-        Some(share) => (normals as f64 * share / (1.0 - share)) as usize,
-        None => usize::MAX,
-    };
-    let mut keep = |row: &u32| {
-        if anomalous[*row as usize] {
-            let fits = room > 0;
-            room = room.saturating_sub(1);
-            return fits;
-        }
-        true
-    };
-    let mut test: Vec<u32> = rest.into_iter().filter(|row| keep(row)).collect();
-    // In order of the file, so that batches do not depend on how the permutation is made.
-    train.sort_unstable();
-    test.sort_unstable();
-    [train, test]
 }

@@ -58,6 +58,12 @@ pub(crate) fn evaluate(
     interrupt: &Interrupt,
 ) -> Result<(), CliError> {
     let path = &args.model.model;
+    let ignored = [("--seeds", args.seeds > 1), ("--limit-test", args.limit_test.is_some())];
+    if let Some((flag, _)) = ignored.iter().find(|(_, is_given)| *is_given) {
+        return Err(CliError::input(format!(
+            "{flag} is for images and tables; every row of a series is scored, with the model given: leave it out"
+        )));
+    }
     let set = args.samples.open_signal(&args.data.data, Some(model))?;
     if !set.is_labelled() {
         return Err(CliError::input(format!(

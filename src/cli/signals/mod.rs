@@ -9,18 +9,20 @@ mod series;
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{DataError, Indices, SignalOptions, SignalSet, Table, TableOptions, TrainPart};
+use ganomede_datasets::signal::Header;
+use ganomede_datasets::{DataError, Indices, SignalOptions, SignalSet, TrainPart};
 
 use super::progress::Progress;
 use super::{CliError, Interrupt};
 use crate::eval::{Quantiles, Threshold};
+use crate::models::Form;
 use crate::models::file::{Calibration, ModelFile, Scaling};
 use crate::models::scorer::{Found, ScoreConfig, Scorer};
 use crate::train::Epoch;
 
 pub(crate) use compare::compare;
 pub(crate) use evaluate::evaluate;
-pub(crate) use rows::{TableFeed, evaluate_table};
+pub(crate) use rows::{TableFeed, evaluate_table, score_table};
 pub(crate) use score::score;
 pub(crate) use series::SeriesFeed;
 
@@ -31,9 +33,21 @@ pub(crate) struct SampleArgs {
     /// of --size points.
     #[arg(long, conflicts_with = "table")]
     pub(crate) signal: bool,
-    /// The data are a table: KDD99, or a CSV file of numbers with a label column.
+    /// The data are a table: KDD99, or a CSV file of numbers with a label column. What is given of labels and columns when a
+    /// model is trained, the model remembers.
     #[arg(long)]
     pub(crate) table: bool,
+    /// Whether the first row of a CSV file names the columns; auto judges by the rows, and says what it took the first for.
+    #[arg(long, value_name = "WHETHER", default_value = "auto")]
+    pub(crate) header: HeaderArg,
+    /// Tables: share of the rows whose normal ones are trained on [default: 1 for a file of normal rows only; 0.5 for one
+    /// that has both, whose other rows `eval` tests].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) train_fraction: Option<f64>,
+    /// Tables: drop anomalous test rows of the file that was trained on until they are this share [default: keep all; 0.2
+    /// for KDD99].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) anomaly_share: Option<f64>,
     /// Series: which rows are trained on: a share such as 0.5, a number of rows, `probation` (NAB's 15 %, at most 750
     /// rows), or before:TIME.
     #[arg(long, value_name = "PART", value_parser = parse_part)]
@@ -41,7 +55,8 @@ pub(crate) struct SampleArgs {
     /// Series: file of the anomalous intervals: JSON windows, or CSV of start,end or of 0/1 labels.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
-    /// Column of the labels, by name or number.
+    /// Column of the labels, by name or number from 0 [default: the model's; of a table to be trained on the one called
+    /// label, class or the like, else the last].
     #[arg(long, value_name = "COLUMN")]
     pub(crate) label_column: Option<String>,
     /// Series: column of the times [default: found by name].
@@ -72,31 +87,62 @@ impl SampleArgs {
             label_column: self.label_column.clone(),
             time_column: self.time_column.clone(),
             channels: self.columns.clone(),
+            header: self.header.into(),
             scale,
             ..SignalOptions::default()
         };
         Ok(SignalSet::open(spec, &options)?)
     }
 
-    pub(crate) fn open_table(
-        &self,
-        spec: &str,
-        normal: &[String],
-        seed: u64,
-        model: Option<&ModelFile>,
-    ) -> Result<Table, CliError> {
-        let scale = match model.map(|m| &m.header.data.scaling) {
-            Some(Scaling::Table(scale)) => Some(scale.clone()),
-            _ => None,
-        };
-        let options = TableOptions {
-            label_column: self.label_column.clone(),
-            normal_labels: normal.to_vec(),
-            seed,
-            scale,
-            ..TableOptions::default()
-        };
-        Ok(Table::open(spec, &options)?)
+    /// Refuses what is given for samples of another form than the model's, or the training's.
+    pub(crate) fn check(&self, form: Form) -> Result<(), CliError> {
+        let (signal, table) = (form == Form::Signal, form == Form::Table);
+        let given = [
+            ("--signal", self.signal, signal),
+            ("--table", self.table, table),
+            ("--header", self.header != HeaderArg::Auto, signal || table),
+            ("--label-column", self.label_column.is_some(), signal || table),
+            ("--train-fraction", self.train_fraction.is_some(), table),
+            ("--anomaly-share", self.anomaly_share.is_some(), table),
+            ("--train-part", self.train_part.is_some(), signal),
+            ("--labels", self.labels.is_some(), signal),
+            ("--time-column", self.time_column.is_some(), signal),
+            ("--columns", !self.columns.is_empty(), signal),
+            ("--stride", self.stride.is_some(), signal),
+        ];
+        match given.iter().find(|(_, is_given, fits)| *is_given && !fits) {
+            None => Ok(()),
+            Some((flag, ..)) => {
+                let name = match form {
+                    Form::Image => "images",
+                    Form::Signal => "series",
+                    Form::Table => "tables",
+                };
+                Err(CliError::input(format!("{flag} says nothing of {name}; leave it out")))
+            }
+        }
+    }
+}
+
+/// `--header`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum HeaderArg {
+    /// By the rows.
+    #[default]
+    Auto,
+    /// It does.
+    Yes,
+    /// It is a row of values.
+    No,
+}
+
+impl From<HeaderArg> for Header {
+    fn from(value: HeaderArg) -> Self {
+        match value {
+            HeaderArg::Auto => Header::Auto,
+            HeaderArg::Yes => Header::Yes,
+            HeaderArg::No => Header::No,
+        }
     }
 }
 

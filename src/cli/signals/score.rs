@@ -47,6 +47,11 @@ pub(crate) fn score(
     if args.maps.is_some() {
         return Err(CliError::input("--maps draws images; points of a series are numbers, leave it out"));
     }
+    if args.limit_test.is_some() {
+        return Err(CliError::input(
+            "--limit-test is for images and tables; every row of a series is scored",
+        ));
+    }
     let score = score_config(&args.search, model, path)?;
     let device = global.open()?;
     let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
