@@ -230,7 +230,7 @@ pub(super) fn unary(op: Unary, x: Number) -> Number {
         Unary::Clamp(low, high) => cuts(
             |v, low, high| {
                 let inside = v >= low && v <= high;
-                [v.max(low).min(high), if inside { 1.0 } else { 0.0 }, 0.0]
+                [if v.is_nan() { v } else { v.max(low).min(high) }, if inside { 1.0 } else { 0.0 }, 0.0]
             },
             f64::from(low),
             f64::from(high),

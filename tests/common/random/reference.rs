@@ -213,6 +213,8 @@ impl Run<'_> {
         let moved = (0..len).map(|element| {
             run.values[wrt].clone_from(&self.values[wrt]);
             run.values[wrt][element].part[direction] = 1.0;
+            // Backwards, what cancels here exactly is a sum of rounded numbers, unless all are whole.
+            run.values[wrt][element].error[direction] = if self.script.whole { 0.0 } else { U };
             for id in (wrt + 1..=y).filter(|&id| depends[id] && needed[id]) {
                 run.values[id] = run.value(id, depth + 1);
             }
