@@ -121,7 +121,11 @@ fn every_system_of_series_scores_points_and_raises_alarms() {
 
         let file = at.join("new.csv");
         let rows: String = (0..120).map(row).collect();
-        std::fs::write(&file, format!("time,a,b,c,d,e\n{rows}")).unwrap();
+        std::fs::write(
+            &file,
+            format!("time,load_percent,current_a,temperature_c,fan_rpm,vibration_mm_s\n{rows}"),
+        )
+        .unwrap();
         let scored = ganomede(["score", text(&model), text(&file), "--json"]).json();
         let scores: Vec<f64> =
             scored["series"][0]["scores"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();

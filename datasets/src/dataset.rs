@@ -10,9 +10,14 @@ use crate::DataError;
 use crate::flatten::flatten;
 use crate::indices::Indices;
 use crate::patches::PatchOptions;
-use crate::pixels::{Image, Mask};
+use crate::pixels::{Image, Mask, Raw};
 use crate::preprocess::{Preprocess, Window};
-use crate::source::{self, Entry, RawMask, RawSample, Rejected, Several, Source, Split, Truth};
+use crate::source::{
+    self, Entry, MaskReport, Met, RawMask, RawSample, Rejected, Several, Source, Split, Truth,
+};
+
+/// Images that [`Dataset::look`] loads.
+const LOOKED_AT: usize = 16;
 
 /// How a data set is opened.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +44,27 @@ pub struct OpenOptions {
     pub patch: Option<PatchOptions>,
     /// Make it an error if there is nothing to train on, or if a labelled set is opened without classes.
     pub for_training: bool,
+    /// Bits that the samples of 16-bit images have in truth, as cameras of 10, 12 or 14 bits write them; None for all 16.
+    pub bits: Option<u32>,
+    /// Look for no masks: scores need none.
+    pub without_masks: bool,
+}
+
+/// What a data set does not use, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Findings {
+    /// Files that cannot be used, in order of their paths: unreadable headers when opened, undecodable pixels when loaded
+    /// so far.
+    pub rejected: Vec<Rejected>,
+    /// What is not looked at: folders below, loose and hidden images, pages beyond the first.
+    pub skipped: Vec<Rejected>,
+    /// How masks fit their images; None where there are none, or none are looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masks: Option<MaskReport>,
+    /// Bits that the samples of the 16-bit images loaded so far need, where that is fewer than 16 and
+    /// [`OpenOptions::bits`] says nothing: their values fill a part of the range only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_used: Option<u32>,
 }
 
 /// One loaded image.
@@ -61,7 +87,21 @@ pub struct Dataset {
     spec: String,
     pub(crate) source: Box<dyn Source>,
     options: OpenOptions,
-    rejected: Mutex<BTreeSet<Rejected>>,
+    /// As met when it was opened.
+    met: Met,
+    /// Met since.
+    found: Mutex<Found>,
+}
+
+/// Files that were found to be unusable when they were loaded.
+#[derive(Default)]
+struct Found {
+    rejected: BTreeSet<Rejected>,
+    unusable_masks: BTreeSet<Rejected>,
+    /// Ids of images.
+    empty_masks: BTreeSet<String>,
+    /// Of all 16-bit images.
+    largest_sample: Option<u16>,
 }
 
 impl Dataset {
@@ -71,9 +111,9 @@ impl Dataset {
     /// file that cannot be used.
     pub fn open(spec: &str, options: &OpenOptions) -> Result<Self, DataError> {
         check(options)?;
-        let mut rejected = Vec::new();
-        let source = source::open(spec, options, &mut rejected)?;
-        Self::new(spec, source, options, rejected)
+        let mut met = Met::default();
+        let source = source::open(spec, options, &mut met)?;
+        Self::new(spec, source, options, met)
     }
 
     /// Opens several specifications as one set, in the order given; a single one as [`Dataset::open`] does.
@@ -84,35 +124,36 @@ impl Dataset {
             return Self::open(spec.as_ref(), options);
         }
         check(options)?;
-        let (mut sources, mut rejected) = (Vec::new(), Vec::new());
+        let (mut sources, mut met) = (Vec::new(), Met::default());
         for spec in specs.iter().map(AsRef::as_ref) {
-            match source::open(spec, options, &mut rejected) {
+            match source::open(spec, options, &mut met) {
                 Ok(source) => sources.push(source),
                 Err(DataError::File { path, reason }) if !options.strict => {
-                    rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
+                    met.rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
                 }
                 Err(error) => return Err(error),
             }
         }
         let spec = specs.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
         if sources.is_empty() {
-            let reason = match rejected.first() {
+            let reason = match met.rejected.first() {
                 Some(Rejected { path, reason }) => format!("none can be used; the first, {path}, {reason}"),
                 None => "nothing was given; give a path or `builtin:retina`".into(),
             };
             return Err(DataError::spec(spec, reason));
         }
-        Self::new(&spec, Box::new(Several::new(sources)), options, rejected)
+        Self::new(&spec, Box::new(Several::new(sources)), options, met)
     }
 
     fn new(
         spec: &str,
         source: Box<dyn Source>,
         options: &OpenOptions,
-        rejected: Vec<Rejected>,
+        mut met: Met,
     ) -> Result<Self, DataError> {
-        let rejected = Mutex::new(rejected.into_iter().collect());
-        let dataset = Dataset { spec: spec.to_string(), source, options: options.clone(), rejected };
+        let rejected = std::mem::take(&mut met.rejected).into_iter().collect();
+        let found = Mutex::new(Found { rejected, ..Found::default() });
+        let dataset = Dataset { spec: spec.to_string(), source, options: options.clone(), met, found };
         for split in [Split::Train, Split::Test] {
             if u32::try_from(dataset.len(split)).is_err() {
                 let reason = format!(
@@ -190,7 +231,7 @@ impl Dataset {
         let preprocess = &self.options.preprocess;
         let image = preprocess.image(&raw.image, window);
         let (mask, truth) = match raw.mask {
-            RawMask::Unknown => (None, entry.truth),
+            RawMask::Unknown | RawMask::Unusable(_) => (None, entry.truth),
             RawMask::Empty => (Some(Mask::none(preprocess.size, preprocess.size)), entry.truth),
             RawMask::Drawn(drawn) => {
                 let mask = preprocess.mask(&drawn, window);
@@ -207,7 +248,9 @@ impl Dataset {
 
     /// The image as stored (flattened if asked for) behind entry `i` of the source, patches not counted.
     pub(crate) fn load_raw(&self, split: Split, i: usize) -> Result<RawSample, DataError> {
-        let RawSample { image, mask, permit } = self.source.load(split, i, &self.options.preprocess)?;
+        let RawSample { mut image, mask, permit } = self.source.load(split, i, &self.options.preprocess)?;
+        self.judge_depth(split, i, &mut image)?;
+        let mask = self.judged(split, i, mask)?;
         if !self.options.flatten {
             return Ok(RawSample { image, mask, permit });
         }
@@ -218,6 +261,67 @@ impl Dataset {
             }
             mask => RawSample { image: flatten(&image, None).0, mask, permit },
         })
+    }
+
+    /// Brings samples of fewer bits to the whole range where that was asked for; else remembers the largest.
+    fn judge_depth(&self, split: Split, i: usize, image: &mut Raw) -> Result<(), DataError> {
+        if let Some(bits) = self.options.bits {
+            return image.stretch(bits).map_err(|largest| {
+                let id = self.source.entry(split, i).id;
+                let reason =
+                    format!("holds a sample of {largest}, more than {bits} bits can; state the bits it has");
+                DataError::file(Path::new(&id), reason)
+            });
+        }
+        if let Some(largest) = image.largest_of_16_bits() {
+            let mut found = self.found();
+            found.largest_sample = found.largest_sample.max(Some(largest));
+        }
+        Ok(())
+    }
+
+    /// Loads a few images of a split, evenly spread, for what [`Dataset::findings`] says of their samples.
+    pub fn look(&self, split: Split) {
+        let images = self.images(split);
+        for k in 0..images.min(LOOKED_AT) {
+            // A file that cannot be read is reported where it counts.
+            let Ok(raw) = self.load_raw(split, k * images / images.min(LOOKED_AT)) else { continue };
+            if raw.image.largest_of_16_bits().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The mask, unless it contradicts what is known of its image: then nothing is known of the pixels, and it is said.
+    fn judged(&self, split: Split, i: usize, mask: RawMask) -> Result<RawMask, DataError> {
+        match mask {
+            // Generators draw what they say.
+            RawMask::Drawn(drawn) if self.met.masks.is_some() => {
+                let Entry { id, truth, .. } = self.source.entry(split, i);
+                match (truth, drawn.is_marked()) {
+                    (Truth::Anomalous, false) => {
+                        self.found().empty_masks.insert(id);
+                        Ok(RawMask::Unknown)
+                    }
+                    (Truth::Normal, true) => {
+                        let reason = "its mask marks pixels, but it is a normal image; remove one of the two"
+                            .to_owned();
+                        self.found().unusable_masks.insert(Rejected { path: id, reason });
+                        Ok(RawMask::Unknown)
+                    }
+                    (_, true) => Ok(RawMask::Drawn(drawn)),
+                    (_, false) => Ok(RawMask::Empty),
+                }
+            }
+            RawMask::Unusable(Rejected { path, reason }) if self.options.strict => {
+                Err(DataError::file(Path::new(&path), reason))
+            }
+            RawMask::Unusable(fault) => {
+                self.found().unusable_masks.insert(fault.clone());
+                Ok(RawMask::Unusable(fault))
+            }
+            mask => Ok(mask),
+        }
     }
 
     /// Images of a split, patches not counted.
@@ -243,19 +347,32 @@ impl Dataset {
     pub(crate) fn reject(&self, error: &DataError) {
         if let DataError::File { path, reason } = error {
             let path = path.to_string_lossy().into_owned();
-            self.rejected_set().insert(Rejected { path, reason: reason.clone() });
+            self.found().rejected.insert(Rejected { path, reason: reason.clone() });
         }
     }
 
-    /// Files that could not be used so far, in order of their paths: unreadable headers when opened, undecodable
-    /// pixels when loaded.
+    /// Files that could not be used so far: [`Findings::rejected`].
     pub fn rejected(&self) -> Vec<Rejected> {
-        self.rejected_set().iter().cloned().collect()
+        self.found().rejected.iter().cloned().collect()
     }
 
-    fn rejected_set(&self) -> std::sync::MutexGuard<'_, BTreeSet<Rejected>> {
-        // The set is valid after any panic: insertion is its only change.
-        self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// What is not used of the set, as far as it has been loaded.
+    pub fn findings(&self) -> Findings {
+        let found = self.found();
+        let masks = self.met.masks.clone().map(|masks| MaskReport {
+            empty: found.empty_masks.iter().cloned().collect(),
+            unusable: found.unusable_masks.iter().cloned().collect(),
+            ..masks
+        });
+        let rejected = found.rejected.iter().cloned().collect();
+        let bits = found.largest_sample.map(|largest| u16::BITS - largest.leading_zeros());
+        let bits_used = bits.filter(|&bits| bits < u16::BITS && self.options.bits.is_none());
+        Findings { rejected, skipped: self.met.skipped.clone(), masks, bits_used }
+    }
+
+    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
+        // The sets are valid after any panic: insertion is their only change.
+        self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Every entry of a split.
@@ -289,5 +406,8 @@ impl Dataset {
 
 fn check(options: &OpenOptions) -> Result<(), DataError> {
     options.preprocess.check()?;
+    if let Some(bits) = options.bits.filter(|bits| !(2..=16).contains(bits)) {
+        return Err(DataError::option("bits", bits, "use 2 to 16, what the camera gives"));
+    }
     options.patch.map_or(Ok(()), |patch| patch.check())
 }

@@ -13,6 +13,7 @@ use crate::DataError;
 use crate::files;
 use crate::memory::{self, Permit};
 use crate::pixels::{Raw, Samples};
+use crate::tiff::{self, Palette, Tiff};
 
 /// Extensions that are opened, lower case.
 pub(crate) const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
@@ -39,6 +40,8 @@ pub(crate) struct Header {
     pub(crate) width: u32,
     /// Rows, upright.
     pub(crate) height: u32,
+    /// Images in the file, of which the first is read; above 1 in TIFF files only.
+    pub(crate) pages: usize,
     /// As stored, before it is turned upright.
     stored: (u32, u32),
     color: ColorType,
@@ -72,11 +75,22 @@ pub(crate) struct ImageFile {
     file: File,
     bytes: u64,
     header: Header,
+    /// Of a TIFF whose pixels are indices.
+    palette: Option<Palette>,
 }
 
 /// Opens `path` and judges kind, length and header; cheap and safe on any file. Pipes and devices are refused, since
 /// reading could block.
 pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
+    let image = open_mask(path)?;
+    if is_float(image.header.color) {
+        return Err(DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"));
+    }
+    Ok(image)
+}
+
+/// As [`open`], of floating-point pixels as well: what is not 0 is marked, and no range need be known.
+pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
     let (mut file, bytes) = files::open(path)?;
     if bytes == 0 {
         return Err(DataError::file(path, "is empty (0 bytes); copy it again or remove it"));
@@ -90,6 +104,10 @@ pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
     }
     let mut prefix = Vec::with_capacity(PREFIX_BYTES.min(bytes) as usize);
     file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(DataError::io("read", path))?;
+    let Tiff { pages, palette } = tiff::read(&mut BufReader::new(&mut file)).unwrap_or_default();
+    if let Some(palette) = palette {
+        return open_palette(path, file, bytes, pages, palette);
+    }
     let header = match guarded(path, || header(path, Cursor::new(&prefix))) {
         // Headers may lie anywhere in a file (TIFF) or be long (colour profiles): judge by the whole.
         Err(DataError::File { .. }) if bytes > PREFIX_BYTES => {
@@ -99,10 +117,39 @@ pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
         }
         result => result?,
     };
-    let image = ImageFile { path: path.to_owned(), file, bytes, header };
+    let header = Header { pages: pages.max(1), ..header };
+    let image = ImageFile { path: path.to_owned(), file, bytes, header, palette: None };
     // What never fits is told when a folder is listed.
     memory::check(image.need()).map_err(|short| short.of(path))?;
     Ok(image)
+}
+
+/// A TIFF whose pixels are indices of 8 bits; those of other depths are rare, and no decoder at hand knows them.
+fn open_palette(
+    path: &Path,
+    file: File,
+    bytes: u64,
+    pages: usize,
+    palette: Palette,
+) -> Result<ImageFile, DataError> {
+    let stored @ (width, height) = (palette.width, palette.height);
+    judge(path, stored)?;
+    if palette.bits != 8 {
+        let bits = palette.bits;
+        return Err(DataError::file(
+            path,
+            format!("has a palette of {bits} bits; convert it to 8 or 16 bit PNG"),
+        ));
+    }
+    let (color, format, orientation) = (ColorType::L8, ImageFormat::Tiff, Orientation::NoTransforms);
+    let header = Header { width, height, pages, stored, color, format, orientation };
+    let image = ImageFile { path: path.to_owned(), file, bytes, header, palette: Some(palette) };
+    memory::check(image.need()).map_err(|short| short.of(path))?;
+    Ok(image)
+}
+
+fn is_float(color: ColorType) -> bool {
+    matches!(color, ColorType::Rgb32F | ColorType::Rgba32F)
 }
 
 impl ImageFile {
@@ -118,18 +165,23 @@ impl ImageFile {
     /// or encoded anew, and a byte a pixel.
     pub(crate) fn need(&self) -> u64 {
         let Header { width, height, .. } = self.header;
-        let after = 2 * self.header.decoded() + u64::from(width) * u64::from(height);
+        // Of indices three colours are made.
+        let samples = if self.palette.is_some() { 4 } else { 1 };
+        let after = 2 * samples * self.header.decoded() + u64::from(width) * u64::from(height);
         self.bytes + self.header.decoded() + self.header.inside(self.bytes).max(after)
     }
 
     /// Decodes the file, upright. A permit of [`ImageFile::need`] must be held as long as the pixels are.
     pub(crate) fn decode(self, _: &Permit) -> Result<Raw, DataError> {
-        let ImageFile { path, mut file, bytes, header } = self;
+        let ImageFile { path, mut file, bytes, header, palette } = self;
         let path = path.as_path();
         file.rewind().map_err(DataError::io("read", path))?;
         let mut encoded = memory::room(path, bytes)?;
         // The file may have grown since: the bound holds for what is read.
         file.take(bytes).read_to_end(&mut encoded).map_err(DataError::io("read", path))?;
+        if let Some(palette) = &palette {
+            palette.indices_as_gray(&mut encoded);
+        }
         guarded(path, || {
             if ends_early(&encoded) {
                 return Err(DataError::file(
@@ -145,6 +197,10 @@ impl ImageFile {
                 return Err(DataError::file(path, "was changed while it was read; run again"));
             }
             let raw = pixels(path, decoder, header.color)?;
+            let raw = match &palette {
+                Some(palette) => in_colours(path, raw, palette)?,
+                None => raw,
+            };
             if header.orientation == Orientation::NoTransforms {
                 return Ok(raw);
             }
@@ -155,6 +211,30 @@ impl ImageFile {
             upright.ok_or_else(|| DataError::file(path, "cannot be turned upright; remove it"))
         })
     }
+}
+
+impl ImageFile {
+    /// Decodes a mask: gray of 8 bits, 255 where [`Raw::marks`] says so. The permit is as for [`ImageFile::decode`].
+    ///
+    /// JPEG blurs what was drawn: there, a pixel is marked from half of the range on.
+    pub(crate) fn decode_mask(self, permit: &Permit) -> Result<Raw, DataError> {
+        let is_blurred = self.header.format == ImageFormat::Jpeg;
+        let mut mask = self.decode(permit)?;
+        if let (true, Samples::U8(samples)) = (is_blurred, &mut mask.samples) {
+            samples.iter_mut().for_each(|sample| *sample &= 128);
+        }
+        Ok(mask.marks())
+    }
+}
+
+/// An image of indices in the colours of its palette.
+fn in_colours(path: &Path, indices: Raw, palette: &Palette) -> Result<Raw, DataError> {
+    let rgb = match &indices.samples {
+        Samples::U8(samples) => palette.colours(samples),
+        Samples::U16(_) => None,
+    };
+    let rgb = rgb.ok_or_else(|| DataError::file(path, "has pixels beyond its palette; save it as PNG"))?;
+    Ok(Raw { channels: 3, samples: Samples::U8(rgb), ..indices })
 }
 
 /// All pixels in memory that was reserved, so that none to be had is an error and not the end.
@@ -168,6 +248,13 @@ fn pixels(path: &Path, decoder: impl ImageDecoder, color: ColorType) -> Result<R
             bytes.resize(samples as usize, 0);
             decoder.read_image(&mut bytes).map_err(|e| refused(path, &e))?;
             Samples::U8(bytes)
+        }
+        // Of masks, which are the same of 8 bits.
+        ColorType::Rgb32F | ColorType::Rgba32F => {
+            let mut values: Vec<f32> = memory::room(path, samples)?;
+            values.resize(samples as usize, 0.0);
+            decoder.read_image(bytemuck::cast_slice_mut(&mut values)).map_err(|e| refused(path, &e))?;
+            Samples::U8(values.iter().map(|value| u8::from(value.abs() > 0.0)).collect())
         }
         _ => {
             let mut words: Vec<u16> = memory::room(path, samples)?;
@@ -184,16 +271,13 @@ fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<Header, DataEr
     let stored = decoder.dimensions();
     judge(path, stored)?;
     let color = decoder.color_type();
-    if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
-        return Err(DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"));
-    }
     let orientation = decoder.orientation().map_err(|e| refused(path, &e))?;
     use Orientation as O;
     let (width, height) = match orientation {
         O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => (stored.1, stored.0),
         _ => stored,
     };
-    Ok(Header { width, height, stored, color, format, orientation })
+    Ok(Header { width, height, pages: 1, stored, color, format, orientation })
 }
 
 /// A decoder that allocates at most `bytes`, pixels included.

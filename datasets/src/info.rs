@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::DataError;
-use crate::dataset::Dataset;
-use crate::source::{RawMask, Rejected, Split, Truth};
+use crate::dataset::{Dataset, Findings};
+use crate::source::{RawMask, Split, Truth};
 
 /// Images decoded of each split where not all are.
 const SAMPLED: usize = 64;
@@ -22,8 +22,9 @@ pub struct Info {
     pub layout: &'static str,
     /// Training and test split.
     pub splits: Vec<SplitInfo>,
-    /// Files that cannot be used; complete if all images were decoded.
-    pub rejected: Vec<Rejected>,
+    /// What cannot be used or is not looked at, and how masks fit; complete if all images were decoded.
+    #[serde(flatten)]
+    pub findings: Findings,
 }
 
 /// One split.
@@ -68,7 +69,7 @@ pub fn info(dataset: &Dataset, decode_all: bool) -> Result<Info, DataError> {
         spec: dataset.spec().to_string(),
         layout: dataset.layout(),
         splits: splits.into_iter().collect::<Result<_, _>>()?,
-        rejected: dataset.rejected(),
+        findings: dataset.findings(),
     })
 }
 

@@ -116,6 +116,63 @@ impl Raw {
         Raw { width: window.width, height: window.height, channels: self.channels, samples }
     }
 
+    /// The largest sample of an image of 16 bits, alpha not counted; None for one of 8 bits.
+    pub(crate) fn largest_of_16_bits(&self) -> Option<u16> {
+        let colours = self.colours();
+        match &self.samples {
+            Samples::U8(_) => None,
+            Samples::U16(s) => s.chunks_exact(self.channels).flat_map(|px| &px[..colours]).max().copied(),
+        }
+    }
+
+    /// Stretches the colours of an image whose 16 bits hold only `bits` to the whole range; what has 8 bits stays as it is.
+    ///
+    /// Errors: a larger sample, which is returned.
+    pub(crate) fn stretch(&mut self, bits: u32) -> Result<(), u16> {
+        let (channels, colours) = (self.channels, self.colours());
+        let top = (1u32 << bits) - 1;
+        if let Some(largest) = self.largest_of_16_bits().filter(|&largest| u32::from(largest) > top) {
+            return Err(largest);
+        }
+        if let Samples::U16(samples) = &mut self.samples {
+            for sample in samples.chunks_exact_mut(channels).flat_map(|px| &mut px[..colours]) {
+                *sample = ((u32::from(*sample) * 65535 + top / 2) / top) as u16;
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples of a pixel that are colours.
+    fn colours(&self) -> usize {
+        self.channels - usize::from(self.channels.is_multiple_of(2))
+    }
+
+    /// What is marked when the image is a mask: gray of 8 bits, 255 where any sample of any colour is not 0, else 0.
+    ///
+    /// Alpha counts where it tells pixels apart: what is transparent is not marked, and if no colour is, what is opaque is.
+    pub(crate) fn marks(&self) -> Raw {
+        let samples = match &self.samples {
+            Samples::U8(s) => marks(s, self.channels, self.colours()),
+            Samples::U16(s) => marks(s, self.channels, self.colours()),
+        };
+        Raw::gray8(self.width, self.height, samples)
+    }
+
+    /// Whether a mask marks any pixel.
+    pub(crate) fn is_marked(&self) -> bool {
+        match &self.samples {
+            Samples::U8(s) => s.iter().any(|&s| s != 0),
+            Samples::U16(s) => s.iter().any(|&s| s != 0),
+        }
+    }
+
+    /// Marks what another mask of 8 bits and the same size marks as well.
+    pub(crate) fn unite(&mut self, other: &Raw) {
+        if let (Samples::U8(own), Samples::U8(others)) = (&mut self.samples, &other.samples) {
+            own.iter_mut().zip(others).for_each(|(own, &other)| *own |= other);
+        }
+    }
+
     /// How the file stores colour, for `data info`.
     pub(crate) fn colour_type(&self) -> &'static str {
         match (&self.samples, self.channels) {
@@ -128,5 +185,65 @@ impl Raw {
             (Samples::U16(_), 3) => "rgb16",
             (Samples::U16(_), _) => "rgb16+alpha",
         }
+    }
+}
+
+fn marks<T: Copy + Default + PartialEq>(samples: &[T], channels: usize, colours: usize) -> Vec<u8> {
+    let zero = T::default();
+    let pixels = || samples.chunks_exact(channels);
+    let is_coloured = |px: &[T]| px[..colours].iter().any(|&s| s != zero);
+    let alpha = |px: &[T]| px[channels - 1];
+    // An alpha that is the same everywhere says nothing.
+    let first = pixels().next().map(alpha);
+    let has_alpha = colours < channels && pixels().any(|px| Some(alpha(px)) != first);
+    let mark = |is_marked: bool| u8::from(is_marked) * 255;
+    if !has_alpha {
+        return pixels().map(|px| mark(is_coloured(px))).collect();
+    }
+    let visible: Vec<u8> = pixels().map(|px| mark(is_coloured(px) && alpha(px) != zero)).collect();
+    match visible.contains(&255) {
+        true => visible,
+        false => pixels().map(|px| mark(alpha(px) != zero)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(channels: usize, samples: &[u8]) -> Vec<bool> {
+        let raw = |samples| Raw { width: samples_len(&samples) / channels, height: 1, channels, samples };
+        let wide: Vec<u16> = samples.iter().map(|&s| u16::from(s) << 8).collect();
+        let marks = |raw: Raw| match raw.marks().samples {
+            Samples::U8(marks) => marks.iter().map(|&m| m == 255).collect::<Vec<_>>(),
+            Samples::U16(_) => panic!("marks have 8 bits"),
+        };
+        let (narrow, wide) = (marks(raw(Samples::U8(samples.to_vec()))), marks(raw(Samples::U16(wide))));
+        assert_eq!(narrow, wide, "both depths alike");
+        narrow
+    }
+
+    fn samples_len(samples: &Samples) -> usize {
+        match samples {
+            Samples::U8(s) => s.len(),
+            Samples::U16(s) => s.len(),
+        }
+    }
+
+    #[test]
+    fn any_sample_of_any_colour_marks_a_pixel() {
+        assert_eq!(marked(1, &[0, 1, 255]), [false, true, true]);
+        assert_eq!(marked(3, &[0, 0, 0, 0, 9, 0, 0, 0, 1, 7, 0, 0]), [false, true, true, true]);
+        // Opaque: alpha says nothing.
+        assert_eq!(marked(2, &[0, 255, 3, 255]), [false, true]);
+        assert_eq!(marked(4, &[0, 0, 0, 255, 0, 0, 1, 255]), [false, true]);
+        assert_eq!(marked(4, &[0, 0, 0, 255, 0, 0, 0, 255]), [false, false]);
+        // No opacity at all, as some programs write it: nothing either.
+        assert_eq!(marked(4, &[0, 0, 0, 0, 0, 5, 0, 0]), [false, true]);
+        // What is transparent is not there, whatever its colour.
+        assert_eq!(marked(4, &[255, 255, 255, 0, 255, 0, 0, 255]), [false, true]);
+        // Black on transparent.
+        assert_eq!(marked(4, &[0, 0, 0, 0, 0, 0, 0, 255]), [false, true]);
+        assert_eq!(marked(2, &[0, 0, 0, 200]), [false, true]);
     }
 }

@@ -103,12 +103,12 @@ impl Preprocess {
         Image { channels: count, height: size, width: size, pixels }
     }
 
-    /// Any non-zero sample is anomalous. After scaling, a pixel covered at least by half is; a defect too thin
+    /// Of a mask whose non-zero pixels are anomalous. After scaling, a pixel covered at least by half is; a defect too thin
     /// for that keeps its best-covered pixel, so that an anomalous image never loses its whole mask.
     pub(crate) fn mask(&self, raw: &Raw, window: Window) -> Mask {
-        let binary: Vec<u8> = match &raw.samples {
-            Samples::U8(s) => s.chunks_exact(raw.channels).map(|px| u8::from(px[0] != 0)).collect(),
-            Samples::U16(s) => s.chunks_exact(raw.channels).map(|px| u8::from(px[0] != 0)).collect(),
+        let binary: Vec<u8> = match raw.marks().samples {
+            Samples::U8(s) => s.into_iter().map(|mark| u8::from(mark != 0)).collect(),
+            Samples::U16(s) => s.into_iter().map(|mark| u8::from(mark != 0)).collect(),
         };
         let flat = Raw::gray8(raw.width, raw.height, Vec::new());
         let cover = resample(&binary, &flat, window, self.size);

@@ -8,10 +8,10 @@ use ganomede_host::interrupt;
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::dataset::{Dataset, OpenOptions};
+use crate::dataset::{Dataset, Findings, OpenOptions};
 use crate::output::{create, write_png};
 use crate::patches::PatchOptions;
-use crate::pixels::{Raw, Samples};
+use crate::pixels::Raw;
 use crate::source::{RawMask, Split, Truth};
 
 /// What was written.
@@ -73,7 +73,7 @@ pub fn write_mvtec(dataset: &Dataset, out: &Path, train: usize, test: usize) -> 
         };
         write_png(&folder, out, &format!("test/{name}/{i:06}.png"), image)?;
         if let RawMask::Drawn(mask) = mask {
-            write_png(&folder, out, &format!("ground_truth/{name}/{i:06}_mask.png"), binary(&mask))?;
+            write_png(&folder, out, &format!("ground_truth/{name}/{i:06}_mask.png"), mask.marks())?;
             masks.fetch_add(1, Ordering::Relaxed);
         }
         Ok::<usize, DataError>(1)
@@ -96,9 +96,15 @@ pub fn extract_patches(
     size: usize,
     seed: u64,
     flatten: bool,
-) -> Result<(Written, Vec<crate::Rejected>), DataError> {
+) -> Result<(Written, Findings), DataError> {
     let patch = PatchOptions { size, per_image: 1 };
-    let options = OpenOptions { patch: Some(patch), for_training: true, flatten, ..OpenOptions::default() };
+    let options = OpenOptions {
+        patch: Some(patch),
+        for_training: true,
+        flatten,
+        without_masks: true,
+        ..OpenOptions::default()
+    };
     let dataset = Dataset::open(spec, &options)?;
     if !(1..=10_000_000).contains(&count) {
         return Err(DataError::option("patches", count, "use 1 to 10000000"));
@@ -130,7 +136,7 @@ pub fn extract_patches(
         ));
     }
     folder.finish().map_err(DataError::io("rename the finished output to", out))?;
-    Ok((Written { train, ..Written::default() }, dataset.rejected()))
+    Ok((Written { train, ..Written::default() }, dataset.findings()))
 }
 
 /// The undistorted image of an entry; None if it cannot be decoded and the set is not strict.
@@ -154,13 +160,4 @@ fn defect_folder(class: &str) -> String {
         name if name.is_empty() || name == "good" => format!("{name}_anomalous"),
         name => name,
     }
-}
-
-/// 0 and 255, as viewers and other tools expect of a mask.
-fn binary(mask: &Raw) -> Raw {
-    let samples = match &mask.samples {
-        Samples::U8(s) => s.chunks_exact(mask.channels).map(|px| u8::from(px[0] != 0) * 255).collect(),
-        Samples::U16(s) => s.chunks_exact(mask.channels).map(|px| u8::from(px[0] != 0) * 255).collect(),
-    };
-    Raw::gray8(mask.width, mask.height, samples)
 }

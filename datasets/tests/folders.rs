@@ -70,17 +70,6 @@ fn masks_follow_the_crop() {
 }
 
 #[test]
-fn a_mask_of_another_size_rejects_its_image() {
-    let dir = tempdir().unwrap();
-    mvtec(dir.path());
-    save(&dir.path().join("ground_truth/crack/001_mask.png"), GrayImage::new(17, 12));
-    let data = open(dir.path(), &options(8)).unwrap();
-    let message = refusal(data.load(Split::Test, 1));
-    assert!(message.contains("17×12") && message.contains("001_mask.png"), "{message}");
-    assert_eq!(data.rejected().len(), 1);
-}
-
-#[test]
 fn flat_folders_are_normals_to_train_on_and_unknown_to_score() {
     let dir = tempdir().unwrap();
     flat(dir.path(), 4);

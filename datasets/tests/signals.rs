@@ -43,7 +43,8 @@ fn columns_are_found_with_and_without_a_header() {
     let set = open(&path, &rows(2)).unwrap();
     assert_eq!((set.series().channels.join("|"), set.series().len()), ("flow|level".into(), 3));
     assert_eq!(set.series().row(2), [3.0, 6.0]);
-    assert_eq!(set.series().time(1).unwrap(), "1970-01-01 00:00:20");
+    assert_eq!(set.series().time(1).unwrap(), "20");
+    assert!(set.notes()[0].contains("taken as seconds since 1970: 1970-01-01 00:00:10"), "{:?}", set.notes());
 
     let bare = written(dir.path(), "b.csv", "2014-07-01 00:00:00,1,0\n2014-07-01 00:30:00,2,1\n");
     let set = open(&bare, &rows(1)).unwrap();
@@ -103,7 +104,7 @@ fn statistics_are_those_of_numpy_over_the_training_rows_alone() {
     let scored = open(&other, &given).unwrap();
     assert_eq!((scored.scale(), scored.test_rows()), (set.scale(), 0..5));
     let narrow = written(dir.path(), "c.csv", "x\n1\n2\n");
-    assert!(refusal(open(&narrow, &given)).contains("trained on 2"));
+    assert!(refusal(open(&narrow, &given)).contains("lacks the channel y of the model"));
 }
 
 #[test]
@@ -124,8 +125,13 @@ fn the_training_part_is_declared() {
         assert!(refusal(bad.parse::<TrainPart>()).contains("train part"), "{bad}");
     }
     let set = open(&path, &rows(20)).unwrap();
-    assert_eq!(set.holdout(0.1).unwrap(), (0..18, 18..20));
-    assert!(set.holdout(1.0).is_err());
+    assert_eq!(set.holdout(0.1, 1).unwrap(), (0..18, 18..20));
+    // A window at least, and one left to train on.
+    assert_eq!(set.holdout(0.1, 8).unwrap(), (0..12, 12..20));
+    assert_eq!(set.holdout(0.0, 16).unwrap(), (0..20, 20..20));
+    assert!(refusal(set.holdout(0.1, 16)).contains("20 training rows, too few for a window of 16"));
+    assert!(set.holdout(1.0, 1).is_err());
+    assert_eq!(set.place(18..20), "rows 18 to 19 (2014-07-01 09:00:00 to 2014-07-01 09:30:00)");
 }
 
 #[test]
@@ -182,7 +188,12 @@ fn labels_come_as_nab_windows_intervals_or_one_a_row() {
         open(&plain, &SignalOptions { labels, ..rows(1) })
     };
     assert_eq!(with("start,end\n2,3\n").unwrap().intervals()[0].rows, 2..4);
-    assert!(refusal(with("start,end\n2,4\n")).contains("covers none"));
+    // One past the last row is cut, as it is with times, and said.
+    let cut = with("start,end\n2,4\n").unwrap();
+    assert_eq!(cut.intervals()[0].rows, 2..4);
+    assert!(cut.notes()[0].contains("1 of 1 labelled intervals reach beyond"), "{:?}", cut.notes());
+    assert!(refusal(with("start,end\n4,5\n")).contains("covers none of the series' 4 rows, numbers 0 to 3"));
+    assert!(refusal(with("start,end\n3,2\n")).contains("covers none"));
     assert!(refusal(with("start,end\n-1,2\n")).contains("no row number"));
 }
 

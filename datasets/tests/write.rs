@@ -150,7 +150,8 @@ fn patches_are_extracted_into_a_flat_folder() {
     }
     truncated_png(&root.join("cut.png"));
     let spec = root.to_str().unwrap();
-    let (written, rejected) = extract_patches(spec, &dir.path().join("a"), 12, 16, 7, false).unwrap();
+    let (written, findings) = extract_patches(spec, &dir.path().join("a"), 12, 16, 7, false).unwrap();
+    let rejected = findings.rejected;
     // The damaged file's share of the twelve is missing, and said to be.
     assert_eq!((written.train, rejected.len()), (9, 1));
     extract_patches(spec, &dir.path().join("b"), 12, 16, 7, false).unwrap();
@@ -174,11 +175,14 @@ fn info_counts_classes_sizes_and_damage() {
     flat(&dir.path().join("train/good"), 3);
     flat(&dir.path().join("test/good"), 2);
     flat(&dir.path().join("test/crack"), 1);
-    save(&dir.path().join("ground_truth/crack/000_mask.png"), GrayImage::new(16, 12));
+    save(
+        &dir.path().join("ground_truth/crack/000_mask.png"),
+        GrayImage::from_pixel(16, 12, image::Luma([9])),
+    );
     truncated_png(&dir.path().join("train/good/cut.png"));
     let data = open(dir.path(), &options(8)).unwrap();
     let info = info(&data, true).unwrap();
-    assert_eq!((info.layout, info.rejected.len()), ("mvtec", 1));
+    assert_eq!((info.layout, info.findings.rejected.len()), ("mvtec", 1));
     let [train, test] = &info.splits[..] else { panic!("two splits") };
     assert_eq!((train.count, train.decoded, train.masks), (4, 3, 0));
     assert_eq!((train.sizes["16×12"], train.colour_types["gray8"]), (3, 3));

@@ -136,6 +136,10 @@ pub(crate) struct PreprocessArgs {
     /// Shift the columns of scans so that their brightest layer lies level, before anything else.
     #[arg(long)]
     pub flatten: bool,
+    /// Bits that the samples of 16-bit images have in truth, such as 12; models remember it [default: all 16, and a word
+    /// about it where fewer are in use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
+    pub bits: Option<u32>,
     /// Train on random patches of this many pixels, cut from large images.
     #[arg(long, value_name = "PIXELS")]
     pub patch: Option<usize>,
@@ -168,7 +172,8 @@ impl DataArgs {
             seed: 0,
             flatten: info.flatten,
             patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
-            for_training: false,
+            bits: info.bits,
+            ..OpenOptions::default()
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Indices, Split, Truth};
+use ganomede_datasets::{Batch, Dataset, Findings, Indices, Split, Truth};
 
+use super::findings::{report_bits, report_masks, report_rejected};
 use super::session::{Selection, no_image, score_all};
-use super::train::report_rejected;
 use super::{CliError, Interrupt};
 use crate::device::Device;
 use crate::eval::{Evaluation, EvaluationInput, PixelMap};
@@ -50,6 +50,8 @@ impl TestSet {
 pub(crate) struct Assessment {
     pub(crate) evaluation: Evaluation,
     pub(crate) images: Vec<ScoredImage>,
+    /// What of the set was not used.
+    pub(crate) findings: Findings,
     /// Samples of the first batch.
     pub(crate) preview: Vec<f32>,
 }
@@ -107,9 +109,12 @@ pub(crate) fn assess(
         Ok(())
     };
     let (count, seconds) = score_all(scorer, &selection, "scoring", interrupt, &mut each)?;
-    report_rejected(&dataset.rejected());
+    let findings = dataset.findings();
+    report_rejected(&findings.rejected);
+    report_masks(&findings);
+    report_bits(&findings);
     if scores.is_empty() {
-        return Err(no_image(&test.spec, &dataset.rejected()));
+        return Err(no_image(&test.spec, &findings.rejected));
     }
     let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
     let [height, width] = model.header.config.extent();
@@ -127,7 +132,7 @@ pub(crate) fn assess(
         sub_sample: test.sub_sample.clone(),
         seed,
     })?;
-    Ok(Assessment { evaluation, images, preview })
+    Ok(Assessment { evaluation, images, findings, preview })
 }
 
 /// The loss history of a model, for reports.

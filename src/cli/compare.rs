@@ -318,7 +318,7 @@ fn evaluated(
     interrupt: &Interrupt,
 ) -> Result<Assessment, CliError> {
     let score = score_config(&args.search, model, path)?;
-    let dataset = Arc::new(open_data(&args.data, model)?);
+    let dataset = Arc::new(open_data(&args.data, model, false)?);
     // Every seed and system sees the same test images.
     let test = TestSet::new(&args.data.data, dataset, args.limit_test, 0)?;
     let batch = model.header.batch.min(test.indices.len());
@@ -342,7 +342,7 @@ fn panels(
     let mut panels: Vec<ComparePanel> = vec![];
     for path in models {
         let model = ModelFile::load(path)?;
-        let data = Arc::new(open_data(&args.data, &model)?);
+        let data = Arc::new(open_data(&args.data, &model, false)?);
         let place = |id: &str| {
             (0..data.len(Split::Test)).find(|&i| data.entry(Split::Test, i).is_some_and(|e| e.id == id))
         };

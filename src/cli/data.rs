@@ -6,15 +6,16 @@ mod manifest;
 use std::path::PathBuf;
 
 use ganomede_datasets::{
-    Dataset, Info, OpenOptions, Preprocess, Rejected, SignalOptions, SignalSet, Split, SplitInfo, Truth,
+    Dataset, Findings, Info, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, SplitInfo, Truth,
     Written, extract_patches, info, signal, write_mvtec, write_signal,
 };
 use ganomede_host::line;
 use serde::Serialize;
 
 use super::args::Global;
+use super::findings::{report_all, report_masks, report_rejected, report_skipped};
 use super::table::Table;
-use super::{CliError, note, say, say_json, shown};
+use super::{CliError, say, say_json, shown};
 
 /// Generate, check, cut and convert data sets.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,6 +75,9 @@ struct Choice {
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     strict: bool,
+    /// Bits that the samples of 16-bit images have in truth, such as 12 [default: all 16].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
+    bits: Option<u32>,
 }
 
 impl Choice {
@@ -82,6 +86,7 @@ impl Choice {
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
             strict: self.strict,
+            bits: self.bits,
             ..options
         };
         Ok(Dataset::open(spec, &options)?)
@@ -163,7 +168,8 @@ struct Summary {
     out: PathBuf,
     #[serde(flatten)]
     written: Written,
-    rejected: Vec<Rejected>,
+    #[serde(flatten)]
+    findings: Findings,
 }
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
@@ -175,9 +181,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         What::Synth(args) => synth(args, global)?,
         What::Patches(args) => {
             let source = args.given.spec().to_owned();
-            let (written, rejected) =
+            let (written, findings) =
                 extract_patches(&source, &args.out, args.count, args.patch, global.seed, args.flatten)?;
-            Summary { source, out: args.out.clone(), written, rejected }
+            Summary { source, out: args.out.clone(), written, findings }
         }
         What::Convert(args) => {
             let options = OpenOptions { flatten: args.flatten, ..OpenOptions::default() };
@@ -186,7 +192,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             written(&dataset, &args.out, most(args.train), most(args.test))?
         }
     };
-    list(&summary.rejected, 20);
+    report_rejected(&summary.findings.rejected);
+    report_skipped(&summary.findings);
+    report_masks(&summary.findings);
     if global.json {
         return say_json(&summary);
     }
@@ -196,20 +204,6 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         What::Patches(_) => format!("{train} patches in {place}"),
         _ => format!("{train} training images, {test} test images and {masks} masks in {place}"),
     })
-}
-
-/// Files that cannot be used, `most` of them by name.
-fn list(rejected: &[Rejected], most: usize) {
-    if !rejected.is_empty() {
-        note(&format!("{} files could not be used:", rejected.len()));
-    }
-    rejected
-        .iter()
-        .take(most)
-        .for_each(|file| note(&format!("  {}: {}", line(&file.path), line(&file.reason))));
-    if rejected.len() > most {
-        note(&format!("  … and {} more (`ganomede data info --all` lists them)", rejected.len() - most));
-    }
 }
 
 fn synth(args: &Synth, global: &Global) -> Result<Summary, CliError> {
@@ -251,7 +245,7 @@ fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) 
         source: dataset.spec().to_owned(),
         out: out.to_owned(),
         written,
-        rejected: dataset.rejected(),
+        findings: dataset.findings(),
     })
 }
 
@@ -261,7 +255,7 @@ fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
         return say_json(&info);
     }
     say(&text(&info))?;
-    list(&info.rejected, usize::MAX);
+    report_all(&info.findings);
     Ok(())
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             channels: ChannelsArg::Gray,
             centre_crop: false,
             flatten: false,
+            bits: None,
             patch: None,
             patches_per_image: 1,
             augment: String::new(),
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         samples: SampleArgs::default(),
         search,
     };
-    let (evaluation, files) = eval::evaluate(&evaluation, global, &device, interrupt)?;
+    let eval::Evaluated { evaluation, files, .. } = eval::evaluate(&evaluation, global, &device, interrupt)?;
     if global.json {
         return say_json(&evaluation);
     }

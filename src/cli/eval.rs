@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Reads, Split, Truth};
+use ganomede_datasets::{Batch, Dataset, Findings, Reads, Split, Truth};
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs};
 use super::assess::{Assessment, TestSet, assess, losses};
+use super::findings::report_skipped;
 use super::job::retrain;
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, check_file, check_report, open_data};
 use super::signals::{self, SampleArgs};
@@ -77,10 +78,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         Form::Signal => return signals::evaluate(args, global, &device, &model, interrupt),
         Form::Table => return signals::evaluate_table(args, global, &device, &model, interrupt),
     }
-    let (evaluation, files) = evaluate(args, global, &device, interrupt)?;
+    let Evaluated { evaluation, findings, files } = evaluate(args, global, &device, interrupt)?;
     let repeated = repeat(args, global, &device, &model, &evaluation, interrupt)?;
     if global.json {
-        return say_json(&Document { evaluation, repeated: repeated.into_iter().collect() });
+        return say_json(&Document { evaluation, findings, repeated: repeated.into_iter().collect() });
     }
     say(&summary(&evaluation))?;
     if let Some((_, r)) = repeated.first() {
@@ -100,6 +101,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 struct Document {
     #[serde(flatten)]
     evaluation: Evaluation,
+    #[serde(flatten)]
+    findings: Findings,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     repeated: BTreeMap<&'static str, Repeated>,
 }
@@ -121,7 +124,7 @@ fn repeat(
         check_file(&out, &reads(args))?;
         retrain(device, model, &args.data, seed, &out, interrupt)?;
         let args = Args { model: ModelArg { model: out }, report: None, ..args.clone() };
-        runs.push(evaluate(&args, global, device, interrupt)?.0);
+        runs.push(evaluate(&args, global, device, interrupt)?.evaluation);
     }
     Ok(if runs.len() > 1 { Repeated::of_runs(&runs)? } else { vec![] })
 }
@@ -240,20 +243,30 @@ impl Neighbours {
     }
 }
 
+/// What [`evaluate`] gives.
+pub(crate) struct Evaluated {
+    pub(crate) evaluation: Evaluation,
+    /// What of the set was not used.
+    pub(crate) findings: Findings,
+    /// `report.html` and `metrics.json`.
+    pub(crate) files: Option<[PathBuf; 2]>,
+}
+
 /// Scores the test images of a set, computes the metrics and writes the report if asked for.
 pub(crate) fn evaluate(
     args: &Args,
     global: &Global,
     device: &Device,
     interrupt: &Interrupt,
-) -> Result<(Evaluation, Option<[PathBuf; 2]>), CliError> {
+) -> Result<Evaluated, CliError> {
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
     let score = score_config(&args.search, &model, path)?;
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1"));
     }
-    let dataset = Arc::new(open_data(&args.data, &model)?);
+    let dataset = Arc::new(open_data(&args.data, &model, false)?);
+    report_skipped(&dataset.findings());
     let test = TestSet::new(&args.data.data, dataset.clone(), args.limit_test, global.seed)?;
     let calibration = calibration(args, device, &model, path, &score, &dataset, interrupt)?;
     let batch = args.batch.min(test.indices.len());
@@ -280,7 +293,7 @@ pub(crate) fn evaluate(
             mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
         });
     };
-    let Assessment { evaluation, images, preview } = assess(
+    let Assessment { evaluation, images, findings, preview } = assess(
         device,
         &model,
         &mut scorer,
@@ -312,12 +325,27 @@ pub(crate) fn evaluate(
             Some(write_report_with(
                 folder,
                 &input,
-                &Supplement { timeline, reconstructs, embedding, ..Supplement::default() },
+                &Supplement {
+                    findings: fields(&findings)?,
+                    timeline,
+                    reconstructs,
+                    embedding,
+                    ..Supplement::default()
+                },
             )?)
         }
         None => None,
     };
-    Ok((evaluation, files))
+    Ok(Evaluated { evaluation, findings, files })
+}
+
+/// As fields of a JSON object.
+fn fields(findings: &Findings) -> Result<serde_json::Map<String, serde_json::Value>, CliError> {
+    match serde_json::to_value(findings) {
+        Ok(serde_json::Value::Object(fields)) => Ok(fields),
+        Ok(_) => Ok(serde_json::Map::new()),
+        Err(error) => Err(CliError::machine(error.to_string())),
+    }
 }
 
 /// The model's own calibration, or a new one from its held-out normal images where the search settings differ.

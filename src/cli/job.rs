@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Augment, BatchOptions, Batches, DataError, Dataset, Indices, Rejected, Split};
+use ganomede_datasets::{Augment, BatchOptions, Batches, DataError, Dataset, Findings, Indices, Split};
 use ganomede_host::{Hold, line};
 use serde::Serialize;
 
 use super::args::DataArgs;
+use super::findings::report_rejected;
 use super::progress::Progress;
 use super::session::{FALSE_ALARM_RATE, Selection, calibrate, open_data};
-use super::train::report_rejected;
 use super::{CliError, Interrupt, note, shown};
 use crate::device::Device;
 use crate::models::file::{Calibration, DataInfo, Header, ModelFile, Progress as Done};
@@ -36,8 +36,8 @@ pub(crate) trait Feed {
         interrupt: &Interrupt,
     ) -> Result<Option<Calibration>, CliError>;
 
-    /// Files that could not be used.
-    fn rejected(&self) -> Vec<Rejected>;
+    /// What of the data is not used.
+    fn findings(&self) -> Findings;
 }
 
 /// Images of a data set.
@@ -87,8 +87,8 @@ impl Feed for Images {
         calibrate(device, model, path, score, batch, &self.held_out, FALSE_ALARM_RATE, interrupt)
     }
 
-    fn rejected(&self) -> Vec<Rejected> {
-        self.dataset.rejected()
+    fn findings(&self) -> Findings {
+        self.dataset.findings()
     }
 }
 
@@ -125,7 +125,11 @@ pub(crate) struct Summary {
     pub(crate) peak_bytes: u64,
     pub(crate) training_images: usize,
     pub(crate) held_out: usize,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) held_out_block: String,
     pub(crate) rejected_files: usize,
+    #[serde(flatten)]
+    pub(crate) findings: Findings,
     pub(crate) model: PathBuf,
     pub(crate) checkpoint: PathBuf,
     pub(crate) threshold: Option<f64>,
@@ -198,8 +202,8 @@ impl Job {
         model.header.calibration =
             calibration.map_err(|e| if interrupt.raised() { interrupted() } else { e })?;
         model.save(&self.out)?;
-        let rejected = feed.rejected();
-        report_rejected(&rejected);
+        let findings = feed.findings();
+        report_rejected(&findings.rejected);
         let progress = trainer.progress();
         let last = |curve: &crate::models::file::Curve| Some((curve.name.clone(), *curve.values.last()?));
         let summary = Summary {
@@ -213,7 +217,9 @@ impl Job {
             peak_bytes: trainer.bytes(),
             training_images: data.training_images,
             held_out: data.held_out,
-            rejected_files: rejected.len(),
+            held_out_block: data.held_out_block.clone(),
+            rejected_files: findings.rejected.len(),
+            findings,
             model: self.out.clone(),
             checkpoint,
             threshold: model.header.calibration.as_ref().map(|c| c.threshold),
@@ -259,7 +265,7 @@ pub(crate) fn retrain(
     interrupt: &Interrupt,
 ) -> Result<ModelFile, CliError> {
     let info = &model.header.data;
-    let dataset = Arc::new(open_data(data, model)?);
+    let dataset = Arc::new(open_data(data, model, true)?);
     if dataset.is_empty(Split::Train) || dataset.digest(Split::Train)? != info.digest {
         return Err(CliError::input(format!(
             "--seeds trains again, but '{}' does not hold the images that the model was trained on ('{}')",

@@ -10,6 +10,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod explain;
+mod findings;
 mod job;
 mod kernels;
 mod launches;

@@ -8,9 +8,10 @@ use ganomede_host::line;
 use serde::Serialize;
 
 use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg};
+use super::findings::{report_bits, report_rejected, report_skipped};
 use super::session::{FALSE_ALARM_RATE, Selection, check_folder, no_image, open_data, score_all};
 use super::signals::{self, SampleArgs};
-use super::train::{report_rejected, score_config};
+use super::train::score_config;
 use super::{CliError, Interrupt, note, say, say_json};
 use crate::models::Form;
 use crate::models::file::ModelFile;
@@ -75,6 +76,8 @@ pub(crate) struct Document {
     pub(crate) threshold: Option<f64>,
     pub(crate) images: Vec<Row>,
     pub(crate) rejected: Vec<Rejected>,
+    /// What was not looked at.
+    pub(crate) skipped: Vec<Rejected>,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
@@ -114,8 +117,11 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let (channels, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
     let len = scorer.image_len();
-    let mut rows = vec![];
+    let (mut rows, mut skipped) = (vec![], vec![]);
     for set in &sets {
+        let findings = set.data.findings();
+        report_skipped(&findings);
+        skipped.extend(findings.skipped);
         score_all(&mut scorer, set, "scoring", interrupt, &mut |batch, found| {
             for (i, found) in found.iter().enumerate() {
                 let map = match (&args.maps, &found.map) {
@@ -139,7 +145,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             }
             Ok(())
         })?;
-        rejected.extend(set.data.rejected());
+        let findings = set.data.findings();
+        report_bits(&findings);
+        rejected.extend(findings.rejected);
     }
     if rows.is_empty() {
         return Err(no_image(&args.paths.join(" "), &rejected));
@@ -153,6 +161,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             threshold,
             images: rows,
             rejected,
+            skipped,
         });
     }
     say("score\tprobability\tverdict\timage")?;
@@ -186,7 +195,7 @@ fn open_all(args: &Args, model: &ModelFile, seed: u64) -> Result<(Vec<Selection>
             anomalous_class: vec![],
             strict: args.strict,
         };
-        let data = match open_data(&data, model) {
+        let data = match open_data(&data, model, true) {
             Ok(data) => Arc::new(data),
             Err(DataError::File { path, reason }) if args.paths.len() > 1 && !args.strict => {
                 rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });

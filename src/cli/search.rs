@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
     let score = score_config(&args.search, &model, path)?;
     let data =
         DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
-    let dataset = open_data(&data, &model)?;
+    let dataset = open_data(&data, &model, true)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
     let sample = dataset.load(split, 0)?;
     let device = global.open()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ganomede_datasets::{
-    Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, Reads, Rejected, Split,
+    Batch, BatchOptions, Batches, Channels, DataError, Dataset, Indices, OpenOptions, Reads, Rejected, Split,
 };
 
 use ganomede_host::line;
@@ -25,12 +25,17 @@ pub(crate) const FALSE_ALARM_RATE: f64 = 0.05;
 const MAX_CALIBRATION: usize = 256;
 
 /// Opens data for a trained model: framed (flattened, cut into patches) as the model was trained, labelled sets with the
-/// model's classes where the command gives none; it may not give the contrary.
-pub(crate) fn open_data(data: &DataArgs, model: &ModelFile) -> Result<Dataset, DataError> {
+/// model's classes where the command gives none; it may not give the contrary. `without_masks` where only scores are wanted.
+pub(crate) fn open_data(
+    data: &DataArgs,
+    model: &ModelFile,
+    without_masks: bool,
+) -> Result<Dataset, DataError> {
     let info = &model.header.data;
     let config = &model.header.config;
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    Dataset::open(&data.data, &data.open_options(config.size, channels, info))
+    let options = data.open_options(config.size, channels, info);
+    Dataset::open(&data.data, &OpenOptions { without_masks, ..options })
 }
 
 /// Makes sure before the work that its results can be written to a folder and will not lie among what the run reads:

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Channels, Dataset, Indices, Reads, Rejected, Split};
-use ganomede_host::line;
+use ganomede_datasets::{Channels, Dataset, Indices, Reads, Split};
 
 use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
+use super::findings::report_skipped;
 use super::job::{Images, Job, Summary, checkpoint_path};
 use super::programs::{System, parse_system};
 use super::session::{Selection, check_file, check_folder};
 use super::signals::{SampleArgs, SeriesFeed, TableFeed};
-use super::{CliError, Interrupt, note, say, say_json, shown};
+use super::{CliError, Interrupt, say, say_json, shown};
 use crate::device::Device;
 use crate::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
 use crate::models::scorer::ScoreConfig;
@@ -156,13 +156,16 @@ pub(crate) fn train_model(
     let framing = DataInfo {
         centre_crop: args.preprocess.centre_crop,
         flatten: args.preprocess.flatten,
+        bits: args.preprocess.bits,
         patch: args.preprocess.patch,
         patches_per_image: args.preprocess.patches_per_image,
         ..DataInfo::default()
     };
     let mut open = data.open_options(settings.config.size, args.preprocess.channels.into(), &framing);
-    open.for_training = true;
+    (open.for_training, open.without_masks) = (true, true);
     let dataset = Arc::new(Dataset::open(&data.data, &open)?);
+    dataset.look(Split::Train);
+    report_skipped(&dataset.findings());
     let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
     let info = DataInfo {
         spec: data.data.clone(),
@@ -329,20 +332,6 @@ fn limits(args: &Args, usual: Length) -> Result<Limits, CliError> {
         Length::Epochs(epochs) => Limits { epochs: Some(epochs), ..given },
         Length::Steps(steps) => Limits { steps: Some(steps), ..given },
     })
-}
-
-/// Lists files that could not be used.
-pub(crate) fn report_rejected(rejected: &[Rejected]) {
-    if rejected.is_empty() {
-        return;
-    }
-    note(&format!("{} files could not be used:", rejected.len()));
-    for file in rejected.iter().take(20) {
-        note(&format!("  {}: {}", line(&file.path), line(&file.reason)));
-    }
-    if rejected.len() > 20 {
-        note(&format!("  … and {} more (`ganomede data info` lists them all)", rejected.len() - 20));
-    }
 }
 
 /// Indices and search settings of a model's held-out images, for a calibration with other settings.

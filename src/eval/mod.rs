@@ -76,6 +76,14 @@ pub enum EvalError {
     /// No run to summarise.
     #[error("mean and standard deviation need at least one run; pass --seeds 1 or more")]
     NoRun,
+    /// Segments of a series that are not its anomalous points.
+    #[error(
+        "the segments and the truths of a series differ at point {point}; let the segments, in order, cover the anomalous points alone"
+    )]
+    Segments {
+        /// The first such point.
+        point: usize,
+    },
     /// A point of a series that no window covers.
     #[error(
         "point {point} of {len} is covered by no window; let the last window end where the series ends, and keep \

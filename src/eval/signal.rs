@@ -1,6 +1,6 @@
 //! Evaluation of scores per point of a time series.
 //!
-//! A *segment* is a maximal run of anomalous points. Beside plain point-wise F1 stand the two adjusted forms of the
+//! A *segment* is an anomaly as labelled: an interval, or where only points are labelled a maximal run of anomalous ones. Beside plain point-wise F1 stand the two adjusted forms of the
 //! literature, which credit a whole segment for some of its points:
 //! * *point-adjusted* (PA): one flagged point suffices;
 //! * *PA%K*: more than K % of the segment's points must be flagged (Kim et al., AAAI 2022). K = 0 is PA, 100 plain.
@@ -20,6 +20,7 @@ use super::{
     EvalError, Threshold, auroc, average_precision, check, check_finite, confusion, f1_max, no_skill_aupr,
 };
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// Scores and truths of one series, a value per point.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,42 @@ pub struct Series<'a> {
     pub scores: &'a [f64],
     /// True for anomalous points.
     pub truths: &'a [bool],
+    /// Anomalous segments in order, of which two may touch: together they are the anomalous points. None for the runs of
+    /// those.
+    pub segments: Option<&'a [Interval]>,
+}
+
+impl<'a> Series<'a> {
+    /// A series whose segments are the runs of anomalous points.
+    pub fn new(scores: &'a [f64], truths: &'a [bool]) -> Self {
+        Self { scores, truths, segments: None }
+    }
+
+    /// The anomalous segments.
+    pub fn segments(&self) -> Cow<'a, [Interval]> {
+        match self.segments {
+            Some(segments) => Cow::Borrowed(segments),
+            None => Cow::Owned(intervals(self.truths, AlarmRule::default())),
+        }
+    }
+
+    /// Errors where the segments are not the anomalous points.
+    fn check(&self) -> Result<(), EvalError> {
+        check(self.scores, self.truths)?;
+        let Some(segments) = self.segments else { return Ok(()) };
+        let mut next = segments.iter().peekable();
+        for (point, &truth) in self.truths.iter().enumerate() {
+            while next.peek().is_some_and(|segment| segment.end <= point) {
+                next.next();
+            }
+            if truth != next.peek().is_some_and(|segment| segment.start <= point) {
+                return Err(EvalError::Segments { point });
+            }
+        }
+        let is_ordered = segments.windows(2).all(|pair| pair[0].end <= pair[1].start);
+        let is_within = segments.iter().all(|s| s.start < s.end && s.end <= self.truths.len());
+        if is_ordered && is_within { Ok(()) } else { Err(EvalError::Segments { point: self.truths.len() }) }
+    }
 }
 
 /// How per-point alarms become the intervals that people are called for.
@@ -120,22 +157,24 @@ pub struct SignalThreshold {
 impl SignalEvaluation {
     /// Computes every metric; F1, AUROC and AP of the points, segment metrics of the alarms that `rule` makes.
     ///
-    /// Errors: lists of unequal length, values that are not finite, K outside 0 to 100.
+    /// Errors: lists of unequal length, values that are not finite, segments that are not the anomalous points, K outside 0
+    /// to 100.
     pub fn new(
         series: &[Series],
         threshold: Option<&Threshold>,
         rule: AlarmRule,
         k: f64,
     ) -> Result<Self, EvalError> {
+        series.iter().try_for_each(Series::check)?;
         let scores: Vec<f64> = series.iter().flat_map(|s| s.scores).copied().collect();
         let truths: Vec<bool> = series.iter().flat_map(|s| s.truths).copied().collect();
         // Segments end where their series ends, so scores are adjusted before they are pooled.
-        let adjusted = |k| -> Result<Vec<f64>, EvalError> {
+        let pooled = |k| -> Result<Vec<f64>, EvalError> {
             let each: Result<Vec<_>, _> =
-                series.iter().map(|s| adjusted_scores(s.scores, s.truths, k)).collect();
+                series.iter().map(|s| adjusted(s.scores, &s.segments(), k)).collect();
             Ok(each?.concat())
         };
-        let forms = [scores.clone(), adjusted(0.0)?, adjusted(k)?];
+        let forms = [scores.clone(), pooled(0.0)?, pooled(k)?];
         let at = |t: &Threshold| -> Result<SignalThreshold, EvalError> {
             check_finite("threshold", &[t.value])?;
             let decisions = confusion(&scores, &truths, t.value)?;
@@ -154,7 +193,7 @@ impl SignalEvaluation {
         Ok(Self {
             n_points: truths.len(),
             n_anomalous: truths.iter().filter(|&&t| t).count(),
-            n_segments: series.iter().map(|s| intervals(s.truths, AlarmRule::default()).len()).sum(),
+            n_segments: series.iter().map(|s| s.segments().len()).sum(),
             auroc: auroc(&scores, &truths)?,
             aupr: average_precision(&scores, &truths)?,
             aupr_baseline: no_skill_aupr(&truths),
@@ -200,6 +239,11 @@ impl SignalEvaluation {
 /// Errors: lists of unequal length, scores that are not finite, K outside 0 to 100.
 pub fn adjusted_scores(scores: &[f64], truths: &[bool], k: f64) -> Result<Vec<f64>, EvalError> {
     check(scores, truths)?;
+    adjusted(scores, &intervals(truths, AlarmRule::default()), k)
+}
+
+/// As [`adjusted_scores`], of segments within the scores.
+fn adjusted(scores: &[f64], segments: &[Interval], k: f64) -> Result<Vec<f64>, EvalError> {
     if !(0.0..=100.0).contains(&k) {
         return Err(EvalError::Parameter {
             what: "K of PA%K",
@@ -208,7 +252,7 @@ pub fn adjusted_scores(scores: &[f64], truths: &[bool], k: f64) -> Result<Vec<f6
         });
     }
     let mut adjusted = scores.to_vec();
-    for Interval { start, end } in intervals(truths, AlarmRule::default()) {
+    for &Interval { start, end } in segments {
         let mut descending = scores[start..end].to_vec();
         descending.sort_unstable_by(|a, b| b.total_cmp(a));
         let suffices = |m: usize| 100.0 * m as f64 > k * descending.len() as f64;
@@ -236,7 +280,7 @@ impl Found {
         for s in series {
             let flagged: Vec<bool> = s.scores.iter().map(|&score| score >= threshold).collect();
             let alarms = intervals(&flagged, rule);
-            let segments = intervals(s.truths, AlarmRule::default());
+            let segments = s.segments();
             found.segments += segments.len();
             found.false_alarms += alarms.iter().filter(|a| !segments.iter().any(|s| s.touches(a))).count();
             found.delays.extend(segments.iter().filter_map(|segment| {

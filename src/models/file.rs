@@ -161,6 +161,9 @@ pub struct DataInfo {
     pub held_out: usize,
     /// Fraction held out.
     pub val_fraction: f64,
+    /// Which rows of a series are held out, a block of time; empty where samples are drawn at random.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub held_out_block: String,
     /// Classes that are normal, in a labelled set.
     pub normal_classes: Vec<String>,
     /// Classes that are anomalous, in a labelled set.
@@ -170,6 +173,9 @@ pub struct DataInfo {
     /// Whether the layers of scans were made level.
     #[serde(default)]
     pub flatten: bool,
+    /// Bits that the samples of 16-bit images have in truth; None for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<u32>,
     /// Augmentation, empty for none.
     pub augment: String,
     /// Side of the random patches cut from large images, if any.

@@ -248,6 +248,8 @@ struct Numbers<'a> {
     losses: &'a [LossCurve],
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<&'a Embedding>,
+    #[serde(flatten)]
+    findings: &'a serde_json::Map<String, serde_json::Value>,
     images: &'a [ScoredImage],
 }
 
@@ -268,6 +270,7 @@ impl<'a> Numbers<'a> {
             box_plots: BoxPlot::of_classes(&input.images),
             losses: &input.losses,
             embedding: extra.embedding.as_ref(),
+            findings: &extra.findings,
             images: &input.images,
         })
     }

@@ -14,6 +14,8 @@ const MAX_BYTES: u64 = 256 << 20;
 /// Optional parts of a report.
 #[derive(Debug, Clone, Default)]
 pub struct Supplement {
+    /// What of the data was not used, as further fields of `metrics.json`.
+    pub findings: serde_json::Map<String, serde_json::Value>,
     /// What one sample is called where it is no image.
     pub sample: Option<&'static str>,
     /// Sample grids over training with their captions, oldest first; [`sample_timeline`] reads them.

@@ -48,11 +48,33 @@ enum Windows {
 /// `.json`: `{"folder/series.csv": [["start", "end"], …]}` as NAB writes, found by the longest key that `of` ends with;
 /// or the list alone. CSV: `start,end[,kind]`, or as many rows of one 0/1 label as the series has. Both ends belong to
 /// the interval. Ends are times, or row numbers from 0 where the series has no times.
-pub(crate) fn read(path: &Path, of: &Path, series: &Series) -> Result<Vec<Interval>, DataError> {
-    match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+///
+/// An interval that reaches beyond the rows is cut there, and one that covers none is refused.
+pub(crate) fn read(
+    path: &Path,
+    of: &Path,
+    series: &Series,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Interval>, DataError> {
+    let placed = match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
         true => read_json(path, of, series),
         false => read_csv(path, series),
+    }?;
+    match placed.iter().filter(|placed| placed.is_cut).count() {
+        0 => {}
+        cut => notes.push(format!(
+            "{cut} of {} labelled intervals reach beyond the rows of {} and are cut there",
+            placed.len(),
+            of.display()
+        )),
     }
+    Ok(placed.into_iter().map(|placed| placed.interval).collect())
+}
+
+/// An interval, and whether it was cut to the rows that are there.
+struct Placed {
+    interval: Interval,
+    is_cut: bool,
 }
 
 /// Runs of true.
@@ -67,7 +89,7 @@ pub(crate) fn runs(labels: &[bool]) -> Vec<Interval> {
     intervals
 }
 
-fn read_json(path: &Path, of: &Path, series: &Series) -> Result<Vec<Interval>, DataError> {
+fn read_json(path: &Path, of: &Path, series: &Series) -> Result<Vec<Placed>, DataError> {
     let text = files::read(path, MAX_JSON_BYTES)?;
     let _permit = Permit::take(JSON_PARSED * text.len() as u64).map_err(|short| short.of(path))?;
     series.held.grow(WINDOW_KEPT * text.len() as u64).map_err(|short| short.of(path))?;
@@ -101,7 +123,7 @@ fn read_json(path: &Path, of: &Path, series: &Series) -> Result<Vec<Interval>, D
     list.into_iter().enumerate().map(place).collect()
 }
 
-fn read_csv(path: &Path, series: &Series) -> Result<Vec<Interval>, DataError> {
+fn read_csv(path: &Path, series: &Series) -> Result<Vec<Placed>, DataError> {
     let mut columns: Option<[Option<usize>; 3]> = None;
     let (mut intervals, mut labels) = (Vec::new(), Vec::new());
     csv_file::rows(path, &series.held, |line, record| {
@@ -133,7 +155,12 @@ fn read_csv(path: &Path, series: &Series) -> Result<Vec<Interval>, DataError> {
         let reason = format!("has {} labels for {} rows; give one a row", labels.len(), series.len());
         return Err(DataError::file(path, reason));
     }
-    Ok(runs(&labels))
+    // Labels stand in the order of the file.
+    let labels: Vec<bool> = match &series.order {
+        Some(order) => order.iter().map(|&row| labels[row]).collect(),
+        None => labels,
+    };
+    Ok(runs(&labels).into_iter().map(|interval| Placed { interval, is_cut: false }).collect())
 }
 
 fn row(
@@ -142,7 +169,7 @@ fn row(
     record: &csv::StringRecord,
     [start, end, kind]: [Option<usize>; 3],
     series: &Series,
-    intervals: &mut Vec<Interval>,
+    intervals: &mut Vec<Placed>,
     labels: &mut Vec<bool>,
 ) -> Result<(), DataError> {
     let field = |column: usize| record.get(column).unwrap_or("");
@@ -175,18 +202,23 @@ fn interval(
     end: &str,
     kind: &str,
     series: &Series,
-) -> Result<Interval, DataError> {
+) -> Result<Placed, DataError> {
     let refuse = |reason: String| DataError::file(path, format!("{place}: {reason}"));
-    let rows = match &series.times {
+    let n = series.len();
+    let (rows, is_cut) = match &series.times {
         Some(times) => {
-            let parse =
-                |text| time::parse(text).ok_or_else(|| refuse(format!("`{}` is no time", shorten(text))));
-            let (from, to) = (parse(start)?, parse(end)?);
-            let inside = |&time: &i64| (from..=to).contains(&time);
-            match (times.iter().position(inside), times.iter().rposition(inside)) {
+            let instant = |text: &str| {
+                let moment = time::parse(text);
+                let moment = moment.ok_or_else(|| refuse(format!("`{}` is no time", shorten(text))))?;
+                times.instant(moment).map_err(|what| refuse(format!("`{}` {what}", shorten(text))))
+            };
+            let (from, to) = (instant(start)?, instant(end)?);
+            let inside = |&row: &usize| times.compare(row, from).is_ge() && times.compare(row, to).is_le();
+            let rows = match ((0..n).find(inside), (0..n).rev().find(inside)) {
                 (Some(first), Some(last)) => first..last + 1,
                 _ => 0..0,
-            }
+            };
+            (rows, times.compare(0, from).is_gt() || times.compare(n - 1, to).is_lt())
         }
         None => {
             let parse = |text: &str| {
@@ -195,16 +227,20 @@ fn interval(
                 })
             };
             let (from, to) = (parse(start)?, parse(end)?);
-            if from <= to && to < series.len() { from..to + 1 } else { 0..0 }
+            (if from <= to { from..n.min(to.saturating_add(1)) } else { 0..0 }, to >= n)
         }
     };
     if rows.is_empty() {
-        let (start, end, n) = (shorten(start), shorten(end), series.len());
+        let (start, end) = (shorten(start), shorten(end));
+        let there = match (series.time(0), series.time(n - 1)) {
+            (Some(first), Some(last)) => format!("{first} to {last}"),
+            _ => format!("numbers 0 to {}", n - 1),
+        };
         return Err(refuse(format!(
-            "{start} to {end} covers none of the series' {n} rows; check both files"
+            "{start} to {end} covers none of the series' {n} rows, {there}; check both files"
         )));
     }
-    Ok(Interval { rows, kind: kind.to_string() })
+    Ok(Placed { interval: Interval { rows, kind: kind.to_string() }, is_cut })
 }
 
 fn shorten(text: &str) -> String {

@@ -5,7 +5,7 @@
 //! use ganomede_datasets::{SignalOptions, SignalSet, Windows};
 //!
 //! let set = SignalSet::open("builtin:telemetry:train=2000,test=1000,seed=0", &SignalOptions::default())?;
-//! let (train, validation) = set.holdout(0.1)?;
+//! let (train, validation) = set.holdout(0.1, 64)?;
 //! let windows = Windows::new(train, 64, 16)?;
 //! let batch = set.gather(&windows, &[0, 1, 2]);
 //! assert_eq!(batch.len(), 3 * set.channels() * 64); // B × C × L in [−1, 1]
@@ -15,10 +15,12 @@
 //! # Ok::<(), ganomede_datasets::DataError>(())
 //! ```
 
+mod columns;
 mod labels;
 mod scale;
 mod series;
 mod time;
+mod times;
 mod warp;
 mod windows;
 mod write;
@@ -32,9 +34,13 @@ use sha2::{Digest, Sha256};
 pub use labels::Interval;
 pub use scale::Standardize;
 pub use series::Series;
+pub use time::Moment;
 pub use warp::Warp;
 pub use windows::Windows;
 pub use write::{SignalWritten, write_signal};
+
+use columns::Label;
+use times::Times;
 
 use crate::csv_file::is_csv;
 use crate::memory::Held;
@@ -76,8 +82,8 @@ pub enum TrainPart {
     Fraction(f64),
     /// This many rows; 0 only together with [`SignalOptions::scale`].
     Rows(usize),
-    /// Rows before the first that is not earlier than this, in microseconds since 1970.
-    Before(i64),
+    /// Rows before the first that is not earlier than this.
+    Before(Moment),
     /// NAB's probation period: 15 % of the rows, at most 750.
     Probation,
 }
@@ -115,7 +121,7 @@ pub struct SignalOptions {
     pub train: Option<TrainPart>,
     /// File that says which rows are anomalous: `.json` with windows, or CSV with `start,end` or a 0/1 label a row.
     pub labels: Option<PathBuf>,
-    /// Column of 0/1 labels within the file, by name or number.
+    /// Column of 0/1 labels within the file, by name or number; in a folder of the test file, and of the training file if it has it.
     pub label_column: Option<String>,
     /// Column of times, by name or number; otherwise found by name (`timestamp`, `time`, …) or as the one with dates.
     pub time_column: Option<String>,
@@ -139,6 +145,7 @@ pub struct SignalSet {
     labels: Vec<bool>,
     is_labelled: bool,
     scale: Standardize,
+    notes: Vec<String>,
 }
 
 impl SignalSet {
@@ -167,9 +174,10 @@ impl SignalSet {
                  rows, `probation`, or `before:TIME`",
             ));
         };
-        let series = Series::read(path, options)?;
+        let series = Series::read(path, options, known(options), Label::Required)?;
+        let mut notes = Vec::new();
         let intervals = match (&options.labels, &series.label_column) {
-            (Some(labels), None) => Some(labels::read(labels, path, &series)?),
+            (Some(labels), None) => Some(labels::read(labels, path, &series, &mut notes)?),
             (None, Some(labels)) => Some(labels::runs(labels)),
             (None, None) => None,
             (Some(labels), Some(_)) => {
@@ -178,7 +186,7 @@ impl SignalSet {
             }
         };
         let train_rows = part.rows(spec, &series)?;
-        Self::new(spec, series, train_rows, intervals, options)
+        Self::new(spec, series, train_rows, intervals, notes, options)
     }
 
     fn open_folder(spec: &str, folder: &Path, options: &SignalOptions) -> Result<Self, DataError> {
@@ -196,37 +204,35 @@ impl SignalSet {
             let reason = "the folder states what is trained on: `train.csv`; declare no training part";
             return Err(DataError::spec(spec, reason));
         }
-        let without_labels = SignalOptions { label_column: None, ..options.clone() };
-        let mut series = Series::read(&train, &without_labels)?;
-        let tested = Series::read(&test, options)?;
-        if series.channels != tested.channels {
+        // Both may hold labels; those of the training rows say what is trained on as normal.
+        let mut series = Series::read(&train, options, known(options), Label::Optional)?;
+        let tested = Series::read(&test, options, &series.channels, Label::Required)?;
+        if let (Some(own), Some(others)) = (&series.label_name, &tested.label_name)
+            && !own.eq_ignore_ascii_case(others)
+        {
             let reason = format!(
-                "has the channels {}, but {} has {}; they must be the same",
-                tested.channels.join(", "),
-                train.display(),
-                series.channels.join(", ")
+                "the column of the labels is `{others}`, but `{own}` in {}; give it by its name",
+                train.display()
             );
             return Err(DataError::file(&test, reason));
         }
+        let mut notes = Vec::new();
         let labels = options.labels.clone().or_else(|| find(&["labels.csv", "labels.json"]));
         let intervals = match (labels, &tested.label_column) {
             (_, Some(labels)) => Some(labels::runs(labels)),
-            (Some(labels), None) => Some(labels::read(&labels, &test, &tested)?),
+            (Some(labels), None) => Some(labels::read(&labels, &test, &tested, &mut notes)?),
             (None, None) => None,
         };
         let train_rows = series.len();
+        let trained = series.label_column.take().map(|labels| labels::runs(&labels)).unwrap_or_default();
         let values = (series.values.len() + tested.values.len()) as u64;
         series.held.grow(KEPT * values).map_err(|short| short.of(&test))?;
-        series.values.extend(&tested.values);
-        series.times = series.times.zip(tested.times).map(|(mut a, b)| {
-            a.extend(b);
-            a
-        });
-        series.filled.iter_mut().zip(&tested.filled).for_each(|(a, b)| *a += b);
+        series.extend(tested);
         let shift =
             |Interval { rows, kind }| Interval { rows: rows.start + train_rows..rows.end + train_rows, kind };
-        let intervals = intervals.map(|list| list.into_iter().map(shift).collect());
-        Self::new(spec, series, train_rows, intervals, options)
+        let intervals =
+            intervals.map(|list| trained.into_iter().chain(list.into_iter().map(shift)).collect());
+        Self::new(spec, series, train_rows, intervals, notes, options)
     }
 
     fn generate(spec: &str, name: &str, options: &SignalOptions) -> Result<Self, DataError> {
@@ -254,18 +260,26 @@ impl SignalSet {
             channels: telemetry::CHANNELS.map(String::from).to_vec(),
             // Thousandths, so that what is written reads back as it was.
             values: rows.iter().flatten().map(|&value| (f64::from(value) * 1e3).round() / 1e3).collect(),
-            times: Some((0..rows.len() as i64).map(time).collect()),
+            times: Some(Times::generated((0..rows.len() as i64).map(time))),
             filled: vec![0; telemetry::CHANNELS.len()],
             first: vec![0; telemetry::CHANNELS.len()],
-            label_column: None,
             held,
+            ..Series::default()
         };
+        if known(options).iter().ne(&series.channels) && !known(options).is_empty() {
+            let reason = format!(
+                "has the channels {}, but the model has {}",
+                series.channels.join(", "),
+                known(options).join(", ")
+            );
+            return Err(DataError::spec(spec, reason));
+        }
         let interval = |fault: &telemetry::Fault| Interval {
             rows: train + fault.start..train + fault.end,
             kind: telemetry::KINDS[fault.kind].into(),
         };
         let intervals = faults.iter().map(interval).collect();
-        Self::new(spec, series, train, Some(intervals), options)
+        Self::new(spec, series, train, Some(intervals), Vec::new(), options)
     }
 
     fn new(
@@ -273,6 +287,7 @@ impl SignalSet {
         series: Series,
         train_rows: usize,
         intervals: Option<Vec<Interval>>,
+        notes: Vec<String>,
         options: &SignalOptions,
     ) -> Result<Self, DataError> {
         let width = series.channels.len();
@@ -302,7 +317,7 @@ impl SignalSet {
                     return Err(DataError::spec(spec, reason));
                 }
                 // Nothing of the test rows may reach the statistics.
-                Standardize::fit((0..train_rows).map(|i| series.row(i)), width)
+                Standardize::fit((0..train_rows).map(|i| series.row(i)), &series.channels)
             }
         };
         let is_labelled = intervals.is_some();
@@ -312,7 +327,26 @@ impl SignalSet {
         for interval in &intervals {
             labels[interval.rows.clone()].fill(true);
         }
-        Ok(SignalSet { spec: spec.into(), series, train_rows, intervals, labels, is_labelled, scale })
+        let notes = {
+            let mut all = series.notes.clone();
+            all.extend(notes);
+            if options.scale.as_ref().is_some_and(|scale| scale.names.is_empty()) {
+                all.push("the model does not know its channels by name: they go by their order".to_owned());
+            }
+            let contrary = labels[..train_rows].iter().filter(|&&label| label).count();
+            if contrary > 0 && options.scale.is_none() {
+                all.push(format!(
+                    "{contrary} of the {train_rows} training rows are labelled anomalous and trained on as normal"
+                ));
+            }
+            all
+        };
+        Ok(SignalSet { spec: spec.into(), series, train_rows, intervals, labels, is_labelled, scale, notes })
+    }
+
+    /// What was decided in reading that a user may want to know, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The specification it was opened with.
@@ -340,11 +374,11 @@ impl SignalSet {
         self.train_rows..self.series.len()
     }
 
-    /// Training rows as (to train on, to calibrate on): the last `fraction` of them are held out, so that no window
-    /// lies on both sides.
+    /// Training rows as (to train on, to calibrate on): the last `fraction` of them, and at least `window` rows, are held
+    /// out as one block of time, so that no window lies on both sides. A fraction of 0 holds out none.
     ///
-    /// Errors: a fraction outside [0, 1).
-    pub fn holdout(&self, fraction: f64) -> Result<(Range<usize>, Range<usize>), DataError> {
+    /// Errors: a fraction outside [0, 1), or fewer training rows than two windows.
+    pub fn holdout(&self, fraction: f64, window: usize) -> Result<(Range<usize>, Range<usize>), DataError> {
         if !(0.0..1.0).contains(&fraction) {
             return Err(DataError::option(
                 "val-fraction",
@@ -352,8 +386,27 @@ impl SignalSet {
                 "use 0 (none) up to but not including 1",
             ));
         }
-        let kept = self.train_rows - (self.train_rows as f64 * fraction).round() as usize;
-        Ok((0..kept, kept..self.train_rows))
+        let rows = self.train_rows;
+        if fraction == 0.0 {
+            return Ok((0..rows, rows..rows));
+        }
+        let share = ((rows as f64 * fraction).round() as usize).max(window);
+        if rows < share + window {
+            let reason = format!(
+                "has {rows} training rows, too few for a window of {window} to train on and {share} rows held out for \
+                 calibration; use shorter windows, a larger training part, a smaller share held out, or 0 to hold out none"
+            );
+            return Err(DataError::spec(&self.spec, reason));
+        }
+        Ok((0..rows - share, rows - share..rows))
+    }
+
+    /// Where a stretch of rows lies, for people: row numbers, and times where there are any.
+    pub fn place(&self, rows: Range<usize>) -> String {
+        let last = rows.end.saturating_sub(1);
+        let times = self.series.time(rows.start).zip(self.series.time(last));
+        let times = times.map_or(String::new(), |(first, last)| format!(" ({first} to {last})"));
+        format!("rows {} to {last}{times}", rows.start)
     }
 
     /// Scaling fitted to the training rows, or given.
@@ -374,6 +427,20 @@ impl SignalSet {
     /// Anomalous intervals in order of their starts, as labelled; they may overlap.
     pub fn intervals(&self) -> &[Interval] {
         &self.intervals
+    }
+
+    /// The labelled intervals within `rows`, cut to them, in order: those that overlap are one, those that only touch are two.
+    pub fn segments(&self, rows: Range<usize>) -> Vec<Range<usize>> {
+        let mut segments: Vec<Range<usize>> = Vec::new();
+        for interval in &self.intervals {
+            let (start, end) = (interval.rows.start.max(rows.start), interval.rows.end.min(rows.end));
+            match segments.last_mut() {
+                _ if start >= end => {}
+                Some(last) if start < last.end => last.end = last.end.max(end),
+                _ => segments.push(start..end),
+            }
+        }
+        segments
     }
 
     /// Truth of some rows together: anomalous iff any of them is labelled so, unknown without labels. `rows` must lie
@@ -435,7 +502,10 @@ impl TrainPart {
                         "has no column of times; declare the training part in rows",
                     ));
                 };
-                times.iter().position(|&time| time >= moment).unwrap_or(rows)
+                let instant = times
+                    .instant(moment)
+                    .map_err(|what| DataError::option("train part", format!("{moment:?}"), what))?;
+                (0..rows).find(|&row| times.compare(row, instant).is_ge()).unwrap_or(rows)
             }
         };
         if count > rows {
@@ -444,4 +514,9 @@ impl TrainPart {
         }
         Ok(count)
     }
+}
+
+/// Names of the channels of a trained model; empty without one.
+fn known(options: &SignalOptions) -> &[String] {
+    options.scale.as_ref().map(|scale| &scale.names[..]).unwrap_or_default()
 }

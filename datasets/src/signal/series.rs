@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::time::{self, Micros};
+use super::columns::{Columns, Label};
+use super::scale::LARGEST;
+use super::time;
+use super::times::{Clock, Times, Written};
 use super::{Header, Missing, SignalOptions};
 use crate::DataError;
 use crate::csv_file::{number, rows};
@@ -16,26 +19,21 @@ pub struct Series {
     /// `rows × channels` values, row by row.
     pub(crate) values: Vec<f64>,
     /// Time of each row, where the file states it.
-    pub(crate) times: Option<Vec<Micros>>,
+    pub(crate) times: Option<Times>,
     /// Values that were missing and were filled, of each channel.
     pub filled: Vec<usize>,
     /// Row of the first value of each channel.
     pub(crate) first: Vec<usize>,
     /// The 0/1 column named as labels, if any.
     pub(crate) label_column: Option<Vec<bool>>,
+    /// Name of that column.
+    pub(crate) label_name: Option<String>,
+    /// Row of the file behind each row, where rows had to be sorted by time.
+    pub(crate) order: Option<Vec<usize>>,
+    /// What was decided in reading, a sentence each.
+    pub(crate) notes: Vec<String>,
     /// Memory of all this and of what belongs to it.
     pub(crate) held: Held,
-}
-
-/// Header names that are taken as the time of a row.
-const TIME_NAMES: [&str; 5] = ["timestamp", "time", "date", "datetime", "ts"];
-
-/// What each column of a file is.
-struct Columns {
-    time: Option<usize>,
-    label: Option<usize>,
-    /// Columns of the channels, in order.
-    channels: Vec<usize>,
 }
 
 impl Series {
@@ -54,16 +52,21 @@ impl Series {
         &self.values[i * self.channels.len()..(i + 1) * self.channels.len()]
     }
 
-    /// Time of row `i` as `YYYY-MM-DD HH:MM:SS`, where the file states times.
-    pub fn time(&self, i: usize) -> Option<String> {
-        self.times.as_ref().and_then(|times| times.get(i)).map(|&micros| time::format(micros))
+    /// Time of row `i` as the file has it, where it states times.
+    pub fn time(&self, i: usize) -> Option<&str> {
+        self.times.as_ref().filter(|times| i < times.len()).map(|times| times.text(i))
     }
 
-    pub(crate) fn read(path: &Path, options: &SignalOptions) -> Result<Self, DataError> {
+    /// Reads a file whose channels go by the names `known`, unless that is empty.
+    pub(crate) fn read(
+        path: &Path,
+        options: &SignalOptions,
+        known: &[String],
+        label: Label,
+    ) -> Result<Self, DataError> {
         let mut series = Series::default();
         let mut columns: Option<Columns> = None;
-        let (mut times, mut labels) = (Vec::new(), Vec::new());
-        let mut last: Vec<Option<f64>> = Vec::new();
+        let (mut times, mut labels) = (Written::default(), Vec::new());
         let held = Held::default();
         rows(path, &held, |line, record| {
             if columns.is_none() {
@@ -75,18 +78,11 @@ impl Series {
                         fields.iter().all(|f| f.parse::<f64>().is_err() && time::parse(f).is_none())
                     }
                 };
-                let found = Columns::find(path, &fields, has_header, options)?;
-                series.channels = found
-                    .channels
-                    .iter()
-                    .map(|&c| match has_header {
-                        true => fields[c].to_string(),
-                        false => format!("c{c}"),
-                    })
-                    .collect();
-                last = vec![None; found.channels.len()];
-                series.filled = vec![0; found.channels.len()];
-                series.first = vec![usize::MAX; found.channels.len()];
+                let found =
+                    Columns::find(path, &fields, has_header, options, known, label, &mut series.notes)?;
+                let name = |&c: &usize| if has_header { fields[c].to_string() } else { format!("c{c}") };
+                series.channels = found.channels.iter().map(name).collect();
+                series.label_name = found.label.as_ref().map(name);
                 columns = Some(found);
                 if has_header {
                     return Ok(());
@@ -98,10 +94,7 @@ impl Series {
                 DataError::file(path, format!("line {line}, column {}: `{field}` {what}", column + 1))
             };
             if let Some(column) = columns.time {
-                let parsed = record.get(column).and_then(time::parse);
-                times.push(
-                    parsed.ok_or_else(|| bad(column, "is no time; write YYYY-MM-DD HH:MM:SS or seconds"))?,
-                );
+                times.read(record.get(column).unwrap_or("")).map_err(|what| bad(column, what))?;
             }
             if let Some(column) = columns.label {
                 labels.push(match record.get(column).map(number) {
@@ -110,23 +103,22 @@ impl Series {
                     _ => return Err(bad(column, "is no label; write 0 (normal) or 1 (anomalous)")),
                 });
             }
-            let row = series.values.len() / series.channels.len();
-            for (c, &column) in columns.channels.iter().enumerate() {
+            for &column in &columns.channels {
                 let value = number(record.get(column).unwrap_or(""))
                     .map_err(|()| bad(column, "is no number; name the channels to be read, or repair it"))?;
-                match value {
-                    Some(value) => {
-                        if series.first[c] == usize::MAX {
-                            series.first[c] = row;
-                        }
-                        last[c] = Some(value);
+                series.values.push(match value {
+                    Some(value) if value.abs() > LARGEST => {
+                        return Err(bad(
+                            column,
+                            "is too large to be scaled; correct it, or rescale the column",
+                        ));
                     }
+                    Some(value) => value,
                     None if options.missing == Missing::Refuse => {
                         return Err(bad(column, "is missing; fill it, or let gaps hold the last value"));
                     }
-                    None => series.filled[c] += 1,
-                }
-                series.values.push(last[c].unwrap_or(f64::NAN));
+                    None => f64::NAN,
+                });
             }
             Ok(())
         })?;
@@ -137,68 +129,100 @@ impl Series {
                 "holds no row of values; give a CSV file with one row a sample",
             ));
         }
-        series.times = columns.as_ref().and_then(|c| c.time).map(|_| times);
+        series.times = columns.as_ref().and_then(|c| c.time).map(|_| times.finish());
         series.label_column = columns.as_ref().and_then(|c| c.label).map(|_| labels);
-        if let Some(c) = series.first.iter().position(|&row| row == usize::MAX) {
-            let reason = format!("channel `{}` has no value in any row; leave it out", series.channels[c]);
-            return Err(DataError::file(path, reason));
-        }
-        series.fill_start();
+        series.sort();
+        series.say_times();
+        series.hold(path)?;
         Ok(series)
     }
 
-    /// Rows before a channel's first value take that value.
-    fn fill_start(&mut self) {
-        let width = self.channels.len();
-        for (c, &first) in self.first.iter().enumerate() {
-            let value = self.values[first * width + c];
-            (0..first).for_each(|row| self.values[row * width + c] = value);
-        }
+    /// Puts the rows in order of time, if they are not.
+    fn sort(&mut self) {
+        let Some(times) = &self.times else { return };
+        let Some(at) = times.first_disorder() else { return };
+        let order = times.order();
+        self.notes.push(format!(
+            "the rows are not in order of time (after row {at}, {}, comes {}): they are sorted by it",
+            times.text(at),
+            times.text(at + 1)
+        ));
+        self.times = Some(times.reordered(&order));
+        self.values = order.iter().flat_map(|&row| self.row(row)).copied().collect();
+        self.label_column =
+            self.label_column.take().map(|labels| order.iter().map(|&row| labels[row]).collect());
+        self.order = Some(order);
     }
-}
 
-impl Columns {
-    fn find(
-        path: &Path,
-        fields: &[&str],
-        has_header: bool,
-        options: &SignalOptions,
-    ) -> Result<Self, DataError> {
-        let by_name = |name: &str| -> Result<usize, DataError> {
-            let named = fields.iter().position(|f| has_header && f.eq_ignore_ascii_case(name));
-            let number = || name.parse().ok().filter(|&n: &usize| n < fields.len());
-            named.or_else(number).ok_or_else(|| {
-                let there = if has_header { fields.join(", ") } else { format!("0 to {}", fields.len() - 1) };
-                let there: String = there.chars().take(300).collect();
-                DataError::file(path, format!("there is no column `{name}`; its columns are {there}"))
-            })
-        };
-        let time = match (&options.time_column, has_header) {
-            (Some(name), _) => Some(by_name(name)?),
-            (None, true) => fields.iter().position(|f| TIME_NAMES.iter().any(|n| f.eq_ignore_ascii_case(n))),
-            // Plain numbers are values; a date can only be a time.
-            (None, false) => {
-                fields.iter().position(|f| f.parse::<f64>().is_err() && time::parse(f).is_some())
-            }
-        };
-        let label = options.label_column.as_deref().map(by_name).transpose()?;
-        let channels = match options.channels.is_empty() {
-            true => (0..fields.len()).filter(|&c| Some(c) != time && Some(c) != label).collect(),
-            false => options.channels.iter().map(|name| by_name(name)).collect::<Result<Vec<_>, _>>()?,
-        };
-        if channels.is_empty() || channels.len() > 4096 {
-            let reason = format!("has {} columns of values; 1 to 4096 are expected", channels.len());
-            return Err(DataError::file(path, reason));
-        }
-        let mut seen = channels.clone();
-        seen.sort_unstable();
-        seen.dedup();
-        if seen.len() < channels.len() || channels.iter().any(|&c| Some(c) == time || Some(c) == label) {
-            return Err(DataError::file(
-                path,
-                "a column is named twice among channels, time and label; name it once",
+    fn say_times(&mut self) {
+        let Some(times) = &self.times else { return };
+        if let Clock::Number(unit) = times.clock {
+            self.notes.push(format!(
+                "the times are numbers, taken as {} since 1970: {} to {}",
+                unit.name(),
+                times.utc(0),
+                times.utc(times.len() - 1)
             ));
         }
-        Ok(Columns { time, label, channels })
+        match times.repeated() {
+            0 => {}
+            1 => self.notes.push("1 row has the time of the row before it".to_owned()),
+            n => self.notes.push(format!(
+                "{n} rows have the time of the row before them; if the file holds several series, give them one by one"
+            )),
+        }
+    }
+
+    /// Missing values take the last one before them; before a channel's first value there is the first.
+    fn hold(&mut self, path: &Path) -> Result<(), DataError> {
+        let width = self.channels.len();
+        (self.filled, self.first) = (vec![0; width], vec![0; width]);
+        for channel in 0..width {
+            let column = || (channel..self.values.len()).step_by(width);
+            let Some(first) = column().position(|at| !self.values[at].is_nan()) else {
+                let reason =
+                    format!("channel `{}` has no value in any row; leave it out", self.channels[channel]);
+                return Err(DataError::file(path, reason));
+            };
+            let mut last = self.values[first * width + channel];
+            for at in column() {
+                match self.values[at] {
+                    value if value.is_nan() => {
+                        self.values[at] = last;
+                        self.filled[channel] += 1;
+                    }
+                    value => last = value,
+                }
+            }
+            self.first[channel] = first;
+            if self.filled[channel] > 0 {
+                self.notes.push(format!(
+                    "channel `{}`: {} of {} values are missing and hold the value before them",
+                    self.channels[channel],
+                    self.filled[channel],
+                    self.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the rows of `other`, which has the same channels.
+    pub(crate) fn extend(&mut self, other: Series) {
+        let is_timed = [&self.times, &other.times].map(Option::is_some);
+        let joined = match (&mut self.times, &other.times) {
+            (Some(own), Some(others)) => own.extend(others),
+            _ => false,
+        };
+        if !joined {
+            self.times = None;
+            if is_timed != [false; 2] {
+                let note = "the files state times in different ways, or one states none: rows are told by their numbers";
+                self.notes.push(note.to_owned());
+            }
+        }
+        self.values.extend(&other.values);
+        self.filled.iter_mut().zip(&other.filled).for_each(|(a, b)| *a += b);
+        self.notes.extend(other.notes);
     }
 }

@@ -1,15 +1,32 @@
 //! Points in time as CSV files write them.
 
-/// Microseconds since 1970-01-01 00:00:00 UTC. Times without a zone are taken as UTC: only their order counts.
+/// Microseconds since 1970-01-01 00:00:00 UTC, or of a wall clock.
 pub(crate) type Micros = i64;
 
+/// A minute.
+pub(crate) const MINUTE: Micros = 60_000_000;
+
+/// A point in time as written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Moment {
+    /// A date and time by a wall clock, in microseconds since 1970-01-01 00:00:00 of that clock, and by how many minutes the
+    /// clock is ahead of UTC, where a zone is stated.
+    Date {
+        /// Microseconds.
+        wall: i64,
+        /// Minutes; None without a zone.
+        zone: Option<i16>,
+    },
+    /// A number of seconds, milliseconds, microseconds or nanoseconds since 1970.
+    Number(f64),
+}
+
 /// `YYYY-MM-DD`, then optionally `T` or a space and `HH:MM[:SS[.fraction]]`, then optionally `Z` or `±HH[:]MM`; or a
-/// number of seconds since 1970. None for anything else and for days that do not exist.
-pub(crate) fn parse(text: &str) -> Option<Micros> {
+/// number. None for anything else and for days that do not exist.
+pub(crate) fn parse(text: &str) -> Option<Moment> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        let micros = seconds * 1e6;
-        return (micros.is_finite() && micros.abs() < 9e18).then(|| micros.round() as i64);
+    if let Ok(number) = text.parse::<f64>() {
+        return (number.abs() < 9e18).then_some(Moment::Number(number));
     }
     let mut rest = text;
     let year = digits(&mut rest, 4)?;
@@ -21,7 +38,8 @@ pub(crate) fn parse(text: &str) -> Option<Micros> {
     if !(1..=12).contains(&month) || day < 1 || day > days_of(year, month) {
         return None;
     }
-    let mut micros = days_from_civil(year, month, day) * 86_400_000_000;
+    let mut wall = days_from_civil(year, month, day) * 86_400_000_000;
+    let mut zone = None;
     if let Some(time) = rest.strip_prefix(['T', ' ']) {
         rest = time;
         let hour = digits(&mut rest, 2)?;
@@ -36,29 +54,32 @@ pub(crate) fn parse(text: &str) -> Option<Micros> {
         if hour > 23 || minute > 59 || second > 60 {
             return None;
         }
-        micros += ((hour * 60 + minute) * 60 + second) * 1_000_000;
-        if let Some(fraction) = rest.strip_prefix('.') {
+        wall += ((hour * 60 + minute) * 60 + second) * 1_000_000;
+        if let Some(fraction) = rest.strip_prefix(['.', ',']) {
             let length = fraction.bytes().take_while(u8::is_ascii_digit).count();
             if length == 0 {
                 return None;
             }
             let sixth = fraction.bytes().take(length).chain(std::iter::repeat(b'0')).take(6);
-            micros += sixth.fold(0, |sum, digit| 10 * sum + i64::from(digit - b'0'));
+            wall += sixth.fold(0, |sum, digit| 10 * sum + i64::from(digit - b'0'));
             rest = &fraction[length..];
         }
-        let zone = rest.trim_start();
-        if let Some(offset) = zone.strip_prefix(['+', '-']) {
-            let sign = if zone.starts_with('-') { -1 } else { 1 };
+        let after = rest.trim_start();
+        if let Some(offset) = after.strip_prefix(['+', '-']) {
+            let sign = if after.starts_with('-') { -1 } else { 1 };
             rest = offset;
             let hours = digits(&mut rest, 2)?;
             rest = rest.strip_prefix(':').unwrap_or(rest);
             let minutes = if rest.is_empty() { 0 } else { digits(&mut rest, 2)? };
-            micros -= sign * (hours * 60 + minutes) * 60_000_000;
-        } else if matches!(zone, "Z" | "z" | "UTC") {
-            rest = "";
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            zone = Some((sign * (hours * 60 + minutes)) as i16);
+        } else if matches!(after, "Z" | "z" | "UTC" | "GMT") {
+            (zone, rest) = (Some(0), "");
         }
     }
-    rest.is_empty().then_some(micros)
+    rest.is_empty().then_some(Moment::Date { wall, zone })
 }
 
 /// Takes exactly `n` digits off the front.
@@ -90,7 +111,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// `YYYY-MM-DD HH:MM:SS`; the inverse of [`parse`] for whole seconds.
+/// `YYYY-MM-DD HH:MM:SS` of a wall clock; the inverse of [`parse`] for whole seconds.
 pub(crate) fn format(micros: Micros) -> String {
     let seconds = micros.div_euclid(1_000_000);
     let (days, of_day) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
@@ -110,6 +131,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Of a date, in UTC; one without a zone is taken as UTC.
+    fn utc(text: &str) -> Option<Micros> {
+        match parse(text)? {
+            Moment::Date { wall, zone } => Some(wall - Micros::from(zone.unwrap_or(0)) * MINUTE),
+            Moment::Number(_) => None,
+        }
+    }
+
     #[test]
     fn known_times() {
         // date -u -d '…' +%s
@@ -122,11 +151,11 @@ mod tests {
             ("2014-07-06 15:40:00 -0430", 1_404_677_400),
             ("2000-02-29 00:00:01", 951_782_401),
             ("1969/12/31 23:59:59", -1),
-            ("1404677400", 1_404_677_400),
         ] {
-            assert_eq!(parse(text), Some(seconds * 1_000_000), "{text}");
+            assert_eq!(utc(text), Some(seconds * 1_000_000), "{text}");
         }
-        assert_eq!(parse("1970-01-01 00:00:00.25"), Some(250_000));
+        assert_eq!(utc("1970-01-01 00:00:00.25"), Some(250_000));
+        assert_eq!(parse("1404677400"), Some(Moment::Number(1_404_677_400.0)));
     }
 
     #[test]
@@ -154,7 +183,7 @@ mod tests {
     proptest! {
         #[test]
         fn formatting_and_parsing_are_inverse(seconds in -62_135_596_800i64..253_402_300_799) {
-            prop_assert_eq!(parse(&format(seconds * 1_000_000)), Some(seconds * 1_000_000));
+            prop_assert_eq!(utc(&format(seconds * 1_000_000)), Some(seconds * 1_000_000));
         }
 
         #[test]

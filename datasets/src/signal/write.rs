@@ -37,7 +37,9 @@ pub fn write_signal(set: &SignalSet, out: &Path) -> Result<SignalWritten, DataEr
     let write_labels = |file: &mut dyn Write| {
         writeln!(file, "start,end,kind")?;
         for interval in set.intervals().iter().filter(|interval| interval.rows.start >= test.start) {
-            let end = |row: usize| set.series().time(row).unwrap_or_else(|| (row - test.start).to_string());
+            let end = |row: usize| {
+                set.series().time(row).map_or_else(|| (row - test.start).to_string(), str::to_string)
+            };
             let kind: String =
                 interval.kind.chars().filter(|c| !matches!(c, ',' | '"' | '\n' | '\r')).collect();
             writeln!(file, "{},{},{kind}", end(interval.rows.start), end(interval.rows.end - 1))?;
@@ -62,7 +64,7 @@ fn write_rows(set: &SignalSet, rows: Range<usize>, file: &mut dyn Write) -> std:
         }
         // The shortest decimals that read back to the same number.
         let values = series.row(row).iter().map(f64::to_string);
-        writer.write_record(series.time(row).into_iter().chain(values))?;
+        writer.write_record(series.time(row).map(str::to_string).into_iter().chain(values))?;
     }
     writer.flush()
 }

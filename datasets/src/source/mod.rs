@@ -5,9 +5,11 @@ mod folder;
 mod generated;
 mod idx;
 mod labelled;
+mod masks;
 mod names;
 mod npz;
 mod several;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ use crate::preprocess::Preprocess;
 
 use generated::Generated;
 pub(crate) use generated::parse_counts;
+pub use masks::MaskReport;
 pub(crate) use several::Several;
 
 /// Training or test part of a data set.
@@ -80,6 +83,28 @@ pub struct Rejected {
     pub reason: String,
 }
 
+/// What was met when a source was opened, beside its entries.
+#[derive(Default)]
+pub(crate) struct Met {
+    /// Files that cannot be used.
+    pub(crate) rejected: Vec<Rejected>,
+    /// What is not looked at, such as folders below.
+    pub(crate) skipped: Vec<Rejected>,
+    /// How masks fit, where there are any.
+    pub(crate) masks: Option<MaskReport>,
+}
+
+impl Met {
+    /// Lists a file, or fails where the options are strict.
+    fn reject(&mut self, path: &Path, reason: String, options: &OpenOptions) -> Result<(), DataError> {
+        if options.strict {
+            return Err(DataError::file(path, reason));
+        }
+        self.rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
+        Ok(())
+    }
+}
+
 /// An undistorted image with its mask, as stored.
 pub(crate) struct RawSample {
     pub(crate) image: Raw,
@@ -94,8 +119,10 @@ pub(crate) enum RawMask {
     Unknown,
     /// Known to have no anomalous pixel.
     Empty,
-    /// As drawn, of the image's size; non-zero is anomalous.
+    /// As drawn: gray of 8 bits, of the image's size; non-zero is anomalous.
     Drawn(Raw),
+    /// There is one, but it cannot be used.
+    Unusable(Rejected),
 }
 
 /// Implementations hold no decoded image (folders, generators) or the raw bytes once (labelled sets).
@@ -142,24 +169,16 @@ pub(crate) trait Source: Send + Sync {
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError>;
 }
 
-/// Opens one specification: a generator, or a path whose layout is told from its contents. Files that cannot be
-/// used go to `rejected`.
-pub(crate) fn open(
-    spec: &str,
-    options: &OpenOptions,
-    rejected: &mut Vec<Rejected>,
-) -> Result<Box<dyn Source>, DataError> {
+/// Opens one specification: a generator, or a path whose layout is told from its contents. What is not
+/// used goes to `met`.
+pub(crate) fn open(spec: &str, options: &OpenOptions, met: &mut Met) -> Result<Box<dyn Source>, DataError> {
     match spec.strip_prefix("builtin:") {
         Some(name) => Ok(Box::new(Generated::open(name, options)?)),
-        None => open_path(Path::new(spec), options, rejected),
+        None => open_path(Path::new(spec), options, met),
     }
 }
 
-fn open_path(
-    path: &Path,
-    options: &OpenOptions,
-    rejected: &mut Vec<Rejected>,
-) -> Result<Box<dyn Source>, DataError> {
+fn open_path(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<Box<dyn Source>, DataError> {
     let spec = path.to_string_lossy();
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
@@ -177,7 +196,7 @@ fn open_path(
     if metadata.is_dir() {
         // Layout by directories comes first: it is stated on purpose, while a stray file is not.
         if folder::is_mvtec(path) {
-            return Ok(Box::new(folder::Folder::open(path, options, rejected)?));
+            return Ok(Box::new(folder::Folder::open(path, options, met)?));
         }
         if let Some(set) = idx::open_folder(path, options)? {
             return Ok(Box::new(set));
@@ -185,7 +204,7 @@ fn open_path(
         if let Some(set) = cifar::open_folder(path, options)? {
             return Ok(Box::new(set));
         }
-        return Ok(Box::new(folder::Folder::open(path, options, rejected)?));
+        return Ok(Box::new(folder::Folder::open(path, options, met)?));
     }
     if idx::is_image_file(path) {
         return Ok(Box::new(idx::open_file(path, options)?));
@@ -199,7 +218,7 @@ fn open_path(
     if crate::csv_file::is_csv(path) {
         return Err(DataError::spec(spec, "is a table or a signal, not a set of images"));
     }
-    Ok(Box::new(folder::Folder::open_file(path, options)?))
+    Ok(Box::new(folder::Folder::open_file(path, options, met)?))
 }
 
 /// Paths of the entries of `folder` whose name passes, sorted; hidden and non-UTF-8 names never pass.

@@ -95,3 +95,75 @@ pub(crate) fn idx_pair(folder: &Path, prefix: &str, n: u8, zipped: bool) {
     fs::write(folder.join(format!("{prefix}-images-idx3-ubyte{end}")), pack(images)).unwrap();
     fs::write(folder.join(format!("{prefix}-labels-idx1-ubyte{end}")), pack(labels)).unwrap();
 }
+
+/// A PNG of any bit depth and colour type from its unfiltered scanlines, with a palette if one is given.
+pub(crate) fn raw_png(
+    [width, height]: [u32; 2],
+    depth: u8,
+    colour: u8,
+    palette: &[[u8; 3]],
+    rows: &[Vec<u8>],
+) -> Vec<u8> {
+    let chunk = |name: &[u8; 4], data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(name);
+        crc.update(data);
+        [&(data.len() as u32).to_be_bytes()[..], name, data, &crc.sum().to_be_bytes()].concat()
+    };
+    let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[depth, colour, 0, 0, 0]].concat();
+    let mut pixels = flate2::write::ZlibEncoder::new(Vec::new(), Compression::fast());
+    for row in rows {
+        pixels.write_all(&[&[0], &row[..]].concat()).unwrap();
+    }
+    let mut png = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &header)].concat();
+    if !palette.is_empty() {
+        png.extend(chunk(b"PLTE", &palette.concat()));
+    }
+    png.extend(chunk(b"IDAT", &pixels.finish().unwrap()));
+    png.extend(chunk(b"IEND", b""));
+    png
+}
+
+/// A little-endian TIFF of 8-bit pages of one size: indices of a palette of `[red, green, blue]` where one is given, else gray.
+pub(crate) fn raw_tiff([width, height]: [u32; 2], palette: Option<&[[u8; 3]]>, pages: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = b"II*\0\0\0\0\0".to_vec();
+    let map = file.len() as u32;
+    let mut full = vec![[0u8; 3]; 256];
+    palette.into_iter().flatten().enumerate().for_each(|(i, colour)| full[i] = *colour);
+    for channel in 0..3 {
+        full.iter().for_each(|colour| file.extend(u16::to_le_bytes(u16::from(colour[channel]) * 257)));
+    }
+    let mut link = 4;
+    for pixels in pages {
+        let strip = file.len() as u32;
+        file.extend(pixels);
+        file.resize(file.len().next_multiple_of(2), 0);
+        let directory = file.len() as u32;
+        file[link..link + 4].copy_from_slice(&directory.to_le_bytes());
+        // Tag, type (3 short, 4 long), count, value.
+        let mut entries = vec![
+            (256u16, 4u16, 1u32, width),
+            (257, 4, 1, height),
+            (258, 3, 1, 8),
+            (259, 3, 1, 1),
+            (262, 3, 1, if palette.is_some() { 3 } else { 1 }),
+            (273, 4, 1, strip),
+            (277, 3, 1, 1),
+            (278, 4, 1, height),
+            (279, 4, 1, pixels.len() as u32),
+        ];
+        if palette.is_some() {
+            entries.push((320, 3, 768, map));
+        }
+        file.extend((entries.len() as u16).to_le_bytes());
+        for (tag, kind, count, value) in entries {
+            file.extend(tag.to_le_bytes());
+            file.extend(kind.to_le_bytes());
+            file.extend(count.to_le_bytes());
+            file.extend(value.to_le_bytes());
+        }
+        link = file.len();
+        file.extend([0; 4]);
+    }
+    file
+}

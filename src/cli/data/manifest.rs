@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Choice, Given};
 use crate::cli::args::Global;
+use crate::cli::findings::{report_rejected, report_skipped};
 use crate::cli::session::check_file;
 use crate::cli::{CliError, note, say, say_json};
 use crate::report::write_atomic;
@@ -47,7 +48,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
         write_atomic(path, &text)?;
     }
-    super::list(&data.rejected(), 20);
+    report_rejected(&data.rejected());
+    report_skipped(&data.findings());
     if global.json {
         return say_json(&document);
     }

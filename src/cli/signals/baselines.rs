@@ -24,7 +24,7 @@ pub(super) fn scored(
     if set.train_rows().is_empty() {
         return Ok(None);
     }
-    let (_, held_out) = set.holdout(val_fraction)?;
+    let (_, held_out) = set.holdout(val_fraction, size)?;
     if held_out.is_empty() {
         return Ok(None);
     }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ganomede_datasets::{DataError, SignalSet, Windows};
 use ganomede_host::line;
 use serde::Serialize;
 
 use super::SampleArgs;
 use super::baselines::{BASELINES, scored};
-use super::evaluate::{K, RANDOM_RUNS, headings, markdown, plotted, said, table_rows};
+use super::evaluate::{K, RANDOM_RUNS, Truths, headings, markdown, plotted, said, table_rows};
 use super::series::{POINT_FALSE_ALARM_RATE, alarm_rule, point_scores};
 use crate::cli::args::Global;
 use crate::cli::compare::Args;
@@ -16,7 +17,7 @@ use crate::cli::programs::System;
 use crate::cli::train::{score_config, train_model};
 use crate::cli::{CliError, Interrupt, note, say, say_json, shown};
 use crate::device::Device;
-use crate::eval::signal::{Series, SignalEvaluation, random_reference};
+use crate::eval::signal::{SignalEvaluation, random_reference};
 use crate::eval::{Quantiles, Repeated, Threshold};
 use crate::report::{PlottedSeries, SeriesReport, write_section, write_series_report};
 
@@ -24,7 +25,7 @@ use crate::report::{PlottedSeries, SeriesReport, write_section, write_series_rep
 /// so that series can be pooled.
 struct OnSeries {
     scores: Vec<f64>,
-    truths: Vec<bool>,
+    truths: Truths,
 }
 
 fn normalised(scores: Vec<f64>, quantiles: &Quantiles, rate: f64) -> Result<Vec<f64>, CliError> {
@@ -59,6 +60,22 @@ fn series_of(spec: &str) -> Result<Vec<String>, CliError> {
     Ok(files)
 }
 
+/// Makes sure before any training that each series has rows enough to train on, to hold out and to score.
+fn check(sets: &[SignalSet], size: usize, val_fraction: f64) -> Result<(), CliError> {
+    for set in sets {
+        let place = |e: DataError| CliError::input(format!("'{}': {e}", set.spec()));
+        let (training, held_out) = set.holdout(val_fraction, size)?;
+        if held_out.is_empty() {
+            return Err(no_held_out());
+        }
+        for rows in [training, held_out, set.test_rows()] {
+            Windows::new(rows, size, 1).map_err(place)?;
+        }
+        set.notes().iter().for_each(|text| note(&format!("{}: {text}", set.spec())));
+    }
+    Ok(())
+}
+
 /// `compare --signal`: every system on every series, the series pooled, with rows for what needs no training at all.
 pub(crate) fn compare(
     args: &Args,
@@ -73,10 +90,11 @@ pub(crate) fn compare(
     let mut evaluations: Vec<(String, SignalEvaluation)> = vec![];
     let sets = files.iter().map(|file| args.samples.open_signal(file, None));
     let sets: Vec<_> = sets.collect::<Result<_, _>>()?;
+    check(&sets, args.preprocess.size, args.val_fraction)?;
     let mut plots: Vec<PlottedSeries> =
         sets.iter().zip(&files).map(|(set, file)| plotted(set, file)).collect();
     let mut add = |name: String, all: &[OnSeries]| -> Result<(), CliError> {
-        let series: Vec<_> = all.iter().map(|s| Series { scores: &s.scores, truths: &s.truths }).collect();
+        let series: Vec<_> = all.iter().map(|s| s.truths.scored(&s.scores)).collect();
         let threshold = Threshold { value: 1.0, source: "held-out normal points of each series".to_owned() };
         for (plot, on) in plots.iter_mut().zip(all) {
             plot.detectors.push(said(&name, &on.scores, Some(threshold.value), rule));
@@ -97,13 +115,13 @@ pub(crate) fn compare(
         for set in &sets {
             let scored = scored(baseline, set, args.val_fraction, args.preprocess.size)?;
             let (scores, quantiles) = scored.ok_or_else(no_held_out)?;
-            let truths = set.labels()[set.test_rows()].to_vec();
-            all.push(OnSeries { scores: normalised(scores, &quantiles, rate)?, truths });
+            all.push(OnSeries { scores: normalised(scores, &quantiles, rate)?, truths: Truths::of(set) });
         }
         add(name.to_owned(), &all)?;
     }
-    let truths: Vec<&[bool]> = sets.iter().map(|set| &set.labels()[set.test_rows()]).collect();
-    let random = random_reference(&truths, rate, rule, K, RANDOM_RUNS, global.seed)?;
+    let truths: Vec<_> = sets.iter().map(Truths::of).collect();
+    let unscored: Vec<_> = truths.iter().map(|truths| truths.scored(&[])).collect();
+    let random = random_reference(&unscored, rate, rule, K, RANDOM_RUNS, global.seed)?;
 
     let random: BTreeMap<_, _> = random.into_iter().collect();
     let by_name: Vec<_> = evaluations.iter().map(|(name, e)| (name.as_str(), e)).collect();
@@ -220,7 +238,7 @@ fn on_all(
         let set = args.samples.open_signal(file, Some(&model))?;
         let score = score_config(&args.search, &model, &path)?;
         let rows = set.test_rows();
-        let truths = set.labels()[rows.clone()].to_vec();
+        let truths = Truths::of(&set);
         let scores = point_scores(device, &model, &path, &score, &set, rows, args.samples.stride, interrupt)?;
         let calibration = model.header.calibration.as_ref().ok_or_else(no_held_out)?;
         all.push(OnSeries { scores: normalised(scores, &calibration.quantiles, rate)?, truths });

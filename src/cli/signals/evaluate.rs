@@ -11,10 +11,10 @@ use super::series::{Alarm, POINT_FALSE_ALARM_RATE, alarm_rule, alarms, point_sco
 use crate::cli::args::Global;
 use crate::cli::assess::losses;
 use crate::cli::train::score_config;
-use crate::cli::{CliError, Interrupt, eval, say, say_json};
+use crate::cli::{CliError, Interrupt, eval, note, say, say_json};
 use crate::device::Device;
 use crate::eval::Repeated;
-use crate::eval::signal::{AlarmRule, Series, SignalEvaluation, intervals, random_reference};
+use crate::eval::signal::{AlarmRule, Interval, Series, SignalEvaluation, intervals, random_reference};
 use crate::models::file::ModelFile;
 use crate::report::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 
@@ -36,7 +36,30 @@ struct SeriesDocument {
     /// The same metrics of random scores: what a number is worth.
     random: BTreeMap<&'static str, Repeated>,
     alarms: Vec<Alarm>,
+    /// What was decided in reading the series.
+    notes: Vec<String>,
     seconds_per_point: f64,
+}
+
+/// What is known of the scored rows of a series.
+pub(super) struct Truths {
+    points: Vec<bool>,
+    /// Counted from the first scored row.
+    segments: Vec<Interval>,
+}
+
+impl Truths {
+    pub(super) fn of(set: &SignalSet) -> Self {
+        let rows = set.test_rows();
+        let place =
+            |s: std::ops::Range<usize>| Interval { start: s.start - rows.start, end: s.end - rows.start };
+        let segments = set.segments(rows.clone()).into_iter().map(place).collect();
+        Self { points: set.labels()[rows].to_vec(), segments }
+    }
+
+    pub(super) fn scored<'a>(&'a self, scores: &'a [f64]) -> Series<'a> {
+        Series { scores, truths: &self.points, segments: Some(&self.segments) }
+    }
 }
 
 /// `metrics.json` of a series.
@@ -72,6 +95,7 @@ pub(crate) fn evaluate(
             args.data.data
         )));
     }
+    set.notes().iter().for_each(|text| note(text));
     let score = score_config(&args.search, model, path)?;
     let rows = set.test_rows();
     let started = std::time::Instant::now();
@@ -80,16 +104,16 @@ pub(crate) fn evaluate(
     let seconds = started.elapsed().as_secs_f64();
     let rate = args.false_alarm_rate.unwrap_or(POINT_FALSE_ALARM_RATE);
     let threshold = own_threshold(model, &score, rate)?;
-    let truths = set.labels()[rows.clone()].to_vec();
+    let truths = Truths::of(&set);
     let rule = alarm_rule(model.header.config.size);
-    let series = [Series { scores: &scores, truths: &truths }];
+    let series = [truths.scored(&scores)];
     let evaluation = SignalEvaluation::new(&series, threshold.as_ref(), rule, K)?;
-    let random = random_reference(&[&truths], rate, rule, K, RANDOM_RUNS, global.seed)?;
+    let random = random_reference(&series, rate, rule, K, RANDOM_RUNS, global.seed)?;
     let (held_out, size) = (model.header.data.val_fraction, model.header.config.size);
     let mut baselines = BTreeMap::new();
     for (name, baseline) in BASELINES {
         if let Some((scores, quantiles)) = scored(baseline, &set, held_out, size)? {
-            let series = [Series { scores: &scores, truths: &truths }];
+            let series = [truths.scored(&scores)];
             let threshold = quantiles.threshold(rate)?;
             baselines.insert(name, SignalEvaluation::new(&series, Some(&threshold), rule, K)?);
         }
@@ -103,6 +127,7 @@ pub(crate) fn evaluate(
         baselines,
         random: random.into_iter().collect(),
         alarms,
+        notes: set.notes().to_vec(),
         seconds_per_point: seconds / scores.len().max(1) as f64,
     };
     let e = &document.evaluation;
@@ -200,7 +225,7 @@ pub(super) fn plotted(set: &SignalSet, name: &str) -> PlottedSeries {
         name: name.to_owned(),
         first: rows.start,
         channels: channels.map(|(c, name)| (name.clone(), values(c))).collect(),
-        windows: stretches(&set.labels()[rows.clone()], AlarmRule::default()),
+        windows: Truths::of(set).segments.iter().map(|s| s.start..s.end).collect(),
         detectors: vec![],
     }
 }

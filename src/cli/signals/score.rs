@@ -32,6 +32,8 @@ struct Scored {
     /// Share of normal points below each score; null without a calibration.
     probabilities: Option<Vec<f64>>,
     alarms: Vec<Alarm>,
+    /// What was decided in reading.
+    notes: Vec<String>,
     #[serde(skip)]
     times: Vec<String>,
 }
@@ -66,6 +68,7 @@ pub(crate) fn score(
         let whole = args.samples.train_part.is_none() && std::path::Path::new(spec).is_file();
         let train_part = if whole { Some(TrainPart::Rows(0)) } else { args.samples.train_part };
         let set = SampleArgs { train_part, ..args.samples.clone() }.open_signal(spec, Some(model))?;
+        set.notes().iter().for_each(|text| note(&format!("{spec}: {text}")));
         let rows = set.test_rows();
         let stride = args.samples.stride;
         let scores = point_scores(&device, model, path, &score, &set, rows.clone(), stride, interrupt)?;
@@ -75,7 +78,10 @@ pub(crate) fn score(
             first_row: rows.start,
             alarms: threshold.as_ref().map_or(vec![], |t| alarms(&set, rows.start, &scores, t.value, rule)),
             probabilities: calibration.map(|c| scores.iter().map(|&s| c.quantiles.probability(s)).collect()),
-            times: rows.map(|row| set.series().time(row).unwrap_or_else(|| row.to_string())).collect(),
+            notes: set.notes().to_vec(),
+            times: rows
+                .map(|row| set.series().time(row).map_or_else(|| row.to_string(), str::to_owned))
+                .collect(),
             scores,
         });
     }

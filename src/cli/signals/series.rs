@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use ganomede_datasets::{DataError, Rejected, SignalSet, Warp, Windows};
+use ganomede_datasets::{DataError, Findings, SignalSet, Warp, Windows};
 use serde::Serialize;
 
 use super::{BATCH, calibration, epoch_of, score_in_memory};
 use crate::cli::job::Feed;
-use crate::cli::{CliError, Interrupt};
+use crate::cli::{CliError, Interrupt, note};
 use crate::device::Device;
 use crate::eval::signal::{AlarmRule, Interval, PointScores, intervals};
 use crate::models::Form;
@@ -29,7 +29,7 @@ pub(crate) struct SeriesFeed {
 }
 
 impl SeriesFeed {
-    /// Windows of `size` points every quarter of a window; rows at the end of the training part are held out.
+    /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a window at least.
     pub(crate) fn new(
         set: SignalSet,
         size: usize,
@@ -37,16 +37,12 @@ impl SeriesFeed {
         stride: Option<usize>,
         warp: Warp,
     ) -> Result<Self, CliError> {
-        let (training, held_out) = set.holdout(val_fraction)?;
-        if !held_out.is_empty() && held_out.len() < size {
-            return Err(CliError::input(format!(
-                "of '{}' {} rows are held out for calibration, fewer than one window of {size}; use a larger \
-                 --val-fraction, a smaller --size, or --val-fraction 0",
-                set.spec(),
-                held_out.len()
-            )));
-        }
+        let (training, held_out) = set.holdout(val_fraction, size)?;
         let windows = Windows::new(training, size, (size / 4).max(1))?;
+        set.notes().iter().for_each(|text| note(text));
+        if !held_out.is_empty() {
+            note(&format!("held out for calibration: {}", set.place(held_out.clone())));
+        }
         Ok(Self { set: std::sync::Arc::new(set), windows, held_out, stride, warp })
     }
 
@@ -57,6 +53,10 @@ impl SeriesFeed {
             training_images: self.windows.len(),
             held_out: self.held_out.len(),
             val_fraction,
+            held_out_block: match self.held_out.is_empty() {
+                true => String::new(),
+                false => self.set.place(self.held_out.clone()),
+            },
             augment: if self.warp.share > 0.0 { format!("warp:{}", self.warp.share) } else { String::new() },
             scaling: Scaling::Signal(self.set.scale().clone()),
             ..DataInfo::default()
@@ -96,8 +96,8 @@ impl Feed for SeriesFeed {
         calibration(&scores, score, POINT_FALSE_ALARM_RATE).map(Some)
     }
 
-    fn rejected(&self) -> Vec<Rejected> {
-        vec![]
+    fn findings(&self) -> Findings {
+        Findings::default()
     }
 }
 
@@ -192,7 +192,10 @@ pub(crate) fn alarms(
     let flagged: Vec<bool> = scores.iter().map(|&s| s >= threshold).collect();
     let alarm = |Interval { start, end }: Interval| Alarm {
         rows: [first + start, first + end],
-        times: set.series().time(first + start).zip(set.series().time(first + end - 1)).map(|(a, b)| [a, b]),
+        times: {
+            let time = |row| set.series().time(row).map(str::to_owned);
+            time(first + start).zip(time(first + end - 1)).map(|(a, b)| [a, b])
+        },
         peak: scores[start..end].iter().copied().fold(f64::NEG_INFINITY, f64::max),
     };
     intervals(&flagged, rule).into_iter().map(alarm).collect()

@@ -13,7 +13,7 @@
 //! Negative scores are worse than detecting nothing. NAB chooses its threshold on the labelled corpus that it then scores:
 //! that is an oracle, and is named so here.
 
-use super::{AlarmRule, Interval, Series, intervals};
+use super::{Interval, Series};
 use serde::Serialize;
 
 /// What detections cost.
@@ -94,7 +94,7 @@ impl Sweep {
     fn new(series: &[Series]) -> Self {
         let mut sweep = Self { detections: vec![], windows: 0 };
         for s in series {
-            let windows = intervals(s.truths, AlarmRule::default());
+            let windows = s.segments();
             // The first window that has not ended yet.
             let mut next = 0;
             for (point, &score) in s.scores.iter().enumerate() {
@@ -161,7 +161,7 @@ fn width(window: &Interval) -> f64 {
 mod tests {
     use super::*;
     use crate::eval::Threshold;
-    use crate::eval::signal::{SignalEvaluation, random_reference};
+    use crate::eval::signal::{AlarmRule, SignalEvaluation, random_reference};
     use proptest::prelude::*;
 
     fn nab(series: &[Series], threshold: f64) -> Option<Nab> {
@@ -220,7 +220,7 @@ mod tests {
         // points after a window of width 4.
         let truths = [0, 0, 0, 0, 1, 1, 1, 1, 0, 0].map(|t| t == 1);
         let scores = [0, 1, 0, 0, 0, 1, 0, 0, 0, 1].map(f64::from);
-        let series = [Series { scores: &scores, truths: &truths }];
+        let series = [Series::new(&scores, &truths)];
         let at = |y: f64| 2.0 / (1.0 + (5.0 * y).exp()) - 1.0;
         let (found, after) = (at(-0.75) / at(-1.0), at(2.0 / 3.0));
         assert!((found - 0.966_989).abs() < 1e-6 && (after + 0.931_110).abs() < 1e-6, "{found} {after}");
@@ -239,7 +239,7 @@ mod tests {
     fn the_start_of_each_window_alone_is_perfect() {
         let truths = [0, 1, 1, 0, 0, 1, 1, 1].map(|t| t == 1);
         let scores = [0, 1, 0, 0, 0, 1, 1, 0].map(f64::from);
-        let nab = nab(&[Series { scores: &scores, truths: &truths }], 1.0).unwrap();
+        let nab = nab(&[Series::new(&scores, &truths)], 1.0).unwrap();
         for score in [nab.standard, nab.low_fp, nab.low_fn] {
             assert!(close(score.threshold.unwrap(), 100.0) && close(score.oracle, 100.0), "{score:?}");
         }
@@ -247,13 +247,28 @@ mod tests {
 
     #[test]
     fn no_window_is_no_score_and_random_scores_get_little() {
-        assert_eq!(nab(&[Series { scores: &[1.0, 2.0], truths: &[false; 2] }], 1.0), None);
+        assert_eq!(nab(&[Series::new(&[1.0, 2.0], &[false; 2])], 1.0), None);
         // Two windows of 200 in 4,000 points, as in the corpus.
         let truths: Vec<bool> = (0..4000).map(|i| i % 2000 >= 1500 && i % 2000 < 1700).collect();
-        let row = random_reference(&[&truths], 0.01, AlarmRule::default(), 20.0, 20, 3).unwrap();
+        let row =
+            random_reference(&[Series::new(&[], &truths)], 0.01, AlarmRule::default(), 20.0, 20, 3).unwrap();
         let mean = |name: &str| row.iter().find(|m| m.0 == name).unwrap().1.mean;
         assert!((0.0..60.0).contains(&mean("oracle.nab.standard")), "{row:?}");
         assert!(mean("nab.standard") < mean("oracle.nab.standard"), "{row:?}");
+    }
+
+    #[test]
+    fn windows_that_touch_are_two() {
+        // Points 1 to 2 and 3 to 5; the first point of each is detected.
+        let truths = [0, 1, 1, 1, 1, 1, 0].map(|t| t == 1);
+        let scores = [0, 1, 0, 1, 0, 0, 0].map(f64::from);
+        let windows = [Interval { start: 1, end: 3 }, Interval { start: 3, end: 6 }];
+        let both = nab(&[Series { segments: Some(&windows), ..Series::new(&scores, &truths) }], 1.0).unwrap();
+        assert!(close(both.standard.threshold.unwrap(), 100.0), "{both:?}");
+        // The second detection alone misses the first window.
+        let late = [0, 0, 0, 1, 0, 0, 0].map(f64::from);
+        let one = nab(&[Series { segments: Some(&windows), ..Series::new(&late, &truths) }], 1.0).unwrap();
+        assert!(close(one.standard.threshold.unwrap(), 50.0), "{one:?}");
     }
 
     fn series() -> impl Strategy<Value = Vec<(Vec<f64>, Vec<bool>)>> {
@@ -267,7 +282,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_sweep_is_the_scorer_at_every_threshold(all in series(), threshold in 0i32..7) {
-            let series: Vec<_> = all.iter().map(|(scores, truths)| Series { scores, truths }).collect();
+            let series: Vec<_> = all.iter().map(|(scores, truths)| Series::new(scores, truths)).collect();
             if let Some(nab) = nab(&series, f64::from(threshold)) {
                 for (score, profile) in [
                     (nab.standard, NabProfile::STANDARD),

@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 /// The metrics of [`SignalEvaluation::named`] for uniform random scores, over several seeded runs.
 ///
-/// `truths` holds one list a series. The threshold flags a share `false_alarm_rate` of all points, as a calibrated
+/// Of the series only truths and segments are looked at. The threshold flags a share `false_alarm_rate` of all points, as a calibrated
 /// one would; K is that of PA%K. The same seed gives the same row.
 ///
 /// Errors: no run, a rate outside (0, 1), K outside 0 to 100.
 pub fn random_reference(
-    truths: &[&[bool]],
+    series: &[Series],
     false_alarm_rate: f64,
     rule: AlarmRule,
     k: f64,
@@ -27,9 +27,9 @@ pub fn random_reference(
         ganomede_host::interrupt::check()?;
         let mut random = SplitMix64(seed ^ (i + 1).wrapping_mul(0xA076_1D64_78BD_642F));
         let scores: Vec<Vec<f64>> =
-            truths.iter().map(|t| t.iter().map(|_| random.uniform()).collect()).collect();
+            series.iter().map(|s| s.truths.iter().map(|_| random.uniform()).collect()).collect();
         let series: Vec<Series> =
-            scores.iter().zip(truths).map(|(scores, truths)| Series { scores, truths }).collect();
+            scores.iter().zip(series).map(|(scores, of)| Series { scores, ..*of }).collect();
         Ok(SignalEvaluation::new(&series, Some(&threshold), rule, k)?.named())
     };
     let tables: Result<Vec<_>, EvalError> = (0..runs as u64).into_par_iter().map(run).collect();

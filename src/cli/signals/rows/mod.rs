@@ -5,7 +5,7 @@ mod score;
 
 use std::path::Path;
 
-use ganomede_datasets::{DataError, Rejected, Split, Table, TableOptions, Trained};
+use ganomede_datasets::{DataError, Findings, Split, Table, TableOptions, Trained};
 
 use super::{BATCH, SampleArgs, calibration, epoch_of, score_in_memory};
 use crate::cli::args::DataArgs;
@@ -128,8 +128,8 @@ impl Feed for TableFeed {
         held_out_calibration(device, model, path, score, &self.table, interrupt)
     }
 
-    fn rejected(&self) -> Vec<Rejected> {
-        vec![]
+    fn findings(&self) -> Findings {
+        Findings::default()
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn score_table(
     }
     if global.json {
         let (model, device, threshold) = (path.clone(), device.describe(), threshold.map(|t| t.value));
-        return say_json(&Document { model, device, threshold, images, rejected: vec![] });
+        return say_json(&Document { model, device, threshold, images, rejected: vec![], skipped: vec![] });
     }
     say("score\tprobability\tverdict\trow\ttable")?;
     for Row { path, row, score, probability, anomalous, .. } in images {

@@ -1,0 +1,234 @@
+//! What the `image` crate does not say of a TIFF file: how many pages it has, and the colours of a palette.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Seek, SeekFrom};
+
+/// Directories (pages) that are followed, and entries of one.
+const MAX_PAGES: usize = 1 << 16;
+const MAX_ENTRIES: u64 = 4096;
+
+/// Tags (TIFF 6.0, section 8).
+const WIDTH: u16 = 256;
+const HEIGHT: u16 = 257;
+const BITS_PER_SAMPLE: u16 = 258;
+const PHOTOMETRIC: u16 = 262;
+const COLOUR_MAP: u16 = 320;
+/// Values of [`PHOTOMETRIC`].
+const BLACK_IS_ZERO: u64 = 1;
+const PALETTE: u64 = 3;
+
+/// A TIFF file beside its pixels.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tiff {
+    /// Pages, of which the first is read.
+    pub(crate) pages: usize,
+    /// Where the pixels of the first page are indices.
+    pub(crate) palette: Option<Palette>,
+}
+
+/// Colours of the indices of a page.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Palette {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// Bits of an index.
+    pub(crate) bits: u64,
+    /// All reds, then all greens, then all blues, of 16 bits each.
+    colours: Vec<u16>,
+    /// Where the file says that its samples are indices.
+    photometric_at: u64,
+    is_little: bool,
+}
+
+impl Palette {
+    /// Alters a file in memory so that it holds its indices as gray levels, which every decoder reads.
+    pub(crate) fn indices_as_gray(&self, file: &mut [u8]) {
+        let word = if self.is_little { [BLACK_IS_ZERO as u8, 0] } else { [0, BLACK_IS_ZERO as u8] };
+        let at = self.photometric_at as usize;
+        if let Some(field) = file.get_mut(at..at + 2) {
+            field.copy_from_slice(&word);
+        }
+    }
+
+    /// Red, green and blue of each index in turn; None for an index that the palette lacks.
+    pub(crate) fn colours(&self, indices: &[u8]) -> Option<Vec<u8>> {
+        let length = self.colours.len() / 3;
+        let mut rgb = Vec::new();
+        rgb.try_reserve_exact(indices.len().checked_mul(3)?).ok()?;
+        for &index in indices {
+            let index = usize::from(index);
+            if index >= length {
+                return None;
+            }
+            // Palettes hold 8 bits in the upper half of 16.
+            rgb.extend([0, 1, 2].map(|c| (self.colours[c * length + index] >> 8) as u8));
+        }
+        Some(rgb)
+    }
+}
+
+/// Reads the directories of a file; None where it is no TIFF, or a damaged one.
+pub(crate) fn read(file: &mut (impl Read + Seek)) -> Option<Tiff> {
+    let mut reader = Reader { file, is_little: true, is_big: false };
+    let mut start = [0; 4];
+    reader.file.rewind().ok()?;
+    reader.file.read_exact(&mut start).ok()?;
+    (reader.is_little, reader.is_big) = match &start {
+        b"II*\0" => (true, false),
+        b"MM\0*" => (false, false),
+        b"II+\0" => (true, true),
+        b"MM\0+" => (false, true),
+        _ => return None,
+    };
+    if reader.is_big {
+        reader.number(4)?;
+    }
+    let mut at = reader.number(reader.word())?;
+    let (mut tiff, mut seen) = (Tiff::default(), BTreeSet::new());
+    while at != 0 && tiff.pages < MAX_PAGES && seen.insert(at) {
+        // A chain that leads out of the file ends it.
+        let Some((page, next)) = reader.page(at, tiff.pages == 0) else { break };
+        if tiff.pages == 0 {
+            tiff.palette = page;
+        }
+        tiff.pages += 1;
+        at = next;
+    }
+    (tiff.pages > 0).then_some(tiff)
+}
+
+struct Reader<'a, F> {
+    file: &'a mut F,
+    is_little: bool,
+    /// BigTIFF: 64-bit offsets.
+    is_big: bool,
+}
+
+impl<F: Read + Seek> Reader<'_, F> {
+    /// Bytes of an offset.
+    fn word(&self) -> usize {
+        if self.is_big { 8 } else { 4 }
+    }
+
+    fn number(&mut self, bytes: usize) -> Option<u64> {
+        let mut buffer = [0; 8];
+        self.file.read_exact(&mut buffer[..bytes]).ok()?;
+        Some(self.value(&buffer[..bytes]))
+    }
+
+    fn value(&self, bytes: &[u8]) -> u64 {
+        let add = |sum: u64, &byte: &u8| sum << 8 | u64::from(byte);
+        match self.is_little {
+            true => bytes.iter().rev().fold(0, add),
+            false => bytes.iter().fold(0, add),
+        }
+    }
+
+    /// The palette of the page whose directory lies at `at`, if wanted and there is one, and where the next page is.
+    fn page(&mut self, at: u64, wanted: bool) -> Option<(Option<Palette>, u64)> {
+        self.file.seek(SeekFrom::Start(at)).ok()?;
+        let counted = if self.is_big { 8 } else { 2 };
+        let entries = self.number(counted)?;
+        let length = 4 + 2 * self.word() as u64;
+        if entries > MAX_ENTRIES {
+            return None;
+        }
+        let mut bytes = vec![0; (entries * length) as usize];
+        self.file.read_exact(&mut bytes).ok()?;
+        let next = self.number(self.word())?;
+        let palette = wanted.then(|| self.palette(&bytes, at + counted as u64)).flatten();
+        Some((palette, next))
+    }
+
+    /// The palette that the entries `bytes`, which lie at `from`, tell of.
+    fn palette(&mut self, bytes: &[u8], from: u64) -> Option<Palette> {
+        let (word, length) = (self.word(), 4 + 2 * self.word());
+        let entry = |tag: u16| {
+            let place = bytes.chunks_exact(length).position(|e| self.value(&e[..2]) == u64::from(tag))?;
+            let fields = &bytes[place * length..][..length];
+            let width = if self.value(&fields[2..4]) == 3 { 2 } else { 4 };
+            let count = self.value(&fields[4..4 + word]);
+            // Shorts lie at the start of the field; a single number is there itself.
+            let value = self.value(&fields[4 + word..][..width]);
+            let offset = self.value(&fields[4 + word..]);
+            Some((count, value, offset, from + (place * length + 4 + word) as u64))
+        };
+        let (_, photometric, _, photometric_at) = entry(PHOTOMETRIC)?;
+        if photometric != PALETTE {
+            return None;
+        }
+        let (_, width, ..) = entry(WIDTH)?;
+        let (_, height, ..) = entry(HEIGHT)?;
+        let bits = entry(BITS_PER_SAMPLE).map_or(1, |(_, bits, ..)| bits);
+        let (count, _, offset, _) = entry(COLOUR_MAP)?;
+        if !(3..=3 << 16).contains(&count) {
+            return None;
+        }
+        self.file.seek(SeekFrom::Start(offset)).ok()?;
+        let mut map = vec![0; 2 * count as usize];
+        self.file.read_exact(&mut map).ok()?;
+        let colours = map.chunks_exact(2).map(|pair| self.value(pair) as u16).collect();
+        let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
+        Some(Palette { width, height, bits, colours, photometric_at, is_little: self.is_little })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    /// A little-endian file of two pages, the first of 1×2 indices into a palette of two colours.
+    fn two_pages() -> Vec<u8> {
+        let entry = |tag: u16, kind: u16, count: u32, value: u32| {
+            [&tag.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), &value.to_le_bytes()].concat()
+        };
+        let first = [
+            entry(WIDTH, 3, 1, 2),
+            entry(HEIGHT, 3, 1, 1),
+            entry(BITS_PER_SAMPLE, 3, 1, 8),
+            entry(PHOTOMETRIC, 3, 1, PALETTE as u32),
+            entry(COLOUR_MAP, 3, 6, 8),
+        ];
+        // Header, palette at 8, first directory at 20, second after it.
+        let mut file = [&b"II*\0"[..], &20u32.to_le_bytes()].concat();
+        for colour in [0x0a00u16, 0xff00, 0x1400, 0x8000, 0x1e00, 0x0000] {
+            file.extend(colour.to_le_bytes());
+        }
+        file.extend((first.len() as u16).to_le_bytes());
+        file.extend(first.concat());
+        let second = file.len() as u32 + 4;
+        file.extend(second.to_le_bytes());
+        file.extend(1u16.to_le_bytes());
+        file.extend(entry(WIDTH, 3, 1, 2));
+        file.extend(0u32.to_le_bytes());
+        file
+    }
+
+    #[test]
+    fn pages_are_counted_and_palettes_read() {
+        let mut file = two_pages();
+        let tiff = read(&mut Cursor::new(&file)).unwrap();
+        let palette = tiff.palette.unwrap();
+        assert_eq!((tiff.pages, palette.width, palette.height, palette.bits), (2, 2, 1, 8));
+        assert_eq!(palette.colours(&[1, 0]).unwrap(), [0xff, 0x80, 0, 0x0a, 0x14, 0x1e]);
+        assert_eq!(palette.colours(&[2]), None);
+        palette.indices_as_gray(&mut file);
+        let gray = read(&mut Cursor::new(&file)).unwrap();
+        assert_eq!((gray.pages, gray.palette), (2, None));
+    }
+
+    #[test]
+    fn chains_that_loop_or_leave_the_file_end() {
+        let mut file = two_pages();
+        let last = file.len() - 4;
+        file[last..].copy_from_slice(&20u32.to_le_bytes());
+        assert_eq!(read(&mut Cursor::new(&file)).unwrap().pages, 2, "back to the first");
+        file[last..].copy_from_slice(&9999u32.to_le_bytes());
+        assert_eq!(read(&mut Cursor::new(&file)).unwrap().pages, 2, "beyond the end");
+        for cut in 0..file.len() {
+            let _ = read(&mut Cursor::new(&file[..cut]));
+        }
+        assert_eq!(read(&mut Cursor::new(b"\x89PNG\r\n\x1a\n")), None);
+    }
+}
