@@ -50,8 +50,8 @@ pub struct TableOptions {
     /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file that has normal
     /// rows only, and half of one that has both, so that the other half can be tested.
     pub train_fraction: Option<f64>,
-    /// Test rows of the file that is trained on keep at most this share of anomalies, above 0 and at most 1; by default
-    /// all are kept, of KDD99 a fifth.
+    /// Test rows keep at most this share of anomalies, above 0 and at most 1; by default all are kept, of the file that a
+    /// model of KDD99 is trained on a fifth.
     pub anomaly_share: Option<f64>,
     /// Share of the training rows that is held out, drawn at random: at least 0 and below 1.
     pub val_fraction: f64,
@@ -143,7 +143,7 @@ impl Table {
                 table.parts = parts.unwrap_or_default();
                 table.is_own = !table.parts.train.is_empty() && table.digest() == trained.digest;
                 if !table.is_own {
-                    table.parts = Parts::all(&table.rows);
+                    table.parts = Parts::all(&table.rows, options);
                 }
             }
         }

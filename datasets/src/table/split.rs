@@ -19,11 +19,36 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Every row whose truth is known is tested.
-    pub(crate) fn all(rows: &Rows) -> Self {
+    /// Every row whose truth is known is tested, but for the anomalies that were asked to be dropped.
+    pub(crate) fn all(rows: &Rows, options: &TableOptions) -> Self {
         let known = |&row: &u32| rows.truths[row as usize] != Truth::Unknown;
-        Self { test: (0..rows.truths.len() as u32).filter(known).collect(), ..Self::default() }
+        let mut test: Vec<u32> = shuffled(rows, options).filter(known).collect();
+        thin(rows, &mut test, options.anomaly_share.unwrap_or(1.0));
+        Self { test, ..Self::default() }
     }
+}
+
+/// All rows in an order that depends on their number and the seed alone.
+fn shuffled(rows: &Rows, options: &TableOptions) -> impl Iterator<Item = u32> + use<> {
+    let n = rows.truths.len() as u64;
+    let permutation = Permutation::new(n, &[options.seed, SPLIT]);
+    (0..n).map(move |place| permutation.get(place) as u32)
+}
+
+/// Drops the last anomalies of a shuffled list until they are this share of it, and puts it in order of the file, so that
+/// batches do not depend on how the permutation is made.
+fn thin(rows: &Rows, test: &mut Vec<u32>, share: f64) {
+    let is_normal = |row: u32| rows.truths[row as usize] == Truth::Normal;
+    if share < 1.0 {
+        let normals = test.iter().filter(|&&row| is_normal(row)).count();
+        let mut room = (normals as f64 * share / (1.0 - share)) as usize;
+        test.retain(|&row| {
+            let fits = is_normal(row) || room > 0;
+            room -= usize::from(fits && !is_normal(row));
+            fits
+        });
+    }
+    test.sort_unstable();
 }
 
 /// The share of rows to draw where none is given.
@@ -40,12 +65,9 @@ pub(crate) fn train_fraction(rows: &Rows, options: &TableOptions) -> f64 {
 pub(crate) fn split(rows: &Rows, fraction: f64, options: &TableOptions) -> Result<Parts, DataError> {
     let truth = |row: u32| rows.truths[row as usize];
     let is_kdd99 = rows.schema.layout == kdd99::LAYOUT;
-    let n = rows.truths.len();
-    let permutation = Permutation::new(n as u64, &[options.seed, SPLIT]);
-    let count = (n as f64 * fraction).round() as usize;
+    let count = (rows.truths.len() as f64 * fraction).round() as usize;
     let (mut drawn, mut test) = (vec![], vec![]);
-    for place in 0..n {
-        let row = permutation.get(place as u64) as u32;
+    for (place, row) in shuffled(rows, options).enumerate() {
         match truth(row) {
             Truth::Normal if place < count => drawn.push(row),
             Truth::Anomalous if place < count && is_kdd99 => {}
@@ -53,19 +75,9 @@ pub(crate) fn split(rows: &Rows, fraction: f64, options: &TableOptions) -> Resul
             Truth::Unknown => {}
         }
     }
-    let share = options.anomaly_share.unwrap_or(if is_kdd99 { kdd99::ANOMALY_SHARE } else { 1.0 });
-    if share < 1.0 {
-        let normals = test.iter().filter(|&&row| truth(row) == Truth::Normal).count();
-        let mut room = (normals as f64 * share / (1.0 - share)) as usize;
-        test.retain(|&row| {
-            let fits = truth(row) == Truth::Normal || room > 0;
-            room -= usize::from(fits && truth(row) == Truth::Anomalous);
-            fits
-        });
-    }
-    // In order of the file, so that batches do not depend on how the permutation is made.
+    let usual = if is_kdd99 { kdd99::ANOMALY_SHARE } else { 1.0 };
+    thin(rows, &mut test, options.anomaly_share.unwrap_or(usual));
     drawn.sort_unstable();
-    test.sort_unstable();
     let chosen = |indices: Indices| {
         let mut rows: Vec<u32> = indices.iter().map(|i| drawn[i]).collect();
         rows.sort_unstable();

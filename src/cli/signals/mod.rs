@@ -44,8 +44,8 @@ pub(crate) struct SampleArgs {
     /// that has both, whose other rows `eval` tests].
     #[arg(long, value_name = "SHARE")]
     pub(crate) train_fraction: Option<f64>,
-    /// Tables: drop anomalous test rows of the file that was trained on until they are this share [default: keep all; 0.2
-    /// for KDD99].
+    /// Tables: drop anomalous test rows until they are this share [default: keep all; 0.2 for the file that a model of KDD99
+    /// was trained on].
     #[arg(long, value_name = "SHARE")]
     pub(crate) anomaly_share: Option<f64>,
     /// Series: which rows are trained on: a share such as 0.5, a number of rows, `probation` (NAB's 15 %, at most 750
