@@ -84,7 +84,7 @@ pub const INFO: Info = Info {
         betas: [0.5, 0.999],
         latent: 32,
         prior: Prior::Normal,
-        length: Length::Steps(28_000),
+        length: Length::Steps(50_000),
     }),
     new: |states, config, options| Ok(Box::new(Egbad::new(states, config, options)?)),
 };
