@@ -83,13 +83,21 @@ fn bombs(place: &Path) {
     let open = |path: &Path| Dataset::open(path.to_str().unwrap(), &OpenOptions::default());
     let zeros = vec![0; MIB];
 
-    // 80 million images of a pixel.
+    // More images than any set has, told by the header.
+    let path = at("many-images-idx3-ubyte.gz");
+    let sizes = [(64u32 << 20) + 1, 1, 1].map(u32::to_be_bytes).concat();
+    gzipped(&path, &[&[0, 0, 8, 3], &sizes[..]].concat(), &zeros, 65);
+    let peak =
+        counting::peak(|| assert!(open(&path).err().unwrap().to_string().contains("at most 67108864")));
+    assert!(peak < 1 << 20, "{peak} bytes");
+
+    // 40 million images of two pixels.
     let path = at("train-images-idx3-ubyte.gz");
-    let sizes = [80u32 << 20, 1, 1].map(u32::to_be_bytes).concat();
+    let sizes = [40u32 << 20, 2, 1].map(u32::to_be_bytes).concat();
     gzipped(&path, &[&[0, 0, 8, 3], &sizes[..]].concat(), &zeros, 80);
     bounded("IDX", || refused(&path, open(&path)));
     let path = at("images.npz");
-    let shape = format!("{}, 1, 1", 80 << 20);
+    let shape = format!("{}, 2, 1", 40 << 20);
     fs::write(
         &path,
         hostile::archive(&[("train_images", &hostile::array("|u1", &shape, &vec![0; 80 * MIB]))]),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::labelled::{Labelled, Part};
+use super::labelled::{Labelled, Part, check_count};
 use crate::dataset::OpenOptions;
 use crate::memory::{self, Held};
 use crate::{DataError, files};
@@ -135,6 +135,7 @@ fn read(path: &Path, fields: &[&str], held: &Held) -> Result<(Vec<u32>, Vec<u8>)
             ));
         }
     }
+    check_count(path, u64::from(sizes[0]))?;
     // 2³² · 2¹² · 2¹² fits in u64.
     let promised: u64 = sizes.iter().map(|&s| u64::from(s)).product();
     let ceiling = match zipped {

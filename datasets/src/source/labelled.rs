@@ -1,5 +1,7 @@
 //! Labelled sets of small images (IDX, CIFAR-10, NPZ): raw bytes in memory, and which classes count as normal.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use super::{Entry, RawMask, RawSample, Source, Split, Truth};
@@ -10,7 +12,7 @@ use crate::pixels::{Raw, Samples};
 use crate::preprocess::Preprocess;
 
 /// Images of one part; the largest published sets have 20 million.
-const MAX_IMAGES: usize = 1 << 26;
+const MAX_IMAGES: u64 = 1 << 26;
 /// Memory of an entry, in a list that doubles.
 const ENTRY: u64 = 12;
 
@@ -34,6 +36,15 @@ pub(crate) struct Part {
     pub(crate) entries: Vec<u32>,
     /// Memory of all this.
     pub(crate) held: Held,
+}
+
+/// Refuses a number of images, or of labels, that no set has, before any of them is read.
+pub(crate) fn check_count(path: &Path, count: u64) -> Result<(), DataError> {
+    if count > MAX_IMAGES {
+        let reason = format!("holds {count} images in one part; at most {MAX_IMAGES} are read; split it");
+        return Err(DataError::file(path, reason));
+    }
+    Ok(())
 }
 
 impl Part {
@@ -73,11 +84,6 @@ impl Labelled {
                 Some((truth, Split::Test)) => truth != Truth::Unknown || !is_selected,
             };
             let count = part.count();
-            if count > MAX_IMAGES {
-                let reason =
-                    format!("holds {count} images in one part; at most {MAX_IMAGES} are read; split it");
-                return Err(DataError::spec(set, reason));
-            }
             part.held.grow(ENTRY * count as u64).map_err(|short| short.of(set.as_ref()))?;
             let entries = (0..count).filter(|&i| wanted(i)).map(|i| i as u32).collect();
             part.entries = entries;

@@ -7,7 +7,7 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::labelled::{Labelled, Part};
+use super::labelled::{Labelled, Part, check_count};
 use crate::dataset::OpenOptions;
 use crate::memory::{self, Held};
 use crate::{DataError, files};
@@ -259,6 +259,7 @@ fn read<R: Read + io::Seek>(
         '>' => true,
         _ => return Err(refuse(format!("byte order of `{descr}` is not known; save it as uint8"))),
     };
+    check_count(path, shape.first().copied().unwrap_or(0))?;
     let promised = shape.iter().try_fold(width as u64, |product, &n| product.checked_mul(n));
     let ceiling = member.compressed_size().saturating_mul(MAX_EXPANSION);
     let Some(promised) = promised.filter(|&bytes| bytes <= ceiling) else {
