@@ -115,6 +115,7 @@ fn program(kernel: &Kernel) -> Program {
     Program {
         buffers,
         launches: vec![Launch { kernel: kernel.clone(), inputs, outputs, scope: "tune".to_owned() }],
+        ..Program::default()
     }
 }
 

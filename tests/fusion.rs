@@ -25,7 +25,7 @@ fn agrees(states: &States, shapes: &[(&str, &[usize])], record: impl for<'t> Fn(
         world.inputs.insert((*name).to_owned(), values.iter().map(|&v| f64::from(v)).collect());
     }
     for (i, entry) in states.entries().iter().enumerate() {
-        let values = states.initial_values(states.find(&entry.name).unwrap().id, 5);
+        let values = states.initial_values(states.find(&entry.name).unwrap().id, 5).unwrap();
         world.states.insert(i, values.iter().map(|&v| f64::from(v)).collect());
     }
     let given = world.clone();

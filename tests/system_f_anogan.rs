@@ -481,7 +481,7 @@ fn residual_networks_start_as_published() {
     let config = Config { size: 32, width: 16, ..TINY };
     FAnoGan::new(&mut states, &config, &options(&[("nets", "resnet")])).unwrap();
     let deviation = |name: &str| {
-        let values = states.initial_values(states.find(name).unwrap().id, 1);
+        let values = states.initial_values(states.find(name).unwrap().id, 1).unwrap();
         (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
     };
     let expected = [

@@ -91,6 +91,18 @@ impl Geometry {
                     ),
                 ));
             }
+            // Positions in the padded image are signed 32-bit numbers.
+            let padded = self.x[axis].saturating_add(self.pad_low[axis]).saturating_add(self.pad_high[axis]);
+            let largest = padded.max(self.stride[axis]).max(self.dilation[axis]);
+            if i32::try_from(largest).is_err() {
+                let axis = ["height", "width"][axis];
+                return Err(shape_error(
+                    kernel,
+                    format!(
+                        "along {axis} the padded input, stride or dilation is {largest}; 2^31 is too large"
+                    ),
+                ));
+            }
         }
         checked_len(kernel, "x", &[self.batch, self.ci, self.x[0], self.x[1]])?;
         checked_len(kernel, "y", &[self.batch, self.co, self.y[0], self.y[1]])?;
@@ -201,10 +213,10 @@ impl Conv {
     /// one geometry cost the same.
     pub(crate) fn cost(&self) -> Cost {
         let g = &self.geometry;
-        let products = g.y_len() as u64 * (g.ci * g.kernel[0] * g.kernel[1]) as u64;
+        let products = (g.y_len() as u64).saturating_mul((g.ci * g.kernel[0] * g.kernel[1]) as u64);
         let out = self.out_len() as u64;
         Cost {
-            flops: 2 * products + self.epilogue.expr.flops() * out,
+            flops: products.saturating_mul(2).saturating_add(self.epilogue.expr.flops() * out),
             bytes_read: 4 * self.input_lens().iter().map(|&len| len as u64).sum::<u64>(),
             bytes_written: 4 * out,
         }

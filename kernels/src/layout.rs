@@ -4,16 +4,18 @@ use crate::KernelError;
 use crate::expr::Expr;
 use crate::pointwise::{Operand, Pointwise, Source};
 
-/// Product of `shape` where every dimension is at least 1 and the product fits a signed 64-bit count.
+/// Most elements of a tensor, 4 TiB of them: sums and products of a few lengths, in bytes too, stay within 64 bits.
+pub const MAX_LEN: usize = 1 << 40;
+
+/// Number of elements of `shape`, if there are any and no more than [`MAX_LEN`].
+pub fn elements(shape: &[usize]) -> Option<usize> {
+    let len = shape.iter().try_fold(1_usize, |len, &d| len.checked_mul(d))?;
+    (1..=MAX_LEN).contains(&len).then_some(len)
+}
+
+/// [`elements`], or an error with the shape.
 pub(crate) fn checked_numel(kernel: &'static str, shape: &[usize]) -> Result<usize, KernelError> {
-    let mut n = 1usize;
-    for &d in shape {
-        n = n
-            .checked_mul(d)
-            .filter(|&n| n > 0 && n <= isize::MAX as usize / 4)
-            .ok_or_else(|| shape_error(kernel, format!("shape {shape:?} is empty or too large")))?;
-    }
-    Ok(n)
+    elements(shape).ok_or_else(|| shape_error(kernel, format!("shape {shape:?} is empty or too large")))
 }
 
 /// Product of a shape that passed its check.

@@ -40,6 +40,7 @@ pub mod sparse;
 mod tile;
 
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
+pub use layout::{MAX_LEN, elements};
 
 /// Why a kernel cannot be built or run as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::DeviceError;
+use super::check::{self, MAX_OPERANDS};
+use super::{DeviceError, host_has};
 use crate::program::{Program, Role, StateId};
 
 /// Numbers that begin at a cache line: vectors of a row then lie in one line each, not across two.
@@ -18,30 +19,42 @@ impl Buffer {
     const LINE: usize = 16;
 
     /// `len` zeros.
-    fn new(len: usize) -> Self {
+    fn new(len: usize) -> Result<Self, DeviceError> {
         if len == 0 {
-            return Self::default();
+            return Ok(Self::default());
         }
-        let mut values = vec![0.0; Self::room(len)];
+        let mut values = zeros(Self::room(len))?;
         let start = values.as_ptr().align_offset(4 * Self::LINE).min(Self::LINE - 1);
         values.truncate(start + len);
-        Self { values, start }
+        Ok(Self { values, start })
     }
 
     /// Numbers allocated for `len` of them.
     fn room(len: usize) -> usize {
-        if len == 0 { 0 } else { len + Self::LINE - 1 }
+        if len == 0 { 0 } else { len.saturating_add(Self::LINE - 1) }
     }
 
     /// Bytes that [`Buffer::new`] takes for each of these lengths.
     fn bytes_for(lens: impl IntoIterator<Item = usize>) -> u64 {
-        lens.into_iter().map(|len| 4 * Self::room(len) as u64).sum()
+        lens.into_iter().fold(0, |sum: u64, len| sum.saturating_add(bytes(Self::room(len))))
     }
 
     /// Bytes that it holds.
     fn bytes(&self) -> u64 {
         4 * self.values.capacity() as u64
     }
+}
+
+/// Bytes of `len` numbers.
+fn bytes(len: usize) -> u64 {
+    (len as u64).saturating_mul(4)
+}
+
+/// `len` zeros, which the system hands out as they are touched; an error where it has not as much.
+fn zeros(len: usize) -> Result<Vec<f32>, DeviceError> {
+    let failed = |_| DeviceError::OutOfMemory { what: "a buffer".to_owned(), bytes: bytes(len) };
+    Vec::<f32>::new().try_reserve_exact(len).map_err(failed)?;
+    Ok(vec![0.0; len])
 }
 
 impl Deref for Buffer {
@@ -64,8 +77,13 @@ pub struct CpuStore(Arc<Mutex<Vec<Buffer>>>);
 
 impl CpuStore {
     /// Zeroed states of the given lengths.
-    pub fn new(lens: &[usize]) -> Self {
-        Self(Arc::new(Mutex::new(lens.iter().map(|&len| Buffer::new(len)).collect())))
+    ///
+    /// # Errors
+    /// [`DeviceError::Memory`] or [`DeviceError::OutOfMemory`].
+    pub fn new(lens: &[usize]) -> Result<Self, DeviceError> {
+        host_has(Self::bytes_for(lens))?;
+        let buffers = lens.iter().map(|&len| Buffer::new(len)).collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Mutex::new(buffers))))
     }
 
     /// Bytes that [`CpuStore::new`] takes.
@@ -83,15 +101,26 @@ impl CpuStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Elements of each state.
+    fn lens(&self) -> Vec<usize> {
+        self.lock().iter().map(|state| state.len()).collect()
+    }
+
     /// Copies a state to the host.
-    pub fn read(&self, id: StateId) -> Vec<f32> {
-        self.lock()[id.0].to_vec()
+    ///
+    /// # Errors
+    /// [`DeviceError::UnknownName`].
+    pub fn read(&self, id: StateId) -> Result<Vec<f32>, DeviceError> {
+        let states = self.lock();
+        let state = states.get(id.0).ok_or_else(|| check::unknown_state(id.0, states.len()))?;
+        Ok(state.to_vec())
     }
 
     /// Replaces a state.
     pub(super) fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
         let mut states = self.lock();
-        let state = &mut states[id.0];
+        let known = states.len();
+        let state = states.get_mut(id.0).ok_or_else(|| check::unknown_state(id.0, known))?;
         if state.len() != values.len() {
             let name = format!("state {}", id.0);
             return Err(DeviceError::WrongLength { name, expected: state.len(), got: values.len() });
@@ -134,24 +163,34 @@ fn scratch_lens(program: &Program) -> Vec<usize> {
 
 impl CpuExecutable {
     /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers and scratch.
-    pub fn bytes_for(program: &Program) -> u64 {
+    ///
+    /// # Errors
+    /// A [`DeviceError`] that names the launch which contradicts itself or the program.
+    pub fn bytes_for(program: &Program) -> Result<u64, DeviceError> {
+        check::program(program)?;
         let scratch = scratch_lens(program).into_iter().max().unwrap_or(0);
-        Buffer::bytes_for(own_lens(program)) + 4 * scratch as u64
+        Ok(Buffer::bytes_for(own_lens(program)).saturating_add(bytes(scratch)))
     }
 
-    /// Allocates everything a replay needs.
-    pub fn new(program: Arc<Program>, store: &CpuStore) -> Self {
-        let buffers = own_lens(&program).map(Buffer::new).collect();
+    /// Checks the program against itself, the store and the machine's memory, then allocates all that a replay needs.
+    ///
+    /// # Errors
+    /// A [`DeviceError`] that names the launch, state or memory at fault.
+    pub fn new(program: Arc<Program>, store: &CpuStore) -> Result<Self, DeviceError> {
+        let needed = Self::bytes_for(&program)?;
+        check::states(&program.buffers, &store.lens())?;
+        host_has(needed)?;
+        let buffers = own_lens(&program).map(Buffer::new).collect::<Result<_, _>>()?;
         let scratch_lens = scratch_lens(&program);
-        Self {
+        Ok(Self {
             store: store.clone(),
             buffers,
-            scratch: vec![0.0; scratch_lens.iter().copied().max().unwrap_or(0)],
+            scratch: zeros(scratch_lens.iter().copied().max().unwrap_or(0))?,
             scratch_lens,
             input_lens: program.launches.iter().map(|l| l.kernel.input_lens()).collect(),
             output_lens: program.launches.iter().map(|l| l.kernel.output_lens()).collect(),
             program,
-        }
+        })
     }
 
     /// Writes a buffer; the caller has checked index and length.
@@ -176,59 +215,85 @@ impl CpuExecutable {
         mut elsewhere: Option<Elsewhere<'_>>,
         mut after: Option<After<'_>>,
     ) -> Result<(), DeviceError> {
-        let mut states = self.store.lock();
-        for (buffer, info) in self.program.buffers.iter().enumerate() {
-            if let Role::State(id) = info.role {
-                std::mem::swap(&mut self.buffers[buffer], &mut states[id.0]);
-            }
-        }
-        let mut result = Ok(());
+        let mut lent = Lent::new(&self.program, &mut self.buffers, &self.store);
         for (index, launch) in self.program.launches.iter().enumerate() {
-            // Outputs leave the table while they are written: no allocation, no aliasing.
-            let mut taken: [Buffer; 8] = Default::default();
-            for (slot, &buffer) in taken.iter_mut().zip(&launch.outputs) {
-                *slot = std::mem::take(&mut self.buffers[buffer]);
-            }
+            lent.take(&launch.outputs);
+            let empty: &[f32] = &[];
+            let mut inputs = [empty; MAX_OPERANDS];
+            for ((slot, &buffer), &len) in inputs.iter_mut().zip(&launch.inputs).zip(&self.input_lens[index])
             {
-                let empty: &[f32] = &[];
-                let mut inputs = [empty; 8];
-                for ((slot, &buffer), &len) in
-                    inputs.iter_mut().zip(&launch.inputs).zip(&self.input_lens[index])
-                {
-                    *slot = &self.buffers[buffer][..len];
-                }
-                let inputs = &inputs[..launch.inputs.len()];
-                let mut outputs: [&mut [f32]; 8] = Default::default();
-                let lens = &self.output_lens[index];
-                for ((slot, vector), &len) in outputs.iter_mut().zip(taken.iter_mut()).zip(lens) {
-                    *slot = &mut vector[..len];
-                }
-                let outputs = &mut outputs[..launch.outputs.len()];
-                match elsewhere.as_mut().and_then(|run| run(index, inputs, outputs)) {
-                    Some(outcome) => result = outcome,
-                    None => {
-                        launch.kernel.cpu(inputs, outputs, &mut self.scratch[..self.scratch_lens[index]]);
-                    }
-                }
-                if let Some(after) = &mut after {
-                    let views: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
-                    if !after(index, inputs, &views) {
-                        result = result.and(Err(DeviceError::Stopped));
-                    }
+                *slot = &lent.buffers[buffer][..len];
+            }
+            let inputs = &inputs[..launch.inputs.len()];
+            let mut outputs: [&mut [f32]; MAX_OPERANDS] = Default::default();
+            for ((slot, vector), &len) in
+                outputs.iter_mut().zip(&mut lent.taken).zip(&self.output_lens[index])
+            {
+                *slot = &mut vector[..len];
+            }
+            let outputs = &mut outputs[..launch.outputs.len()];
+            match elsewhere.as_mut().and_then(|run| run(index, inputs, outputs)) {
+                Some(outcome) => outcome?,
+                None => launch.kernel.cpu(inputs, outputs, &mut self.scratch[..self.scratch_lens[index]]),
+            }
+            if let Some(after) = &mut after {
+                let views: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
+                if !after(index, inputs, &views) {
+                    return Err(DeviceError::Stopped);
                 }
             }
-            for (slot, &buffer) in taken.iter_mut().zip(&launch.outputs) {
-                self.buffers[buffer] = std::mem::take(slot);
-            }
-            if result.is_err() {
-                break;
-            }
+            lent.give_back();
         }
+        Ok(())
+    }
+}
+
+/// The buffers of a replay. States are lent by the store, and the outputs of the launch that runs leave the table, so that
+/// they are written without allocation or aliasing. All go back when this is dropped, by an error or a panic too.
+struct Lent<'a> {
+    program: &'a Program,
+    buffers: &'a mut [Buffer],
+    states: MutexGuard<'a, Vec<Buffer>>,
+    /// Outputs of the launch that runs, and which buffers they are.
+    taken: [Buffer; MAX_OPERANDS],
+    places: &'a [usize],
+}
+
+impl<'a> Lent<'a> {
+    fn new(program: &'a Program, buffers: &'a mut [Buffer], store: &'a CpuStore) -> Self {
+        let mut lent =
+            Self { program, buffers, states: store.lock(), taken: Default::default(), places: &[] };
+        lent.swap();
+        lent
+    }
+
+    /// Exchanges the store's states and the empty buffers that stand for them.
+    fn swap(&mut self) {
         for (buffer, info) in self.program.buffers.iter().enumerate() {
             if let Role::State(id) = info.role {
-                std::mem::swap(&mut self.buffers[buffer], &mut states[id.0]);
+                std::mem::swap(&mut self.buffers[buffer], &mut self.states[id.0]);
             }
         }
-        result
+    }
+
+    fn take(&mut self, outputs: &'a [usize]) {
+        self.places = outputs;
+        for (slot, &buffer) in self.taken.iter_mut().zip(outputs) {
+            *slot = std::mem::take(&mut self.buffers[buffer]);
+        }
+    }
+
+    fn give_back(&mut self) {
+        for (slot, &buffer) in self.taken.iter_mut().zip(self.places) {
+            self.buffers[buffer] = std::mem::take(slot);
+        }
+        self.places = &[];
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.give_back();
+        self.swap();
     }
 }

@@ -134,6 +134,9 @@ pub enum DeviceError {
         /// Elements given.
         got: usize,
     },
+    /// States that could not be registered as asked, or are another registry's.
+    #[error(transparent)]
+    States(#[from] crate::tape::StateError),
     /// A replay ended early because its observer had seen enough.
     #[error("the replay was stopped by its observer")]
     Stopped,

@@ -32,8 +32,8 @@ pub(super) use profile::Ticked;
 pub use profile::TimestampReport;
 pub use store::GpuStore;
 
-use super::DeviceError;
 use super::tuning::{Identity, Tuning};
+use super::{DeviceError, check};
 use crate::program::{Buffer, Launch, Program, Role};
 use disk_cache::DiskCache;
 use shared::{Faults, Shared, lock};
@@ -271,6 +271,7 @@ impl Gpu {
         program: &Program,
         variant: impl Fn(usize, &Launch) -> Option<&'a str>,
     ) -> Result<Vec<PlannedLaunch>, DeviceError> {
+        check::program(program)?;
         let launches = program.launches.iter().enumerate();
         launches
             .map(|(i, launch)| {

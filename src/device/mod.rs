@@ -1,6 +1,7 @@
 //! Devices replay programs. `Gpu` runs them on wgpu, `Cpu` through the kernels' native twins; one contract for both:
 //! the same program on the same device with the same seed gives the same bits.
 
+mod check;
 mod cpu;
 pub mod error;
 pub mod gpu;
@@ -96,7 +97,7 @@ impl Device {
     /// Puts all states on the device with their start values for `seed`.
     ///
     /// # Errors
-    /// [`DeviceError`] where memory is short.
+    /// [`DeviceError::States`] where a state was registered against the rules; where memory is short.
     pub fn store(&self, states: &States, seed: u64) -> Result<Store, DeviceError> {
         let store = self.empty_store(states)?;
         store.initialise(states, seed)?;
@@ -108,6 +109,7 @@ impl Device {
     /// # Errors
     /// As for [`Device::store`].
     pub fn empty_store(&self, states: &States) -> Result<Store, DeviceError> {
+        states.check()?;
         self.store_of(&states.lens())
     }
 
@@ -117,10 +119,7 @@ impl Device {
     /// As for [`Device::store`].
     pub fn store_of(&self, lens: &[usize]) -> Result<Store, DeviceError> {
         match self {
-            Self::Cpu | Self::Mixed(..) => {
-                host_has(self.store_bytes(lens))?;
-                Ok(Store::Cpu(CpuStore::new(lens)))
-            }
+            Self::Cpu | Self::Mixed(..) => Ok(Store::Cpu(CpuStore::new(lens)?)),
             Self::Gpu(gpu) => Ok(Store::Gpu(gpu.store(lens)?)),
         }
     }
@@ -137,10 +136,10 @@ impl Device {
     /// largest scratch of its launches (on the CPU that of all threads), and on a GPU their parameters.
     ///
     /// # Errors
-    /// [`DeviceError`] naming the launch that does not fit the device.
+    /// [`DeviceError`] naming the launch that contradicts its program or does not fit the device.
     pub fn program_bytes(&self, program: &Program) -> Result<u64, DeviceError> {
         match self {
-            Self::Cpu | Self::Mixed(..) => Ok(CpuExecutable::bytes_for(program)),
+            Self::Cpu | Self::Mixed(..) => CpuExecutable::bytes_for(program),
             Self::Gpu(gpu) => gpu.program_bytes(program),
         }
     }
@@ -154,10 +153,12 @@ impl Device {
         }
     }
 
-    /// Prepares a program: buffers, and on a GPU pipelines and bind groups.
+    /// Prepares a program: buffers, and on a GPU pipelines and bind groups. Before anything is allocated, the program is
+    /// checked against itself and against the store: every state is there, with the length that the program has it.
     ///
     /// # Errors
-    /// [`DeviceError`] naming the launch that does not fit the device.
+    /// [`DeviceError`] naming the launch that contradicts its program or does not fit the device, the state that is not
+    /// the store's, or the memory that is short; for a store of another device too.
     pub fn load(&self, program: &Program, store: &Store) -> Result<Executable, DeviceError> {
         self.load_variants(program, store, |_, _| None)
     }
@@ -174,14 +175,11 @@ impl Device {
         variant: impl Fn(usize, &Launch) -> Option<&'a str>,
     ) -> Result<Executable, DeviceError> {
         let started = Instant::now();
-        if let Store::Cpu(_) = store {
-            host_has(CpuExecutable::bytes_for(program))?;
-        }
+        let native = |store| CpuExecutable::new(Arc::new(program.clone()), store);
         let body = match (self, store) {
-            (Self::Cpu, Store::Cpu(store)) => Body::Cpu(CpuExecutable::new(Arc::new(program.clone()), store)),
+            (Self::Cpu, Store::Cpu(store)) => Body::Cpu(native(store)?),
             (Self::Mixed(gpu, range), Store::Cpu(store)) => {
-                let executable = CpuExecutable::new(Arc::new(program.clone()), store);
-                Body::Mixed(executable, gpu.clone(), range.clone())
+                Body::Mixed(native(store)?, gpu.clone(), range.clone())
             }
             (Self::Gpu(gpu), Store::Gpu(store)) => Body::Gpu(gpu.load_variants(program, store, variant)?),
             _ => {
@@ -227,18 +225,19 @@ impl Store {
     /// # Errors
     /// [`DeviceError`] where the store is of other states, or the device fails.
     pub fn initialise(&self, states: &States, seed: u64) -> Result<(), DeviceError> {
+        states.check()?;
         (0..states.entries().len())
             .map(StateId)
-            .try_for_each(|id| self.write(id, &states.initial_values(id, seed)))
+            .try_for_each(|id| self.write(id, &states.initial_values(id, seed)?))
     }
 
     /// Copies a state to the host.
     ///
     /// # Errors
-    /// [`DeviceError`] where the device fails.
+    /// [`DeviceError::UnknownName`], or where the device fails.
     pub fn read(&self, id: StateId) -> Result<Vec<f32>, DeviceError> {
         match self {
-            Self::Cpu(store) => Ok(store.read(id)),
+            Self::Cpu(store) => store.read(id),
             Self::Gpu(store) => store.read(id),
         }
     }
@@ -246,7 +245,7 @@ impl Store {
     /// Replaces a state.
     ///
     /// # Errors
-    /// [`DeviceError::WrongLength`], or where the device fails.
+    /// [`DeviceError::UnknownName`], [`DeviceError::WrongLength`], or where the device fails.
     pub fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
         match self {
             Self::Cpu(store) => store.write(id, values),
@@ -307,20 +306,27 @@ impl Executable {
                 Role::Output(n) if !input => Some(n.as_str()),
                 _ => None,
             });
-            DeviceError::UnknownName { name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+            let unread = self.program.unread.keys().filter(|_| input).map(String::as_str);
+            let known = known.chain(unread).collect::<Vec<_>>().join(", ");
+            DeviceError::UnknownName { name: name.to_owned(), known }
         })
     }
 
-    /// Writes a named input; it keeps its value over replays. An input that the program never reads is accepted.
+    /// Writes a named input; it keeps its value over replays. An input that was recorded and that nothing needs
+    /// ([`Program::unread`]) is accepted and dropped.
     ///
     /// # Errors
-    /// [`DeviceError::WrongLength`], or where the device fails.
+    /// [`DeviceError::UnknownName`], [`DeviceError::WrongLength`], or where the device fails.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError> {
-        let buffer = self.find(name, true)?;
-        let expected = self.program.buffers[buffer].len;
-        if values.len() != expected {
-            return Err(DeviceError::WrongLength { name: name.to_owned(), expected, got: values.len() });
+        let fits = |expected: usize| match values.len() {
+            got if got == expected => Ok(()),
+            got => Err(DeviceError::WrongLength { name: name.to_owned(), expected, got }),
+        };
+        if let Some(&len) = self.program.unread.get(name) {
+            return fits(len);
         }
+        let buffer = self.find(name, true)?;
+        fits(self.program.buffers[buffer].len)?;
         match &mut self.body {
             Body::Cpu(cpu) | Body::Mixed(cpu, ..) => cpu.write(buffer, values),
             Body::Gpu(gpu) => gpu.write(buffer, values)?,

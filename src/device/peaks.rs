@@ -70,6 +70,7 @@ impl Device {
         let program = Program {
             buffers: vec![Buffer { len: 4, role: Role::Temporary }; 2],
             launches: (0..LAUNCHES).map(copy).collect(),
+            ..Program::default()
         };
         let mut executable = self.load(&program, &self.store(&States::new(), 0)?)?;
         best_rate(1, |replays| {

@@ -86,6 +86,7 @@ impl<'a> Prepared<'a> {
 
     /// Puts the states on the device, those of `halves` in halves.
     pub(super) fn place(self, device: &Device, halves: &BTreeSet<StateId>) -> Result<Loaded, DeviceError> {
+        self.states.check()?;
         let mut lens = self.states.lens();
         halves.iter().for_each(|id| lens[id.0] = half::words(lens[id.0]));
         let store = device.store_of(&lens)?;
@@ -93,7 +94,7 @@ impl<'a> Prepared<'a> {
             match self.values.iter().find(|(of, _)| *of == id) {
                 Some((_, tensor)) if halves.contains(&id) => store.write(id, &half::pack(&tensor.values))?,
                 Some((_, tensor)) => store.write(id, &tensor.values)?,
-                None => store.write(id, &self.states.initial_values(id, self.seed))?,
+                None => store.write(id, &self.states.initial_values(id, self.seed)?)?,
             }
         }
         Ok(Loaded { system: self.system, states: self.states, weights: self.weights, store })

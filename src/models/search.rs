@@ -160,8 +160,7 @@ impl Search {
         let z = states.add(format!("{name}.z"), &[n, sizes.latent], zero.clone());
         let first = states.entries().len();
         let adam = Adam::new(states, &format!("{name}.adam"), vec![z.clone()], config.lr, [0.9, 0.999]);
-        let moments =
-            (first..states.entries().len()).map(|i| states.variable(crate::program::StateId(i))).collect();
+        let moments = states.variables().skip(first).collect();
         let prefix = name;
         let mut per_query = |name: &str| states.add(format!("{prefix}.{name}"), &[n], zero.clone());
         let (best, since, active) = (per_query("best"), per_query("since"), per_query("active"));

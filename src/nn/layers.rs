@@ -10,6 +10,13 @@ fn bias(states: &mut States, name: &str, len: usize, wanted: bool) -> Option<Var
     wanted.then(|| states.add(format!("{name}.bias"), &[len], Initial::Constant(0.0)))
 }
 
+/// What stands in for the norm of a tensor that has not these channels in dimension 1.
+fn unfit<'t>(tape: &'t Tape, op: &'static str, x: Tensor<'t>, channels: usize) -> Option<Tensor<'t>> {
+    let shape = x.shape();
+    let what = || format!("{shape:?} has not {channels} channels in dimension 1");
+    (shape.get(1) != Some(&channels)).then(|| tape.poison(op, what(), &shape))
+}
+
 /// 2-D convolution or its transpose.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
@@ -147,6 +154,9 @@ impl BatchNorm {
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let _scope = tape.scope(&self.name);
         let flat = &self.running_mean.shape;
+        if let Some(stand_in) = unfit(tape, "batch_norm", x, flat[0]) {
+            return stand_in;
+        }
         let mut channel = vec![1; x.rank()];
         channel[1] = flat[0];
         let per_channel = |v: &Variable| tape.state(v).reshape(&channel);
@@ -223,6 +233,9 @@ impl LayerNorm {
     /// Normalises each sample of `[n, c, …]`.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
         let _scope = tape.scope(&self.name);
+        if let Some(stand_in) = unfit(tape, "layer_norm", x, self.weight.shape[0]) {
+            return stand_in;
+        }
         let axes: Vec<_> = (1..x.rank()).collect();
         let mut channel = vec![1; x.rank()];
         channel[1] = self.weight.shape[0];

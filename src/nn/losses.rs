@@ -18,14 +18,23 @@ pub fn cross_entropy_of_logits(logits: Tensor<'_>, target: f32) -> Tensor<'_> {
     }
 }
 
-/// Mean absolute difference.
-pub fn l1<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
-    (a - b).abs().mean_all()
+/// a − b of two tensors of one shape.
+fn difference<'t>(op: &'static str, a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
+    let (shape, other) = (a.shape(), b.shape());
+    if shape != other {
+        return a.tape.poison(op, format!("{shape:?} and {other:?} are not of one shape"), &shape);
+    }
+    a - b
 }
 
-/// Mean squared difference.
+/// Mean absolute difference of two tensors of one shape.
+pub fn l1<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
+    difference("l1", a, b).abs().mean_all()
+}
+
+/// Mean squared difference of two tensors of one shape.
 pub fn mse<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
-    (a - b).square().mean_all()
+    difference("mse", a, b).square().mean_all()
 }
 
 /// Structural similarity (Wang et al. 2004, equation 13) of two batches `[n, c, h, w]` with values in [−1, 1], at every
@@ -33,10 +42,16 @@ pub fn mse<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
 pub fn ssim<'t>(a: Tensor<'t>, b: Tensor<'t>, window: [usize; 2]) -> Tensor<'t> {
     // (K₁·range)² and (K₂·range)² with K₁ = 0.01, K₂ = 0.03 and a range of 2.
     const C: [f32; 2] = [0.02 * 0.02, 0.06 * 0.06];
+    let (s, other) = (a.shape(), b.shape());
+    if s.len() != 4 || s != other || window.iter().any(|side| side.is_multiple_of(2)) {
+        let what = format!(
+            "{s:?} and {other:?} with window {window:?}: one shape of rank 4 and odd sides are needed"
+        );
+        return a.tape.poison("ssim", what, &s);
+    }
     let padding = window.map(|side| side / 2);
     let pool = |x: Tensor<'t>| x.avg_pool2d(PoolOptions::new(window, [1, 1], padding));
     // The share of each window that lies within the image.
-    let s = a.shape();
     let inside = pool(a.tape.full(1.0, &[1, 1, s[2], s[3]]));
     let mean = |x: Tensor<'t>| pool(x) / inside;
     let (mean_a, mean_b) = (mean(a), mean(b));
@@ -61,8 +76,13 @@ pub fn gradient_penalty<'t>(
     fake: Tensor<'t>,
     alpha: Tensor<'t>,
 ) -> Tensor<'t> {
+    let shapes = [real.shape(), fake.shape(), alpha.shape()];
+    if shapes[0].is_empty() || shapes[0] != shapes[1] || shapes[2] != shapes[0][..1] {
+        let what = format!("real, fake and alpha of shapes {shapes:?}; [n, …], the same and [n] are needed");
+        return tape.poison("gradient_penalty", what, &[]);
+    }
     let mut per_sample = vec![1; real.rank()];
-    per_sample[0] = alpha.len();
+    per_sample[0] = shapes[0][0];
     let between = real + alpha.reshape(&per_sample) * (fake - real);
     let between = between.stop_gradient();
     let gradient = tape.grad(critic(between).sum_all(), &[between])[0];

@@ -2,12 +2,30 @@
 
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
 
+/// One state of zeros for each parameter, all of this registry.
 fn moments(states: &mut States, kind: &str, parameters: &[Variable]) -> Vec<Variable> {
     let add = |p: &Variable| {
-        let name = format!("{kind}.{}", states.name(p.id));
+        states.owns(p);
+        let name = format!("{kind}.{}", p.name());
         states.add(name, &p.shape, Initial::Constant(0.0))
     };
     parameters.iter().map(add).collect()
+}
+
+/// Whether there is one gradient for each parameter, of its shape; a broken rule if not.
+fn fit(tape: &Tape, op: &'static str, parameters: &[Variable], gradients: &[Tensor<'_>]) -> bool {
+    let (needed, given) = (parameters.len(), gradients.len());
+    if needed != given {
+        tape.fail(op, format!("{given} gradients for {needed} parameters"));
+        return false;
+    }
+    let unlike =
+        parameters.iter().zip(gradients).find(|(parameter, gradient)| parameter.shape != gradient.shape());
+    if let Some((parameter, gradient)) = unlike {
+        let (name, shape) = (parameter.name(), &parameter.shape);
+        tape.fail(op, format!("a gradient of shape {:?} for '{name}' of shape {shape:?}", gradient.shape()));
+    }
+    unlike.is_none()
 }
 
 /// Adam with bias correction (Kingma & Ba 2015, algorithm 1) and L2 weight decay as PyTorch's `Adam` has it.
@@ -65,14 +83,20 @@ impl Adam {
         self.apply_at(tape, &gradients, lr);
     }
 
-    /// Updates the parameters with given gradients, at the learning rate of the field.
+    /// Updates the parameters with given gradients, one for each, at the learning rate of the field.
     pub fn apply<'t>(&self, tape: &'t Tape, gradients: &[Tensor<'t>]) {
         self.apply_at(tape, gradients, tape.full(self.lr, &[1]));
     }
 
-    /// Updates the parameters at a learning rate computed on the tape, shape `[1]`.
+    /// Updates the parameters with given gradients, one for each, at a learning rate computed on the tape, shape `[1]`.
     pub fn apply_at<'t>(&self, tape: &'t Tape, gradients: &[Tensor<'t>], lr: Tensor<'t>) {
         let _scope = tape.scope(&self.name);
+        if !fit(tape, "adam", &self.parameters, gradients) {
+            return;
+        }
+        if lr.shape() != [1] {
+            return tape.fail("adam", format!("a learning rate of shape {:?}, not [1]", lr.shape()));
+        }
         let [b1, b2] = self.betas;
         let t = tape.state(&self.step) + 1.0;
         tape.assign(&self.step, t);
@@ -172,7 +196,7 @@ impl Ema {
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, decay: f32) -> Self {
         let averages = moments(states, name, &parameters);
         for (parameter, average) in parameters.iter().zip(&averages) {
-            let initial = states.entries()[parameter.id.0].initial.clone();
+            let initial = states.initial(parameter);
             states.set_initial(average, initial);
         }
         Self { decay, name: name.to_owned(), parameters, averages }
@@ -186,6 +210,9 @@ impl Ema {
     /// Follows the parameters; at `step` (shape `[1]`, the updates so far) 0 the averages become the parameters.
     pub fn update<'t>(&self, tape: &'t Tape, step: Tensor<'t>) {
         let _scope = tape.scope(&self.name);
+        if step.shape() != [1] {
+            return tape.fail("ema", format!("a step of shape {:?}, not [1]", step.shape()));
+        }
         // Early averages weigh as a plain mean would: d_t = min(d, t / (t + 1)) is 0 at the first update.
         let decay = (step / (step + 1.0)).minimum(tape.full(self.decay, &[1]));
         for (parameter, average) in self.parameters.iter().zip(&self.averages) {

@@ -7,6 +7,7 @@ mod join;
 mod lower;
 mod order;
 mod plan;
+mod rank;
 mod recompute;
 mod sets;
 mod share;
@@ -14,17 +15,19 @@ mod simplify;
 mod single;
 mod steps;
 
+use std::collections::BTreeMap;
+
 use ganomede_kernels::{Cost, Kernel, KernelError};
 
 pub use halves::halvable;
 pub use simplify::simplify;
 
-use crate::tape::Graph;
+use crate::tape::{Graph, Op};
 
 /// Why a graph cannot become a program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// A shape rule was broken while recording.
+    /// A shape rule was broken while recording, or by a graph that was made otherwise.
     #[error(transparent)]
     Tape(#[from] crate::tape::TapeError),
     /// A kernel refuses its parameters.
@@ -71,7 +74,10 @@ enum Effort {
 /// # Errors
 /// [`CompileError`] naming the layer at fault.
 pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
-    let graph = &simplify(graph);
+    graph.check()?;
+    let recorded = graph;
+    let simpler = simplify(graph);
+    let graph = &*rank::flatten(&simpler);
     let planned = |effort| plan::plan(&fuse::Fused::new(graph, effort)?);
     let mut found = planned(Effort::InPlace);
     for effort in [Effort::Joined, Effort::Apart] {
@@ -80,7 +86,15 @@ pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
         }
         found = planned(effort);
     }
-    found
+    let mut program = found?;
+    for node in &recorded.nodes {
+        if let Op::Input(name) = &node.op
+            && program.input(name).is_none()
+        {
+            program.unread.insert(name.clone(), node.shape.iter().product());
+        }
+    }
+    Ok(program)
 }
 
 /// Identifies a state tensor (parameter, optimiser moment, running statistic) within one [`crate::tape::States`].
@@ -88,7 +102,7 @@ pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
 pub struct StateId(pub usize);
 
 /// What a buffer of a program is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Holds intermediate values, several over time.
     Temporary,
@@ -129,10 +143,13 @@ pub struct Program {
     pub buffers: Vec<Buffer>,
     /// Launches in order; each sees all writes before it.
     pub launches: Vec<Launch>,
+    /// Inputs that were recorded and that nothing asked for needs, with their elements: they have no buffer, and what is
+    /// written to them is dropped.
+    pub unread: BTreeMap<String, usize>,
 }
 
 impl Program {
-    /// Index of the input buffer with this name.
+    /// Index of the input buffer with this name; `None` for [`Program::unread`] ones too.
     pub fn input(&self, name: &str) -> Option<usize> {
         self.buffers.iter().position(|b| matches!(&b.role, Role::Input(n) if n == name))
     }

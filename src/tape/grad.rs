@@ -20,7 +20,8 @@ impl Tape {
     pub fn grad<'t>(&'t self, loss: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
         if loss.len() != 1 {
             let what = format!("the loss has shape {:?}; reduce it to one element first", loss.shape());
-            return wrt.iter().map(|w| self.poison("grad", what.clone(), &w.shape())).collect();
+            self.fail("grad", what);
+            return wrt.iter().map(|w| self.zeros(&w.shape())).collect();
         }
         let seed = self.full(1.0, &loss.shape());
         self.vjp(loss, seed, wrt)
@@ -33,6 +34,9 @@ impl Tape {
     /// respect to the new value would be zero.
     pub fn grad_of_states<'t>(&'t self, loss: Tensor<'t>, states: &[Variable]) -> Vec<Tensor<'t>> {
         let wrt: Vec<_> = states.iter().map(|state| self.state(state)).collect();
+        if !self.owns("grad", loss) {
+            return wrt;
+        }
         let newer = states.iter().zip(&wrt).filter(|(_, now)| now.id > loss.id).map(|(state, _)| state);
         let outdated = |state: &&Variable| {
             let old = self.leaf(Op::State(state.id), &state.shape);
@@ -49,8 +53,17 @@ impl Tape {
         self.grad(loss, &wrt)
     }
 
-    /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`.
+    /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`; the cotangent has y's shape.
     pub fn vjp<'t>(&'t self, y: Tensor<'t>, cotangent: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
+        let zeros = || wrt.iter().map(|w| self.zeros(&w.shape())).collect();
+        if !wrt.iter().chain([&y, &cotangent]).all(|&tensor| self.owns("vjp", tensor)) {
+            return zeros();
+        }
+        if cotangent.shape() != y.shape() {
+            let (y, own) = (y.shape(), cotangent.shape());
+            self.fail("vjp", format!("the cotangent has shape {own:?}, what it belongs to {y:?}"));
+            return zeros();
+        }
         let relevant = self.between(y.id, wrt);
         let asked: HashSet<NodeId> = wrt.iter().map(|w| w.id).collect();
         let mut cotangents: Vec<Option<Tensor<'t>>> = vec![None; y.id + 1];
@@ -245,7 +258,7 @@ impl Tape {
             pool::Face::Scatter => pool::Face::Gather,
         };
         let op = Op::MaxPool(MaxPool { face, ..*p });
-        vec![Some(self.node(op, vec![g.id, input(1).id], input(0).shape())), None]
+        vec![Some(self.node(op, &[g, input(1)], input(0).shape())), None]
     }
 }
 

@@ -16,12 +16,13 @@
 //! assert_eq!(program.unwrap().launches.len(), 1); // 2·x in one pass; the loss itself is dead code
 //! ```
 
+mod check;
 mod grad;
 mod ops;
 mod state;
 
 pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};
-pub use state::{Initial, States, Variable};
+pub use state::{Initial, StateError, States, Variable};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ganomede_kernels::conv::{Face, Geometry};
+use ganomede_kernels::elements;
 use ganomede_kernels::expr::{Binary, Num, Unary};
 use ganomede_kernels::pool::MaxPool;
 use ganomede_kernels::random::Distribution;
@@ -155,6 +157,8 @@ struct Inner {
     leaves: HashMap<Op, NodeId>,
     scopes: Vec<String>,
     scope: Option<Rc<str>>,
+    /// The variable behind each state.
+    variables: HashMap<StateId, Variable>,
     streams: u32,
     error: Option<TapeError>,
 }
@@ -205,25 +209,40 @@ impl Tape {
 
     /// A value that the host writes before each replay. Its name belongs to one shape, without empty dimensions.
     pub fn input(&self, name: &str, shape: &[usize]) -> Tensor<'_> {
-        if shape.contains(&0) {
-            let what = format!("'{name}' of shape {shape:?} is empty");
-            let stand_in: Vec<_> = shape.iter().map(|&n| n.max(1)).collect();
-            return self.poison("input", what, &stand_in);
-        }
         let input = self.leaf(Op::Input(name.to_owned()), shape);
         let known = input.shape();
         if known != shape {
-            return self.poison(
-                "input",
-                format!("'{name}' is used with shapes {known:?} and {shape:?}"),
-                shape,
-            );
+            let what = format!("'{name}' is used with shapes {known:?} and {shape:?}");
+            return self.poison("input", what, shape);
         }
         input
     }
 
-    /// The current value of a state: what this tape assigned to it last, else its value at the start.
+    /// Whether a variable is the one that this tape knows its state by, which is a broken rule if not.
+    fn knows(&self, op: &'static str, variable: &Variable) -> bool {
+        let known =
+            self.inner.borrow_mut().variables.entry(variable.id).or_insert_with(|| variable.clone()).clone();
+        if known != *variable {
+            let text = |v: &Variable| format!("'{}' of shape {:?}", v.name(), v.shape);
+            self.fail(
+                op,
+                format!(
+                    "state {} is {} here and {} elsewhere on this tape: a tape uses the variables of one registry",
+                    variable.id.0,
+                    text(variable),
+                    text(&known)
+                ),
+            );
+        }
+        known == *variable
+    }
+
+    /// The current value of a state: what this tape assigned to it last, else its value at the start. All variables of a
+    /// tape are of one registry.
     pub fn state(&self, variable: &Variable) -> Tensor<'_> {
+        if !self.knows("state", variable) {
+            return self.zeros(&variable.shape);
+        }
         let assigned = self.inner.borrow().graph.assigns.get(&variable.id).copied();
         match assigned {
             Some(id) => Tensor { tape: self, id },
@@ -235,7 +254,10 @@ impl Tape {
     pub fn assign(&self, variable: &Variable, value: Tensor<'_>) {
         let shape = value.shape();
         if shape != variable.shape {
-            self.fail("assign", format!("state of shape {:?} cannot hold {shape:?}", variable.shape));
+            let (name, own) = (variable.name(), &variable.shape);
+            return self.fail("assign", format!("state '{name}' of shape {own:?} cannot hold {shape:?}"));
+        }
+        if !self.knows("assign", variable) || !self.owns("assign", value) {
             return;
         }
         self.inner.borrow_mut().graph.assigns.insert(variable.id, value.id);
@@ -243,7 +265,7 @@ impl Tape {
 
     /// A constant scalar.
     pub fn constant(&self, value: f32) -> Tensor<'_> {
-        self.node(Op::Const(Num(value)), vec![], vec![])
+        self.node(Op::Const(Num(value)), &[], vec![])
     }
 
     /// A constant of the given shape.
@@ -253,6 +275,9 @@ impl Tape {
 
     /// Keeps a value for the host to read after a replay, under a name of its own.
     pub fn output(&self, name: &str, value: Tensor<'_>) {
+        if !self.owns("output", value) {
+            return;
+        }
         if self.inner.borrow().graph.outputs.iter().any(|(known, _)| known == name) {
             self.fail("output", format!("two outputs are named '{name}'"));
         }
@@ -279,16 +304,47 @@ impl Tape {
     }
 
     /// Remembers the first broken rule.
-    fn fail(&self, op: &'static str, what: String) {
+    pub(crate) fn fail(&self, op: &'static str, what: String) {
         let scope = self.current_scope();
         let error = TapeError { op, scope: scope.to_string(), what };
         self.inner.borrow_mut().error.get_or_insert(error);
     }
 
     /// Records a broken rule and stands in a zero of the shape that the caller expects.
-    fn poison(&self, op: &'static str, what: String, shape: &[usize]) -> Tensor<'_> {
+    pub(crate) fn poison(&self, op: &'static str, what: String, shape: &[usize]) -> Tensor<'_> {
         self.fail(op, what);
-        self.full(0.0, shape)
+        self.zeros(shape)
+    }
+
+    /// A zero of this shape, or of one of its rank where no tensor has this shape.
+    fn zeros(&self, shape: &[usize]) -> Tensor<'_> {
+        match elements(shape) {
+            Some(_) => self.full(0.0, shape),
+            None => self.full(0.0, &vec![1; shape.len()]),
+        }
+    }
+
+    /// Whether a tensor is of this tape. If not, that is a broken rule of both, or what broke on the other tape is.
+    fn owns(&self, op: &'static str, tensor: Tensor<'_>) -> bool {
+        if std::ptr::eq(self, tensor.tape) {
+            return true;
+        }
+        let broken = tensor.tape.inner.borrow().error.clone();
+        match broken {
+            Some(error) => _ = self.inner.borrow_mut().error.get_or_insert(error),
+            None => {
+                let what = "a tensor of another tape is used here; a tape computes with its own";
+                self.fail(op, what.to_owned());
+                tensor.tape.fail(op, what.to_owned());
+            }
+        }
+        false
+    }
+
+    /// The tape of what was asked for without naming a tape. Using it elsewhere is an error, which is this tape's.
+    fn nowhere() -> &'static Tape {
+        thread_local! { static NOWHERE: &'static Tape = Box::leak(Box::default()); }
+        NOWHERE.with(|tape| *tape)
     }
 
     fn current_scope(&self) -> Rc<str> {
@@ -303,10 +359,23 @@ impl Tape {
         }
     }
 
-    /// Appends a node.
-    fn node(&self, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> Tensor<'_> {
+    /// Appends a node. Where the inputs are another tape's or the shape does not follow from theirs, a rule is broken and a
+    /// zero stands in.
+    fn node(&self, op: Op, inputs: &[Tensor<'_>], shape: Vec<usize>) -> Tensor<'_> {
+        if !inputs.iter().all(|&input| self.owns(op.name(), input)) {
+            return self.zeros(&shape);
+        }
+        let checked = {
+            let nodes = &self.inner.borrow().graph.nodes;
+            let operands: Vec<&[usize]> = inputs.iter().map(|input| &*nodes[input.id].shape).collect();
+            op.check(&operands, &shape)
+        };
+        if let Err(what) = checked {
+            return self.poison(op.name(), what, &shape);
+        }
         let scope = self.current_scope();
         let mut inner = self.inner.borrow_mut();
+        let inputs = inputs.iter().map(|input| input.id).collect();
         inner.graph.nodes.push(Node { op, inputs, shape, scope });
         Tensor { tape: self, id: inner.graph.nodes.len() - 1 }
     }
@@ -315,7 +384,7 @@ impl Tape {
     fn leaf(&self, op: Op, shape: &[usize]) -> Tensor<'_> {
         let known = self.inner.borrow().leaves.get(&op).copied();
         let id = known.unwrap_or_else(|| {
-            let id = self.node(op.clone(), vec![], shape.to_vec()).id;
+            let id = self.node(op.clone(), &[], shape.to_vec()).id;
             self.inner.borrow_mut().leaves.insert(op, id);
             id
         });

@@ -218,10 +218,7 @@ impl Trainer {
     /// Puts the states back to a checkpoint of this training, or to its start.
     pub(super) fn rewind(&mut self, checkpoint: Option<&PathBuf>) -> Result<(), TrainError> {
         let Some(path) = checkpoint else {
-            for id in (0..self.model.states.entries().len()).map(StateId) {
-                self.model.store.write(id, &self.model.states.initial_values(id, self.header.seed))?;
-            }
-            return Ok(());
+            return Ok(self.model.store.initialise(&self.model.states, self.header.seed)?);
         };
         for tensor in ModelFile::load(path)?.tensors {
             if let Some(state) = self.model.states.find(&tensor.name) {

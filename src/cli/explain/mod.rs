@@ -407,7 +407,7 @@ fn buffer_name(program: &Program, states: &States, buffer: usize) -> String {
     match &program.buffers[buffer].role {
         Role::Temporary => format!("%{buffer}"),
         Role::Input(name) | Role::Output(name) => name.clone(),
-        Role::State(id) => states.name(*id).to_owned(),
+        Role::State(id) => states.name(*id).map_or_else(|| format!("state {}", id.0), str::to_owned),
     }
 }
 

@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
         let (mut state, mut others) = (None, false);
         self.walk_back(*node.inputs.get(1)?, |other, node| match &node.op {
             Op::State(id) if id.0 < of_model => {
-                state = Some(states.name(*id).to_owned());
+                state = states.name(*id).map(str::to_owned);
                 false
             }
             Op::Input(_) | Op::Random(..) | Op::State(_) => {

@@ -1,6 +1,5 @@
 //! A loaded program: buffers, parameters, pipelines and bind groups, all made once; replaying only encodes.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use ganomede_kernels::{Dispatch, GpuPlan};
 
 use super::super::DeviceError;
+use super::super::check::{self, buffer_name};
 use super::arena::Arena;
 use super::pace::MAX_DISPATCHES;
 use super::plan::{Place, PlannedLaunch};
@@ -80,7 +80,13 @@ impl GpuExecutable {
         trusted: bool,
     ) -> Result<Self, DeviceError> {
         launches.iter().try_for_each(|launch| launch.check(buffers, shared))?;
-        check_states(shared, buffers, store)?;
+        if !store.is_on(shared) {
+            return Err(DeviceError::UnknownName {
+                name: "the store".to_owned(),
+                known: "stores on this device".to_owned(),
+            });
+        }
+        check::states(buffers, &store.lens())?;
         let reservation = shared.reserve(Self::bytes_for(shared, buffers, &launches)?)?;
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
@@ -370,39 +376,4 @@ impl GpuExecutable {
 /// The scratch buffers, each as long as the launch that needs most of it.
 fn scratch_lens(launches: &[PlannedLaunch]) -> Vec<usize> {
     GpuPlan::common_scratch(launches.iter().map(|launch| &launch.plan))
-}
-
-/// Name of a program buffer for messages.
-fn buffer_name(index: usize, buffer: &Buffer) -> String {
-    match &buffer.role {
-        Role::Temporary => format!("temporary buffer {index}"),
-        Role::Input(name) => format!("input '{name}'"),
-        Role::Output(name) => format!("output '{name}'"),
-        Role::State(id) => format!("state {}", id.0),
-    }
-}
-
-/// States must exist in the store, on this device, with the program's length, and have one buffer each: two would hide
-/// from the checks of a launch that it reads what it writes.
-fn check_states(shared: &Arc<Shared>, buffers: &[Buffer], store: &GpuStore) -> Result<(), DeviceError> {
-    let mut seen = HashSet::new();
-    for (i, buffer) in buffers.iter().enumerate() {
-        if let Role::State(id) = buffer.role {
-            let name = buffer_name(i, buffer);
-            if !store.is_on(shared) {
-                return Err(DeviceError::UnknownName { name, known: "a store on another device".to_owned() });
-            }
-            if !seen.insert(id) {
-                return Err(DeviceError::Launch {
-                    launch: name,
-                    what: "two buffers hold this state".to_owned(),
-                });
-            }
-            let (_, len) = store.buffer(id)?;
-            if *len < buffer.len {
-                return Err(DeviceError::WrongLength { name, expected: buffer.len, got: *len });
-            }
-        }
-    }
-    Ok(())
 }

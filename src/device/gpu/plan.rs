@@ -2,7 +2,7 @@
 
 use ganomede_kernels::{Access, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
 
-use super::super::DeviceError;
+use super::super::{DeviceError, check};
 use super::shared::{Shared, binding_bytes};
 use crate::program::{Buffer, Launch};
 
@@ -37,19 +37,10 @@ impl PlannedLaunch {
     /// [`DeviceError::Kernel`] where the kernel cannot run, [`DeviceError::Launch`] where its buffers do not match it.
     pub fn new(launch: &Launch, traits: &GpuTraits, variant: Option<&str>) -> Result<Self, DeviceError> {
         let kernel = &launch.kernel;
-        let label = format!("{}: {}", launch.scope, kernel.name());
+        let (inputs, outputs) = check::operands(launch)?;
+        let label = check::label(launch);
         let failed = |source| DeviceError::Kernel { launch: label.clone(), source };
-        kernel.check().map_err(failed)?;
         let plan = kernel.gpu(traits, variant).map_err(failed)?;
-        let pair = |buffers: &[usize], lens: Vec<usize>, which: &str| {
-            if buffers.len() != lens.len() {
-                let what = format!("the kernel has {} {which}s, the launch {}", lens.len(), buffers.len());
-                return Err(DeviceError::Launch { launch: label.clone(), what });
-            }
-            Ok(buffers.iter().copied().zip(lens).collect())
-        };
-        let inputs = pair(&launch.inputs, kernel.input_lens(), "input")?;
-        let outputs = pair(&launch.outputs, kernel.output_lens(), "output")?;
         Ok(Self { label, plan, inputs, outputs, cost: kernel.cost() })
     }
 
@@ -69,21 +60,7 @@ impl PlannedLaunch {
 
     /// Checks buffers, bindings, grid and sizes against the program and the adapter.
     pub(super) fn check(&self, buffers: &[Buffer], shared: &Shared) -> Result<(), DeviceError> {
-        for (which, operands) in [("input", &self.inputs), ("output", &self.outputs)] {
-            for &(buffer, len) in operands {
-                let known = buffers.len();
-                let exists = buffers.get(buffer);
-                let exists =
-                    exists.ok_or_else(|| self.error(format!("{which} buffer {buffer} of {known}")))?;
-                if exists.len < len {
-                    let what = format!(
-                        "{which} buffer {buffer} has {} elements, the kernel needs {len}",
-                        exists.len
-                    );
-                    return Err(self.error(what));
-                }
-            }
-        }
+        check::lengths(&self.label, buffers, &self.inputs, &self.outputs)?;
         self.plan.dispatches.iter().try_for_each(|dispatch| self.check_dispatch(dispatch, &shared.limits))
     }
 

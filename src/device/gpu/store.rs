@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::DeviceError;
+use super::super::{DeviceError, check};
 use super::shared::{Reservation, Shared, binding_bytes};
 use crate::program::StateId;
 
@@ -56,10 +56,12 @@ impl GpuStore {
     }
 
     pub(super) fn buffer(&self, id: StateId) -> Result<&(wgpu::Buffer, usize), DeviceError> {
-        self.inner.buffers.get(id.0).ok_or_else(|| DeviceError::UnknownName {
-            name: format!("state {}", id.0),
-            known: format!("{} states", self.len()),
-        })
+        self.inner.buffers.get(id.0).ok_or_else(|| check::unknown_state(id.0, self.len()))
+    }
+
+    /// Elements of each state.
+    pub(in crate::device) fn lens(&self) -> Vec<usize> {
+        self.inner.buffers.iter().map(|&(_, len)| len).collect()
     }
 
     pub(super) fn is_on(&self, shared: &Arc<Shared>) -> bool {

@@ -7,16 +7,19 @@ use crate::tape::{Op, Tensor};
 
 impl<'t> Tensor<'t> {
     fn unary(self, op: Unary) -> Tensor<'t> {
-        self.tape.node(Op::Unary(op), vec![self.id], self.shape())
+        self.tape.node(Op::Unary(op), &[self], self.shape())
     }
 
     fn binary(self, name: &'static str, op: Binary, other: Tensor<'t>) -> Tensor<'t> {
         let (a, b) = (self.shape(), other.shape());
+        if !self.tape.owns(name, other) {
+            return self.tape.zeros(&a);
+        }
         let Some(shape) = broadcast_shape(&a, &b) else {
             return self.tape.poison(name, format!("shapes {a:?} and {b:?} do not broadcast"), &a);
         };
         let (a, b) = (self.repeat(&shape), other.repeat(&shape));
-        self.tape.node(Op::Binary(op), vec![a.id, b.id], shape)
+        self.tape.node(Op::Binary(op), &[a, b], shape)
     }
 
     /// self · scale + shift, element by element.
@@ -71,7 +74,7 @@ impl<'t> Tensor<'t> {
     pub fn softplus(self) -> Tensor<'t> {
         self.unary(Unary::Softplus)
     }
-    /// Limits values to [low, high]; the derivative is 1 within, bounds included.
+    /// Limits values to [low, high], low ≤ high; the derivative is 1 within, bounds included.
     pub fn clamp(self, low: f32, high: f32) -> Tensor<'t> {
         self.unary(Unary::Clamp(Num(low), Num(high)))
     }
@@ -126,8 +129,7 @@ impl<'t> Tensor<'t> {
                 format!("shapes {:?}, {:?} and {:?} do not broadcast", shapes[0], shapes[1], shapes[2]);
             return self.tape.poison("select", what, &shapes[0]);
         };
-        let inputs = [self, a, b].map(|t| t.repeat(&shape).id);
-        self.tape.node(Op::Select, inputs.to_vec(), shape)
+        self.tape.node(Op::Select, &[self, a, b].map(|t| t.repeat(&shape)), shape)
     }
 }
 

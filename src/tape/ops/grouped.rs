@@ -25,7 +25,8 @@ fn taps(g: &Geometry, axis: usize) -> Matrix {
 
 /// Whether the matrices of patches stay within reason.
 pub(super) fn fits(g: &Geometry) -> bool {
-    (0..2).all(|d| g.y[d].checked_mul(g.kernel[d]).is_some_and(|rows| rows <= MOST_ROWS))
+    let rows = |d: usize| g.y[d].checked_mul(g.kernel[d]);
+    (0..2).all(|d| g.x[d] <= MOST_ROWS && rows(d).is_some_and(|rows| rows <= MOST_ROWS))
 }
 
 impl Tape {

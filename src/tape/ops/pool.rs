@@ -122,9 +122,9 @@ impl<'t> Tensor<'t> {
             dilation: options.dilation,
         };
         let shape = vec![s[0], s[1], h, w];
-        let indices = self.tape.node(Op::MaxPool(pool), vec![self.id], shape.clone());
+        let indices = self.tape.node(Op::MaxPool(pool), &[self], shape.clone());
         let gather = Op::MaxPool(MaxPool { face: pool::Face::Gather, ..pool });
-        self.tape.node(gather, vec![self.id, indices.id], shape)
+        self.tape.node(gather, &[self, indices], shape)
     }
 
     /// Height and width of the pooled image.

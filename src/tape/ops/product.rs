@@ -4,6 +4,7 @@ use ganomede_kernels::conv::{Face, Geometry};
 
 use super::grouped::fits;
 use super::windows;
+use crate::tape::check::product_shape;
 use crate::tape::{Op, Tape, Tensor};
 
 /// Hyper-parameters of a convolution; pairs are (height, width).
@@ -58,31 +59,23 @@ impl<'t> Tensor<'t> {
     /// Matrix product with operands stored transposed: A `[k, m]` where `trans_a`, B `[n, k]` where `trans_b`.
     pub fn matmul_with(self, other: Tensor<'t>, trans_a: bool, trans_b: bool) -> Tensor<'t> {
         let (a, b) = (self.shape(), other.shape());
-        let (ra, rb) = (a.len(), b.len());
-        let describe = || format!("{a:?} · {b:?} (transposed: {trans_a}, {trans_b}) do not fit");
-        if !(2..=3).contains(&ra) || !(2..=3).contains(&rb) {
-            return self.tape.poison("matmul", describe(), &[1, 1]);
-        }
-        let (m, ka) = if trans_a { (a[ra - 1], a[ra - 2]) } else { (a[ra - 2], a[ra - 1]) };
-        let (kb, n) = if trans_b { (b[rb - 1], b[rb - 2]) } else { (b[rb - 2], b[rb - 1]) };
-        if ka != kb || (ra == 3 && rb == 3 && a[0] != b[0]) {
-            return self.tape.poison("matmul", describe(), &[m, n]);
-        }
-        let shape = match (ra, rb) {
-            (3, _) => vec![a[0], m, n],
-            (_, 3) => vec![b[0], m, n],
-            _ => vec![m, n],
+        let Some(shape) = product_shape(&a, &b, trans_a, trans_b) else {
+            let what = format!("{a:?} · {b:?} (transposed: {trans_a}, {trans_b}) do not fit");
+            return self.tape.poison("matmul", what, &vec![1; a.len().max(b.len()).clamp(2, 3)]);
         };
-        self.tape.node(Op::MatMul { trans_a, trans_b }, vec![self.id, other.id], shape)
+        self.tape.node(Op::MatMul { trans_a, trans_b }, &[self, other], shape)
     }
 
     /// Fully connected layer: self `[n, in]`, weight `[out, in]` → `[n, out]`, plus bias `[out]`.
     pub fn linear(self, weight: Tensor<'t>, bias: Option<Tensor<'t>>) -> Tensor<'t> {
         let y = self.matmul_with(weight, false, true);
-        match bias {
-            Some(bias) => y + bias,
-            None => y,
+        let Some(bias) = bias else { return y };
+        let (shape, own) = (y.shape(), bias.shape());
+        if own[..] != shape[shape.len() - 1..] {
+            let what = format!("a bias of shape {own:?} for {shape:?}; it has one number for each column");
+            return self.tape.poison("linear", what, &shape);
         }
+        y + bias
     }
 
     /// 2-D convolution: self `[n, ci, h, w]`, weight `[co, ci / groups, kh, kw]` → `[n, co, oh, ow]`.
@@ -106,7 +99,7 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("conv2d", what, &poison);
         }
         let size = |d: usize| {
-            let pads = options.pad_low[d] + options.pad_high[d];
+            let pads = options.pad_low[d].saturating_add(options.pad_high[d]);
             windows(x[2 + d], pads, w[2 + d], options.dilation[d], options.stride[d])
         };
         let (Some(oh), Some(ow)) = (size(0), size(1)) else {
@@ -168,11 +161,11 @@ impl<'t> Tensor<'t> {
                 let what = describe("output_padding must be less than stride or dilation");
                 return self.tape.poison(name, what, &poison);
             }
-            let full = (y[2 + d] - 1) * options.stride[d]
-                + options.dilation[d] * (w[2 + d] - 1)
-                + 1
-                + options.output_padding[d];
-            match full.checked_sub(options.pad_low[d] + options.pad_high[d]) {
+            let windows = (y[2 + d] - 1).saturating_mul(options.stride[d]);
+            let taps = options.dilation[d].saturating_mul(w[2 + d] - 1);
+            let full =
+                windows.saturating_add(taps).saturating_add(options.output_padding[d]).saturating_add(1);
+            match full.checked_sub(options.pad_low[d].saturating_add(options.pad_high[d])) {
                 Some(size) if size > 0 => x[d] = size,
                 _ => return self.tape.poison(name, describe("the padding leaves no output"), &poison),
             }
@@ -181,7 +174,7 @@ impl<'t> Tensor<'t> {
             let uncropped = above.min(pad_high[d]);
             pad_high[d] -= uncropped;
             zeros[2 + d] = above - uncropped;
-            x[d] -= zeros[2 + d];
+            x[d] = x[d].saturating_sub(zeros[2 + d]);
         }
         let geometry = Geometry {
             batch: y[0],
@@ -260,6 +253,6 @@ impl Tape {
             Face::Transpose => vec![g.batch, g.ci, g.x[0], g.x[1]],
             Face::Weight => vec![g.co, g.ci, g.kernel[0], g.kernel[1]],
         };
-        self.node(Op::Conv(face, g), vec![a.id, b.id], shape)
+        self.node(Op::Conv(face, g), &[a, b], shape)
     }
 }

@@ -26,8 +26,13 @@ impl Tape {
 
     fn random(&self, distribution: Distribution, random: &RandomState, shape: &[usize]) -> Tensor<'_> {
         let (key, step) = (self.state(&random.key), self.state(&random.step));
+        if random.key.shape != [2] || random.step.shape != [1] {
+            let (key, step) = (&random.key.shape, &random.step.shape);
+            let what = format!("key {key:?} and step {step:?} of a random state must be [2] and [1]");
+            return self.poison("random", what, shape);
+        }
         let op = Op::Random(distribution, self.next_stream());
-        self.node(op, vec![key.id, step.id], shape.to_vec())
+        self.node(op, &[key, step], shape.to_vec())
     }
 }
 

@@ -28,7 +28,7 @@ impl<'t> Tensor<'t> {
         };
         let count = self.len() / shape.iter().product::<usize>();
         let scale = if mean { 1.0 / count as f32 } else { 1.0 };
-        self.tape.node(Op::Sum { axes, scale: Num(scale) }, vec![self.id], shape)
+        self.tape.node(Op::Sum { axes, scale: Num(scale) }, &[self], shape)
     }
 
     /// Sum over axes, which stay as size 1.
@@ -78,7 +78,7 @@ impl<'t> Tensor<'t> {
     /// Maximum over axes, which stay as size 1; equal maxima share the gradient.
     pub fn max(self, axes: &[usize]) -> Tensor<'t> {
         match self.reduced("max", axes) {
-            Ok((axes, shape)) => self.tape.node(Op::Max { axes }, vec![self.id], shape),
+            Ok((axes, shape)) => self.tape.node(Op::Max { axes }, &[self], shape),
             Err(poison) => poison,
         }
     }
@@ -113,7 +113,7 @@ impl<'t> Tensor<'t> {
     /// Biased variance over axes, which stay as size 1; by Welford's method.
     pub fn variance(self, axes: &[usize]) -> Tensor<'t> {
         match self.reduced("variance", axes) {
-            Ok((axes, shape)) => self.tape.node(Op::Variance { axes }, vec![self.id], shape),
+            Ok((axes, shape)) => self.tape.node(Op::Variance { axes }, &[self], shape),
             Err(poison) => poison,
         }
     }

@@ -7,7 +7,7 @@ use ganomede_kernels::sparse::Matrix;
 use crate::tape::{Op, Tape, Tensor};
 
 /// Rows of a matrix along one axis, and entries of what makes one: more is a mistake, or a job for another operation.
-pub(super) const MOST_ROWS: usize = 1 << 24;
+pub(in crate::tape) const MOST_ROWS: usize = 1 << 24;
 
 /// What [`Tensor::pad_with`] puts around a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,7 +39,7 @@ impl Sampling {
         let at = |i: usize| match self {
             Sampling::Nearest => (i as u128 * from as u128 / to as u128) as f64,
             Sampling::Linear => ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0),
-            Sampling::LinearAligned => (i * (from - 1)) as f64 / (to - 1).max(1) as f64,
+            Sampling::LinearAligned => i as f64 * (from - 1) as f64 / (to - 1).max(1) as f64,
         };
         let row = |i| {
             let low = (at(i) as usize).min(from - 1);
@@ -61,7 +61,7 @@ impl Tape {
     ) -> Tensor<'t> {
         let mut shape = x.shape();
         shape[axis] = matrix.rows();
-        self.node(Op::Sparse(axis, matrix), vec![x.id], shape)
+        self.node(Op::Sparse(axis, matrix), &[x], shape)
     }
 }
 
@@ -163,7 +163,8 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("resize", what, &shape);
         }
         // The smaller result first.
-        let order = if size[0] * shape[3] <= shape[2] * size[1] { [0, 1] } else { [1, 0] };
+        let grows = |d: usize| size[d] as f64 / shape[2 + d] as f64;
+        let order = if grows(0) <= grows(1) { [0, 1] } else { [1, 0] };
         let changed = order.into_iter().filter(|&d| size[d] != shape[2 + d]);
         changed.fold(self.reshape(&shape), |x, d| x.resample(2 + d, size[d], sampling))
     }

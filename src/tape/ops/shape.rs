@@ -1,6 +1,9 @@
 //! Operations that move elements or repeat them, and compute nothing.
 
-use crate::tape::{Op, Tensor};
+use ganomede_kernels::elements;
+
+use crate::tape::check::MAX_PARTS;
+use crate::tape::{Op, Tape, Tensor};
 
 impl<'t> Tensor<'t> {
     /// Repeats dimensions of size 1; missing leading dimensions are added.
@@ -10,7 +13,7 @@ impl<'t> Tensor<'t> {
             let what = format!("{from:?} cannot be repeated to {shape:?}");
             return self.tape.poison("broadcast", what, shape);
         }
-        self.tape.node(Op::Broadcast, vec![self.id], shape.to_vec())
+        self.tape.node(Op::Broadcast, &[self], shape.to_vec())
     }
 
     /// Repeats what an operation asks for; the same tensor where it fits as it is.
@@ -21,11 +24,11 @@ impl<'t> Tensor<'t> {
     /// Same elements in row-major order, another shape.
     pub fn reshape(self, shape: &[usize]) -> Tensor<'t> {
         let from = self.shape();
-        if from.iter().product::<usize>() != shape.iter().product::<usize>() {
+        if elements(&from) != elements(shape) {
             let what = format!("{from:?} has not as many elements as {shape:?}");
             return self.tape.poison("reshape", what, shape);
         }
-        self.tape.node(Op::Reshape, vec![self.id], shape.to_vec())
+        self.tape.node(Op::Reshape, &[self], shape.to_vec())
     }
 
     /// `[n, …]` → `[n, product of the rest]`.
@@ -37,7 +40,7 @@ impl<'t> Tensor<'t> {
     /// Same value; gradients stop here.
     pub fn stop_gradient(self) -> Tensor<'t> {
         let shape = self.shape();
-        self.tape.node(Op::StopGradient, vec![self.id], shape)
+        self.tape.node(Op::StopGradient, &[self], shape)
     }
 
     /// Reorders dimensions: output dimension i is input dimension `order[i]`.
@@ -50,7 +53,7 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("permute", what, &shape);
         }
         let out = order.iter().map(|&o| shape[o]).collect();
-        self.tape.node(Op::Permute(order.to_vec()), vec![self.id], out)
+        self.tape.node(Op::Permute(order.to_vec()), &[self], out)
     }
 
     /// Swaps the last two dimensions.
@@ -81,13 +84,14 @@ impl<'t> Tensor<'t> {
             return self.tape.poison("slice", what, &shape);
         }
         let out: Vec<_> = (0..rank).map(|d| (end[d] - start[d]).div_ceil(step[d])).collect();
-        self.tape.node(Op::Slice { start: start.to_vec(), step: step.to_vec() }, vec![self.id], out)
+        self.tape.node(Op::Slice { start: start.to_vec(), step: step.to_vec() }, &[self], out)
     }
 
     /// `len` entries along one axis from `start`.
     pub fn narrow(self, axis: usize, start: usize, len: usize) -> Tensor<'t> {
         let shape = self.shape();
-        if axis >= shape.len() || start + len > shape[axis] || len == 0 {
+        let end = start.checked_add(len);
+        if axis >= shape.len() || end.is_none_or(|end| end > shape[axis]) || len == 0 {
             let what = format!("{len} entries of axis {axis} from {start} do not cut {shape:?}");
             return self.tape.poison("narrow", what, &shape);
         }
@@ -103,16 +107,15 @@ impl<'t> Tensor<'t> {
         let fits = from.len() == rank
             && start.len() == rank
             && step.len() == rank
-            && (0..rank).all(|d| from[d] > 0 && step[d] > 0 && start[d] + (from[d] - 1) * step[d] < shape[d]);
+            && (0..rank).all(|d| {
+                let last = (from[d] - 1).checked_mul(step[d]).and_then(|last| last.checked_add(start[d]));
+                step[d] > 0 && last.is_some_and(|last| last < shape[d])
+            });
         if !fits {
             let what = format!("{from:?} from {start:?} by {step:?} does not fit {shape:?}");
             return self.tape.poison("embed", what, shape);
         }
-        self.tape.node(
-            Op::Embed { start: start.to_vec(), step: step.to_vec() },
-            vec![self.id],
-            shape.to_vec(),
-        )
+        self.tape.node(Op::Embed { start: start.to_vec(), step: step.to_vec() }, &[self], shape.to_vec())
     }
 
     /// Zeros before and after each dimension.
@@ -122,31 +125,35 @@ impl<'t> Tensor<'t> {
             let what = format!("{} and {} paddings for shape {shape:?}", low.len(), high.len());
             return self.tape.poison("pad", what, &shape);
         }
-        let out: Vec<_> = (0..shape.len()).map(|d| shape[d] + low[d] + high[d]).collect();
+        let out: Vec<_> =
+            (0..shape.len()).map(|d| shape[d].saturating_add(low[d]).saturating_add(high[d])).collect();
         self.embed(low, &vec![1; shape.len()], &out)
     }
 
     /// Joins tensors along an axis; the other dimensions must agree.
     pub fn concat(parts: &[Tensor<'t>], axis: usize) -> Tensor<'t> {
-        let first = parts[0];
+        let Some(&first) = parts.first() else {
+            return Tape::nowhere().poison("concat", "there are no tensors to join".to_owned(), &[]);
+        };
         let mut shape = first.shape();
-        // One launch binds at most seven parts beside its output.
-        if parts.len() > 7 {
-            let joined: Vec<_> = parts.chunks(7).map(|chunk| Tensor::concat(chunk, axis)).collect();
+        if axis >= shape.len() {
+            return first.tape.poison("concat", format!("{shape:?} has no axis {axis}"), &shape);
+        }
+        if parts.len() > MAX_PARTS {
+            let joined: Vec<_> = parts.chunks(MAX_PARTS).map(|chunk| Tensor::concat(chunk, axis)).collect();
             return Tensor::concat(&joined, axis);
         }
         for part in &parts[1..] {
             let other = part.shape();
-            let agrees = other.len() == shape.len()
-                && axis < shape.len()
-                && (0..shape.len()).all(|d| d == axis || other[d] == shape[d]);
+            let agrees =
+                other.len() == shape.len() && (0..shape.len()).all(|d| d == axis || other[d] == shape[d]);
             if !agrees {
                 let what = format!("{shape:?} and {other:?} do not join along axis {axis}");
                 return first.tape.poison("concat", what, &shape);
             }
             shape[axis] += other[axis];
         }
-        first.tape.node(Op::Concat(axis), parts.iter().map(|p| p.id).collect(), shape)
+        first.tape.node(Op::Concat(axis), parts, shape)
     }
 
     /// Repeats every pixel `factor` times in both directions.
@@ -161,12 +168,12 @@ impl<'t> Tensor<'t> {
         }
         self.reshape(&[s[0], s[1], s[2], 1, s[3], 1])
             .broadcast_to(&[s[0], s[1], s[2], factor, s[3], factor])
-            .reshape(&[s[0], s[1], s[2] * factor, s[3] * factor])
+            .reshape(&[s[0], s[1], s[2].saturating_mul(factor), s[3].saturating_mul(factor)])
     }
 }
 
 /// Common shape of two operands, NumPy's rule.
-pub(super) fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+pub(in crate::tape) fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let at = |s: &[usize], d: usize| if d + s.len() < rank { 1 } else { s[d + s.len() - rank] };
     (0..rank)
