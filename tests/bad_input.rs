@@ -254,6 +254,26 @@ fn settings_outside_their_range() {
 }
 
 #[test]
+fn what_calibration_would_refuse_is_refused_before_training() {
+    let cases: [(&str, &[&str], &[&str]); 4] = [
+        ("ae", &["--refine", "5"], &["refine", "ae"]),
+        ("deep-svdd", &["--refine", "1"], &["refine", "deep-svdd"]),
+        ("ganomaly", &["--refine", "3"], &["refine"]),
+        ("anogan", &["--batch", "40", "--restarts", "1000", "--search-steps", "2"], &["restarts"]),
+    ];
+    for (system, more, fragments) in cases {
+        let out = folder("before-training");
+        let model = out.join("m.safetensors");
+        let arguments =
+            ["train", system, "--data", RETINA, "--out", text(&model), "--size", "16", "--width", "4"];
+        let ended = ganomede(arguments.iter().chain(&["--steps", "2"]).chain(more));
+        ended.refused(2, fragments);
+        assert!(!ended.stderr.contains("training"), "{system}: {}", ended.stderr);
+        assert_eq!(files(&out), [""; 0], "{system}");
+    }
+}
+
+#[test]
 fn settings_of_scoring_outside_their_range() {
     let cases: [(&[&str], &[&str]); 7] = [
         (&["--batch", "0"], &["--batch is 0"]),

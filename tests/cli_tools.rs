@@ -239,9 +239,68 @@ fn explain_text_is_aligned() {
 }
 
 #[test]
+fn explain_says_what_a_program_is() {
+    for (program, words) in [
+        ("step", "one training step"),
+        ("search", "one step of the latent search"),
+        ("score", "one pass from samples to scores"),
+    ] {
+        let system = if program == "score" { "ae" } else { "anogan" };
+        let said = text(&small(&["explain", system, "--device", "cpu", "--program", program], &[]));
+        assert!(said.lines().next().is_some_and(|line| line.contains(words)), "{program}: {said}");
+    }
+}
+
+#[test]
+fn explain_draws_what_is_read_in_place() {
+    let step = small(&["explain", "anogan", "--device", "cpu"], &[]);
+    let document = json(&step);
+    let graph = text(&[&step[..], &["--dot", "-"]].concat());
+    // Temporary values that a launch both reads and writes: the arrow comes from the launch that wrote them before.
+    let mut wrote = std::collections::HashMap::new();
+    let mut updates = 0;
+    for (index, launch) in document["launches"].as_array().expect("launches").iter().enumerate() {
+        let names = |field: &str| -> Vec<String> {
+            let names = launch[field].as_array().expect("names").iter();
+            names.map(|name| name.as_str().expect("a name").to_owned()).collect()
+        };
+        let writes = names("writes");
+        for name in names("reads").iter().filter(|name| writes.contains(name)) {
+            if let Some(writer) = wrote.get(name) {
+                let arrow = format!("  l{writer} -> l{index} [label=");
+                let drawn = graph.lines().any(|line| line.starts_with(&arrow) && line.contains(", in place"));
+                assert!(drawn, "launch {index} reads {name} of launch {writer} in place");
+                updates += 1;
+            }
+        }
+        writes.into_iter().for_each(|name| _ = wrote.insert(name, index));
+    }
+    assert!(updates > 0, "the step updates no value in place");
+}
+
+#[test]
+fn explain_svg_has_a_document() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("networks.svg");
+    let path = file.to_str().expect("UTF-8");
+    let document = json(&["explain", "ganomaly", "--size", "32", "--svg", path]);
+    assert_eq!((&document["system"], &document["svg"]), (&Value::from("ganomaly"), &Value::from(path)));
+    let layers = document["layers"].as_array().expect("layers");
+    assert!(layers.len() > 5, "{document}");
+    assert!(
+        layers.iter().all(|layer| layer["from"].as_array().is_some_and(|from| !from.is_empty())),
+        "{document}"
+    );
+    assert!(std::fs::read_to_string(&file).expect("the picture").starts_with("<svg"));
+    let both = refused(&["explain", "ganomaly", "--svg", "-", "--json"]);
+    assert!(both.contains("stdout"), "{both}");
+}
+
+#[test]
 fn explain_draws_a_graph_that_dot_reads() {
     let graph = text(&small(&["explain", "anogan", "--device", "cpu", "--dot", "-"], &[]));
     assert!(graph.starts_with("digraph \"") && graph.trim_end().ends_with('}'));
+    assert!(graph.contains("newrank=true"), "without it Graphviz finds no layout: trouble in init_rank");
     let opened = graph.matches('{').count();
     assert_eq!(opened, graph.matches('}').count(), "braces balance");
     assert!(opened > 5, "layers are framed");

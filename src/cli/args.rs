@@ -178,6 +178,14 @@ impl DataArgs {
     }
 }
 
+/// A rate of false alarms.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
+        _ => Err(format!("false-alarm rate {text} lies outside (0, 1); 0.05 is usual")),
+    }
+}
+
 /// How samples are scored.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SearchArgs {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ganomede_datasets::{Batch, Indices, Reads, Split};
 
-use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
+use super::args::{DataArgs, Global, PreprocessArgs, SearchArgs, parse_rate};
 use super::assess::{Assessment, TestSet, assess, losses};
 use super::programs::System;
 use super::session::{FALSE_ALARM_RATE, Selection, check_file, check_report, open_data, score_all};
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     limit_test: Option<usize>,
     /// Share of false alarms among normal samples that the thresholds aim at [default: 0.05; 0.01 of the points of a
     /// series].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
     /// Images shown side by side: of each class the K ranked highest and lowest.
     #[arg(long, value_name = "K", default_value_t = 2)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ganomede_datasets::{Batch, Dataset, Findings, Reads, Split, Truth};
 use serde::Serialize;
 
-use super::args::{DataArgs, Global, ModelArg, SearchArgs};
+use super::args::{DataArgs, Global, ModelArg, SearchArgs, parse_rate};
 use super::assess::{Assessment, TestSet, assess, losses};
 use super::findings::report_skipped;
 use super::job::retrain;
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     pub(crate) limit_test: Option<usize>,
     /// Share of false alarms among normal samples that the threshold aims at [default: 0.05; 0.01 of the points of a
     /// series].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
     /// Panels for the highest and the lowest scores of each class.
     #[arg(long, value_name = "K", default_value_t = 3)]
@@ -293,6 +293,10 @@ pub(crate) fn evaluate(
             mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
         });
     };
+    let timeline = match &args.timeline {
+        Some(samples) => sample_timeline(samples, 8)?,
+        None => vec![],
+    };
     let Assessment { evaluation, images, findings, preview } = assess(
         device,
         &model,
@@ -316,10 +320,6 @@ pub(crate) fn evaluate(
                 panels: extremes.panels(),
                 losses: losses(&model),
                 samples,
-            };
-            let timeline = match &args.timeline {
-                Some(samples) => sample_timeline(samples, 8)?,
-                None => vec![],
             };
             let embedding = neighbours.embedding(device, &model, path)?;
             Some(write_report_with(

@@ -15,7 +15,7 @@ use super::session::{FALSE_ALARM_RATE, Selection, calibrate, open_data};
 use super::{CliError, Interrupt, note, shown};
 use crate::device::Device;
 use crate::models::file::{Calibration, DataInfo, Header, ModelFile, Progress as Done};
-use crate::models::scorer::{Sampler, ScoreConfig};
+use crate::models::scorer::{self, Sampler, ScoreConfig};
 use crate::train::{End, Epoch, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
 
 /// What is trained on.
@@ -151,6 +151,8 @@ impl Job {
         if data.training_images < batch {
             return Err(TrainError::BatchTooLarge { batch, images: data.training_images }.into());
         }
+        // What the calibration would refuse after hours of work is refused now.
+        scorer::check(&self.header, &self.score, batch.min(data.held_out.max(1)))?;
         let checkpoint = checkpoint_path(&self.out);
         // Of two trainings that write the same files, the last would win in silence.
         let _held = (Hold::new(&self.out)?, Hold::new(&checkpoint)?);

@@ -66,6 +66,15 @@ impl Which {
             Self::Score => "score",
         }
     }
+
+    /// In words.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Step => "one training step",
+            Self::Search => "one step of the latent search",
+            Self::Score => "one pass from samples to scores",
+        }
+    }
 }
 
 /// Sizes of the networks.

@@ -7,7 +7,7 @@ use ganomede_datasets::{DataError, Indices, Reads, Rejected, Split};
 use ganomede_host::line;
 use serde::Serialize;
 
-use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg};
+use super::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg, parse_rate};
 use super::findings::{report_bits, report_rejected, report_skipped};
 use super::session::{FALSE_ALARM_RATE, Selection, check_folder, no_image, open_data, score_all};
 use super::signals::{self, SampleArgs};
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 64)]
     batch: usize,
     /// Share of false alarms among normal images that the verdict aims at [default: 0.05; 0.01 of the points of a series].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
     /// Make a file that cannot be read an error instead of skipping it.
     #[arg(long)]

@@ -311,26 +311,7 @@ impl Scorer {
         batch: usize,
     ) -> Result<Self, ScoreError> {
         let header = &file.header;
-        let name = header.info(path)?.score(&score.score)?;
-        score.check()?;
-        let config = SearchConfig {
-            steps: if score.refine > 0 { score.refine } else { score.search.steps },
-            restarts: if score.refine > 0 { 1 } else { score.search.restarts },
-            ..score.search.clone()
-        };
-        if batch == 0 || batch.saturating_mul(config.restarts) > 1 << 16 {
-            let value = format!("{batch} with {} restarts", config.restarts);
-            let allowed = "at least 1, and batch × restarts at most 65536";
-            return Err(ConfigError::new("batch", value, allowed).into());
-        }
-        let mut levels = vec![];
-        let lanes = batch * config.restarts;
-        let prepared = Prepared::new(header, Some((file, path)), false, |system, states| {
-            if system.is_searched(name) || score.refine > 0 {
-                levels = Search::levels(states, system.config(), name, &config, lanes);
-            }
-        })?;
-        let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, levels, batch)?;
+        let (score, prepared, recorded) = planned(header, Some((file, path)), score, batch)?;
         // The CPU's kernels would unpack halves again in every launch, and memory is not short there.
         let halves = match device {
             Device::Gpu(_) => prepared.halves(recorded.programs()),
@@ -356,7 +337,6 @@ impl Scorer {
                 How::Search { levels, encodes, prepare: prepare?, finish: finish? }
             }
         };
-        let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
         let sizes = header.config.clone();
         let device = device.clone();
         Ok(Self { device, sizes, seed: header.seed, store, score, batch, how, lane_steps: 0 })
@@ -565,6 +545,46 @@ impl Scorer {
             })
             .collect())
     }
+}
+
+/// Whether models of these settings can be scored so, in batches of this size: what [`Scorer::new`] would say of the
+/// settings, before there is a model.
+///
+/// # Errors
+/// [`ScoreError`] for a setting out of range, or one that the system or the score does not have.
+pub fn check(header: &Header, score: &ScoreConfig, batch: usize) -> Result<(), ScoreError> {
+    planned(header, None, score, batch).map(|_| ())
+}
+
+/// The settings in use, the system with what a file says of its states, and the programs of a score.
+fn planned<'a>(
+    header: &Header,
+    file: Option<(&'a ModelFile, &Path)>,
+    score: &ScoreConfig,
+    batch: usize,
+) -> Result<(ScoreConfig, Prepared<'a>, Recorded), ScoreError> {
+    let name = header.info(file.map_or(Path::new(""), |(_, path)| path))?.score(&score.score)?;
+    score.check()?;
+    let config = SearchConfig {
+        steps: if score.refine > 0 { score.refine } else { score.search.steps },
+        restarts: if score.refine > 0 { 1 } else { score.search.restarts },
+        ..score.search.clone()
+    };
+    if batch == 0 || batch.saturating_mul(config.restarts) > 1 << 16 {
+        let value = format!("{batch} with {} restarts", config.restarts);
+        let allowed = "at least 1, and batch × restarts at most 65536";
+        return Err(ConfigError::new("batch", value, allowed).into());
+    }
+    let mut levels = vec![];
+    let lanes = batch * config.restarts;
+    let prepared = Prepared::new(header, file, false, |system, states| {
+        if system.is_searched(name) || score.refine > 0 {
+            levels = Search::levels(states, system.config(), name, &config, lanes);
+        }
+    })?;
+    let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, levels, batch)?;
+    let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
+    Ok((score, prepared, recorded))
 }
 
 /// Records the programs of score `name`, with the search that it needs if it is searched.

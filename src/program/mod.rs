@@ -17,6 +17,7 @@ mod steps;
 
 use std::collections::BTreeMap;
 
+use ganomede_kernels::pointwise::Source;
 use ganomede_kernels::{Cost, Kernel, KernelError};
 
 pub use halves::halvable;
@@ -146,6 +147,21 @@ pub struct Program {
     /// Inputs that were recorded and that nothing asked for needs, with their elements: they have no buffer, and what is
     /// written to them is dropped.
     pub unread: BTreeMap<String, usize>,
+}
+
+impl Launch {
+    /// Buffers whose values it reads, with the elements it reads of them: its inputs, then the outputs that it updates in
+    /// place.
+    pub fn reads(&self) -> Vec<(usize, usize)> {
+        let inputs = self.inputs.iter().copied().zip(self.kernel.input_lens());
+        let updated = |output: usize| match &self.kernel {
+            Kernel::Pointwise(p) => p.operands.iter().any(|o| o.source == Source::Output(output)),
+            _ => false,
+        };
+        let outputs = self.outputs.iter().copied().zip(self.kernel.output_lens()).enumerate();
+        let updates = outputs.filter(|(i, _)| updated(*i)).map(|(_, operand)| operand);
+        inputs.chain(updates).collect()
+    }
 }
 
 impl Program {

@@ -137,7 +137,7 @@ fn models() -> Vec<ModelFile> {
         info.build(&mut states, &config, &options).ok()?;
         let entries = states.entries().iter().enumerate();
         let tensors = entries.map(|(id, entry)| {
-            NamedTensor::new(entry.name.clone(), &entry.shape, states.initial_values(StateId(id), 0))
+            NamedTensor::new(entry.name.clone(), &entry.shape, states.initial_values(StateId(id), 0).unwrap())
         });
         let tensors = tensors.collect();
         let calibration = Calibration {

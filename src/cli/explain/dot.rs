@@ -33,7 +33,12 @@ pub(super) fn graph(program: &Program, states: &States, title: &str) -> String {
 
 fn write_graph(out: &mut String, program: &Program, states: &States, title: &str) -> std::fmt::Result {
     writeln!(out, "digraph {} {{", quoted(title))?;
-    writeln!(out, "  label={}; labelloc=t; rankdir=TB; fontname=\"sans-serif\";", quoted(title))?;
+    // Ranks over all frames at once: frame by frame, Graphviz gives up where values go back and forth between layers.
+    writeln!(
+        out,
+        "  label={}; labelloc=t; rankdir=TB; newrank=true; fontname=\"sans-serif\";",
+        quoted(title)
+    )?;
     writeln!(out, "  node [shape=box, style=filled, fontname=\"sans-serif\", fontsize=10];")?;
     writeln!(out, "  edge [fontname=\"sans-serif\", fontsize=8, color=\"#868e96\"];")?;
     let mut layers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -65,13 +70,18 @@ fn write_graph(out: &mut String, program: &Program, states: &States, title: &str
     }
     let mut writer: HashMap<usize, usize> = HashMap::new();
     for (index, launch) in program.launches.iter().enumerate() {
-        for (&buffer, len) in launch.inputs.iter().zip(launch.kernel.input_lens()) {
+        for (buffer, len) in launch.reads() {
             let from = match writer.get(&buffer) {
                 Some(launch) => format!("l{launch}"),
                 None if drawn(buffer) => format!("b{buffer}"),
                 None => continue,
             };
-            writeln!(out, "  {from} -> l{index} [label={}];", quoted(&bytes(4 * len as u64)))?;
+            let place = if launch.outputs.contains(&buffer) { ", in place" } else { "" };
+            writeln!(
+                out,
+                "  {from} -> l{index} [label={}];",
+                quoted(&format!("{}{place}", bytes(4 * len as u64)))
+            )?;
         }
         launch.outputs.iter().for_each(|&buffer| _ = writer.insert(buffer, index));
     }

@@ -1,5 +1,6 @@
 //! `explain`: a system's tape and program, launch by launch.
 
+mod document;
 mod dot;
 mod figure;
 mod networks;
@@ -12,6 +13,7 @@ use ganomede_datasets::Reads;
 use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
+use self::document::Document;
 use self::networks::Networks;
 use super::args::Global;
 use super::programs::{Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
@@ -72,8 +74,8 @@ enum FormArg {
 }
 
 impl Args {
-    /// The picture of the networks.
-    fn picture(&self) -> Result<String, CliError> {
+    /// The networks and their picture.
+    fn picture(&self) -> Result<(Networks, String), CliError> {
         let info = self.system.info;
         let latent = self.sizes.latent.unwrap_or(info.defaults.latent);
         let sizes = Config { latent, prior: info.defaults.prior, ..self.sizes.config() };
@@ -91,7 +93,8 @@ impl Args {
             FormArg::Signal => format!("windows of {}", config.size),
             FormArg::Table => "rows of a table".to_owned(),
         };
-        Ok(figure::draw(&networks, &format!("{}, {of}, width {}", info.name, config.width)))
+        let picture = figure::draw(&networks, &format!("{}, {of}, width {}", info.name, config.width));
+        Ok((networks, picture))
     }
 }
 
@@ -99,6 +102,9 @@ impl Args {
 struct Report {
     system: &'static str,
     program: &'static str,
+    /// The program in words.
+    #[serde(skip)]
+    what: &'static str,
     size: usize,
     channels: usize,
     width: usize,
@@ -175,12 +181,18 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let files = args.svg.iter().chain(&args.dot).filter(|path| path.as_os_str() != "-");
     files.into_iter().try_for_each(|path| check_file(path, &Reads::new()))?;
     if let Some(path) = &args.svg {
-        let picture = args.picture()?;
+        if path.as_os_str() == "-" && global.json {
+            return Err(CliError::input("--json and --svg - both write to stdout; give --svg a file"));
+        }
+        let (networks, picture) = args.picture()?;
         if path.as_os_str() == "-" {
             return say(picture.trim_end());
         }
         write_atomic(path, picture.as_bytes())?;
         note(&format!("networks: {}", shown(path)));
+        if global.json {
+            return say_json(&Document::new(args.system.name(), path.clone(), &networks));
+        }
         return Ok(());
     }
     let to_stdout = args.dot.as_deref().is_some_and(|path| path.as_os_str() == "-");
@@ -230,6 +242,7 @@ impl Report {
         Ok(Self {
             system: args.system.name(),
             program: args.program.name(),
+            what: args.program.what(),
             size: config.size,
             channels: config.channels,
             width: config.width,
@@ -251,7 +264,7 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let what = if self.program == "step" { "one training step" } else { "one step of the latent search" };
+        let what = self.what;
         let (totals, memory) = (&self.totals, &self.memory);
         let mut launches =
             Table::new(&[">#", "layer", "kernel", "GPU variant", "shapes", ">MFLOP", ">MB", ">FLOP/B"]);
@@ -434,7 +447,7 @@ fn rows(
                 flop: cost.flops,
                 bytes_read: cost.bytes_read,
                 bytes_written: cost.bytes_written,
-                reads: names(&launch.inputs),
+                reads: names(&launch.reads().into_iter().map(|(buffer, _)| buffer).collect::<Vec<_>>()),
                 writes: names(&launch.outputs),
             })
         })

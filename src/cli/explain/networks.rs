@@ -24,6 +24,17 @@ pub(super) enum Kind {
     Product,
 }
 
+impl Kind {
+    /// What the document calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Convolution => "convolution",
+            Self::Transposed => "transposed convolution",
+            Self::Product => "product",
+        }
+    }
+}
+
 /// A layer: where its values come from, what it is, what follows it.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
