@@ -478,11 +478,14 @@ fn both_tapes_of_a_mixture_are_broken() {
     assert!(one.finish().unwrap_err().to_string().contains("another tape"));
 }
 
+/// Registers states; the variable is another registry's.
+type Registration = fn(&mut States, Variable);
+
 #[test]
 fn registries_say_what_cannot_be_registered() {
     let foreign = || States::new().add("theirs", &[2], Initial::Constant(0.0));
     let twice = |name: &str| StateError::Twice { name: name.to_owned() };
-    let cases: &[(&str, fn(&mut States, Variable), StateError)] = &[
+    let cases: &[(&str, Registration, StateError)] = &[
         ("a name twice", |s, _| _ = (add(s, "v", &[2]), add(s, "v", &[3])), twice("v")),
         (
             "a parameter twice",
