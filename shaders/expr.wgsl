@@ -4,10 +4,12 @@
 //   let r2 = op_add(r0, r1);
 //   let r3 = op_leaky_relu(r2, 0.2f);
 // WGSL leaves max, min and clamp of NaN open; here comparisons are written so that NaN comes out wherever NaN went in,
-// since a fault must be seen, not clipped. Where a built-in may overflow inside (tanh, and exp of a large argument in
+// since a fault must be seen, not clipped. Compilers take x - x for 0 and x / x for 1, which of ∞ or NaN they are not: sums,
+// differences and quotients look at the bits of such operands. Where exp of a large argument would overflow (in tanh,
 // sigmoid and softplus), the argument is bounded first. No bindings, no entry point.
 
 fn op_bits(bits: u32) -> f32 { return bitcast<f32>(bits); } // infinities and NaN, which have no literals
+fn op_is_finite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }
 fn op_is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 
 fn op_neg(x: f32) -> f32 { return -x; }
@@ -32,7 +34,17 @@ fn op_clamp(x: f32, low: f32, high: f32) -> f32 {
 }
 fn op_clamp_mask(x: f32, low: f32, high: f32) -> f32 { return select(0.0, 1.0, x >= low && x <= high); }
 fn op_step(x: f32) -> f32 { return select(0.0, 1.0, x > 0.0); }
-fn op_tanh(x: f32) -> f32 { return tanh(op_clamp(x, -10.0, 10.0)); } // ±1 to the last bit from |x| = 9.01 on
+
+// An odd polynomial to 0.625, where the built-in function may be as wrong as e^2x is near 1, and 1 - 2 / (e^2|x| + 1) beyond;
+// ±1 to the last bit from |x| = 9.01 on.
+fn op_tanh(x: f32) -> f32 {
+    let z = x * x;
+    let p = -0.33333278 + z * (0.13331328 + z * (-0.05372923 + z * (0.020602006 - z * 0.0056607886)));
+    let near = x + x * (z * p);
+    let a = abs(x);
+    let far = 1.0 - 2.0 / (exp(2.0 * min(a, 10.0)) + 1.0);
+    return select(near, select(far, -far, x < 0.0), a > 0.625);
+}
 
 // 1 / (1 + e^-x), as e / (1 + e) of e = e^-|x| below 0.
 fn op_sigmoid(x: f32) -> f32 {
@@ -49,10 +61,19 @@ fn op_softplus(x: f32) -> f32 {
     return op_relu(x) + (2.0 * s + s * z * p);
 }
 
-fn op_add(a: f32, b: f32) -> f32 { return a + b; }
-fn op_sub(a: f32, b: f32) -> f32 { return a - b; }
+fn op_add(a: f32, b: f32) -> f32 {
+    let opposite = (bitcast<u32>(a) ^ bitcast<u32>(b)) == 0x80000000u;
+    return select(a + b, op_bits(0x7fc00000u), opposite && !op_is_finite(a));
+}
+fn op_sub(a: f32, b: f32) -> f32 {
+    let equal = bitcast<u32>(a) == bitcast<u32>(b);
+    return select(a - b, op_bits(0x7fc00000u), equal && !op_is_finite(a));
+}
 fn op_mul(a: f32, b: f32) -> f32 { return a * b; }
-fn op_div(a: f32, b: f32) -> f32 { return a / b; }
+fn op_div(a: f32, b: f32) -> f32 {
+    let equal = bitcast<u32>(a) == bitcast<u32>(b);
+    return select(a / b, op_bits(0x7fc00000u), equal && (a == 0.0 || !op_is_finite(a)));
+}
 fn op_max(a: f32, b: f32) -> f32 { return select(b, a, a > b || op_is_nan(a)); }
 fn op_min(a: f32, b: f32) -> f32 { return select(b, a, a < b || op_is_nan(a)); }
 // |a|^b = 2^(b · log2 |a|). With |a| = 2^k · m, 0.7 <= m < 1.42, and b in two parts whose products with k are exact, what is

@@ -3,7 +3,11 @@
 //   Welford:  mean += (x - mean) / n;  m2 += (x - mean_before) · (x - mean_after)
 //   Chan, to join two sets: d = mean_b - mean_a;  mean = mean_a + d · n_b / n;  m2 = m2_a + m2_b + d² · n_a · n_b / n
 //
-// A set is vec3f(n, mean, m2). Sets of a channel are numbered: its elements, j = o · inner + i, in the first dispatch, and
+// Values are taken relative to the channel's first one: of numbers that lie close together far from zero, a running mean in
+// f32 would lose what the variance is made of. Any value of the set serves: of n values, the square of its distance from the
+// mean is at most n times the variance.
+//
+// A set is vec3f(n, mean - shift, m2). Sets of a channel are numbered: its elements, j = o · inner + i, in the first dispatch, and
 // partials [channels][segments] in a finish. Sets are dealt to `segments` by turns: segment s takes s, s + segments, ….
 // With one segment results go straight to the outputs, else to partials, which a finish dispatch joins in order.
 //
@@ -12,18 +16,19 @@
 //          groups, one workgroup of 256 per (channel, segment) with a tree in shared memory.
 // Dispatch: threads ceil(channels · segments / 64) of 64; groups channels · segments of 256; folded into two dimensions.
 // Shared memory: 256 · 16 bytes.
-// Bindings: 0 params, 1 x, 2 mean, 3 variance; 1 x, 2 partials before a finish; 1 partials, 2 mean, 3 variance in it.
+// Bindings: 0 params, 1 x, 2 mean, 3 variance; 1 x, 2 partials before a finish; 1 x, 2 mean, 3 variance, 4 partials in it.
 // The host replaces the marked sections accordingly; what stands here is the form with one segment.
 
 struct Params { channels: u32, inner: u32, sets: u32, segments: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
-
-//#source
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 
-fn set_at(channel: u32, j: u32) -> vec3f {
+fn shift_of(channel: u32) -> f32 { return x[channel * params.inner]; }
+
+//#source
+fn set_at(channel: u32, j: u32, shift: f32) -> vec3f {
     let at = (j / params.inner * params.channels + channel) * params.inner + j % params.inner;
-    return vec3f(1.0, x[at], 0.0);
+    return vec3f(1.0, x[at] - shift, 0.0);
 }
 //#end
 
@@ -32,7 +37,7 @@ fn set_at(channel: u32, j: u32) -> vec3f {
 @group(0) @binding(3) var<storage, read_write> variance: array<f32>;
 
 fn store(channel: u32, segment: u32, stats: vec3f) {
-    mean[channel] = stats.y;
+    mean[channel] = shift_of(channel) + stats.y;
     variance[channel] = stats.z / stats.x;
 }
 //#end
@@ -47,9 +52,10 @@ fn join(a: vec3f, b: vec3f) -> vec3f {
 
 /// Sets `first, first + step, …` of a channel.
 fn walk(channel: u32, first: u32, step: u32) -> vec3f {
+    let shift = shift_of(channel);
     var stats = vec3f(0.0);
     for (var j = first; j < params.sets; j += step) {
-        stats = join(stats, set_at(channel, j));
+        stats = join(stats, set_at(channel, j, shift));
     }
     return stats;
 }

@@ -1,5 +1,7 @@
 //! Every variant of the small families on whatever adapter answers, against the f64 oracle; twice, for equal bits.
 
+#[path = "../kernels/tests/batches/mod.rs"]
+mod batches;
 #[path = "../kernels/tests/spaces/mod.rs"]
 mod spaces;
 #[path = "../kernels/tests/zoo/mod.rs"]
@@ -117,4 +119,15 @@ fn extremes() {
         assert!(run(Instr::Binary(op, 0, 1), &[f32::NAN])[0].is_nan(), "{op:?}");
         assert!(run(Instr::Binary(op, 1, 0), &[f32::NAN])[0].is_nan(), "{op:?}");
     }
+}
+
+/// On one adapter an image has the same bits in any batch and at any place in it.
+#[test]
+fn an_image_has_the_same_bits_in_any_batch() {
+    let gpu = open();
+    let run = |kernel: &Kernel, inputs: &[&[f32]]| {
+        gpu.run_kernel(kernel, None, inputs, None).unwrap_or_else(|e| panic!("{kernel:?}: {e}"))
+    };
+    let compared: usize = batches::cases().iter().map(|case| case.check(run)).sum();
+    assert!(compared > 20_000, "{compared} comparisons");
 }

@@ -12,6 +12,10 @@ use crate::expr::Expr;
 use crate::half::words;
 use crate::{Cost, GpuPlan, GpuTraits, KernelError};
 
+/// The batch for which the form of a convolution is chosen, on both devices and whatever the real one: forms add in
+/// different orders, and an image must have the same bits in any batch.
+pub(crate) const NOMINAL_BATCH: usize = 16;
+
 /// Which of the three tensors is computed from the other two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Face {

@@ -189,17 +189,62 @@ pub(crate) fn add_squares(acc: &mut [f64], values: &[f32], means: &[f64]) {
     }
 }
 
-/// acc = max(acc, v), NaN where either is.
+/// Adds every step of as many values as there are accumulators to them, in order.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-pub(crate) fn raise(acc: &mut [f64], values: &[f32]) {
-    acc.iter_mut().zip(values).for_each(|(a, &v)| {
-        let v = f64::from(v);
-        *a = if *a > v || a.is_nan() { *a } else { v };
-    });
+pub(crate) fn add_steps(acc: &mut [f64], values: &[f32]) {
+    for step in values.chunks_exact(acc.len()) {
+        acc.iter_mut().zip(step).for_each(|(a, &v)| *a += f64::from(v));
+    }
+}
+
+/// acc = max(acc, v) for every step of as many values as there are accumulators, NaN where any is.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn raise_steps(acc: &mut [f64], values: &[f32]) {
+    for step in values.chunks_exact(acc.len()) {
+        acc.iter_mut().zip(step).for_each(|(a, &v)| {
+            let v = f64::from(v);
+            *a = if *a > v || a.is_nan() { *a } else { v };
+        });
+    }
+}
+
+/// Σ a·b, in an order fixed by the length.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; WIDTH];
+    let (steps, rest) = a.as_chunks::<WIDTH>();
+    let (b_steps, b_rest) = b.as_chunks::<WIDTH>();
+    for (a, b) in steps.iter().zip(b_steps) {
+        for l in 0..WIDTH {
+            lanes[l] = a[l].mul_add(b[l], lanes[l]);
+        }
+    }
+    for ((lane, a), b) in lanes.iter_mut().zip(rest).zip(b_rest) {
+        *lane = a.mul_add(*b, *lane);
+    }
+    tree(lanes, |a, b| a + b)
+}
+
+/// acc += factor · values
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn add_scaled(acc: &mut [f32], factor: f32, values: &[f32]) {
+    acc.iter_mut().zip(values).for_each(|(a, v)| *a = factor.mul_add(*v, *a));
 }
 
 /// The f64 numbers that fit into `floats` at their alignment; at most one is lost.

@@ -1,7 +1,7 @@
 //! Sums and maxima of a fused expression over any axes, several at once.
 
 mod cpu;
-mod gpu;
+pub(crate) mod gpu;
 
 use crate::expr::{Expr, Reg};
 use crate::layout;

@@ -97,21 +97,25 @@ fn numbers_and_sizes_are_parameters_and_no_text() {
             (sources, params)
         })
     };
-    for (one, other) in norm(32, 64).into_iter().zip(norm(64, 16)) {
+    for (one, other) in norm(32, 64).into_iter().zip(norm(64, 32)) {
         assert_eq!(one.0, other.0);
         assert_ne!(one.1, other.1);
     }
 }
 
+/// An image's statistics must not depend on its batch, which is part of the channels of a layer norm.
 #[test]
-fn few_channels_are_split_and_many_are_not() {
-    let plan = |channels| {
-        let kernel = Kernel::Moments(Moments { outer: 8, channels, inner: 4096 * 8 });
+fn channels_are_cut_by_their_length_alone() {
+    let plan = |channels, inner| {
+        let kernel = Kernel::Moments(Moments { outer: 8, channels, inner });
         kernel.gpu(&GpuTraits { max_binding_bytes: 1 << 30, ..GpuTraits::default() }, None).unwrap()
     };
-    assert_eq!((plan(512).dispatches.len(), plan(512).scratch_lens), (1, vec![]));
-    // 2¹⁸ elements of one channel: 32 each for 256 threads of 32 segments.
-    assert_eq!((plan(1).dispatches.len(), plan(1).scratch_lens), (2, vec![3 * 32]));
+    // 2¹⁸ elements of a channel: 32 each for 256 threads of 32 segments.
+    for channels in [1, 512] {
+        let plan = plan(channels, 4096 * 8);
+        assert_eq!((plan.dispatches.len(), plan.scratch_lens), (2, vec![3 * channels * 32]));
+    }
+    assert_eq!(plan(1, 1024).dispatches.len(), 1);
 }
 
 #[test]

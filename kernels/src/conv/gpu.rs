@@ -7,13 +7,13 @@
 //! | `tile64`, `tile32` | implicit GEMM, shared-memory tiles, split-K | hardware |
 //! | `registers` | implicit GEMM, register tiles on packed weights, split-K | software adapters without subgroups; at most four output channels |
 //! | `subgroups` | implicit GEMM, register tiles whose weights a subgroup shares, split-K | software adapters |
-//! | `winograd` | F(2×2, 2×2) on the stride phases of a 4×4 kernel at stride 2 | software adapters, from 64 tiles and 8 channels on |
+//! | `winograd` | F(2×2, 2×2) on the stride phases of a 4×4 kernel at stride 2 | software adapters, from 8 channels and 4 tiles an image on |
 //! | `direct` | 4×4 pixels of all channels a thread | transposes of 4×4 kernels at stride 2 onto at most four channels |
 
 mod phases;
 mod winograd;
 
-use super::{Conv, Face};
+use super::{Conv, Face, NOMINAL_BATCH};
 use crate::expr::wgsl::splice;
 use crate::gemm::Gemm;
 use crate::gemm::gpu::product::{
@@ -268,11 +268,14 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
     let most = |size: fn(&Phase) -> [usize; 2]| {
         phases.iter().map(size).map(|size| size[0] * size[1]).max().unwrap_or(0)
     };
+    let cols = most(|phase| phase.cols);
+    let nominal_outer = if conv.face == Face::Weight { maps.cols_outer } else { NOMINAL_BATCH };
     Product {
         kernel: conv.name(),
         operands: Some("conv.wgsl"),
         rows: maps.rows,
-        cols: maps.cols_outer * most(|phase| phase.cols),
+        cols: maps.cols_outer * cols,
+        nominal: [maps.rows, nominal_outer * cols, phases.len()],
         inner: (maps.inner_outer * most(|phase| phase.inner)).max(1), // 0 where no phase has taps: their sums are empty
         slices: phases.len(),
         params: maps.words(phases),

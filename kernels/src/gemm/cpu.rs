@@ -1,20 +1,25 @@
 //! CPU twin of the matrix product.
 //!
-//! A piece of work is a block of rows of one output. B is copied (or transposed) a panel of [`LANES`] columns and
-//! [`DEPTH`] inner indices at a time; A is broadcast from where it lies, transposed or not.
+//! A piece of work is a block of rows of one output, or a part of its only row. B is copied (or transposed) a panel of
+//! [`LANES`] columns and [`DEPTH`] inner indices at a time; A is broadcast from where it lies, transposed or not. A single
+//! column would leave lanes empty and is made of scalar products.
+//!
+//! The order of every sum follows from n, k and the forms of A and B: a row, which may be an image of a batch, has the same
+//! bits among any others.
 
 use super::Gemm;
 use crate::conv::cpu::share;
 use crate::conv::epilogue::{Channels, Tail};
 use crate::half;
+use crate::lanes;
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for its copy of B.
 const BLOCK: usize = 32;
 /// Inner indices multiplied in one go: such a panel of B fills the first-level cache.
 const DEPTH: usize = 256;
-/// Outputs of a piece of a matrix-vector product.
-const VECTOR: usize = 256;
+/// Outputs of a piece of a single row or column: whole panels.
+const LINE: usize = 8 * LANES;
 /// A panel of B, rows of A padded to a whole tile, and a tile of outputs.
 const WORKER: [usize; 3] = [DEPTH * LANES, ROWS * DEPTH, BLOCK * LANES];
 const WORKER_LEN: usize = WORKER[0] + WORKER[1] + WORKER[2];
@@ -45,21 +50,24 @@ pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], sc
     let &Gemm { m, n, .. } = gemm;
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();
-    let vector = m == 1 || n == 1;
-    let block = if vector { VECTOR } else { BLOCK * n };
+    let line = m == 1 || n == 1;
+    let block = if line { LINE } else { BLOCK * n };
     let pieces = outputs[0].chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
         out.chunks_mut(block).enumerate().map(move |(i, out)| (batch, i * block, out))
     });
     share(pieces, tile::aligned(scratch), worker_len, |(batch, first, out), scratch| {
         let (scratch, tail_scratch) = scratch.split_at_mut(WORKER_LEN);
-        if vector {
-            matrix_vector(gemm, inputs, batch, first, out);
-        } else {
-            rows(gemm, inputs, batch, first / n, out, scratch);
-        }
         // The outputs of one column are a row of its channel.
-        let (lanes, channel) = if vector { (out.len(), if n == 1 { 0 } else { first }) } else { (n, 0) };
-        tail.apply(out, lanes, operands, batch * m * n + first, channel, tail_scratch);
+        let (width, channel) = match (m, n) {
+            (_, 1) => (out.len(), 0),
+            (1, _) => (out.len(), first),
+            _ => (n, 0),
+        };
+        match (m, n) {
+            (_, 1) => column(gemm, inputs, batch, first, out),
+            _ => rows(gemm, inputs, batch, first / n, channel, width, out, scratch),
+        }
+        tail.apply(out, width, operands, batch * m * n + first, channel, tail_scratch);
     });
 }
 
@@ -79,9 +87,18 @@ impl Gemm {
     }
 }
 
-/// Rows `row..` of one product.
-fn rows(gemm: &Gemm, inputs: &[&[f32]], batch: usize, row: usize, out: &mut [f32], scratch: &mut [f32]) {
-    let &Gemm { n, k, .. } = gemm;
+/// Rows `row..` of one product, `n` columns of each from `first_column` on.
+fn rows(
+    gemm: &Gemm,
+    inputs: &[&[f32]],
+    batch: usize,
+    row: usize,
+    first_column: usize,
+    n: usize,
+    out: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let k = gemm.k;
     let [a, b] = gemm.operands(inputs, batch);
     let (row_step, depth_step) = gemm.steps_a();
     let (panel, scratch) = scratch.split_at_mut(WORKER[0]);
@@ -98,7 +115,7 @@ fn rows(gemm: &Gemm, inputs: &[&[f32]], batch: usize, row: usize, out: &mut [f32
         }
         for column in (0..n).step_by(LANES) {
             let lanes = LANES.min(n - column);
-            pack(gemm, b, k.clone(), column, panel);
+            pack(gemm, b, k.clone(), first_column + column, lanes, panel);
             if lanes == LANES {
                 tile::product(whole, depth, a, row_step, depth_step, panel, &mut out[column..], n, add);
             } else {
@@ -120,9 +137,15 @@ fn rows(gemm: &Gemm, inputs: &[&[f32]], batch: usize, row: usize, out: &mut [f32
     }
 }
 
-/// `panel[i][j] = B[k.start + i][column + j]`, zero after the last column.
-fn pack(gemm: &Gemm, b: &[f32], k: std::ops::Range<usize>, column: usize, panel: &mut [f32]) {
-    let lanes = LANES.min(gemm.n - column);
+/// `panel[i][j] = B[k.start + i][column + j]` for j < `lanes`, zero after them.
+fn pack(
+    gemm: &Gemm,
+    b: &[f32],
+    k: std::ops::Range<usize>,
+    column: usize,
+    lanes: usize,
+    panel: &mut [f32],
+) {
     let panel = &mut panel[..k.len() * LANES];
     if lanes < LANES {
         panel.fill(0.0);
@@ -136,41 +159,16 @@ fn pack(gemm: &Gemm, b: &[f32], k: std::ops::Range<usize>, column: usize, panel:
     }
 }
 
-/// Outputs `first..` of a product whose output is one row or one column.
-fn matrix_vector(gemm: &Gemm, inputs: &[&[f32]], batch: usize, first: usize, out: &mut [f32]) {
-    let &Gemm { m, n, k, trans_b, .. } = gemm;
+/// Outputs `first..` of a product with a single column.
+fn column(gemm: &Gemm, inputs: &[&[f32]], batch: usize, first: usize, out: &mut [f32]) {
     let [a, b] = gemm.operands(inputs, batch);
-    let (a_row, a_column) = gemm.steps_a();
-    let (b_row, b_column) = if trans_b { (1, k) } else { (n, 1) };
-    // The matrix as rows that give an output each, and the vector.
-    let (matrix, steps, vector, vector_step) = if n == 1 && m > 1 {
-        (&a[first * a_row..], (a_row, a_column), b, b_row)
+    if gemm.trans_a {
+        out.fill(0.0);
+        for (a, &b) in a.chunks_exact(gemm.m).zip(b) {
+            lanes::add_scaled(out, b, &a[first..]);
+        }
     } else {
-        (&b[first * b_column..], (b_column, b_row), a, a_column)
-    };
-    // SAFETY: the matrix has at least `out.len()` rows of k from its first element with these steps, since `first`
-    // and `out` are a range of its rows; the vector has k elements; out is exclusive.
-    unsafe {
-        ::gemm::gemm(
-            out.len(),
-            1,
-            k,
-            out.as_mut_ptr(),
-            out.len() as isize,
-            1,
-            false,
-            matrix.as_ptr(),
-            steps.1 as isize,
-            steps.0 as isize,
-            vector.as_ptr(),
-            1,
-            vector_step as isize,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            ::gemm::Parallelism::None,
-        );
+        let a = a[first * gemm.k..].chunks_exact(gemm.k);
+        out.iter_mut().zip(a).for_each(|(out, a)| *out = lanes::dot(a, b));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! | variant | what | when chosen |
 //! |---|---|---|
-//! | `naive` | one thread per output | matrix times vector with many outputs or a short sum |
-//! | `dot` | one workgroup per output | matrix times vector with few outputs and a long sum |
+//! | `naive` | one thread per output | a single column of short sums |
+//! | `dot` | one workgroup per output | a single column of long sums |
 //! | `tile64`, `tile32` | shared-memory tiles, split-K | hardware |
 //! | `registers` | register tiles on packed A, split-K | software adapters without subgroups; at most four rows |
 //! | `subgroups` | register tiles whose A a subgroup shares, split-K | software adapters |
@@ -42,8 +42,8 @@ pub(super) fn plan(gemm: &Gemm, traits: &GpuTraits, variant: Option<&str>) -> Re
 
 /// The variant for an adapter.
 pub(crate) fn chosen(gemm: &Gemm, traits: &GpuTraits) -> &'static str {
-    match gemm.m.min(gemm.n) {
-        1 if gemm.k >= 256 && gemm.out_len() <= 4096 => "dot",
+    match gemm.n {
+        1 if gemm.k >= 256 => "dot",
         1 => "naive",
         _ => product_of(gemm, [Slot::Input(0), Slot::Input(1)], 1).choose(traits),
     }
@@ -76,6 +76,9 @@ pub(crate) fn stages(
     Ok(Stages { dispatches: vec![dispatch], scratch_lens: Vec::new(), sums: Sums::NONE })
 }
 
+/// Rows for which a product is laid out where they may be those of a batch.
+const NOMINAL_ROWS: usize = 512;
+
 fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'_> {
     let &Gemm { batch, m, n, k, .. } = gemm;
     let strides = [
@@ -94,6 +97,8 @@ fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'
         cols: n,
         inner: k,
         slices: batch,
+        // A stored transposed has its rows, as those of a weight gradient, in another dimension than the batch.
+        nominal: if gemm.trans_a { [m, n, batch] } else { [NOMINAL_ROWS, n, 1] },
         params: strides.iter().map(|&stride| stride as u32).collect(),
         a,
         b,

@@ -7,7 +7,7 @@ use crate::expr::{LANES, Value};
 use crate::lanes::{SIDE, add, add_deviations, add_squares, as_f64, deviations, sum};
 use std::ops::Range;
 
-/// Channels below which each is cut into segments, so that every core has work.
+/// Channels of a batch below which each is cut into segments, so that every core has work.
 const FEW: usize = 16;
 /// Most channels of one task.
 const GROUP: usize = 64;
@@ -77,10 +77,16 @@ pub(super) fn scratch_len(k: &Moments, threads: usize) -> usize {
     threads * slot_len(k) + 4 * k.channels * partials(k) + 2
 }
 
+/// Whether channels are cut into segments. Where they are rows of their own, as those of a layer norm, they are cut by their
+/// length alone: how many there are follows the batch, and an image's bits must not.
+fn is_cut(k: &Moments) -> bool {
+    if k.outer == 1 { segments(k).1 > 1 } else { k.channels < FEW }
+}
+
 /// Segments whose mean and squares are kept in f64 for every channel.
 fn partials(k: &Moments) -> usize {
     match by_images(k) {
-        _ if k.channels < FEW => segments(k).1,
+        _ if is_cut(k) => segments(k).1,
         Some(images) => k.outer.div_ceil(images),
         None => 0,
     }
@@ -94,8 +100,8 @@ fn by_images(k: &Moments) -> Option<usize> {
 }
 
 pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
-    if k.channels < FEW {
-        return few_channels(k, x, mean, var, scratch);
+    if is_cut(k) {
+        return cut_channels(k, x, mean, var, scratch);
     }
     if let Some(images) = by_images(k) {
         return in_segments(k, images, x, mean, var, scratch);
@@ -215,7 +221,7 @@ fn channel_set(space: &Space, channel: &[f32], part: Range<usize>, slot: &mut [f
 }
 
 /// Each channel in segments.
-fn few_channels(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
+fn cut_channels(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scratch: &mut [f32]) {
     let (segment, count) = segments(k);
     let part = |s: usize| s * segment..(k.outer * k.inner).min((s + 1) * segment);
     let space = channel_space(k);

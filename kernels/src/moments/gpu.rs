@@ -9,19 +9,10 @@
 use super::Moments;
 use crate::expr::wgsl::splice;
 use crate::gemm::gpu::product::{check_bindings, fold, read, write};
+use crate::reduce::gpu::segments;
 use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 
 const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
-
-/// Threads that keep a software adapter and a hardware one busy.
-const SOFTWARE_THREADS: usize = 1 << 10;
-const HARDWARE_THREADS: usize = 1 << 17;
-/// Least elements that one thread of a segment should have.
-const PER_THREAD: usize = 32;
-/// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
-const MOST_PER_THREAD: usize = 1 << 15;
-/// Most segments of one channel: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
-const MOST_SEGMENTS: usize = 1024;
 
 /// Stores a segment's set instead of mean and variance.
 const PARTIAL_TARGET: &str = "\
@@ -36,9 +27,9 @@ fn store(channel: u32, segment: u32, stats: vec3f) {
 ";
 /// Reads those sets; `params.sets` is their number.
 const PARTIAL_SOURCE: &str = "\
-@group(0) @binding(1) var<storage, read> partials: array<f32>;
+@group(0) @binding(4) var<storage, read> partials: array<f32>;
 
-fn set_at(channel: u32, j: u32) -> vec3f {
+fn set_at(channel: u32, j: u32, shift: f32) -> vec3f {
     let at = 3u * (channel * params.sets + j);
     return vec3f(partials[at], partials[at + 1u], partials[at + 2u]);
 }
@@ -48,26 +39,11 @@ pub(super) fn variants() -> Vec<&'static str> {
     VARIANTS.to_vec()
 }
 
-fn segments(k: &Moments, variant: &str, traits: &GpuTraits) -> usize {
-    let wanted = if traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
-    let width = match variant {
-        "groups" => 256,
-        _ => 1,
-    };
-    // At least as many as keep a thread's loop short enough.
-    let least = (k.outer * k.inner).div_ceil(width * MOST_PER_THREAD);
-    if variant == "naive" {
-        return least;
-    }
-    let busy = wanted.div_ceil(k.channels * width);
-    busy.min(k.outer * k.inner / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS).max(least)
-}
-
 pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
     k.check()?;
     let chosen = if traits.software || k.outer * k.inner < 64 { "threads" } else { "groups" };
     let variant = crate::layout::variant(k.name(), &VARIANTS, variant.unwrap_or(chosen))?;
-    let segments = segments(k, variant, traits);
+    let segments = segments(variant, k.outer * k.inner, traits);
     let scratch_len = if segments == 1 { 0 } else { 3 * k.channels * segments };
     check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
     let text = traits.shaders.text("moments.wgsl");
@@ -96,7 +72,7 @@ pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Re
         let second = splice(text, "source", PARTIAL_SOURCE);
         vec![
             dispatch(first, vec![x, write(Slot::Scratch(0))], elements, segments)?,
-            dispatch(second, vec![read(Slot::Scratch(0)), outputs[0], outputs[1]], segments, 1)?,
+            dispatch(second, vec![x, outputs[0], outputs[1], read(Slot::Scratch(0))], segments, 1)?,
         ]
     };
     let scratch_lens = if scratch_len > 0 { vec![scratch_len] } else { Vec::new() };

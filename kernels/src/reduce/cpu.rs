@@ -9,6 +9,9 @@
 //!
 //! A unit is the outputs of one block; a task takes a group of units through one segment of the reduced space. Where
 //! there are several segments, their partial results are added in order.
+//!
+//! The order in which an output's values are added follows from its reduced space and from where the kept dimensions lie,
+//! never from how many outputs there are: those of an image have the same bits in any batch.
 
 use super::{Combine, Reduce};
 use crate::blocks::{Access, Block, Shared, Space, TASK, for_each_task, merge};
@@ -18,11 +21,11 @@ use crate::layout::{numel, offset};
 use crate::pointwise::{Pointwise, Source};
 use crate::tile::{self, ALIGN};
 
-/// Units below which the reduced space is cut into segments in any case, so that every core has work.
-const FEW: usize = 16;
-/// Reduced spaces and rows shorter than these go by lanes if a kept dimension is long enough to fill them.
+/// Reduced spaces and rows shorter than these go by lanes.
 const SHORT_SPACE: usize = 64;
 const SHORT_ROW: usize = 16;
+/// Outputs that go through several planes together, as a segment's work is reckoned.
+const TOGETHER: usize = 128;
 /// Most segments: bounds the memory of partial results.
 const MOST_SEGMENTS: usize = 64;
 /// Most outputs of a task by planes, whose accumulators then stay in the second-level cache.
@@ -60,7 +63,10 @@ struct Plan {
 struct Form {
     space: Space,
     evaluator: Evaluator,
+    /// Outputs of a unit.
     width: usize,
+    /// Elements of a row.
+    row: usize,
 }
 
 impl Plan {
@@ -71,13 +77,13 @@ impl Plan {
         let (mut kept, inner) = (dims(false), dims(true));
         let inner_len: usize = inner.iter().map(|&d| shape[d]).product();
         let row = inner.last().map_or(1, |&d| shape[d]);
+        let kept_innermost = reduced.last().is_some_and(|reduced| !reduced);
         // The kept dimension of the blocks is the last one.
         let arrangement = match kept.last() {
-            Some(&d) if d + 1 == shape.len() => Arrangement::Lanes,
-            Some(&d) if shape[d] >= SHORT_SPACE && (inner_len < SHORT_SPACE || row < SHORT_ROW) => {
-                Arrangement::Lanes
-            }
-            Some(&d) if d + 2 == shape.len() && (SHORT_ROW..=LANES).contains(&row) => Arrangement::Planes,
+            _ if kept_innermost => Arrangement::Lanes,
+            _ if inner_len < SHORT_SPACE || row < SHORT_ROW => Arrangement::Lanes,
+            Some(&d) if d + 2 == shape.len() && row <= LANES => Arrangement::Planes,
+            None if shape.len() == 1 && row <= LANES => Arrangement::Planes,
             _ => Arrangement::Rows,
         };
         let in_block = if arrangement == Arrangement::Rows { None } else { kept.pop() };
@@ -103,27 +109,33 @@ impl Plan {
                 .map(|s| order.iter().map(|d| d.or(in_block).map_or(0, |d| s[d])).collect())
                 .collect();
             let strides: Vec<&[usize]> = strides.iter().map(Vec::as_slice).collect();
-            let granule = if arrangement == Arrangement::Lanes { width } else { 1 };
+            let granule = match arrangement {
+                Arrangement::Rows => 1,
+                Arrangement::Planes => row,
+                Arrangement::Lanes => width,
+            };
             let space = Space::new(&sizes, &strides, &labels, granule);
             let kind = |a: &Access| if *a == Access::Row { Kind::Row } else { Kind::Lanes };
             let kinds: Vec<Kind> = space.access.iter().map(kind).collect();
             let regs: Vec<usize> = k.outputs.iter().map(|o| o.reg).collect();
-            Form { evaluator: Evaluator::new(&k.expr, &kinds, &regs, false), space, width }
+            Form { evaluator: Evaluator::new(&k.expr, &kinds, &regs, false), space, width, row }
         };
         let outer: Vec<usize> = kept.iter().map(|&d| shape[d]).collect();
         let units = numel(&outer) * dim.div_ceil(width);
         let planes = inner_len / step;
         let most = if arrangement == Arrangement::Planes { PLANE_OUTPUTS } else { LANES };
         let tasks = |elements: usize| elements.div_ceil(TASK).min(MOST_SEGMENTS);
+        let innermost = kept_innermost && arrangement == Arrangement::Lanes;
         // Over several planes all units go together, so that memory is read in its own order; else units are apart.
-        let (group, wanted) = match arrangement {
-            Arrangement::Planes if planes > 1 => {
-                let group = units.min(most / width);
-                (group, tasks(group * inner_len * width))
-            }
-            _ if units < FEW => (1, tasks(inner_len * width)),
-            Arrangement::Lanes => (1, 1),
-            _ => ((TASK / (inner_len * width)).clamp(1, most / width), 1),
+        let wanted = match arrangement {
+            Arrangement::Planes if planes > 1 => tasks(inner_len * TOGETHER),
+            _ => tasks(inner_len * if innermost { width } else { 1 }),
+        };
+        let group = match arrangement {
+            Arrangement::Planes if planes > 1 => units.min(most / width),
+            Arrangement::Lanes => 1,
+            _ if wanted > 1 => 1,
+            _ => (TASK / (inner_len * width)).clamp(1, most / width),
         };
         // Segments hold whole rows of a plane.
         let segment = planes.div_ceil(wanted) * step;
@@ -308,12 +320,13 @@ impl Plan {
                         let value = form.evaluator.value(o, &values, registers);
                         let at = (unit - first) * self.width;
                         match self.arrangement {
-                            Arrangement::Lanes => add_lanes(output.combine, &mut acc[at..], value, &block),
+                            Arrangement::Lanes => {
+                                let acc = &mut acc[at..at + form.width];
+                                add_lanes(output.combine, acc, value, &block);
+                            }
                             Arrangement::Planes => {
-                                // A unit of one output may have several of its rows in a block.
-                                let rows = if form.width > 1 { block.rows } else { 1 };
-                                let acc = &mut acc.as_chunks_mut::<SIDE>().0[at..at + rows];
-                                add_rows(output.combine, acc, value, &block);
+                                let acc = &mut acc.as_chunks_mut::<SIDE>().0[at..at + form.width];
+                                add_rows(output.combine, acc, value, &block, form.row);
                             }
                             Arrangement::Rows => {
                                 acc[at] = join(output.combine, acc[at], fold(output.combine, value, &block));
@@ -331,44 +344,43 @@ impl Plan {
                 }
             }
         }
-        if self.arrangement == Arrangement::Lanes {
-            // A block may hold several steps over few lanes; accumulators never used hold the neutral element.
-            for (output, acc) in k.outputs.iter().zip(acc.chunks_mut(self.sums_len())) {
-                let (sums, rest) = acc.split_at_mut(self.width_of(first));
-                for step in rest.chunks(sums.len()) {
-                    sums.iter_mut().zip(step).for_each(|(a, b)| *a = join(output.combine, *a, *b));
-                }
+    }
+}
+
+/// Adds the lanes of each step of a block to their accumulators, step by step.
+fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
+    match (value, combine) {
+        (Value::Uniform(v), _) => {
+            for _ in 0..block.len() / acc.len() {
+                acc.iter_mut().for_each(|a| *a = join(combine, *a, f64::from(v)));
             }
         }
+        (Value::Rows(v), _) => {
+            for step in 0..block.len() / acc.len() {
+                let v = f64::from(v[step * acc.len() / block.lanes]);
+                acc.iter_mut().for_each(|a| *a = join(combine, *a, v));
+            }
+        }
+        (Value::Lanes(v), Combine::Sum) => lanes::add_steps(acc, &v[..block.len()]),
+        (Value::Lanes(v), Combine::Max) => lanes::raise_steps(acc, &v[..block.len()]),
     }
 }
 
-/// Adds each lane of a block to its accumulator.
-fn add_lanes(combine: Combine, acc: &mut [f64], value: Value<'_>, block: &Block) {
-    let acc = &mut acc[..block.len()];
-    match (value, combine) {
-        (Value::Uniform(v), _) => acc.iter_mut().for_each(|a| *a = join(combine, *a, f64::from(v))),
-        (Value::Rows(v), _) => acc.chunks_mut(block.lanes).zip(v).for_each(|(row, v)| {
-            row.iter_mut().for_each(|a| *a = join(combine, *a, f64::from(*v)));
-        }),
-        (Value::Lanes(v), Combine::Sum) => lanes::add(acc, v),
-        (Value::Lanes(v), Combine::Max) => lanes::raise(acc, v),
-    }
-}
-
-/// Adds the rows of a block, or all of it where one output has it, to their accumulators.
-fn add_rows(combine: Combine, acc: &mut [[f64; SIDE]], value: Value<'_>, block: &Block) {
-    let row = Block { rows: block.rows / acc.len(), ..*block };
-    if let (Value::Lanes(values), Combine::Sum) = (value, combine) {
-        return lanes::add_row_sums(&values[..block.len()], row.len(), acc);
-    }
-    for (r, acc) in acc.iter_mut().enumerate() {
-        let value = match value {
-            Value::Uniform(v) => Value::Uniform(v),
-            Value::Rows(v) => Value::Rows(&v[r * row.rows..]),
-            Value::Lanes(v) => Value::Lanes(&v[r * row.len()..]),
+/// Adds rows of `row` values to their accumulators: a row of each output, or several of one.
+fn add_rows(combine: Combine, acc: &mut [[f64; SIDE]], value: Value<'_>, block: &Block, row: usize) {
+    for (r, at) in (0..block.len()).step_by(row).enumerate() {
+        let acc = if acc.len() == 1 { &mut acc[..] } else { &mut acc[r..r + 1] };
+        let one = Block { rows: 1, lanes: row, ..*block };
+        let value = match (value, combine) {
+            (Value::Lanes(values), Combine::Sum) => {
+                lanes::add_row_sums(&values[at..at + row], row, acc);
+                continue;
+            }
+            (Value::Uniform(v), _) => Value::Uniform(v),
+            (Value::Rows(v), _) => Value::Uniform(v[at / block.lanes]),
+            (Value::Lanes(v), _) => Value::Lanes(&v[at..]),
         };
-        acc[0] = join(combine, acc[0], fold(combine, value, &row));
+        acc[0][0] = join(combine, acc[0][0], fold(combine, value, &one));
     }
 }
 

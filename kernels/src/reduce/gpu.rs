@@ -19,11 +19,12 @@ use std::fmt::Write;
 
 const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
 
-/// Threads that keep a software adapter and a hardware one busy.
-const SOFTWARE_THREADS: usize = 1 << 10;
-const HARDWARE_THREADS: usize = 1 << 17;
-/// Least elements that one thread of a segment should have.
-const PER_THREAD: usize = 32;
+/// Elements that one thread of a segment takes, on a software adapter and on a hardware one. An output is cut into segments by
+/// its length alone, so that its bits do not depend on how many outputs there are: an image's not on its batch.
+const SOFTWARE_PER_THREAD: usize = 256;
+const HARDWARE_PER_THREAD: usize = 128;
+/// Elements that one thread of a workgroup takes.
+const GROUPS_PER_THREAD: usize = 32;
 /// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
 const MOST_PER_THREAD: usize = 1 << 15;
 /// Most segments of one output: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
@@ -38,26 +39,25 @@ fn chosen(k: &Reduce, traits: &GpuTraits) -> &'static str {
     if traits.software || kept_innermost || k.reduced_len() < 64 { "threads" } else { "groups" }
 }
 
-/// Segments of one output.
-fn segments(k: &Reduce, variant: &str, traits: &GpuTraits) -> usize {
-    let wanted = if traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
-    let width = match variant {
-        "groups" => 256,
-        _ => 1,
+/// Segments of an output of `len` elements.
+pub(crate) fn segments(variant: &str, len: usize, traits: &GpuTraits) -> usize {
+    let (width, per_thread) = match variant {
+        "groups" => (256, GROUPS_PER_THREAD),
+        _ if traits.software => (1, SOFTWARE_PER_THREAD),
+        _ => (1, HARDWARE_PER_THREAD),
     };
     // At least as many as keep a thread's loop short enough.
-    let least = k.reduced_len().div_ceil(width * MOST_PER_THREAD);
-    if variant == "naive" {
-        return least;
+    let least = len.div_ceil(width * MOST_PER_THREAD);
+    match variant {
+        "naive" => least,
+        _ => (len / (width * per_thread)).clamp(1, MOST_SEGMENTS).max(least),
     }
-    let busy = wanted.div_ceil(k.kept() * width);
-    busy.min(k.reduced_len() / (width * PER_THREAD)).clamp(1, MOST_SEGMENTS).max(least)
 }
 
 pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
     k.check()?;
     let variant = crate::layout::variant(k.name(), &VARIANTS, variant.unwrap_or(chosen(k, traits)))?;
-    let (kept, reduced, segments) = (k.kept(), k.reduced_len(), segments(k, variant, traits));
+    let (kept, reduced, segments) = (k.kept(), k.reduced_len(), segments(variant, k.reduced_len(), traits));
     let scratch_len = if segments == 1 { 0 } else { k.outputs.len() * kept * segments };
     check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
     let inputs: Vec<Bind> = (0..k.input_lens().len()).map(|i| read(Slot::Input(i))).collect();

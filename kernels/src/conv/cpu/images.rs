@@ -7,7 +7,7 @@
 mod pack;
 
 use super::super::epilogue::{Channels, Tail};
-use super::super::{Conv, Face, Geometry};
+use super::super::{Conv, Face, Geometry, NOMINAL_BATCH};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel, share};
 use crate::tile::{self, LANES, ROWS, WIDTH, simd};
@@ -71,7 +71,7 @@ impl Plan {
             Face::Transpose => ((g.co, g.y), (g.ci, g.x)),
             _ => ((g.ci, g.x), (g.co, g.y)),
         };
-        let winograd = has_phases(&g) && g.batch * g.y[0] * g.y[1] >= 64;
+        let winograd = has_phases(&g) && NOMINAL_BATCH * g.y[0] * g.y[1] >= 64;
         let mut plan = Self {
             face: conv.face,
             g,

@@ -1,8 +1,7 @@
-//! Faces with pixels in the vector lanes, for few channels or few pixels.
+//! Faces with pixels in the vector lanes, for few channels.
 //!
-//! Where x is an image of 1 to 3 channels, channels would leave lanes empty; where there are few pixels, packing the
-//! weights would cost more than multiplying by them. With `columns[k][p]` the value that tap k = (channel, row,
-//! column) reads at output pixel p,
+//! Where x is an image of 1 to 3 channels, channels would leave lanes empty. With `columns[k][p]` the value that tap
+//! k = (channel, row, column) reads at output pixel p,
 //!
 //! * convolution: `y[co, p] = Σ_k w[co, k] · columns[k, p]`
 //! * transpose: `columns[k, p] = Σ_co w[co, k] · y[co, p]`, added up into x
@@ -17,13 +16,10 @@ use super::share;
 use crate::tile::{self, ALIGN, LANES, ROWS, WIDTH};
 use std::ops::Range;
 
-/// Channels of x, or lanes of all pixels, up to which this form is used.
+/// Channels of x up to which this form is used.
 const CHANNELS: usize = 4;
-const PIXELS: usize = 128;
 /// Pieces wanted at least.
 const PIECES: usize = 4;
-/// Depth of the columns that are made as one piece, where several pieces read them.
-const SHARED: usize = 512;
 /// Rows of w that a transpose multiplies by in one go: their pages fit the address translation cache.
 const SPREAD: usize = 64;
 
@@ -34,8 +30,6 @@ pub(super) struct Plan {
     depth: usize,
     /// Channels made by a piece.
     channels: usize,
-    /// Channels of x whose columns are made at a time: all of them by whoever reads them, or some for all pieces.
-    block: usize,
     tail: Tail,
 }
 
@@ -45,18 +39,16 @@ impl Plan {
         let g = conv.geometry;
         let depth = g.ci * g.kernel[0] * g.kernel[1];
         let plane = g.y[0] * g.y[1];
-        let few_channels = g.ci <= CHANNELS && g.ci < g.co && depth <= 256 && plane >= LANES;
-        let few_pixels = conv.face != Face::Weight && g.batch * plane.next_multiple_of(LANES) <= PIXELS;
+        if g.ci > CHANNELS || g.ci >= g.co || depth > 256 || plane < LANES {
+            return None;
+        }
         let blocks = PIECES.div_ceil(g.batch);
         let channels = match conv.face {
             Face::Transpose => g.ci.div_ceil(blocks),
             _ => g.co.div_ceil(blocks).next_multiple_of(ROWS).min(g.co),
         };
         let tail = conv.epilogue.tail(Channels::Rows);
-        let shared = few_pixels && conv.face == Face::Conv;
-        let block = if shared { (SHARED * g.ci / depth).clamp(1, g.ci) } else { g.ci };
-        let plan = Self { face: conv.face, g, depth, channels, block, tail };
-        (few_channels || few_pixels).then_some(plan)
+        Some(Self { face: conv.face, g, depth, channels, tail })
     }
 
     fn y_plane(&self) -> usize {
@@ -72,7 +64,7 @@ impl Plan {
 
     fn padded_len(&self) -> usize {
         let [height, width] = self.padded();
-        self.block * height * self.g.stride[1] * width
+        self.g.ci * height * self.g.stride[1] * width
     }
 
     /// Images of a part of the weight gradient.
@@ -89,25 +81,11 @@ impl Plan {
         self.g.kernel[0] * self.g.kernel[1]
     }
 
-    fn blocks(&self) -> usize {
-        self.g.ci.div_ceil(self.block)
-    }
-
-    /// Columns of one block of channels over all pixels, `[run][k][LANES]`.
-    fn columns_len(&self) -> usize {
-        self.y_plane().div_ceil(LANES) * self.block * self.taps() * LANES
-    }
-
-    /// Columns of all images where pieces share them, `[image][block]`.
-    fn shared_columns_len(&self) -> usize {
-        if self.blocks() > 1 { self.g.batch * self.blocks() * self.columns_len() } else { 0 }
-    }
-
-    /// Shared columns and the last rows of w padded to a tile; w with padded rows, where a tile could reach over its end; or the sums
-    /// of all parts of the weight gradient.
+    /// The last rows of w padded to a tile; w with padded rows, where a tile could reach over its end; or the sums of
+    /// all parts of the weight gradient.
     fn shared_len(&self) -> usize {
         match self.face {
-            Face::Conv => self.shared_columns_len() + ROWS * self.depth,
+            Face::Conv => ROWS * self.depth,
             Face::Transpose if self.taps().is_multiple_of(ROWS) => 0,
             Face::Transpose => self.g.co * (self.depth + ROWS),
             Face::Weight => self.sums_len() * self.g.batch.div_ceil(self.part()),
@@ -120,7 +98,7 @@ impl Plan {
         let rows = self.g.co.next_multiple_of(ROWS);
         let made = self.channels * self.taps();
         let (panel, tile) = match self.face {
-            Face::Conv => (self.block * self.taps() * LANES, rows * LANES),
+            Face::Conv => (self.depth * LANES, rows * LANES),
             Face::Transpose => {
                 (self.g.co * LANES, made.next_multiple_of(ROWS) * self.y_plane().next_multiple_of(LANES))
             }
@@ -147,24 +125,12 @@ impl Plan {
         };
         match self.face {
             Face::Conv => {
-                let (columns, edge) = shared.split_at_mut(self.shared_columns_len());
                 let last = &inputs[1][self.g.co / ROWS * ROWS * self.depth..];
-                edge[..last.len()].copy_from_slice(last);
-                edge[last.len()..].fill(0.0);
-                let blocks = columns.chunks_exact_mut(self.columns_len()).enumerate();
-                share(blocks, scratch, worker_len, |(at, columns), scratch| {
-                    let (image, block) = (at / self.blocks(), at % self.blocks());
-                    let channels = self.block_channels(block);
-                    let padded = &mut scratch[..self.padded_len()];
-                    self.pad(self.channels_of(inputs[0], image, channels.clone()), padded);
-                    let run_len = self.block * self.taps() * LANES;
-                    for (run, columns) in self.runs().zip(columns.chunks_exact_mut(run_len)) {
-                        self.columns(padded, run, &mut columns[..channels.len() * self.taps() * LANES]);
-                    }
-                });
-                let (columns, edge) = (&*columns, &*edge);
+                shared[..last.len()].copy_from_slice(last);
+                shared[last.len()..].fill(0.0);
+                let edge = &*shared;
                 share(pieces(out, self.y_plane()), scratch, worker_len, |(image, channel, out), scratch| {
-                    self.conv(inputs, columns, edge, image, channel, out, scratch);
+                    self.conv(inputs, edge, image, channel, out, scratch);
                 });
             }
             Face::Transpose => {
@@ -204,17 +170,6 @@ impl Plan {
         }
     }
 
-    fn block_channels(&self, block: usize) -> Range<usize> {
-        block * self.block..self.g.ci.min((block + 1) * self.block)
-    }
-
-    /// Some channels of an image of x.
-    fn channels_of<'x>(&self, x: &'x [f32], image: usize, channels: Range<usize>) -> &'x [f32] {
-        let plane = self.g.x[0] * self.g.x[1];
-        let first = image * self.g.ci * plane;
-        &x[first + channels.start * plane..first + channels.end * plane]
-    }
-
     /// Copies channels of an image of x to their padded, sorted form.
     fn pad(&self, x: &[f32], padded: &mut [f32]) {
         let g = &self.g;
@@ -247,7 +202,7 @@ impl Plan {
 
     /// Fills `columns[k][..]` with the pixels of `run`; lanes after it are zero.
     fn columns(&self, padded: &[f32], run: Range<usize>, columns: &mut [f32]) {
-        for (k, lanes) in columns.chunks_exact_mut(LANES).take(self.block * self.taps()).enumerate() {
+        for (k, lanes) in columns.chunks_exact_mut(LANES).take(self.depth).enumerate() {
             let mut p = run.start;
             while p < run.end {
                 let (row, column) = (p / self.g.y[1], p % self.g.y[1]);
@@ -268,7 +223,6 @@ impl Plan {
     fn conv(
         &self,
         inputs: &[&[f32]],
-        columns: &[f32],
         edge: &[f32],
         image: usize,
         channel: usize,
@@ -285,37 +239,18 @@ impl Plan {
         let channels = out.len() / plane;
         let whole = channels / ROWS * ROWS;
         let w = &inputs[1][channel * depth..];
-        if columns.is_empty() {
-            self.pad(&inputs[0][image * x_len..][..x_len], padded);
-        }
-        for (at, run) in self.runs().enumerate() {
-            if columns.is_empty() {
-                self.columns(padded, run.clone(), panel);
-            }
+        self.pad(&inputs[0][image * x_len..][..x_len], padded);
+        for run in self.runs() {
+            self.columns(padded, run.clone(), panel);
             let full = run.len() == LANES;
             let product = if run.len() > WIDTH { tile::product } else { tile::product_narrow };
-            for block in 0..self.blocks() {
-                let (first, block_depth) =
-                    (block * self.block, self.block_channels(block).len() * self.taps());
-                let panel = match columns.is_empty() {
-                    true => &*panel,
-                    false => {
-                        let block = image * self.blocks() + block;
-                        &columns[block * self.columns_len() + at * self.block * self.taps() * LANES..]
-                    }
-                };
-                let (w, edge) = (&w[first * self.taps()..], &edge[first * self.taps()..]);
-                let add = block > 0;
-                if full {
-                    let out = &mut out[run.start..];
-                    tile::product(whole, block_depth, w, depth, 1, panel, out, plane, add);
-                } else {
-                    product(whole, block_depth, w, depth, 1, panel, tile, LANES, add);
-                }
-                if whole < channels {
-                    let tile = &mut tile[whole * LANES..];
-                    product(ROWS, block_depth, edge, depth, 1, panel, tile, LANES, add);
-                }
+            if full {
+                tile::product(whole, depth, w, depth, 1, panel, &mut out[run.start..], plane, false);
+            } else {
+                product(whole, depth, w, depth, 1, panel, tile, LANES, false);
+            }
+            if whole < channels {
+                product(ROWS, depth, edge, depth, 1, panel, &mut tile[whole * LANES..], LANES, false);
             }
             let from_tile = if full { whole } else { 0 };
             for (out, tile) in out.chunks_exact_mut(plane).zip(tile.chunks_exact(LANES)).skip(from_tile) {

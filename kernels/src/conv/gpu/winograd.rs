@@ -1,7 +1,7 @@
 //! Winograd's F(2 × 2, 2 × 2) on stride phases (`conv_winograd.wgsl`): transforms of both operands, nine products, and the
 //! inverse transform with the epilogue.
 
-use crate::conv::{Conv, Epilogue, Face};
+use crate::conv::{Conv, Epilogue, Face, NOMINAL_BATCH};
 use crate::gemm::gpu::product::{
     Product, Stages, bindings, fold, half_constants, packed_len, read, with_epilogue, write,
 };
@@ -10,7 +10,7 @@ use crate::{Dispatch, GpuTraits, KernelError, Slot};
 const SHADER: &str = "conv_winograd.wgsl";
 /// Products of one tile, in place of 16.
 const PRODUCTS: usize = 9;
-/// Fewest tiles of a batch: with fewer, transforming the weights takes longer than the multiplications saved.
+/// Fewest tiles of a nominal batch: with fewer, transforming the weights takes longer than the multiplications saved.
 const FEWEST_TILES: usize = 64;
 /// Fewest channels of what is transformed: below, the transforms of the images do. A transpose to an image has four rows, its
 /// phases, and only needs the channels of y.
@@ -29,7 +29,7 @@ pub(super) fn pays(conv: &Conv, traits: &GpuTraits) -> bool {
     applies(conv)
         && traits.software
         && if conv.face == Face::Transpose { g.co } else { g.ci.min(g.co) } >= FEWEST_CHANNELS
-        && tiles(conv) >= FEWEST_TILES
+        && nominal_tiles(conv) >= FEWEST_TILES
         && plan(conv, traits)
             .is_ok_and(|(_, lens)| lens.iter().all(|&len| 4 * len as u64 <= traits.max_binding_bytes))
 }
@@ -41,6 +41,12 @@ fn tiles_along(conv: &Conv, axis: usize) -> usize {
 
 fn tiles(conv: &Conv) -> usize {
     conv.geometry.batch * tiles_along(conv, 0) * tiles_along(conv, 1)
+}
+
+/// Tiles by which forms are chosen: the weight gradient adds over the batch, the others must not depend on it.
+fn nominal_tiles(conv: &Conv) -> usize {
+    let batch = if conv.face == Face::Weight { conv.geometry.batch } else { NOMINAL_BATCH };
+    batch * tiles_along(conv, 0) * tiles_along(conv, 1)
 }
 
 /// Dispatches and the elements of scratch: 0 sums, 1 left and 2 right operands.
@@ -62,6 +68,10 @@ pub(super) fn plan(conv: &Conv, traits: &GpuTraits) -> Result<(Vec<Dispatch>, Ve
         cols,
         inner,
         slices: PRODUCTS,
+        nominal: match conv.face {
+            Face::Weight => [rows, cols, PRODUCTS],
+            _ => [rows, nominal_tiles(conv), PRODUCTS],
+        },
         params: params.map(|size| size as u32).chain([0; 3]).collect(),
         a: Slot::Scratch(1),
         b: Slot::Scratch(2),

@@ -35,6 +35,9 @@ pub(crate) struct Product<'a> {
     pub(crate) inner: usize,
     /// Number of products.
     pub(crate) slices: usize,
+    /// Rows, columns and slices by which the variant and its splits are chosen: those of a nominal batch where one side is a
+    /// batch, since variants add in different orders and what is made of an image must not depend on the others.
+    pub(crate) nominal: [usize; 3],
     /// The words of `Params` after rows, cols, inner, slices and splits.
     pub(crate) params: Vec<u32>,
     /// Left operand.
@@ -79,11 +82,12 @@ impl Product<'_> {
     /// give four times the workgroups where, split-K included, the grid would leave the adapter idle.
     pub(crate) fn choose(&self, traits: &GpuTraits) -> &'static str {
         let fits = |stages: Stages| stages.fit(traits);
+        let [rows, cols, _] = self.nominal;
         let groups = self.rows.div_ceil(64) * self.cols.div_ceil(64) * self.slices;
-        let subgroups = traits.software && self.rows >= 4 && self.cols >= 4;
+        let subgroups = traits.software && rows >= 4 && cols >= 4;
         if subgroups && self.subgroups(traits).is_ok_and(fits) {
             "subgroups"
-        } else if (traits.software || self.rows <= 4) && self.registers(traits).is_ok_and(fits) {
+        } else if (traits.software || rows <= 4) && self.registers(traits).is_ok_and(fits) {
             "registers"
         } else if self.rows.min(self.cols) <= 32
             || groups * (self.inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2
@@ -108,7 +112,9 @@ impl Product<'_> {
     fn tile(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
         let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols, splits: 1 };
-        let sums = self.split(groups, BUSY_WORKGROUPS, sums, traits);
+        // Both sizes of tiles add in the same order if they are split alike.
+        let [rows, cols, slices] = self.nominal;
+        let sums = self.split(rows.div_ceil(64) * cols.div_ceil(64) * slices, BUSY_WORKGROUPS, sums, traits);
         let splits = sums.splits;
         let in_scratch = splits > 1 || self.packed;
         let target = if in_scratch { Slot::Scratch(0) } else { Slot::Output(0) };
@@ -129,15 +135,16 @@ impl Product<'_> {
     /// Register tiles of `4 u` rows by `c` columns, with A packed first and the epilogue last.
     fn registers(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let (u, c, lanes, busy) = if traits.software {
-            (quads_per_thread(self.rows, 4), cols_per_thread(self.cols, 8), 8, BUSY_SOFTWARE_THREADS)
+            (quads_per_thread(self.nominal[0], 4), cols_per_thread(self.nominal[1], 8), 8, BUSY_SOFTWARE_THREADS)
         } else {
-            (quads_per_thread(self.rows, 2), cols_per_thread(self.cols, 4), 64, BUSY_WORKGROUPS * 64)
+            (quads_per_thread(self.nominal[0], 2), cols_per_thread(self.nominal[1], 4), 64, BUSY_WORKGROUPS * 64)
         };
         let (row_tiles, col_tiles) = (self.rows.div_ceil(4 * u), self.cols.div_ceil(c));
         let packed = self.slices * self.inner * row_tiles * u;
         let threads = row_tiles * col_tiles * self.slices;
         let sums = Sums { start: packed, quads: row_tiles * u, cols: col_tiles * c, splits: 1 };
-        let sums = self.split(threads, busy, sums, traits);
+        let [rows, cols, slices] = self.nominal;
+        let sums = self.split(rows.div_ceil(4 * u) * cols.div_ceil(c) * slices, busy, sums, traits);
         let splits = sums.splits;
         let source = self.source(
             "gemm_registers.wgsl",
@@ -188,12 +195,17 @@ impl Product<'_> {
             false if self.inner < PACK_INNER => 2,
             false => 4,
         };
-        let (q, c) = (lanes_per_side(self.rows, lanes, 32 / lanes), lanes_per_side(self.cols, lanes, most));
+        let (q, c) = (
+            lanes_per_side(self.nominal[0], lanes, 32 / lanes),
+            lanes_per_side(self.nominal[1], lanes, most),
+        );
         let (row_tiles, col_tiles) = (self.rows.div_ceil(q * lanes), self.cols.div_ceil(c * lanes));
         let groups = row_tiles * col_tiles * self.slices;
         let sums =
             Sums { start: 0, quads: row_tiles * q * lanes / 4, cols: col_tiles * c * lanes, splits: 1 };
-        let sums = self.split(groups, BUSY_SUBGROUPS, sums, traits);
+        let [rows, cols, slices] = self.nominal;
+        let units = rows.div_ceil(q * lanes) * cols.div_ceil(c * lanes) * slices;
+        let sums = self.split(units, BUSY_SUBGROUPS, sums, traits);
         let pack_a = !self.packed && col_tiles >= PACK_FROM && self.inner >= PACK_INNER;
         let packed_len = packed_len(self.slices, self.rows, self.inner);
         let tile = format!("const LANES: u32 = {lanes}u;\nconst Q: u32 = {q}u;\nconst C: u32 = {c}u;\n");
@@ -262,7 +274,7 @@ impl Product<'_> {
         sums.splits * self.slices * sums.quads * 4 * sums.cols
     }
 
-    /// Chunks of the inner index: as many as bring `units` of parallel work up to `busy`, while each keeps
+    /// Chunks of the inner index: as many as bring `units` of parallel work, of a nominal batch, up to `busy`, while each keeps
     /// [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
     fn split(&self, units: usize, busy: usize, sums: Sums, traits: &GpuTraits) -> Sums {
         let fitting = traits.max_binding_bytes as usize / 2 / (4 * self.sums_len(&sums));
