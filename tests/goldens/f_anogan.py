@@ -27,6 +27,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 SIZE, WIDTH, LATENT, BATCH, STEPS = 16, 4, 6, 4, 5
+# RMSProp and Adam with b1 = 0 go by the sign of a gradient, and with most seeds rounding decides that of one near zero:
+# PyTorch itself in float32 ends 0.33 of a tensor's way off with 20190501, 0.05 with this one.
+SEED = 20190515
 LEAKY = 0.2
 
 
@@ -131,7 +134,7 @@ def images(generator):
 
 
 def run(kind, g, d, e):
-    generator = torch.Generator().manual_seed(20190501)
+    generator = torch.Generator().manual_seed(SEED)
     networks = nn.ModuleDict({"generator": g, "critic": d, "encoder": e}).double()
     tensors = {}
 
