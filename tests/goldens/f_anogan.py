@@ -7,7 +7,7 @@ networks, parameter names and layouts are those of `src/models/dcgan.rs` (`lite`
     critic:     mean D(G(z)) - mean D(x) + 10 * mean (||dD(x^)/dx^||_2 - 1)^2, x^ = x + alpha (G(z) - x), Adam on D
     generator:  -mean D(G(w)), Adam on G, at the second and fourth step
 
-with Adam lr 1e-4, betas (0, 0.9), eps 1e-8, batch norm of G in train mode. Stage 2, five times:
+with Adam lr 2e-5, betas (0, 0.9), eps 1e-8, batch norm of G in train mode. Stage 2, five times:
 
     encoder:    mean (x - G(E(x)))^2 + mean (f(x) - f(G(E(x))))^2, RMSProp lr 5e-5, decay 0.9, eps 1e-8 on E
 
@@ -27,9 +27,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 SIZE, WIDTH, LATENT, BATCH, STEPS = 16, 4, 6, 4, 5
-# RMSProp and Adam with b1 = 0 go by the sign of a gradient, and with most seeds rounding decides that of one near zero:
-# PyTorch itself in float32 ends 0.33 of a tensor's way off with 20190501, 0.05 with this one.
-SEED = 20190515
+# RMSProp and Adam with b1 = 0 go by the sign of a gradient, and rounding decides that of one that is nearly or exactly
+# zero, as those of biases in front of a norm are. Small steps and this seed, of 120 tried with PyTorch in float32, keep what
+# rounding decides far below what the tests allow.
+SEED, LR = 103, 2e-5
 LEAKY = 0.2
 
 
@@ -152,7 +153,7 @@ def run(kind, g, d, e):
             is_gamma = p.dim() == 1 and name.endswith("weight")
             p.copy_(1 + 0.1 * noise if is_gamma else 0.15 * noise)
     states("before")
-    adam = {"lr": 1e-4, "betas": (0.0, 0.9), "eps": 1e-8}
+    adam = {"lr": LR, "betas": (0.0, 0.9), "eps": 1e-8}
     g_adam, d_adam = torch.optim.Adam(g.parameters(), **adam), torch.optim.Adam(d.parameters(), **adam)
     rmsprop = torch.optim.RMSprop(e.parameters(), lr=5e-5, alpha=0.9, eps=1e-8)
 
