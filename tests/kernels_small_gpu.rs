@@ -121,6 +121,61 @@ fn extremes() {
     }
 }
 
+/// Small arguments keep their digits: an error of tanh is measured against its value, not against 1.
+#[test]
+fn tanh_keeps_its_digits_near_zero() {
+    let gpu = open();
+    let x: Vec<f32> = (0..4000).map(|i| 10f32.powf(i as f32 / 500.0 - 7.0) * [1.0, -1.0][i % 2]).collect();
+    let kernel = Kernel::Pointwise(Pointwise {
+        shape: vec![x.len()],
+        operands: vec![Operand { source: Source::Input(0), len: x.len(), strides: vec![1] }],
+        expr: Expr { code: vec![Instr::Operand(0), Instr::Unary(Unary::Tanh, 0)] },
+        outputs: vec![1],
+    });
+    let got = gpu.run_kernel(&kernel, None, &[&x], None).unwrap().remove(0);
+    for (x, got) in x.iter().zip(got) {
+        let want = f64::from(*x).tanh();
+        assert!((f64::from(got) - want).abs() <= 5e-7 * want.abs(), "tanh({x}) = {got}, want {want}");
+    }
+}
+
+/// What a compiler would fold to a number is none where an operand is none.
+#[test]
+fn equal_and_opposite_operands_that_are_no_numbers_give_none() {
+    let gpu = open();
+    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3.0];
+    let run = |code: &[Instr]| {
+        let kernel = Kernel::Pointwise(Pointwise {
+            shape: vec![x.len()],
+            operands: vec![Operand { source: Source::Input(0), len: x.len(), strides: vec![1] }],
+            expr: Expr { code: code.to_vec() },
+            outputs: vec![code.len() - 1],
+        });
+        gpu.run_kernel(&kernel, None, &[&x], None).unwrap().remove(0)
+    };
+    use Binary::{Add, Div, Sub};
+    let negative = Instr::Unary(Unary::Neg, 0);
+    for (code, of_three) in [
+        (vec![Instr::Operand(0), Instr::Binary(Sub, 0, 0)], 0.0),
+        (vec![Instr::Operand(0), Instr::Binary(Div, 0, 0)], 1.0),
+        (vec![Instr::Operand(0), negative, Instr::Binary(Add, 0, 1)], 0.0),
+        // (x + 1) - x
+        (
+            vec![
+                Instr::Operand(0),
+                Instr::Const(Num(1.0)),
+                Instr::Binary(Add, 0, 1),
+                Instr::Binary(Sub, 2, 0),
+            ],
+            1.0,
+        ),
+    ] {
+        let got = run(&code);
+        assert!(got[..3].iter().all(|v| v.is_nan()), "{code:?} of {x:?} is {got:?}");
+        assert_eq!(got[3], of_three, "{code:?}");
+    }
+}
+
 /// On one adapter an image has the same bits in any batch and at any place in it.
 #[test]
 fn an_image_has_the_same_bits_in_any_batch() {

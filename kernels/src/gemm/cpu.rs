@@ -138,14 +138,7 @@ fn rows(
 }
 
 /// `panel[i][j] = B[k.start + i][column + j]` for j < `lanes`, zero after them.
-fn pack(
-    gemm: &Gemm,
-    b: &[f32],
-    k: std::ops::Range<usize>,
-    column: usize,
-    lanes: usize,
-    panel: &mut [f32],
-) {
+fn pack(gemm: &Gemm, b: &[f32], k: std::ops::Range<usize>, column: usize, lanes: usize, panel: &mut [f32]) {
     let panel = &mut panel[..k.len() * LANES];
     if lanes < LANES {
         panel.fill(0.0);

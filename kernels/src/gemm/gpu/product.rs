@@ -135,9 +135,19 @@ impl Product<'_> {
     /// Register tiles of `4 u` rows by `c` columns, with A packed first and the epilogue last.
     fn registers(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let (u, c, lanes, busy) = if traits.software {
-            (quads_per_thread(self.nominal[0], 4), cols_per_thread(self.nominal[1], 8), 8, BUSY_SOFTWARE_THREADS)
+            (
+                quads_per_thread(self.nominal[0], 4),
+                cols_per_thread(self.nominal[1], 8),
+                8,
+                BUSY_SOFTWARE_THREADS,
+            )
         } else {
-            (quads_per_thread(self.nominal[0], 2), cols_per_thread(self.nominal[1], 4), 64, BUSY_WORKGROUPS * 64)
+            (
+                quads_per_thread(self.nominal[0], 2),
+                cols_per_thread(self.nominal[1], 4),
+                64,
+                BUSY_WORKGROUPS * 64,
+            )
         };
         let (row_tiles, col_tiles) = (self.rows.div_ceil(4 * u), self.cols.div_ceil(c));
         let packed = self.slices * self.inner * row_tiles * u;
