@@ -41,7 +41,8 @@ pub(crate) struct Part {
 /// Refuses a number of images, or of labels, that no set has, before any of them is read.
 pub(crate) fn check_count(path: &Path, count: u64) -> Result<(), DataError> {
     if count > MAX_IMAGES {
-        let reason = format!("holds {count} images in one part; at most {MAX_IMAGES} are read; split it");
+        let reason =
+            format!("a count of {count} images in one part; at most {MAX_IMAGES} are read; split it");
         return Err(DataError::file(path, reason));
     }
     Ok(())
