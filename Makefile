@@ -25,7 +25,7 @@ onnx: ## the ONNX operators' own test vectors on both devices; needs python3 wit
 	test -x target/onnx/venv/bin/pip || $(PYTHON) -m venv target/onnx/venv
 	target/onnx/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/onnx/requirements.txt
 	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
-	$(CARGO) test --locked --test onnx
+	$(CARGO) test --workspace --locked --test onnx
 
 fuzz: ## a minute of random files for every kind that is read; needs cargo-fuzz (fuzz/README.md); SECONDS=600 for longer
 	for target in $$($(CARGO) fuzz list); do \
