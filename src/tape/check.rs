@@ -114,7 +114,8 @@ impl Op {
     pub(super) fn check(&self, operands: &[&[usize]], shape: &[usize]) -> Result<(), String> {
         if elements(shape).is_none() {
             let most = MAX_LEN.trailing_zeros();
-            return Err(format!("shape {shape:?} is empty or has more than 2^{most} elements"));
+            let of = if let Self::Input(name) = self { format!("'{name}' of ") } else { String::new() };
+            return Err(format!("{of}shape {shape:?} is empty or has more than 2^{most} elements"));
         }
         let arity = self.arity();
         if !arity.contains(&operands.len()) {
