@@ -97,9 +97,8 @@ fn archives_that_lie_are_refused() {
     };
     let images = |bytes: Vec<u8>| refused(&[("test_images", bytes)]);
     assert!(images(array("|u1", "4000000, 4096, 4096", &[0; 64])).contains("promises more than"));
-    assert!(
-        images(array("|u1", "18446744073709551615, 18446744073709551615, 2", &[0; 64])).contains("promises")
-    );
+    let endless = images(array("|u1", "18446744073709551615, 18446744073709551615, 2", &[0; 64]));
+    assert!(endless.contains("18446744073709551615 images"), "{endless}");
     assert!(images(array("|u1", "2, 4, 4", &[0; 31])).contains("31 are there"));
     assert!(images(array("|u1", "2, 4, 4", &[0; 33])).contains("more are there"));
     assert!(images(array("|O", "2, 4, 4", &[0; 32])).contains("`|O` is not read"));

@@ -278,7 +278,8 @@ impl<'t> Author<'t> {
             6 => x.transpose(),
             7 => {
                 let start: Vec<_> = shape.iter().map(|_| dice.offset()).collect();
-                let step: Vec<_> = shape.iter().map(|_| 1 + dice.offset().saturating_mul(2)).collect();
+                let step: Vec<_> =
+                    shape.iter().map(|_| dice.offset().saturating_mul(2).saturating_add(1)).collect();
                 let end: Vec<_> = shape.iter().map(|&n| n.wrapping_sub(dice.offset())).collect();
                 x.slice(&start, &end, &step)
             }
