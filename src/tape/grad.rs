@@ -180,8 +180,11 @@ impl Tape {
             Op::Max { axes } => {
                 let x = input(0);
                 let shape = x.shape();
-                let mask = x.equal(y.repeat(&shape));
-                vec![Some(mask.select((g / mask.sum(axes)).repeat(&shape), self.constant(0.0)))]
+                let largest = y.repeat(&shape);
+                let mask = x.equal(largest);
+                // Of NaN nothing is the largest: 0 · ∞.
+                let share = mask * (g / mask.sum(axes));
+                vec![Some(largest.greater(x).select(self.constant(0.0), share))]
             }
             Op::Variance { axes } => {
                 let x = input(0);

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use serde_json::Value as Json;
 
 use crate::case::{Case, Data, Kind, Node};
-use crate::{ints, loss, nn, ops};
+use crate::{attention, ints, loss, nn, ops};
 
 /// A value of a graph.
 #[derive(Clone, Debug)]
@@ -83,7 +83,8 @@ impl<'t> Call<'_, 't> {
         let found = ints::record(self)
             .or_else(|| ops::record(self))
             .or_else(|| nn::record(self))
-            .or_else(|| loss::record(self));
+            .or_else(|| loss::record(self))
+            .or_else(|| attention::record(self));
         found.unwrap_or_else(|| Err(format!("no operation like {}", self.node.op)))
     }
 

@@ -5,6 +5,7 @@
 //! is not. `coverage.txt` beside this file lists both for each operator; it is compared word by word, so that nothing
 //! stops being expressed unseen.
 
+mod attention;
 mod case;
 mod graph;
 mod ints;

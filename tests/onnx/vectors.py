@@ -47,6 +47,8 @@ class Writer:
 
 def value(array, case, writer, count):
     """A tensor as JSON: f32 by name, the rest in place."""
+    if isinstance(array, TensorProto):
+        array = numpy_helper.to_array(array)
     if isinstance(array, np.generic):
         array = np.asarray(array)
     if not isinstance(array, np.ndarray):

@@ -85,7 +85,10 @@ impl<'t> Tensor<'t> {
 
     /// Minimum over axes, which stay as size 1; equal minima share the gradient.
     pub fn min(self, axes: &[usize]) -> Tensor<'t> {
-        -(-self).max(axes)
+        match self.reduced("min", axes) {
+            Ok(_) => -(-self).max(axes),
+            Err(poison) => poison,
+        }
     }
 
     /// Product over axes, which stay as size 1. Halves are multiplied with halves, so that the gradient, made of the
