@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo test onnx fuzz check doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo test onnx docs-check fuzz check doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,10 @@ onnx: ## the ONNX operators' own test vectors on both devices; needs python3 wit
 	target/onnx/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/onnx/requirements.txt
 	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
 	$(CARGO) test --workspace --locked --test onnx
+
+docs-check: ## every command that README and docs show, minutes of training included; needs python3 (3.11)
+	$(CARGO) build --release --locked
+	$(PYTHON) scripts/docs_check.py --slow
 
 fuzz: ## a minute of random files for every kind that is read; needs cargo-fuzz (fuzz/README.md); SECONDS=600 for longer
 	for target in $$($(CARGO) fuzz list); do \

@@ -36,7 +36,8 @@ def fail(where, what):
 
 def markdown_files():
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / line for line in listed.stdout.splitlines()]
+    # Templates stand elsewhere than what is made of them.
+    return [ROOT / line for line in listed.stdout.splitlines() if not line.endswith(".template.md")]
 
 
 def without_code(text):
@@ -90,7 +91,7 @@ def run(arguments, folder, seconds=SECONDS):
 
 
 def arguments_of(command, program):
-    words = shlex.split(command)
+    words = shlex.split(re.split(r" [|>] ", command)[0])
     return [program, *words[1:]] if words[0] == "ganomede" else words
 
 

@@ -25,7 +25,7 @@ use crate::report::{
 /// Train and evaluate several systems on the same data under the same budget; one report.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Example:\n  ganomede compare --systems ae,ganomaly,f-anogan --data builtin:concrete --minutes 2 --report report"
+    after_help = "Example:\n  ganomede compare --systems ae,ganomaly --data builtin:concrete --minutes 2 --report report"
 )]
 pub(crate) struct Args {
     /// Systems, or `all`.

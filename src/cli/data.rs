@@ -32,16 +32,24 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, clap::Subcommand)]
 enum What {
     /// Write a built-in generator's images, with masks, in MVTec layout; telemetry as CSV with labels.
+    #[command(after_help = "Example:\n  ganomede data synth retina --out scans --train 200 --test 50")]
     Synth(Synth),
     /// Count, measure and check what a data set holds.
+    #[command(after_help = "Example:\n  ganomede data info parts/ --all")]
     Info(InfoArgs),
     /// Cut random square patches out of the training images, into a flat folder.
+    #[command(after_help = "Example:\n  ganomede data patches slides/ --out patches --count 5000 --patch 64")]
     Patches(Patches),
     /// Write any data set as PNG files in MVTec layout.
+    #[command(after_help = "Example:\n  ganomede data convert mnist/ --normal-class 3 --out threes")]
     Convert(Convert),
     /// Draw training images beside what augmentation makes of them.
+    #[command(
+        after_help = "Example:\n  ganomede data augment parts/ --augment flip,rotate:10 --preview preview.png"
+    )]
     Augment(augment::Args),
     /// List every file with its hash, and the test images that are training images as well.
+    #[command(after_help = "Example:\n  ganomede data manifest parts/ --out parts.json --strict")]
     Manifest(manifest::Args),
 }
 

@@ -51,6 +51,7 @@ enum What {
     #[command(flatten)]
     Timed(Timed),
     /// Training on larger and larger built-in sets: what an image costs, and how much memory they take.
+    #[command(after_help = "Example:\n  ganomede bench growth --size 16 --width 8 --images 1000,10000")]
     Growth(GrowthArgs),
 }
 
@@ -60,12 +61,16 @@ enum Timed {
     /// One operation.
     Op(OpArgs),
     /// One training step: D on real and fake images, then G.
+    #[command(after_help = "Example:\n  ganomede bench step --size 64 --width 64 --batch 64")]
     Step(ProgramArgs),
     /// One gradient step of the latent search.
+    #[command(after_help = "Example:\n  ganomede bench search --batch 1 --launches")]
     Search(ProgramArgs),
     /// Training on built-in data: loading, steps and losses read back.
+    #[command(after_help = "Example:\n  ganomede bench train --size 32 --width 16")]
     Train(ProgramArgs),
     /// Scoring built-in data: loading, whole searches and results read back.
+    #[command(after_help = "Example:\n  ganomede bench score --search-steps 20 --json")]
     Score(ScoreArgs),
 }
 

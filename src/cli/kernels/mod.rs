@@ -27,8 +27,10 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, clap::Subcommand)]
 enum What {
     /// Every family and variant with its constants, and when it is chosen.
+    #[command(after_help = "Example:\n  ganomede kernels list conv")]
     List(list::ListArgs),
     /// The shaders of one variant, in any shader language.
+    #[command(after_help = "Example:\n  ganomede kernels show conv --variant 3 --as hlsl")]
     Show(show::ShowArgs),
     /// Registers, occupancy and instruction mix on AMD GPUs, without having one (Linux, Mesa's RADV).
     Isa(isa::IsaArgs),
