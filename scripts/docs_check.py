@@ -91,7 +91,8 @@ def run(arguments, folder, seconds=SECONDS):
 
 
 def arguments_of(command, program):
-    words = shlex.split(re.split(r" [|>] ", command)[0])
+    # What is shown after a pipe or into a file is somebody else's.
+    words = shlex.split(re.split(r" [|>] ", command)[0] if command.startswith("ganomede") else command)
     return [program, *words[1:]] if words[0] == "ganomede" else words
 
 
@@ -178,13 +179,14 @@ def main():
     parser.add_argument("--program", default=str(ROOT / "target/release/ganomede"), help="the built program")
     parser.add_argument("--only", default="", help="files whose path contains this")
     options = parser.parse_args()
+    program = str(Path(options.program).resolve())
     links = commands = 0
     for file in markdown_files():
         text = file.read_text()
         links += check_links(file, text)
         if options.only in str(file):
-            commands += check_commands(file, text, options.program, options.slow)
-    helps = check_help(options.program)
+            commands += check_commands(file, text, program, options.slow)
+    helps = check_help(program)
     print(f"{links} links, {commands} commands of documents, {helps} commands with help, {len(failures)} failures")
     if not (links and commands and helps):
         sys.exit("error: nothing was checked")
