@@ -30,6 +30,9 @@ const MAX_SIDE: u32 = 1 << 16;
 const MAX_FILE_BYTES: u64 = 1 << 29;
 /// Enough for the header of most files, so that listing a folder does not read whole JPEGs.
 const PREFIX_BYTES: u64 = 1 << 16;
+/// No byte of a JPEG holds more pixels: a block of 8×8 takes a bit at least, and of channels that are stored at half or a
+/// quarter of the size not all have that.
+const MOST_PIXELS_A_JPEG_BYTE: u64 = 8 * 64 * 2;
 /// What a decoder may allocate for a header (colour profiles, lists of strips) and beside pixels.
 const ASIDE_BYTES: u64 = 4 << 20;
 
@@ -118,6 +121,18 @@ pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
         result => result?,
     };
     let header = Header { pages: pages.max(1), ..header };
+    let (width, height) = header.stored;
+    let promised = u64::from(width) * u64::from(height);
+    if header.format == ImageFormat::Jpeg && promised > MOST_PIXELS_A_JPEG_BYTE * bytes {
+        // Its decoder would fill with gray what is not there, which takes a thousandfold time.
+        return Err(DataError::file(
+            path,
+            format!(
+                "is damaged: its header promises {width}×{height} pixels, more than the {bytes} bytes of a JPEG can hold; \
+                 copy it again or remove it"
+            ),
+        ));
+    }
     let image = ImageFile { path: path.to_owned(), file, bytes, header, palette: None };
     // What never fits is told when a folder is listed.
     memory::check(image.need()).map_err(|short| short.of(path))?;

@@ -134,6 +134,27 @@ fn sizes_depths_and_colours_mix_freely() {
     }
 }
 
+/// A JPEG of 800 bytes may promise millions of pixels; a flat one really holds many in a byte.
+#[test]
+fn jpegs_that_promise_more_than_they_hold_are_refused() {
+    let dir = tempdir().unwrap();
+    save(&dir.path().join("flat.jpg"), GrayImage::from_pixel(3000, 2000, Luma([128])));
+    let small = dir.path().join("small.jpg");
+    save(&small, GrayImage::from_fn(40, 30, |x, y| Luma([(x * 5 + y) as u8])));
+    let mut bytes = fs::read(&small).unwrap();
+    fs::remove_file(&small).unwrap();
+    // Height and width stand behind marker, length and precision of the frame.
+    let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap() + 5;
+    bytes[frame..frame + 4].copy_from_slice(&[0x00, 0xf4, 0xff, 0xee]);
+    fs::write(dir.path().join("promises.jpg"), &bytes).unwrap();
+    let data = open(dir.path(), &options(8)).unwrap();
+    assert_eq!(data.len(Split::Train), 1);
+    let rejected = data.rejected();
+    assert!(rejected[0].path.contains("promises.jpg"), "{rejected:?}");
+    let words = ["65518×244", &bytes.len().to_string(), "damaged"];
+    assert!(words.iter().all(|word| rejected[0].reason.contains(word)), "{rejected:?}");
+}
+
 /// A JPEG with an EXIF orientation tag, which the encoder cannot write: an APP1 segment after the start marker.
 fn jpeg_with_orientation(path: &Path, image: &GrayImage, orientation: u8) {
     let mut bytes = std::io::Cursor::new(Vec::new());
