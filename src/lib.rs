@@ -4,7 +4,6 @@
 //! launches over planned buffers), and a [`device`] replays it. On top stand the layers ([`nn`]), the published
 //! detectors ([`models`]), training, evaluation and reports.
 
-pub mod cli;
 pub mod device;
 pub mod eval;
 pub mod inspect;

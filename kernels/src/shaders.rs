@@ -1,39 +1,11 @@
-//! The texts of the shaders: those of `shaders/`, embedded, or a developer's own in their place.
+//! The texts of the shaders: the embedded ones, or a developer's own in their place.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        /// Every shader file that a kernel is built from, with its embedded text.
-        pub const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../shaders/", $name)))),*];
-    };
-}
+use ganomede_shaders::text as embedded;
 
-files![
-    "conv.wgsl",
-    "conv_direct.wgsl",
-    "conv_naive.wgsl",
-    "conv_winograd.wgsl",
-    "copy.wgsl",
-    "expr.wgsl",
-    "gemm_dot.wgsl",
-    "gemm_naive.wgsl",
-    "gemm_packed.wgsl",
-    "gemm_reduce.wgsl",
-    "gemm_registers.wgsl",
-    "gemm_subgroups.wgsl",
-    "gemm_tile.wgsl",
-    "moments.wgsl",
-    "peak_copy.wgsl",
-    "peak_fma.wgsl",
-    "pointwise.wgsl",
-    "pointwise_quads.wgsl",
-    "pool.wgsl",
-    "random.wgsl",
-    "reduce.wgsl",
-    "sparse.wgsl",
-];
+pub use ganomede_shaders::FILES;
 
 /// Texts by file name. The default are the embedded ones; clones share their texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,25 +36,9 @@ impl Shaders {
     }
 }
 
-fn embedded(name: &str) -> Option<&'static str> {
-    FILES.iter().find(|(file, _)| *file == name).map(|(_, text)| *text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_file_is_listed() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shaders");
-        let mut names: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".wgsl"))
-            .collect();
-        names.sort();
-        assert_eq!(names, FILES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-    }
 
     #[test]
     fn texts_are_replaced_by_name() {

@@ -1,0 +1,311 @@
+//! `data`: built-in generators, checks, patches, conversion, previews of augmentation and manifests.
+
+mod augment;
+mod manifest;
+
+use std::path::PathBuf;
+
+use ganomede_datasets::{
+    Dataset, Findings, Info, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, SplitInfo, Truth,
+    Written, extract_patches, info, signal, write_mvtec, write_signal,
+};
+use ganomede_host::line;
+use serde::Serialize;
+
+use crate::shared::args::Global;
+use crate::shared::findings::{report_all, report_masks, report_rejected, report_skipped};
+use crate::shared::table::Table;
+use crate::shared::{CliError, say, say_json, shown};
+
+/// Generate, check, cut and convert data sets.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  ganomede data synth retina --out scans --train 200 --test 50\n  \
+    ganomede data info scans --all\n  ganomede data patches slides/ --out patches --count 5000 --patch 64\n  \
+    ganomede data convert mnist/ --normal-class 3 --out threes\n  \
+    ganomede data augment scans --augment flip,rotate:10,noise:0.05 --preview preview.png\n  \
+    ganomede data manifest scans --out scans.json --strict")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum What {
+    /// Write a built-in generator's images, with masks, in MVTec layout; telemetry as CSV with labels.
+    #[command(after_help = "Example:\n  ganomede data synth retina --out scans --train 200 --test 50")]
+    Synth(Synth),
+    /// Count, measure and check what a data set holds.
+    #[command(after_help = "Example:\n  ganomede data info parts/ --all")]
+    Info(InfoArgs),
+    /// Cut random square patches out of the training images, into a flat folder.
+    #[command(after_help = "Example:\n  ganomede data patches slides/ --out patches --count 5000 --patch 64")]
+    Patches(Patches),
+    /// Write any data set as PNG files in MVTec layout.
+    #[command(after_help = "Example:\n  ganomede data convert mnist/ --normal-class 3 --out threes")]
+    Convert(Convert),
+    /// Draw training images beside what augmentation makes of them.
+    #[command(
+        after_help = "Example:\n  ganomede data augment parts/ --augment flip,rotate:10 --preview preview.png"
+    )]
+    Augment(augment::Args),
+    /// List every file with its hash, and the test images that are training images as well.
+    #[command(after_help = "Example:\n  ganomede data manifest parts/ --out parts.json --strict")]
+    Manifest(manifest::Args),
+}
+
+/// The data set that a command reads.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Given {
+    /// A folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting.
+    #[arg(value_name = "D")]
+    place: Option<String>,
+    /// The same, as the other commands take it.
+    #[arg(long, value_name = "D")]
+    data: Option<String>,
+}
+
+impl Given {
+    fn spec(&self) -> &str {
+        self.place.as_deref().or(self.data.as_deref()).unwrap_or_default()
+    }
+}
+
+/// How labelled sets are split and bad files treated.
+#[derive(Debug, Clone, clap::Args)]
+struct Choice {
+    /// Labelled sets: normal classes, the others are anomalous.
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    normal_class: Vec<String>,
+    /// Labelled sets: anomalous classes, the others are normal.
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    anomalous_class: Vec<String>,
+    /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
+    #[arg(long)]
+    strict: bool,
+    /// Bits that the samples of 16-bit images have in truth, such as 12 [default: all 16].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
+    bits: Option<u32>,
+}
+
+impl Choice {
+    fn open(&self, spec: &str, options: OpenOptions) -> Result<Dataset, CliError> {
+        let options = OpenOptions {
+            normal_classes: self.normal_class.clone(),
+            anomalous_classes: self.anomalous_class.clone(),
+            strict: self.strict,
+            bits: self.bits,
+            ..options
+        };
+        Ok(Dataset::open(spec, &options)?)
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Synth {
+    /// Which generator: retina, concrete, casting or telemetry.
+    #[arg(value_name = "NAME", default_value = "retina")]
+    name: String,
+    /// Folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Normal images for training [default: 200; telemetry: 8064 rows, 28 days].
+    #[arg(long, value_name = "N")]
+    train: Option<usize>,
+    /// Test images, half of them anomalous [default: 50; telemetry: 4032 rows, 14 days].
+    #[arg(long, value_name = "N")]
+    test: Option<usize>,
+    /// Side of the images in pixels [default: 64].
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct InfoArgs {
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    choice: Choice,
+    /// Decode every image, which finds all that cannot be used; otherwise 64 of each split.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Patches {
+    #[command(flatten)]
+    given: Given,
+    /// Folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Patches in all.
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+    /// Side of a patch in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = 64)]
+    patch: usize,
+    /// First shift the columns of each image so that its brightest layer lies level (OCT scans).
+    #[arg(long)]
+    flatten: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Convert {
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    choice: Choice,
+    /// Folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Training images at most [default: all].
+    #[arg(long, value_name = "N")]
+    train: Option<usize>,
+    /// Test images at most [default: all].
+    #[arg(long, value_name = "N")]
+    test: Option<usize>,
+    /// Shift the columns of each image and mask so that its brightest layer lies level (OCT scans).
+    #[arg(long)]
+    flatten: bool,
+}
+
+/// What `synth`, `patches` and `convert` say.
+#[derive(Debug, Serialize)]
+struct Summary {
+    source: String,
+    out: PathBuf,
+    #[serde(flatten)]
+    written: Written,
+    #[serde(flatten)]
+    findings: Findings,
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    let summary = match &args.what {
+        What::Info(args) => return show(args, global),
+        What::Augment(args) => return augment::run(args, global),
+        What::Manifest(args) => return manifest::run(args, global),
+        What::Synth(args) if args.name == "telemetry" => return telemetry(args, global),
+        What::Synth(args) => synth(args, global)?,
+        What::Patches(args) => {
+            let source = args.given.spec().to_owned();
+            let (written, findings) =
+                extract_patches(&source, &args.out, args.count, args.patch, global.seed, args.flatten)?;
+            Summary { source, out: args.out.clone(), written, findings }
+        }
+        What::Convert(args) => {
+            let options = OpenOptions { flatten: args.flatten, ..OpenOptions::default() };
+            let dataset = args.choice.open(args.given.spec(), options)?;
+            let most = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
+            written(&dataset, &args.out, most(args.train), most(args.test))?
+        }
+    };
+    report_rejected(&summary.findings.rejected);
+    report_skipped(&summary.findings);
+    report_masks(&summary.findings);
+    if global.json {
+        return say_json(&summary);
+    }
+    let Written { train, test, masks } = summary.written;
+    let place = shown(&summary.out);
+    say(&match &args.what {
+        What::Patches(_) => format!("{train} patches in {place}"),
+        _ => format!("{train} training images, {test} test images and {masks} masks in {place}"),
+    })
+}
+
+fn synth(args: &Synth, global: &Global) -> Result<Summary, CliError> {
+    let (train, test) = (args.train.unwrap_or(200), args.test.unwrap_or(50));
+    let spec = format!("builtin:{}:train={train},test={test},seed={}", args.name, global.seed);
+    let preprocess = Preprocess { size: args.size.unwrap_or(64), ..Preprocess::default() };
+    let dataset = Dataset::open(&spec, &OpenOptions { preprocess, ..OpenOptions::default() })?;
+    written(&dataset, &args.out, train, test)
+}
+
+fn telemetry(args: &Synth, global: &Global) -> Result<(), CliError> {
+    #[derive(Serialize)]
+    struct Summary<'a> {
+        source: &'a str,
+        out: &'a std::path::Path,
+        #[serde(flatten)]
+        written: signal::SignalWritten,
+    }
+    if args.size.is_some() {
+        return Err(CliError::input(
+            "--size is for images; telemetry has none, give --train and --test in rows",
+        ));
+    }
+    let counts = [("train", args.train), ("test", args.test)];
+    let counts = counts.iter().filter_map(|(name, n)| n.map(|n| format!("{name}={n},")));
+    let spec = format!("builtin:telemetry:{}seed={}", counts.collect::<String>(), global.seed);
+    let set = SignalSet::open(&spec, &SignalOptions::default())?;
+    let written = write_signal(&set, &args.out)?;
+    if global.json {
+        return say_json(&Summary { source: &spec, out: &args.out, written });
+    }
+    let signal::SignalWritten { train, test, intervals } = written;
+    say(&format!("{train} training rows, {test} test rows and {intervals} faults in {}", shown(&args.out)))
+}
+
+fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) -> Result<Summary, CliError> {
+    let written = write_mvtec(dataset, out, train, test)?;
+    Ok(Summary {
+        source: dataset.spec().to_owned(),
+        out: out.to_owned(),
+        written,
+        findings: dataset.findings(),
+    })
+}
+
+fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
+    let info = info(&args.choice.open(args.given.spec(), OpenOptions::default())?, args.all)?;
+    if global.json {
+        return say_json(&info);
+    }
+    say(&text(&info))?;
+    report_all(&info.findings);
+    Ok(())
+}
+
+fn text(info: &Info) -> String {
+    let mut parts = vec![format!("{}: {}", line(&info.spec), info.layout)];
+    parts.extend(info.splits.iter().map(split_text));
+    parts.join("\n\n")
+}
+
+fn split_text(split: &SplitInfo) -> String {
+    let name = if split.split == Split::Train { "training" } else { "test" };
+    if split.count == 0 {
+        return format!("{name}: no images");
+    }
+    let mut classes = Table::new(&["  class", "truth", ">images"]);
+    for class in &split.classes {
+        let truth = match class.truth {
+            Truth::Normal => "normal",
+            Truth::Anomalous => "anomalous",
+            Truth::Unknown => "unknown",
+        };
+        let label = if class.class.is_empty() { "(none)" } else { &class.class };
+        classes.row([format!("  {label}"), truth.to_owned(), class.count.to_string()]);
+    }
+    let list = |items: Vec<(String, usize)>| {
+        let (shown, more) = items.split_at(items.len().min(5));
+        let mut words: Vec<_> = shown.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        if !more.is_empty() {
+            words.push(format!("and {} more", more.len()));
+        }
+        words.join(", ")
+    };
+    let sizes = split.sizes.iter().map(|(size, &count)| (size.clone(), count)).collect();
+    let colours = split.colour_types.iter().map(|(colour, &count)| ((*colour).to_owned(), count)).collect();
+    format!(
+        "{name}: {} images, digest {}\n{}\n  of {} decoded: sizes {}; colours {}; {} with a mask",
+        split.count,
+        &split.digest[..split.digest.len().min(16)],
+        classes.text(),
+        split.decoded,
+        list(sizes),
+        list(colours),
+        split.masks,
+    )
+}

@@ -1,0 +1,102 @@
+//! `demo`: the main job end to end on built-in data.
+
+use std::path::PathBuf;
+
+use ganomede_datasets::Reads;
+
+use crate::commands::{eval, train};
+use crate::shared::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
+use crate::shared::programs::System;
+use crate::shared::session::check_report;
+use crate::shared::signals::SampleArgs;
+use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use ganomede::models::anogan;
+
+/// Train on built-in retina scans, search and score test scans, write report/report.html.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  ganomede demo --report report")]
+pub(crate) struct Args {
+    /// Folder for the model, the samples and report.html.
+    #[arg(long, value_name = "DIR", default_value = "report")]
+    report: PathBuf,
+    /// Training steps.
+    #[arg(long, default_value_t = 900)]
+    steps: u64,
+    /// Gradient steps of each search.
+    #[arg(long, default_value_t = 200)]
+    search_steps: usize,
+    /// Test images, half of them anomalous.
+    #[arg(long, default_value_t = 128)]
+    test_images: usize,
+}
+
+pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    check_report(&args.report, &Reads::new())?;
+    let device = global.open()?;
+    note(&format!("demo on {}", device.describe()));
+    let data = DataArgs {
+        data: format!("builtin:retina:train=2000,test={}", args.test_images),
+        normal_class: vec![],
+        anomalous_class: vec![],
+        strict: false,
+    };
+    let search = SearchArgs { search_steps: Some(args.search_steps), ..SearchArgs::default() };
+    let model = args.report.join("retina.safetensors");
+    let training = train::Args {
+        system: System::of(&anogan::INFO),
+        data: data.clone(),
+        preprocess: PreprocessArgs {
+            size: 64,
+            channels: ChannelsArg::Gray,
+            centre_crop: false,
+            flatten: false,
+            bits: None,
+            patch: None,
+            patches_per_image: 1,
+            augment: String::new(),
+        },
+        out: model.clone(),
+        width: 32,
+        latent: None,
+        prior: None,
+        kernel: 4,
+        options: vec![],
+        batch: None,
+        epochs: None,
+        steps: Some(args.steps),
+        minutes: None,
+        lr: None,
+        val_fraction: 0.05,
+        checkpoint_every: 0,
+        resume: false,
+        can_resume: false,
+        half: false,
+        half_checkpoints: false,
+        samples: Some(args.report.join("samples")),
+        samples_from: SampleArgs::default(),
+        search: search.clone(),
+    };
+    train::train_model(&training, global, &device, interrupt)?;
+    let evaluation = eval::Args {
+        model: ModelArg { model },
+        data,
+        report: Some(args.report.clone()),
+        batch: 64,
+        limit_test: None,
+        false_alarm_rate: None,
+        panels: 3,
+        timeline: Some(args.report.join("samples")),
+        seeds: 1,
+        samples: SampleArgs::default(),
+        search,
+    };
+    let eval::Evaluated { evaluation, files, .. } = eval::evaluate(&evaluation, global, &device, interrupt)?;
+    if global.json {
+        return say_json(&evaluation);
+    }
+    say(&eval::summary(&evaluation))?;
+    if let Some([page, _]) = files {
+        say(&format!("report: {}", shown(&page)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The commands: one file each.
+
+pub(crate) mod bench;
+pub(crate) mod compare;
+pub(crate) mod data;
+pub(crate) mod demo;
+pub(crate) mod devices;
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod explain;
+pub(crate) mod kernels;
+pub(crate) mod profile;
+pub(crate) mod score;
+pub(crate) mod search;
+pub(crate) mod systems;
+pub(crate) mod train;
+pub(crate) mod tune;
+
+use clap::Subcommand;
+
+use crate::shared::args::Global;
+use crate::shared::{CliError, Interrupt};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Args),
+    Train(train::Args),
+    Score(score::Args),
+    Eval(eval::Args),
+    Search(search::Args),
+    Data(data::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
+    Bench(bench::Args),
+    Explain(explain::Args),
+    Compare(compare::Args),
+    Systems(systems::Args),
+    Kernels(kernels::Args),
+    Tune(tune::Args),
+    Profile(profile::Args),
+}
+
+impl Command {
+    /// Does what the command says.
+    pub(crate) fn run(&self, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+        match self {
+            Command::Demo(args) => demo::run(args, global, interrupt),
+            Command::Train(args) => train::run(args, global, interrupt),
+            Command::Score(args) => score::run(args, global, interrupt),
+            Command::Eval(args) => eval::run(args, global, interrupt),
+            Command::Compare(args) => compare::run(args, global, interrupt),
+            Command::Systems(args) => systems::run(args, global),
+            Command::Search(args) => search::run(args, global, interrupt),
+            Command::Data(args) => data::run(args, global),
+            Command::Devices(args) => devices::run(args, global),
+            Command::Doctor(args) => doctor::run(args, global, interrupt),
+            Command::Explain(args) => explain::run(args, global),
+            Command::Bench(args) => bench::run(args, global, interrupt),
+            Command::Kernels(args) => kernels::run(args, global, interrupt),
+            Command::Tune(args) => tune::run(args, global, interrupt),
+            Command::Profile(args) => profile::run(args, global, interrupt),
+        }
+    }
+}

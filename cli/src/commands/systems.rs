@@ -1,0 +1,139 @@
+//! `systems`: what can be trained, with scores and options.
+
+use serde::Serialize;
+
+use crate::shared::args::Global;
+use crate::shared::programs::{System, parse_system};
+use crate::shared::{CliError, say, say_json};
+use ganomede::models::system::{Defaults, Length};
+use ganomede::models::{Info, Kind, Prior, SYSTEMS};
+
+/// List the systems, or show one with its scores, options and defaults.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  ganomede systems anogan")]
+pub(crate) struct Args {
+    /// A system.
+    #[arg(value_parser = parse_system())]
+    system: Option<System>,
+}
+
+#[derive(Debug, Serialize)]
+struct Score {
+    name: &'static str,
+    about: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Setting {
+    key: &'static str,
+    default: &'static str,
+    allowed: String,
+    about: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    name: &'static str,
+    title: &'static str,
+    paper: &'static str,
+    url: &'static str,
+    scores: Vec<Score>,
+    options: Vec<Setting>,
+    #[serde(flatten)]
+    defaults: Recommended,
+    /// For rows of tables, where they are others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables: Option<Recommended>,
+}
+
+#[derive(Debug, Serialize)]
+struct Recommended {
+    batch: usize,
+    lr: f32,
+    betas: [f32; 2],
+    latent: usize,
+    prior: Prior,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epochs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<u64>,
+}
+
+impl Recommended {
+    fn new(defaults: Defaults) -> Self {
+        let Defaults { batch, lr, betas, latent, prior, length } = defaults;
+        let (epochs, steps) = match length {
+            Length::Epochs(epochs) => (Some(epochs), None),
+            Length::Steps(steps) => (None, Some(steps)),
+        };
+        Self { batch, lr, betas, latent, prior, epochs, steps }
+    }
+
+    fn text(&self) -> String {
+        let epochs = self.epochs.map(|n| format!("{n} epochs"));
+        let length = epochs.or(self.steps.map(|n| format!("{n} steps"))).unwrap_or_default();
+        format!(
+            "batch {}, lr {}, betas {:?}, latent {} {:?}, {length}",
+            self.batch, self.lr, self.betas, self.latent, self.prior
+        )
+    }
+}
+
+impl Document {
+    fn new(info: &Info) -> Self {
+        let Info { name, title, paper, url, defaults, tables, .. } = *info;
+        let allowed = |kind: Kind| kind.describe();
+        Self {
+            name,
+            title,
+            paper,
+            url,
+            scores: info.scores.iter().map(|s| Score { name: s.name, about: s.about }).collect(),
+            options: info
+                .options
+                .iter()
+                .map(|o| Setting { key: o.key, default: o.default, allowed: allowed(o.kind), about: o.help })
+                .collect(),
+            defaults: Recommended::new(defaults),
+            tables: tables.map(Recommended::new),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![
+            format!("{}: {}", self.name, self.title),
+            format!("{}, {}", self.paper, self.url),
+            "scores (--score):".to_owned(),
+        ];
+        let mut mark = " (default)";
+        for score in &self.scores {
+            lines.push(format!("  {:<16}{}{mark}", score.name, score.about));
+            mark = "";
+        }
+        if !self.options.is_empty() {
+            lines.push("options (--option KEY=VALUE):".to_owned());
+        }
+        for option in &self.options {
+            let Setting { key, default, allowed, about } = option;
+            lines.push(format!("  {:<16}{about}; {allowed} [default: {default}]", *key));
+        }
+        lines.push(format!("defaults: {}", self.defaults.text()));
+        lines.extend(self.tables.as_ref().map(|tables| format!("defaults for tables: {}", tables.text())));
+        lines.join("\n")
+    }
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    if let Some(system) = args.system {
+        let document = Document::new(system.info);
+        return if global.json { say_json(&document) } else { say(&document.text()) };
+    }
+    if global.json {
+        let all: Vec<_> = SYSTEMS.iter().map(|info| Document::new(info)).collect();
+        return say_json(&all);
+    }
+    for info in SYSTEMS {
+        say(&format!("{:<15}{}; {}", info.name, info.title, info.paper))?;
+    }
+    Ok(())
+}

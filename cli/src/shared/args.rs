@@ -1,0 +1,245 @@
+//! Arguments that several commands share.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ganomede_datasets::memory;
+use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Preprocess};
+
+use crate::shared::{CliError, note};
+use ganomede::device::gpu::GpuOptions;
+use ganomede::device::{Device, Selector, machine};
+use ganomede::models::file::DataInfo;
+use ganomede::models::scorer::ScoreConfig;
+use ganomede::models::search::SearchConfig;
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where to compute: auto (a hardware GPU, else cpu), cpu, gpu (software adapters included), gpu:N.
+    #[arg(long, global = true, default_value = "auto", env = "GANOMEDE_DEVICE", value_parser = parse_device)]
+    pub device: Selector,
+    /// Seed of everything random.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+    /// Memory that decoding and unpacking data may take, all threads together, for example 2GiB [default: half of what is
+    /// free, within the limits of a container and of ulimit].
+    #[arg(long, global = true, value_name = "BYTES", env = "GANOMEDE_MEMORY", value_parser = memory::parse_bytes)]
+    pub memory: Option<u64>,
+    /// Print one JSON document on stdout instead of text; logs go to stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Debugging: run launches FROM..TO of every program on the GPU and the others on the CPU.
+    #[arg(long, global = true, value_name = "FROM..TO", value_parser = parse_range, hide_short_help = true)]
+    pub gpu_launches: Option<Range<usize>>,
+    /// Validate every shader access (slower); otherwise shaders run trusted.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub checked_shaders: bool,
+}
+
+fn parse_device(text: &str) -> Result<Selector, String> {
+    text.parse()
+}
+
+fn parse_range(text: &str) -> Result<Range<usize>, String> {
+    let parts = text.split_once("..").ok_or("write FROM..TO, for example 40..80")?;
+    let number = |part: &str, default| {
+        if part.is_empty() { Ok(default) } else { part.parse().map_err(|e| format!("{e}")) }
+    };
+    Ok(number(parts.0, 0)?..number(parts.1, usize::MAX)?)
+}
+
+impl Global {
+    /// Sets the memory budget of this process.
+    pub(crate) fn set_budget(&self) {
+        let half = || machine::available_memory().map(|bytes| bytes / 2);
+        memory::set_budget(self.memory.or_else(half).unwrap_or(memory::DEFAULT_BUDGET));
+    }
+
+    /// Opens the device.
+    pub(crate) fn open(&self) -> Result<Device, CliError> {
+        let cache = machine::cache_folder();
+        let options = GpuOptions { checked: self.checked_shaders, cache, ..GpuOptions::default() };
+        let device = Device::open(self.device, options)?;
+        if let Device::Gpu(gpu) = &device
+            && let Some(problem) = gpu.tuning_problem()
+        {
+            note(&format!("note: {problem}"));
+        }
+        match (&self.gpu_launches, device) {
+            (Some(range), Device::Gpu(gpu)) => Ok(Device::Mixed(gpu, range.clone())),
+            (Some(_), _) => {
+                Err(CliError::input("--gpu-launches needs a GPU beside the CPU; add --device gpu"))
+            }
+            (None, device) => Ok(device),
+        }
+    }
+}
+
+/// Gray or colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChannelsArg {
+    /// One channel.
+    Gray,
+    /// Three channels.
+    Rgb,
+}
+
+impl From<ChannelsArg> for Channels {
+    fn from(value: ChannelsArg) -> Self {
+        match value {
+            ChannelsArg::Gray => Channels::Gray,
+            ChannelsArg::Rgb => Channels::Rgb,
+        }
+    }
+}
+
+/// Which part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SplitArg {
+    /// Training images.
+    Train,
+    /// Test images.
+    Test,
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    /// Data: a folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina; with --table or --signal a CSV file.
+    #[arg(long, value_name = "D")]
+    pub data: String,
+    /// Labelled sets and tables: normal classes, the others are anomalous (one against the rest). Models remember them.
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    pub normal_class: Vec<String>,
+    /// Labelled sets and tables: anomalous classes, the others are normal (leave one out).
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    pub anomalous_class: Vec<String>,
+    /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How images become squares, for training; models remember it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PreprocessArgs {
+    /// Side of the square images: a power of two from 16 to 256.
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+    /// Gray or colour.
+    #[arg(long, value_enum, default_value = "gray")]
+    pub channels: ChannelsArg,
+    /// Crop the centre instead of squeezing the whole image into the square.
+    #[arg(long)]
+    pub centre_crop: bool,
+    /// Shift the columns of scans so that their brightest layer lies level, before anything else.
+    #[arg(long)]
+    pub flatten: bool,
+    /// Bits that the samples of 16-bit images have in truth, such as 12; models remember it [default: all 16, and a word
+    /// about it where fewer are in use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
+    pub bits: Option<u32>,
+    /// Train on random patches of this many pixels, cut from large images.
+    #[arg(long, value_name = "PIXELS")]
+    pub patch: Option<usize>,
+    /// Patches of each image and epoch.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "patch")]
+    pub patches_per_image: usize,
+    /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2, or warp:0.044 for the ticks of series;
+    /// none by default.
+    #[arg(long, value_name = "LIST", default_value = "")]
+    pub augment: String,
+}
+
+impl PreprocessArgs {
+    pub(crate) fn augment(&self) -> Result<Augment, CliError> {
+        Ok(self.augment.parse()?)
+    }
+}
+
+impl DataArgs {
+    /// Everything that is said of images once: framing, classes, patches, which have a fixed seed of their own, so that
+    /// runs with different seeds see the same data.
+    pub(crate) fn open_options(&self, size: usize, channels: Channels, info: &DataInfo) -> OpenOptions {
+        let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };
+        OpenOptions {
+            preprocess: Preprocess { size, channels, crop },
+            normal_classes: self.normal_class.clone(),
+            anomalous_classes: self.anomalous_class.clone(),
+            learned_classes: [info.normal_classes.clone(), info.anomalous_classes.clone()],
+            strict: self.strict,
+            seed: 0,
+            flatten: info.flatten,
+            patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
+            bits: info.bits,
+            ..OpenOptions::default()
+        }
+    }
+}
+
+/// A rate of false alarms.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
+        _ => Err(format!("false-alarm rate {text} lies outside (0, 1); 0.05 is usual")),
+    }
+}
+
+/// How samples are scored.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SearchArgs {
+    /// Gradient steps on z for each query, Γ [default: what the model was calibrated with, else 500].
+    #[arg(long, value_name = "N")]
+    pub search_steps: Option<usize>,
+    /// Starts for each query; the one with the least loss counts [default: the model's, else 1].
+    #[arg(long, value_name = "R")]
+    pub restarts: Option<usize>,
+    /// Weight of the discrimination loss, λ [default: the model's, else 0.1].
+    #[arg(long, value_name = "L")]
+    pub lambda: Option<f32>,
+    /// First step size of the search [default: the model's, else 0.05].
+    #[arg(long, value_name = "LR")]
+    pub search_lr: Option<f32>,
+    /// Stop a query whose loss has not fallen by this fraction for 25 steps; 0 never stops [default: 0].
+    #[arg(long, value_name = "T")]
+    pub search_tolerance: Option<f32>,
+    /// Keep z within [−1, 1], the support of the uniform prior.
+    #[arg(long)]
+    pub clip_z: bool,
+    /// Which of the system's published scores; `ganomede systems` lists them [default: the model's, else the first].
+    #[arg(long, value_name = "NAME")]
+    pub score: Option<String>,
+    /// Refine by a latent search of N steps that starts from E(x), of systems with a generator and an encoder; 0 does
+    /// not [default: the model's, else 0].
+    #[arg(long, value_name = "N")]
+    pub refine: Option<usize>,
+}
+
+impl SearchArgs {
+    /// The settings given, on top of those that a model was calibrated with.
+    pub(crate) fn config(&self, model: Option<&ScoreConfig>) -> ScoreConfig {
+        let base = model.cloned().unwrap_or_default();
+        let search = SearchConfig {
+            steps: self.search_steps.unwrap_or(base.search.steps),
+            restarts: self.restarts.unwrap_or(base.search.restarts),
+            lambda: self.lambda.unwrap_or(base.search.lambda),
+            lr: self.search_lr.unwrap_or(base.search.lr),
+            tolerance: self.search_tolerance.unwrap_or(base.search.tolerance),
+            clip_z: self.clip_z || base.search.clip_z,
+        };
+        ScoreConfig {
+            score: self.score.clone().unwrap_or(base.score),
+            search,
+            refine: self.refine.unwrap_or(base.refine),
+        }
+    }
+}
+
+/// Where a model's weights lie.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArg {
+    /// Model file written by `train`.
+    #[arg(value_name = "M")]
+    pub model: PathBuf,
+}

@@ -1,0 +1,22 @@
+//! What commands share: arguments, failures, output, sessions.
+
+pub(crate) mod args;
+pub(crate) mod assess;
+pub(crate) mod failure;
+pub(crate) mod findings;
+pub(crate) mod job;
+pub(crate) mod launches;
+pub(crate) mod ops;
+pub(crate) mod output;
+pub(crate) mod programs;
+pub(crate) mod progress;
+pub(crate) mod ready;
+pub(crate) mod session;
+pub(crate) mod shaders;
+pub(crate) mod signals;
+pub(crate) mod stop;
+pub(crate) mod table;
+
+pub(crate) use failure::CliError;
+pub(crate) use output::{note, say, say_json, shown};
+pub(crate) use stop::Interrupt;

@@ -1,0 +1,46 @@
+//! What is written to stdout and stderr.
+
+use std::io::Write;
+
+use ganomede_host::{line, lines};
+
+use super::CliError;
+
+/// Writes lines of results to stdout, with nothing in them that acts on a terminal; a reader that has gone away ends the
+/// output, not the program.
+pub(crate) fn say(text: &str) -> Result<(), CliError> {
+    print(&lines(text))
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout();
+    unless_closed(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// What became of a write to stdout: a full disk is a failure, a reader that has seen enough is none.
+pub(crate) fn unless_closed(printed: std::io::Result<()>) -> Result<(), CliError> {
+    match printed {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::machine(format!(
+            "cannot write to standard output: {e}; check the space where it goes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Writes lines of log to stderr, with nothing in them that acts on a terminal. A log that cannot be written (full disk,
+/// closed pipe) never ends the work.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", lines(text));
+}
+
+/// A path as a part of a line.
+pub(crate) fn shown(path: &std::path::Path) -> String {
+    line(&path.to_string_lossy()).into_owned()
+}
+
+/// One JSON document on stdout.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
+    print(&text)
+}
