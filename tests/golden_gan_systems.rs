@@ -13,14 +13,14 @@ use ganomede::tape::{States, Tape};
 const TOLERANCE: f32 = 1e-3;
 const BATCH: usize = 4;
 
-/// Name, width, steps.
-const SYSTEMS: [(&str, usize, usize); 6] = [
-    ("ganomaly", 4, 20),
-    ("skip-ganomaly", 2, 5),
-    ("adae", 4, 5),
-    ("dagan", 2, 5),
-    ("egbad", 4, 0),
-    ("beatgan", 2, 10),
+/// Name, width, steps, and what PyTorch's version does not write: numbers to watch, which no update depends on.
+const SYSTEMS: [(&str, usize, usize, &[&str]); 6] = [
+    ("ganomaly", 4, 20, &["var_z", "d_saturated"]),
+    ("skip-ganomaly", 2, 5, &["d_saturated"]),
+    ("adae", 4, 5, &["recon"]),
+    ("dagan", 2, 5, &[]),
+    ("egbad", 4, 0, &[]),
+    ("beatgan", 2, 10, &["d_saturated"]),
 ];
 
 /// Losses and scores are compared one by one, each against its own magnitude.
@@ -32,7 +32,7 @@ fn assert_relative(what: &str, got: &[f32], want: &[f32]) {
     }
 }
 
-fn follow(device: &Device, name: &str, width: usize, steps: usize) {
+fn follow(device: &Device, (name, width, steps, watched): (&str, usize, usize, &[&str])) {
     let fixture = Fixture::read("gan_systems.safetensors");
     let info = find(name).expect("the system is registered");
     let image = Config { size: 16, width, latent: 8, prior: info.defaults.prior, ..Config::default() };
@@ -72,17 +72,25 @@ fn follow(device: &Device, name: &str, width: usize, steps: usize) {
     let theirs = fixture.names().filter(|known| known.starts_with(&prefix)).count();
     assert_eq!(known, theirs, "{name} has the states that PyTorch's has");
 
+    let mut compared = 0;
     for t in 0..steps {
         write_x(&mut step, t);
         step.run(1).unwrap();
-        for loss in &names {
-            if fixture.names().any(|known| known == format!("{name}/{t}/{loss}")) {
-                let what = format!("{name}, step {t}, {loss}");
-                assert_relative(&what, &step.read(loss).unwrap(), &of(&format!("{t}/{loss}")));
-            }
+        for loss in names.iter().filter(|loss| !watched.contains(loss)) {
+            let what = format!("{name}, step {t}, {loss}");
+            assert_relative(&what, &step.read(loss).unwrap(), &of(&format!("{t}/{loss}")));
+            compared += 1;
         }
     }
-    let mut compared = 0;
+    let of_a_step = |known: &&str| {
+        known
+            .strip_prefix(&format!("{name}/"))
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let theirs = fixture.names().filter(of_a_step).count();
+    assert_eq!(compared, theirs, "{name} has the losses that PyTorch's has");
+    assert!(watched.iter().all(|loss| names.contains(loss)), "{name}: {watched:?} are among {names:?}");
+    compared = 0;
     for score in info.scores.iter().filter(|score| score.name != "instance") {
         let tape = Tape::new();
         let scored = system.score(&tape, tape.input("x", &config.images(BATCH)), score.name);
@@ -109,14 +117,14 @@ fn record(tape: &Tape, system: &dyn System, config: &Config) -> Vec<&'static str
 
 #[test]
 fn training_and_scores_match_pytorch_on_cpu() {
-    for (name, width, steps) in SYSTEMS {
-        follow(&cpu(), name, width, steps);
+    for case in SYSTEMS {
+        follow(&cpu(), case);
     }
 }
 
 #[test]
 fn training_and_scores_match_pytorch_on_gpu() {
-    for (name, width, steps) in SYSTEMS {
-        follow(&gpu(), name, width, steps);
+    for case in SYSTEMS {
+        follow(&gpu(), case);
     }
 }

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use common::{Fixture, assert_close, cpu, gpu, program, write};
+use common::{Fixture, assert_close, cpu, gpu, header, program, write};
 use ganomede::device::{Device, Executable, Store};
 use ganomede::models::f_anogan::{FAnoGan, INFO};
-use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress};
+use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, load};
 use ganomede::models::{Config, Form, Options, Prior, System, Training};
 use ganomede::program::StateId;
@@ -215,24 +215,6 @@ fn the_weight_gradient_of_the_penalty_matches_pytorch_on_the_gpu() {
 
 // ---- as a whole ----
 
-fn header(config: &Config, options: Options, batch: usize) -> Header {
-    let data = DataInfo { spec: "builtin:retina".to_owned(), training_images: 64, ..DataInfo::default() };
-    Header {
-        format: FORMAT,
-        version: "0".to_owned(),
-        system: INFO.name.to_owned(),
-        config: config.clone(),
-        options,
-        training: Training { lr: 1e-3, betas: INFO.defaults.betas },
-        batch,
-        seed: 3,
-        device: String::new(),
-        data,
-        progress: Progress { steps_per_epoch: (64 / batch) as u64, ..Progress::default() },
-        calibration: None,
-    }
-}
-
 /// The first images of a split, one after the other.
 fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
@@ -268,9 +250,15 @@ fn run(trainer: &mut Trainer, steps: u64, checkpoint: &Path, until: u64) {
     train(trainer, &options, &mut epoch, &mut tick).unwrap_or_else(|e| panic!("{e}"));
 }
 
-fn trained(device: &Device, config: &Config, options: Options, batch: usize, steps: u64) -> ModelFile {
+fn trained(
+    device: &Device,
+    config: &Config,
+    options: &[(&str, &str)],
+    batch: usize,
+    steps: u64,
+) -> ModelFile {
     let at = tempfile::tempdir().unwrap();
-    let mut trainer = Trainer::new(device, header(config, options, batch), None, &[]).unwrap();
+    let mut trainer = Trainer::new(device, header("f-anogan", config, batch, options), None, &[]).unwrap();
     run(&mut trainer, steps, &at.path().join("c.safetensors"), u64::MAX);
     trainer.model().unwrap()
 }
@@ -278,7 +266,7 @@ fn trained(device: &Device, config: &Config, options: Options, batch: usize, ste
 /// A model trained on the CPU until its images are no noise, made once.
 fn model() -> &'static ModelFile {
     static MODEL: OnceLock<ModelFile> = OnceLock::new();
-    MODEL.get_or_init(|| trained(&cpu(), &TINY, options(&[("encoder-lr", "1e-3")]), 8, 400))
+    MODEL.get_or_init(|| trained(&cpu(), &TINY, &[("encoder-lr", "1e-3")], 8, 400))
 }
 
 fn scorer(device: &Device, model: &ModelFile, score: &str, refine: usize, batch: usize) -> Scorer {
@@ -408,7 +396,7 @@ fn resumed_equals_uninterrupted(device: &Device, stops: &[u64]) {
         let tensors = model.tensors.into_iter();
         tensors.map(|t| (t.name, t.values.iter().map(|v| v.to_bits()).collect())).collect()
     };
-    let start = || header(&TINY, options(&[("critic-steps", "2")]), 8);
+    let start = || header("f-anogan", &TINY, 8, &[("critic-steps", "2")]);
     let at = tempfile::tempdir().unwrap();
     let mut whole = Trainer::new(device, start(), None, &[]).unwrap();
     run(&mut whole, 10, &at.path().join("whole.safetensors"), u64::MAX);
@@ -447,7 +435,7 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
         let (size, channels) = ([16, 32, 64][i % 3], [1, 3][i % 2]);
         let config = Config { size, channels, width: 2, latent: 3, kernel: 4 + i % 2, ..TINY };
         let pairs = [("encoder", encoder), ("nets", nets), ("critic-steps", "1"), ("gan-share", "0.5")];
-        let model = trained(&cpu(), &config, options(&pairs), 2, 2);
+        let model = trained(&cpu(), &config, &pairs, 2, 2);
         let query = images(&config, Split::Test, 1);
         for (score, refine) in SCORES.map(|s| (s, 0)).into_iter().chain([("f-anogan", 1)]) {
             let found = scorer(&cpu(), &model, score, refine, 1).score(&query, None).unwrap();

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use common::{assert_close, cpu, difference, gpu, numbers};
 use ganomede::device::{Device, Store};
-use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress};
+use ganomede::models::file::{Header, ModelFile};
 use ganomede::models::memae::{Memory, entropy};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, load};
 use ganomede::models::vae::{Terms, Vae};
-use ganomede::models::{Config, Form, Options, Prior, Training, find};
+use ganomede::models::{Config, Form, Options, Prior, find};
 use ganomede::nn::ssim;
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
@@ -50,35 +50,11 @@ const CASES: &[Case] = &[
     ("gmm", &[("features", "ae"), ("mixtures", "2")], ""),
 ];
 
+/// The header of a case's training.
 fn header(case: &Case, config: &Config, batch: usize, per_epoch: u64) -> Header {
-    let info = find(case.0).unwrap();
-    let data = DataInfo {
-        spec: "builtin:retina".to_owned(),
-        digest: String::new(),
-        training_images: 32,
-        held_out: 0,
-        val_fraction: 0.0,
-        normal_classes: vec![],
-        anomalous_classes: vec![],
-        centre_crop: false,
-        augment: String::new(),
-        patch: None,
-        ..DataInfo::default()
-    };
-    Header {
-        format: FORMAT,
-        version: "0".to_owned(),
-        system: info.name.to_owned(),
-        config: config.clone(),
-        options: Options::new(info.options, case.1.iter().copied()).unwrap(),
-        training: Training { lr: 1e-3, betas: info.defaults.betas },
-        batch,
-        seed: 3,
-        device: String::new(),
-        data,
-        progress: Progress { steps_per_epoch: per_epoch, ..Progress::default() },
-        calibration: None,
-    }
+    let mut header = common::header(case.0, config, batch, case.1);
+    header.progress.steps_per_epoch = per_epoch;
+    header
 }
 
 /// The first images of a split, one after the other.
@@ -317,6 +293,16 @@ fn tensor<'a>(model: &'a ModelFile, name: &str) -> &'a [f32] {
     &model.tensors.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no '{name}'")).values
 }
 
+/// How far the distances ‖φ(x) − c‖² of 16 test images lie apart, in units of their median.
+fn spread_of_distances(model: &ModelFile) -> f64 {
+    let found = scorer(&cpu(), model, "", 16).score(&images(Split::Test, 16), None).unwrap();
+    let radius = f64::from(tensor(model, "radius")[0]);
+    let mut distances: Vec<_> = found.iter().map(|f| f.score + radius * radius).collect();
+    distances.sort_by(f64::total_cmp);
+    assert!(distances[0] > 0.0, "{distances:?}");
+    (distances[15] - distances[0]) / distances[8]
+}
+
 #[test]
 fn deep_svdd_does_not_collapse() {
     let data = images(Split::Train, 32);
@@ -326,11 +312,14 @@ fn deep_svdd_does_not_collapse() {
         let (trainer, _) = trained_on(&cpu(), &case, &TINY, &data, &format!("collapse-{name}"), 60);
         let model = trainer.model().unwrap();
         assert!(tensor(&model, "centre").iter().all(|c| c.abs() >= 0.1), "{:?}", tensor(&model, "centre"));
-        let found = scorer(&cpu(), &model, "", 16).score(&images(Split::Test, 16), None).unwrap();
-        let mut scores: Vec<_> = found.iter().map(|f| f.score).collect();
-        scores.sort_by(f64::total_cmp);
-        scores.dedup();
-        assert!(scores.len() > 8 && scores[15] - scores[0] > 1e-3 * scores[15].abs(), "{scores:?}");
+        let spread = spread_of_distances(&model);
+        assert!(spread > 0.5, "distances of test images lie within {spread} of their median");
+        let mut collapsed = model.clone();
+        for tensor in collapsed.tensors.iter_mut().filter(|t| t.name == "encoder.fc.weight") {
+            tensor.values.iter_mut().for_each(|v| *v *= 0.01);
+        }
+        let spread = spread_of_distances(&collapsed);
+        assert!(spread < 0.1, "a network that is nearly constant has a spread of {spread}");
         let radius = tensor(&model, "radius")[0];
         match objective {
             "one-class" => assert_eq!(radius, 0.0),

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Executable, Selector, Store};
+use ganomede::models::file::{DataInfo, FORMAT, Header, Progress};
+use ganomede::models::{Config, Options, Training, find};
 use ganomede::program::{Program, compile};
 use ganomede::tape::{States, Tape};
 use safetensors::SafeTensors;
@@ -122,4 +124,27 @@ pub(crate) fn numbers(len: usize, seed: u32) -> Vec<f32> {
         (state >> 8) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// The header of a small training with seed 3 and a step size of 1e-3, on 64 images that the test provides. What a
+/// test wants otherwise it changes.
+pub(crate) fn header(system: &str, config: &Config, batch: usize, options: &[(&str, &str)]) -> Header {
+    const IMAGES: usize = 64;
+    let info = find(system).unwrap_or_else(|| panic!("{system} is no system"));
+    let data = DataInfo { spec: "builtin:retina".to_owned(), training_images: IMAGES, ..DataInfo::default() };
+    let options = Options::new(info.options, options.iter().copied());
+    Header {
+        format: FORMAT,
+        version: "0".to_owned(),
+        system: system.to_owned(),
+        config: config.clone(),
+        options: options.unwrap_or_else(|e| panic!("{system}: {e}")),
+        training: Training { lr: 1e-3, betas: info.defaults_for(config.form).betas },
+        batch,
+        seed: 3,
+        device: String::new(),
+        data,
+        progress: Progress { steps_per_epoch: (IMAGES / batch) as u64, ..Progress::default() },
+        calibration: None,
+    }
 }
