@@ -1,5 +1,5 @@
-"""Documents whose tables are measured: each stands between `<!-- name -->` and `<!-- end -->`, and is replaced where it
-was measured anew; the text around them is a template's."""
+"""Documents whose tables are measured: each stands between `<!-- name -->` and `<!-- end -->`, and is
+replaced where it was measured anew; the text around them is a template's."""
 
 import re
 import sys

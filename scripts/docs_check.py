@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
-"""Checks what README and docs say against the program: python3 scripts/docs_check.py [--slow] [--program PATH]
+"""Checks what README and docs say against the program: python3 scripts/docs_check.py [--slow] [--program P]
 
 * Every link to a file or heading of the project leads somewhere.
-* Every command that a Markdown file shows is in scripts/docs_commands.toml, which says how it is checked: `run` runs it as
-  it stands, or, where it takes minutes and --slow is not given, with what `quick` replaces; `slow` runs it with --slow
-  only; `parse` checks its arguments alone, where it needs data or devices that not everybody has. Commands of one file
-  run in order in one folder, so that a model which one trains is there for the next.
-* What the file claims of the output of a command that runs as it stands holds: `claims` are regular expressions that the
-  output has to match; where one has a group, the number in it has to lie in `range`.
-* Every command and subcommand of the program has an example in its help, and the arguments of that example are taken.
+* Every command that a Markdown file shows is in scripts/docs_commands.toml, which says how it is checked:
+  `run` runs it as it stands, or, where it takes minutes and --slow is not given, with what `quick` replaces;
+  `slow` runs it with --slow only; `parse` checks its arguments alone, where it needs data or devices that not
+  everybody has. Commands of one file run in order in one folder, so that a model which one trains is there
+  for the next.
+* What the file claims of the output of a command that runs as it stands holds: `claims` are regular
+  expressions that the output has to match; where one has a group, the number in it has to lie in `range`.
+* Every table of measurements is as its command writes it: the text around it is its template's, its columns
+  are those that the command writes today, its rows are what the command above it names, and pages that repeat
+  figures have them.
+* Every command and subcommand of the program has an example in its help, and the arguments of that example
+  are taken.
 
 Prints one line a command and exits 1 where something does not hold. Needs Python 3.11 and nothing else.
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import shlex
@@ -145,6 +151,108 @@ def check_commands(file, text, program, slow):
     return len(commands)
 
 
+def module(path):
+    """A script of the project as a module."""
+    sys.path.insert(0, str((ROOT / path).parent))
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def table(text):
+    """Heads and rows of the first table, as lists of cells."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return cells[0], cells[2:]
+
+
+# What `compare` writes for two systems of a second, to have the columns of today.
+SMALLEST = {
+    "images": "--data builtin:concrete:train=40,test=8 --size 16 --width 4 --steps 2",
+    "series": "--signal --data builtin:telemetry:train=400,test=200 --size 16 --width 4 --steps 2",
+}
+
+
+def check_comparisons(program):
+    """Checks the tables of docs/results.md that `compare` writes; how many."""
+    heads = {}
+    with tempfile.TemporaryDirectory(prefix="docs-check-") as folder:
+        for kind, settings in SMALLEST.items():
+            words = f"compare --systems pca,ae {settings} --markdown {kind}.md --section {kind}".split()
+            code, output = run([program, *words], folder)
+            if code != 0:
+                fail(" ".join(words), f"ended with {code}: {output[-800:]}")
+                continue
+            heads[kind] = table(Path(folder, f"{kind}.md").read_text())[0]
+    text = (ROOT / "docs/results.md").read_text()
+    count = 0
+    for command in shown_commands(text):
+        section = re.search(r"--section (\S+)", command)
+        if not section:
+            continue
+        where = f"docs/results.md, {section.group(1)}"
+        body = re.search(rf"<!-- {section.group(1)} -->\n(.*?)<!-- /{section.group(1)} -->", text, flags=re.S)
+        if not body:
+            fail(where, "a command writes this section and the page has none")
+            continue
+        count += 1
+        head, rows = table(body.group(1))
+        kind = "series" if "--signal" in command else "images"
+        if head != heads.get(kind):
+            fail(where, f"the columns are {head}, compare writes {heads.get(kind)}; run its command again")
+        asked = re.search(r"--systems (\S+)", command).group(1).split(",")
+        if asked == ["all"]:
+            continue
+        there = {row[0].strip("`") for row in rows}
+        failed = set(re.findall(r"^`([\w-]+)` failed:", body.group(1), flags=re.M))
+        if missing := set(asked) - there - failed:
+            fail(where, f"no row of {', '.join(sorted(missing))}; run its command again")
+    return count
+
+
+def check_tables(program):
+    sections = module("benches/sections.py")
+    count = 0
+    for page, template in [
+        ("docs/growth.md", "benches/growth/growth.template.md"),
+        ("docs/half.md", "benches/half/half.template.md"),
+        ("docs/benchmarks.md", "benches/peers/benchmarks.template.md"),
+    ]:
+        text, template = (ROOT / page).read_text(), (ROOT / template).read_text()
+        if sections.filled(template, text, {}) != text:
+            fail(page, "the text around the tables is not its template's; change the template, and the page with it")
+        for name in re.findall(r"<!-- (?!end )(\S+) -->", template):
+            body = sections.pattern(name).search(text).group(2).strip()
+            if "|" not in body and body != "Not measured in this run.":
+                fail(page, f"{name} has no table")
+            count += 1
+    # The table of the real sets: its head, and of each row the set, the system and the published figure.
+    real = module("benches/real/run.py")
+    written = real.TABLE.search((ROOT / "docs/results.md").read_text()).group(2)
+    if not all(line in written.splitlines() for line in real.HEAD):
+        fail("docs/results.md, real", "the columns are not those that benches/real/run.py writes")
+    published = {}
+    for row in table(written)[1]:
+        name, title, system, figure = row[0], row[1], row[2].strip("`"), row[-1]
+        expected = real.ROWS.get(name)
+        if expected is None:
+            fail("docs/results.md, real", f"benches/real/run.py has no row {name}")
+        elif (title, system) != (expected.title, expected.system):
+            fail("docs/results.md, real", f"{name} is {title}, {system} and should be {expected.title}, {expected.system}")
+        else:
+            published.setdefault(name, []).append(figure)
+    for name, row in real.ROWS.items():
+        if name in published and published[name][0] != str(row.published):
+            fail("docs/results.md, real", f"{name} has {published[name][0]} as published, run.py {row.published}")
+    count += 1
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/measured.py"), "--check"], capture_output=True, text=True
+    )
+    if ended.returncode != 0:
+        fail("docs/systems", ended.stderr.strip())
+    return count + check_comparisons(program)
+
+
 def subcommands(program, path):
     _, text = run([program, *path, "--help"], ROOT)
     listed = re.search(r"^Commands:\n((?:  .*\n|\n)+)", text, flags=re.M)
@@ -186,9 +294,13 @@ def main():
         links += check_links(file, text)
         if options.only in str(file):
             commands += check_commands(file, text, program, options.slow)
+    tables = check_tables(program)
     helps = check_help(program)
-    print(f"{links} links, {commands} commands of documents, {helps} commands with help, {len(failures)} failures")
-    if not (links and commands and helps):
+    print(
+        f"{links} links, {commands} commands of documents, {tables} tables, {helps} commands with help, "
+        f"{len(failures)} failures"
+    )
+    if not (links and commands and tables and helps):
         sys.exit("error: nothing was checked")
     sys.exit(1 if failures else 0)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Puts each system's rows of docs/results.md into its page in docs/systems, between `<!-- measured -->` and
-`<!-- /measured -->`, so that a figure is written in one place. Run it after the tables have changed; --check only compares."""
+`<!-- /measured -->`, so that a figure is written in one place. Run it after the tables have changed; --check
+only compares."""
 
 import argparse
 import re

@@ -1,22 +1,22 @@
 // conv.wgsl: the three faces of a convolution as matrix products: where the operands are, for gemm_tile.wgsl,
-// gemm_registers.wgsl and gemm_reduce.wgsl, whose //#operands section this one replaces. No im2col buffer, and no
-// face has a branch of its own: all three are the same affine maps with other numbers.
+// gemm_registers.wgsl and gemm_reduce.wgsl, whose //#operands section this one replaces. No im2col buffer,
+// and no face has a branch of its own: all three are the same affine maps with other numbers.
 //
-//   face       row  col          inner        A   B        i = source position of (col, inner), along each axis
+//   face       row  col          inner        A   B        i = source position of (col, inner), each axis
 //   conv       co   n, oh, ow    ci, kh, kw   w   x        o·stride - pad         + k·dilation
 //   transpose  ci   n, qh, qw    co, th, tw   w   y        q + origin(phase)      - t·dilation/g
 //   weight     co   ci, kh, kw   n, oh, ow    y   x        k·dilation - pad       + o·stride
 //
-// The columns and the inner index are numbers of three digits. Offsets into A and out are linear in the digits; B is
-// read at plane(digit 0 of both) and position i, and is zero where i lies outside the plane.
+// The columns and the inner index are numbers of three digits. Offsets into A and out are linear in the
+// digits; B is read at plane(digit 0 of both) and position i, and is zero where i lies outside the plane.
 //
-// Stride phases. conv_transpose gives x[i] = sum over k, o with o·stride + k·dilation - pad = i. For the outputs
-// i = f + stride·q of phase f this asks k·dilation = f + pad (mod stride); with g = gcd(dilation, stride) it holds
-// for k = k0 + t·stride/g, t = 0, 1, … (for none where g does not divide f + pad), and then
-// o = (f + pad - k0·dilation)/stride + q - t·dilation/g. So each of the stride² phases is a stride-1 convolution over
-// its own taps, computed without a zero, a modulo or a branch: k4 s2 gives 2 x 2 taps per phase, a quarter of the
-// work of zero insertion. A phase is one slice of the product; its constants come from the host (kernels/src/conv/gpu.rs),
-// four phases a dispatch. conv and weight have one slice.
+// Stride phases. conv_transpose gives x[i] = sum over k, o with o·stride + k·dilation - pad = i. For the
+// outputs i = f + stride·q of phase f this asks k·dilation = f + pad (mod stride); with g = gcd(dilation,
+// stride) it holds for k = k0 + t·stride/g, t = 0, 1, … (for none where g does not divide f + pad), and then
+// o = (f + pad - k0·dilation)/stride + q - t·dilation/g. So each of the stride² phases is a stride-1
+// convolution over its own taps, computed without a zero, a modulo or a branch: k4 s2 gives 2 x 2 taps per
+// phase, a quarter of the work of zero insertion. A phase is one slice of the product; its constants come
+// from the host (kernels/src/conv/gpu.rs), four phases a dispatch. conv and weight have one slice.
 
 //#operands
 struct Phase {
@@ -97,8 +97,8 @@ fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return u32(col.b + k.b); }
 
 /// Whether b_offset is in the plane, or else is one of the zeros around it.
 fn b_inside(k: Inner, col: Col) -> bool {
-    // A negative position becomes a large unsigned one, so one comparison checks both ends. `&` and not `&&`: a branch
-    // would keep the loads around it apart.
+    // A negative position becomes a large unsigned one, so one comparison checks both ends. `&` and not `&&`:
+    // a branch would keep the loads around it apart.
     return (u32(col.h + k.h) < params.b_h) & (u32(col.w + k.w) < params.b_w);
 }
 

@@ -1,13 +1,16 @@
-// conv_direct.wgsl: conv_transpose for 4 x 4 kernels at stride 2 onto an image of at most four channels: tiles of a matrix product would
-// waste nearly all of their rows there, and finding an address for each multiply-add would take longer than the multiply-add.
+// conv_direct.wgsl: conv_transpose for 4 x 4 kernels at stride 2 onto an image of at most four channels:
+// tiles of a matrix product would waste nearly all of their rows there, and finding an address for each
+// multiply-add would take longer than the multiply-add.
 //
-//   x[n, ci, 2·g + f - pad] = epilogue(sum over co, t = 0, 1 of y[n, co, g - t] · w[co, ci, f + 2·t])    (along both axes, f = 0, 1)
+//   x[n, ci, 2·g + f - pad] = epilogue(sum over co, t = 0, 1 of y[n, co, g - t] · w[co, ci, f + 2·t])
+//   along both axes, f = 0, 1
 //
-// Tile: a thread owns the 4 x 4 pixels of g = 2·place and 2·place + 1 of all CI channels. They see the same 3 x 3 values of y, whose
-// offsets and whether they lie inside are found once: for every co 9 loads and CI · 64 multiply-adds. The weights are the
-// same for all threads, so that hardware loads them into scalar registers.
-// Dispatch: ceil(batch · places_h · places_w / 64) workgroups of 64, folded into two dimensions; there are places wherever x goes on
-// beyond y. Shared memory: none. Bindings: 0 params, 1 y, 2 w, 3 out, 4.. epilogue operands.
+// Tile: a thread owns the 4 x 4 pixels of g = 2·place and 2·place + 1 of all CI channels. They see the same 3
+// x 3 values of y, whose offsets and whether they lie inside are found once: for every co 9 loads and CI · 64
+// multiply-adds. The weights are the same for all threads, so that hardware loads them into scalar registers.
+// Dispatch: ceil(batch · places_h · places_w / 64) workgroups of 64, folded into two dimensions; there are
+// places wherever x goes on beyond y. Shared memory: none. Bindings: 0 params, 1 y, 2 w, 3 out, 4.. epilogue
+// operands.
 
 struct Params {
     batch: u32, co: u32, x_h: u32, x_w: u32,
@@ -56,7 +59,8 @@ fn main(
     var inside: array<array<bool, 3>, 3>;
     for (var r = 0u; r < 3u; r++) {
         for (var c = 0u; c < 3u; c++) {
-            // Before the first value the difference wraps to a large number, so one comparison checks both ends.
+            // Before the first value the difference wraps to a large number, so one comparison checks both
+            // ends.
             let h = 2u * place_h + r - 1u;
             let v = 2u * place_w + c - 1u;
             inside[r][c] = (h < params.y_h) & (v < params.y_w);
@@ -74,7 +78,8 @@ fn main(
         }
         for (var ci = 0u; ci < CI; ci++) {
             for (var r = 0u; r < 4u; r++) {
-                // Rows of phase r%2 at g = 2·place + r/2: taps f see y[g], row 1 + r/2 of values, and taps f + 2 see y[g - 1].
+                // Rows of phase r%2 at g = 2·place + r/2: taps f see y[g], row 1 + r/2 of values, and taps
+                // f + 2 see y[g - 1].
                 let here = taps((co * CI + ci) * 4u + r % 2u);
                 let back = taps((co * CI + ci) * 4u + r % 2u + 2u);
                 for (var c = 0u; c < 4u; c++) {

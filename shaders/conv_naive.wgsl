@@ -1,12 +1,13 @@
-// conv_naive.wgsl: the three faces of the trilinear form <conv(x, w), y>, one thread per output element, straight from
-// the definition: the reference that the fast variants are compared with.
+// conv_naive.wgsl: the three faces of the trilinear form <conv(x, w), y>, one thread per output element,
+// straight from the definition: the reference that the fast variants are compared with.
 //
 //   y[n, co, o] = sum over ci, k of   x[n, ci, i] · w[co, ci, k]      entry conv:      a = x, b = w
 //   x[n, ci, i] = sum over co, k, o of y[n, co, o] · w[co, ci, k]     entry transpose: a = y, b = w
 //   w[co, ci, k] = sum over n, o of   x[n, ci, i] · y[n, co, o]       entry weight:    a = x, b = y
 //   with i = o·stride + k·dilation - pad along both axes; terms with i outside the image are absent.
 //
-// Layouts: x [n, ci, h, w], y [n, co, oh, ow], w [co, ci, kh, kw], row-major; pairs below are (height, width).
+// Layouts: x [n, ci, h, w], y [n, co, oh, ow], w [co, ci, kh, kw], row-major; pairs below are (height,
+// width).
 // Dispatch: ceil(outputs / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, 1 a, 2 b, 3 out, 4.. epilogue operands.
 

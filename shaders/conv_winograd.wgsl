@@ -1,24 +1,28 @@
-// conv_winograd.wgsl: 4 x 4 convolutions at stride 2, their transposes and weight gradients by Winograd's F(2x2, 2x2).
+// conv_winograd.wgsl: 4 x 4 convolutions at stride 2, their transposes and weight gradients by Winograd's
+// F(2x2, 2x2).
 //
-// Such a convolution is a sum over four phases (the parities of the taps) of 2 x 2-tap convolutions at stride 1, and two neighbouring
-// outputs of a pair of taps f, y0 = d0·f0 + d1·f1 and y1 = d1·f0 + d2·f1, take three products and not four:
+// Such a convolution is a sum over four phases (the parities of the taps) of 2 x 2-tap convolutions at stride
+// 1, and two neighbouring outputs of a pair of taps f, y0 = d0·f0 + d1·f1 and y1 = d1·f0 + d2·f1, take three
+// products and not four:
 //
 //   y = At [(G f) ∘ (Bt d)]    Bt = [1 -1 0; 0 1 0; 0 1 -1]    G = [1 0; 1 1; 0 1]    At = [1 1 0; 0 1 -1]
 //
-// Along both axes: 9 products for 16, of transforms that only add. The products of all phases and channels are 9 matrix
-// products, slices of one launch. The other faces are the same trilinear form read the other ways:
+// Along both axes: 9 products for 16, of transforms that only add. The products of all phases and channels
+// are 9 matrix products, slices of one launch. The other faces are the same trilinear form read the other
+// ways:
 //
-//   face           9 products [row, inner] · [inner, col]          before                      after
-//   0 conv         [co, (ci, phase)] · [(ci, phase), tile]         taps G w Gt, data Bt x B    output At m A
-//   1 transpose    [(ci, phase), co] · [co, tile]                  taps, gradient A y At         image B m Bt, tiles overlapping
-//   2 weight       [co, tile] · [tile, (ci, phase)]                gradient, data                weights Gt m G
+//   face         9 products [row, inner] · [inner, col]    before                      after
+//   0 conv       [co, (ci, phase)] · [(ci, phase), tile]   taps G w Gt, data Bt x B    output At m A
+//   1 transpose  [(ci, phase), co] · [co, tile]            taps, gradient A y At       image B m Bt, added
+//   2 weight     [co, tile] · [tile, (ci, phase)]          gradient, data              weights Gt m G
 //
-// A tile is 2 x 2 outputs y of one image; of each phase it sees 3 x 3 pixels x[4·tile + 2·r + phase - pad], r = 0, 1, 2.
-// taps, data and gradient write operands in the form of gemm_packed.wgsl. The section //#operands tells the products where those
-// values and the sums are; gemm_tile.wgsl steps through the inner index by multiples of 4, which keeps k%4.
+// A tile is 2 x 2 outputs y of one image; of each phase it sees 3 x 3 pixels x[4·tile + 2·r + phase - pad],
+// r = 0, 1, 2. taps, data and gradient write operands in the form of gemm_packed.wgsl. The section
+// //#operands tells the products where those values and the sums are; gemm_tile.wgsl steps through the inner
+// index by multiples of 4, which keeps k%4.
 //
-// Dispatch: a thread per line and quad of inner values (before), per quad of rows and column or position (after), in workgroups
-// of 64, folded into two dimensions. Shared memory: none.
+// Dispatch: a thread per line and quad of inner values (before), per quad of rows and column or position
+// (after), in workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, 1 source and 2 lines (before), 1 sums and 2 out, 3.. epilogue operands (after).
 
 //#operands
@@ -27,7 +31,8 @@ struct Params {
     splits: u32, face: u32, batch: u32, ci: u32,
     co: u32, tiles_h: u32, tiles_w: u32, x_h: u32,
     x_w: u32, y_h: u32, y_w: u32, pad_h: u32,
-    pad_w: u32, sums_start: u32, sums_quads: u32, sums_cols: u32, // where the sums are: vec4 sums_start, [split, slice, quad of rows, col]
+    // Where the sums are: vec4 sums_start, [split, slice, quad of rows, col].
+    pad_w: u32, sums_start: u32, sums_quads: u32, sums_cols: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
@@ -148,7 +153,8 @@ fn data(
         let plane = (t.image * params.ci + channel) * params.x_h * params.x_w;
         for (var r = 0u; r < 3u; r++) {
             for (var c = 0u; c < 3u; c++) {
-                // Before the first pixel the difference wraps to a large number, so one comparison checks both ends.
+                // Before the first pixel the difference wraps to a large number, so one comparison checks
+                // both ends.
                 let h = 4u * t.h + 2u * r + phase / 2u - params.pad_h;
                 let w = 4u * t.w + 2u * c + phase % 2u - params.pad_w;
                 let inside = (number < tiles()) & (h < params.x_h) & (w < params.x_w);

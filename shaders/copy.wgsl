@@ -1,15 +1,17 @@
 // copy.wgsl: slices, pads, transposes, broadcasts and concatenation, one part per dispatch.
 //
-//   out[dst_offset + sum of i_d · dst_strides_d] = source[src_offset + sum of i_d · src_strides_d]   for all i of shape
+//   out[dst_offset + sum of i_d · dst_strides_d] = source[src_offset + sum of i_d · src_strides_d]
+//   for all i of shape
 //
-// Entries: main, one thread per element in row-major order of the shape; neighbouring threads write neighbours wherever
-//            the output is dense along the last dimension.
-//          tile, for transpositions: the last dimension is dense in the output, the one before it in the input. A
-//            workgroup takes 32 × 32 of the two through shared memory, reading along one and writing along the other; the
-//            33rd column keeps the two directions from meeting in one memory bank.
+// Entries: main, one thread per element in row-major order of the shape; neighbouring threads write
+//            neighbours wherever the output is dense along the last dimension.
+//          tile, for transpositions: the last dimension is dense in the output, the one before it in the
+//            input. A workgroup takes 32 × 32 of the two through shared memory, reading along one and writing
+//            along the other; the 33rd column keeps the two directions from meeting in one memory bank.
 //          zero, which clears the output before parts that do not cover it.
 // Shape and strides fill the first `rank` places, the last dimension first.
-// Dispatch: main and zero ceil(len / 64) workgroups of 64; tile one of 256 for each square; folded into two dimensions.
+// Dispatch: main and zero ceil(len / 64) workgroups of 64; tile one of 256 for each square; folded into two
+// dimensions.
 // Shared memory: 32 · 33 · 4 bytes in tile. Bindings: 0 params, 1 out, 2 source; zero binds the output only.
 
 struct Params {

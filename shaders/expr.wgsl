@@ -3,10 +3,12 @@
 // Put before every kernel with generated code, which calls these in straight lines:
 //   let r2 = op_add(r0, r1);
 //   let r3 = op_leaky_relu(r2, 0.2f);
-// WGSL leaves max, min and clamp of NaN open; here comparisons are written so that NaN comes out wherever NaN went in,
-// since a fault must be seen, not clipped. Compilers take x - x for 0 and x / x for 1, which of ∞ or NaN they are not: sums,
-// differences and quotients look at the bits of such operands. Where exp of a large argument would overflow (in tanh,
-// sigmoid and softplus), the argument is bounded first. No bindings, no entry point.
+//
+// WGSL leaves max, min and clamp of NaN open; here comparisons are written so that NaN comes out wherever NaN
+// went in, since a fault must be seen, not clipped. Compilers take x - x for 0 and x / x for 1, which of ∞ or
+// NaN they are not: sums, differences and quotients look at the bits of such operands. Where exp of a large
+// argument would overflow (in tanh, sigmoid and softplus), the argument is bounded first. No bindings, no
+// entry point.
 
 fn op_bits(bits: u32) -> f32 { return bitcast<f32>(bits); } // infinities and NaN, which have no literals
 fn op_is_finite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }
@@ -35,8 +37,8 @@ fn op_clamp(x: f32, low: f32, high: f32) -> f32 {
 fn op_clamp_mask(x: f32, low: f32, high: f32) -> f32 { return select(0.0, 1.0, x >= low && x <= high); }
 fn op_step(x: f32) -> f32 { return select(0.0, 1.0, x > 0.0); }
 
-// An odd polynomial to 0.625, where the built-in function may be as wrong as e^2x is near 1, and 1 - 2 / (e^2|x| + 1) beyond;
-// ±1 to the last bit from |x| = 9.01 on.
+// An odd polynomial to 0.625, where the built-in function may be as wrong as e^2x is near 1, and 1 - 2 /
+// (e^2|x| + 1) beyond; ±1 to the last bit from |x| = 9.01 on.
 fn op_tanh(x: f32) -> f32 {
     let z = x * x;
     let p = -0.33333278 + z * (0.13331328 + z * (-0.05372923 + z * (0.020602006 - z * 0.0056607886)));
@@ -77,7 +79,8 @@ fn op_div(a: f32, b: f32) -> f32 {
 fn op_max(a: f32, b: f32) -> f32 { return select(b, a, a > b || op_is_nan(a)); }
 fn op_min(a: f32, b: f32) -> f32 { return select(b, a, a < b || op_is_nan(a)); }
 // |a|^b = 2^(b · log2 |a|). With |a| = 2^k · m, 0.7 <= m < 1.42, and b in two parts whose products with k are exact, what is
-// rounded is b · log2 m alone: 4e-8 of the exponent. The sign is that of a where b is odd; NaN where b is no integer.
+// rounded is b · log2 m alone: 4e-8 of the exponent. The sign is that of a where b is odd; NaN where b is no
+// integer.
 fn op_pow(a: f32, b: f32) -> f32 {
     let small = (bitcast<u32>(a) & 0x7f800000u) == 0u; // denormals, as in op_log
     let x = select(abs(a), abs(a) * 8388608.0, small);

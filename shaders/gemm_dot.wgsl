@@ -1,10 +1,11 @@
-// gemm_dot.wgsl: batched matrix product, one workgroup per output element: for few outputs with a long inner sum, such
-// as a linear layer with one logit, where one thread per output would leave the machine idle.
+// gemm_dot.wgsl: batched matrix product, one workgroup per output element: for few outputs with a long inner
+// sum, such as a linear layer with one logit, where one thread per output would leave the machine idle.
 //
-//   out[s, i, j] = epilogue(sum over k of a[s·a_slice + i·a_row + k·a_inner] · b[s·b_slice + k·b_inner + j·b_col])
+//   out[s, i, j] = epilogue(sum over k of a[s·a_slice + i·a_row + k·a_inner] · b[s·b_slice + k·b_inner +
+//   j·b_col])
 //
-// Each of 64 threads sums every 64th product (neighbours read neighbours), then a tree in shared memory adds the 64
-// partial sums in an order fixed by the lane alone.
+// Each of 64 threads sums every 64th product (neighbours read neighbours), then a tree in shared memory adds
+// the 64 partial sums in an order fixed by the lane alone.
 // Dispatch: slices·rows·cols workgroups of 64, folded into two dimensions. Shared memory: 256 bytes.
 // Bindings: 0 params, 1 a, 2 b, 3 out, 4.. epilogue operands.
 

@@ -1,7 +1,8 @@
-// gemm_naive.wgsl: batched matrix product, one thread per output element. The reference that the fast variants are
-// compared with, and the fast one for matrix times vector with many outputs.
+// gemm_naive.wgsl: batched matrix product, one thread per output element. The reference that the fast
+// variants are compared with, and the fast one for matrix times vector with many outputs.
 //
-//   out[s, i, j] = epilogue(sum over k of a[s·a_slice + i·a_row + k·a_inner] · b[s·b_slice + k·b_inner + j·b_col])
+//   out[s, i, j] = epilogue(sum over k of a[s·a_slice + i·a_row + k·a_inner] · b[s·b_slice + k·b_inner +
+//   j·b_col])
 //
 // out is [slices, rows, cols] row-major; the strides of a and b express transposed and shared operands.
 // Dispatch: ceil(slices·rows·cols / 64) workgroups of 64, folded into two dimensions. Shared memory: none.

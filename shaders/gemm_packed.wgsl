@@ -1,13 +1,14 @@
-// gemm_packed.wgsl: operands of gemm_subgroups.wgsl as packed lines, so that one 16-byte load gives a line four
-// inner values: lines are the rows of A or the columns of B, in blocks of 64 that lie together.
+// gemm_packed.wgsl: operands of gemm_subgroups.wgsl as packed lines, so that one 16-byte load gives a line
+// four inner values: lines are the rows of A or the columns of B, in blocks of 64 that lie together.
 //
 //   packed[slice, line/64, k/4, line%64][k%4]
 //
-// Entry pack copies A through the functions of //#operands; inner values beyond the last are zeros, lines beyond the last
-// hold anything, since no sum that is kept reads them. Sections a and b replace those of gemm_subgroups.wgsl. The transforms of
-// conv_winograd.wgsl write the same form.
+// Entry pack copies A through the functions of //#operands; inner values beyond the last are zeros, lines
+// beyond the last hold anything, since no sum that is kept reads them. Sections a and b replace those of
+// gemm_subgroups.wgsl. The transforms of conv_winograd.wgsl write the same form.
 //
-// Dispatch: ceil(slices · rows · ceil(inner/4) / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
+// Dispatch: ceil(slices · rows · ceil(inner/4) / 64) workgroups of 64, folded into two dimensions. Shared
+// memory: none.
 // Bindings: 0 params, 1 source, 2 lines.
 
 //#operands

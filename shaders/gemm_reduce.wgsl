@@ -1,14 +1,16 @@
-// gemm_reduce.wgsl: last stage of gemm_registers.wgsl, and of gemm_tile.wgsl where that splits the inner index.
+// gemm_reduce.wgsl: last stage of gemm_registers.wgsl, and of gemm_tile.wgsl where that splits the inner
+// index.
 //
 //   out[slice, i, j] = epilogue(sum over splits of sums[split, slice, i/4, j][i%4])
 //
-// One thread per four rows of a column adds their partial sums in the order of the splits: no atomics, so the bits
-// repeat.
-// Where an element goes is found through the functions between //#operands and //#end, as in the first stage.
+// One thread per four rows of a column adds their partial sums in the order of the splits: no atomics, so the
+// bits repeat. Where an element goes is found through the functions between //#operands and //#end, as in the
+// first stage.
 //
-// Dispatch: ceil(slices · ceil(rows/4) · cols / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
-// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. The sums begin at vec4 START of scratch and have
-// QUADS quads of rows and COLS columns, padding included.
+// Dispatch: ceil(slices · ceil(rows/4) · cols / 64) workgroups of 64, folded into two dimensions. Shared
+// memory: none.
+// Bindings: 0 params, 1 scratch, 2 out, 3.. epilogue operands. The sums begin at vec4 START of scratch and
+// have QUADS quads of rows and COLS columns, padding included.
 
 //#operands
 struct Params {

@@ -1,19 +1,20 @@
-// gemm_registers.wgsl: matrix product with register tiles and no shared memory: for adapters that run on a CPU, where
-// every lane loads by itself and a barrier is a switch of coroutines, and for products with few rows, which waste
-// most of a square tile. Its operands are found through the functions between //#operands and //#end: plain strides
-// here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col buffer).
+// gemm_registers.wgsl: matrix product with register tiles and no shared memory: for adapters that run on a
+// CPU, where every lane loads by itself and a barrier is a switch of coroutines, and for products with few
+// rows, which waste most of a square tile. Its operands are found through the functions between //#operands
+// and //#end: plain strides here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col
+// buffer).
 //
 //   sums[split, slice, i/4, j][i%4] = sum over the split's chunk of k of A[i, k] · B[k, j]
 //
-// Entry pack copies A into scratch as vec4 of four rows, [slice, k, row/4], rows and inner index padded with zeros,
-// so that entry main reads four rows with one load, whatever A's strides are. In main a thread owns 4·U rows and C
-// columns; the columns are as far apart as there are column tiles, so that neighbouring threads read neighbours. It
-// sums one chunk of the inner index and stores to scratch behind the packed A, whole tiles without a guard, since a
-// branch around each store, or an epilogue after each sum, would multiply the unrolled code. gemm_reduce.wgsl adds
-// the chunks in order and applies the epilogue.
+// Entry pack copies A into scratch as vec4 of four rows, [slice, k, row/4], rows and inner index padded with
+// zeros, so that entry main reads four rows with one load, whatever A's strides are. In main a thread owns
+// 4·U rows and C columns; the columns are as far apart as there are column tiles, so that neighbouring
+// threads read neighbours. It sums one chunk of the inner index and stores to scratch behind the packed A,
+// whole tiles without a guard, since a branch around each store, or an epilogue after each sum, would
+// multiply the unrolled code. gemm_reduce.wgsl adds the chunks in order and applies the epilogue.
 //
-// Dispatch: pack ceil(slices · inner · row_tiles·U / 64) workgroups of 64; main ceil(slices · splits · row_tiles ·
-// col_tiles / LANES) of LANES; both folded into two dimensions. Shared memory: none.
+// Dispatch: pack ceil(slices · inner · row_tiles·U / 64) workgroups of 64; main ceil(slices · splits ·
+// row_tiles · col_tiles / LANES) of LANES; both folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, 1 a (pack), 2 scratch, 3 b (main).
 
 //#operands
@@ -37,7 +38,7 @@ fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
 fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
 fn a_row_step() -> u32 { return params.a_row; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn b_inside(k: Inner, col: Col) -> bool { return true; } // else a zero that is in no buffer: never, for plain matrices
+fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
 //#end
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
@@ -115,8 +116,8 @@ fn main(
     let first = min(split * chunk, s.inner);
     let last = min(first + chunk, s.inner);
 
-    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and keep the
-    // elements in registers.
+    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and
+    // keep the elements in registers.
     var cols: array<Col, C>;
     for (var j = 0u; j < C; j++) { cols[j] = col_at(s, min(col0 + j * col_tiles, s.cols - 1u)); }
     var acc: array<array<vec4f, C>, U>;

@@ -1,19 +1,22 @@
-// gemm_subgroups.wgsl: matrix product with register tiles whose left operand the lanes of a subgroup share: for
-// adapters that run on a CPU, where a load of one lane costs as much as dozens of multiply-adds of all. Each lane loads
-// one row's values and hands them to the others by a shuffle, so that a value of A is loaded once a subgroup and not once a lane;
-// both operands come four inner values at a time. Its operands are found through the functions between //#operands and
-// //#end: plain strides here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col buffer).
+// gemm_subgroups.wgsl: matrix product with register tiles whose left operand the lanes of a subgroup share:
+// for adapters that run on a CPU, where a load of one lane costs as much as dozens of multiply-adds of all.
+// Each lane loads one row's values and hands them to the others by a shuffle, so that a value of A is loaded
+// once a subgroup and not once a lane; both operands come four inner values at a time. Its operands are found
+// through the functions between //#operands and //#end: plain strides here; conv.wgsl in their place makes it
+// an implicit-GEMM convolution (no im2col buffer).
 //
 //   sums[split, slice, i/4, j][i%4] = sum over the split's chunk of k of A[i, k] · B[k, j]
 //
-// Tile: a workgroup is one subgroup of LANES lanes and owns Q·LANES rows and C·LANES columns; a lane keeps C columns of all
-// of the rows. Rows run fastest over the workgroups, so that a panel of B stays in cache while the rows pass. Whole tiles are
-// stored without a guard; gemm_reduce.wgsl adds the chunks in order and applies the epilogue.
-// Where A is used by many columns, gemm_packed.wgsl packs it first, and its section a replaces the one below.
+// Tile: a workgroup is one subgroup of LANES lanes and owns Q·LANES rows and C·LANES columns; a lane keeps C
+// columns of all of the rows. Rows run fastest over the workgroups, so that a panel of B stays in cache while
+// the rows pass. Whole tiles are stored without a guard; gemm_reduce.wgsl adds the chunks in order and
+// applies the epilogue. Where A is used by many columns, gemm_packed.wgsl packs it first, and its section a
+// replaces the one below.
 //
-// Needs subgroup operations and subgroups of exactly LANES lanes, a divisor of 32 and at least 4. WGSL asks for `enable
-// subgroups;` here, which naga does not know yet: it takes the functions without.
-// Dispatch: row_tiles · col_tiles · splits · slices workgroups of LANES, folded into two dimensions. Shared memory: none.
+// Needs subgroup operations and subgroups of exactly LANES lanes, a divisor of 32 and at least 4. WGSL asks
+// for `enable subgroups;` here, which naga does not know yet: it takes the functions without.
+// Dispatch: row_tiles · col_tiles · splits · slices workgroups of LANES, folded into two dimensions. Shared
+// memory: none.
 // Bindings: 0 params, 1 a, 2 b, 3 sums.
 
 //#operands
@@ -36,7 +39,7 @@ fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner { return Inner(k.a + step
 fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
 fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn b_inside(k: Inner, col: Col) -> bool { return true; } // else a zero that is in no buffer: never, for plain matrices
+fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
 //#end
 
 /// Four consecutive inner values from `k` on, of which those from `left` on count as zero.
@@ -116,8 +119,8 @@ fn main(
     let first = min(split * chunk, s.inner);
     let last = min(first + chunk, s.inner);
 
-    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and keep the
-    // elements in registers.
+    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and
+    // keep the elements in registers.
     var cols: array<Col, C>;
     for (var j = 0u; j < C; j++) { cols[j] = col_at(s, min(col0 + j * LANES + lane, s.cols - 1u)); }
     var quad: Quad;

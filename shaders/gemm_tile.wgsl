@@ -1,20 +1,23 @@
-// gemm_tile.wgsl: matrix product with shared-memory tiles, for hardware. Its operands are found through the functions
-// between //#operands and //#end: plain strides here; conv.wgsl in their place makes it an implicit-GEMM convolution
-// (no im2col buffer).
+// gemm_tile.wgsl: matrix product with shared-memory tiles, for hardware. Its operands are found through the
+// functions between //#operands and //#end: plain strides here; conv.wgsl in their place makes it an
+// implicit-GEMM convolution (no im2col buffer).
 //
 //   out[slice, i, j] = epilogue(sum over k of A[i, k] · B[k, j])
 //
-// Tile: a workgroup of 8 x 8 threads owns R·8 rows and R·8 columns (64 x 64 with R = 8, 32 x 32 with R = 4, where the
-// grid would be small) and walks the inner index 16 at a time; a thread owns R x R of them as R·R/4 vec4 along the
-// columns. Its rows and columns are quads 8 apart, so that the threads of a line read distinct banks. Lines of a
-// shared tile hold 2·R quads and one of padding, which spreads the writes of neighbouring k over the banks.
-// A is loaded with k running fastest over the lanes, B with the columns running fastest: the contiguous directions.
+// Tile: a workgroup of 8 x 8 threads owns R·8 rows and R·8 columns (64 x 64 with R = 8, 32 x 32 with R = 4,
+// where the grid would be small) and walks the inner index 16 at a time; a thread owns R x R of them as R·R/4
+// vec4 along the columns. Its rows and columns are quads 8 apart, so that the threads of a line read distinct
+// banks. Lines of a shared tile hold 2·R quads and one of padding, which spreads the writes of neighbouring k
+// over the banks. A is loaded with k running fastest over the lanes, B with the columns running fastest: the
+// contiguous directions.
 //
-// Split-K: with splits > 1 each workgroup sums one chunk of the inner index and stores to the scratch buffer, bound
-// in place of out, as [split, slice, row/4, col][row%4]; gemm_reduce.wgsl adds the chunks in order.
+// Split-K: with splits > 1 each workgroup sums one chunk of the inner index and stores to the scratch buffer,
+// bound in place of out, as [split, slice, row/4, col][row%4]; gemm_reduce.wgsl adds the chunks in order.
 //
-// Dispatch: row_tiles · col_tiles · splits · slices workgroups, folded into two dimensions; columns run fastest.
-// Shared memory: 2 · 16 · (2·R + 1) · 16 = 8704 or 4608 bytes. Bindings: 0 params, 1 a, 2 b, 3 out (or scratch), 4.. epilogue operands.
+// Dispatch: row_tiles · col_tiles · splits · slices workgroups, folded into two dimensions; columns run
+// fastest.
+// Shared memory: 2 · 16 · (2·R + 1) · 16 = 8704 or 4608 bytes. Bindings: 0 params, 1 a, 2 b, 3 out (or
+// scratch), 4.. epilogue operands.
 
 //#operands
 struct Params {
@@ -37,7 +40,7 @@ fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
 fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
 fn a_row_step() -> u32 { return params.a_row; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn b_inside(k: Inner, col: Col) -> bool { return true; } // else a zero that is in no buffer: never, for plain matrices
+fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
 fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
 fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
 //#end
@@ -127,12 +130,12 @@ fn main(
     // Computing roles: quads tx, tx + 8 of the columns and ty, ty + 8 of the rows.
     let tx = lane % 8u;
     let ty = lane / 8u;
-    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and keep the
-    // elements in registers.
+    // The lengths of these arrays are the trip counts of the loops over them: drivers unroll such loops and
+    // keep the elements in registers.
     var acc: array<array<array<vec4f, WIDE>, 4>, WIDE>; // [quad of rows][row][quad of columns]
     for (var k0 = first; k0 < last; k0 += DEPTH) {
-        // Inner values from `last` on are zeros in both tiles: what else lies there may be no number. Rows beyond the
-        // last hold whatever the address, kept inside the buffer, does; they are not stored.
+        // Inner values from `last` on are zeros in both tiles: what else lies there may be no number. Rows
+        // beyond the last hold whatever the address, kept inside the buffer, does; they are not stored.
         let left = last - k0;
         let a_live = lane % DEPTH < left;
         for (var p = 0u; p < R / 2u; p++) {

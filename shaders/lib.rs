@@ -1,7 +1,7 @@
 //! The texts of Ganomede's shaders: every `*.wgsl` file beside this one, embedded.
 //!
-//! A shader's header gives its formula, layouts, bindings and dispatch. What launches them, and the pipeline constants
-//! that choose their tiles, is the crate `ganomede-kernels`.
+//! A shader's header gives its formula, layouts, bindings and dispatch. What launches them, and the pipeline
+//! constants that choose their tiles, is the crate `ganomede-kernels`.
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {

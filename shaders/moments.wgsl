@@ -1,23 +1,28 @@
 // moments.wgsl: mean and biased variance of x [outer, channels, inner] over outer and inner.
 //
 //   Welford:  mean += (x - mean) / n;  m2 += (x - mean_before) · (x - mean_after)
-//   Chan, to join two sets: d = mean_b - mean_a;  mean = mean_a + d · n_b / n;  m2 = m2_a + m2_b + d² · n_a · n_b / n
+//   Chan, to join two sets:  d = mean_b - mean_a;  mean = mean_a + d · n_b / n;
+//                            m2 = m2_a + m2_b + d² · n_a · n_b / n
 //
-// Values are taken relative to the channel's first one: of numbers that lie close together far from zero, a running mean in
-// f32 would lose what the variance is made of. Any value of the set serves: of n values, the square of its distance from the
-// mean is at most n times the variance.
+// Values are taken relative to the channel's first one: of numbers that lie close together far from zero, a
+// running mean in f32 would lose what the variance is made of. Any value of the set serves: of n values, the
+// square of its distance from the mean is at most n times the variance.
 //
-// A set is vec3f(n, mean - shift, m2). Sets of a channel are numbered: its elements, j = o · inner + i, in the first dispatch, and
-// partials [channels][segments] in a finish. Sets are dealt to `segments` by turns: segment s takes s, s + segments, ….
-// With one segment results go straight to the outputs, else to partials, which a finish dispatch joins in order.
+// A set is vec3f(n, mean - shift, m2). Sets of a channel are numbered: its elements, j = o · inner + i, in
+// the first dispatch, and partials [channels][segments] in a finish. Sets are dealt to `segments` by turns:
+// segment s takes s, s + segments, …. With one segment results go straight to the outputs, else to partials,
+// which a finish dispatch joins in order.
 //
-// Entries: threads, one thread per (channel, segment), for software adapters, where barriers are dear; the naive
-//            reference has as few segments as llvmpipe's limit of 65,535 loop iterations a thread allows.
+// Entries: threads, one thread per (channel, segment), for software adapters, where barriers are dear; the
+//            naive reference has as few segments as llvmpipe's limit of 65,535 loop iterations a thread
+//            allows.
 //          groups, one workgroup of 256 per (channel, segment) with a tree in shared memory.
-// Dispatch: threads ceil(channels · segments / 64) of 64; groups channels · segments of 256; folded into two dimensions.
+// Dispatch: threads ceil(channels · segments / 64) of 64; groups channels · segments of 256; folded into two
+// dimensions.
 // Shared memory: 256 · 16 bytes.
-// Bindings: 0 params, 1 x, 2 mean, 3 variance; 1 x, 2 partials before a finish; 1 x, 2 mean, 3 variance, 4 partials in it.
-// The host replaces the marked sections accordingly; what stands here is the form with one segment.
+// Bindings: 0 params, 1 x, 2 mean, 3 variance; 1 x, 2 partials before a finish; 1 x, 2 mean, 3 variance, 4
+// partials in it. The host replaces the marked sections accordingly; what stands here is the form with one
+// segment.
 
 struct Params { channels: u32, inner: u32, sets: u32, segments: u32 }
 @group(0) @binding(0) var<uniform> params: Params;

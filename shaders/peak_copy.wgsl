@@ -1,5 +1,5 @@
-// peak_copy.wgsl: how fast the adapter reads and writes its memory. Not part of any program; `bench` and `profile` measure
-// with it.
+// peak_copy.wgsl: how fast the adapter reads and writes its memory. Not part of any program; `bench` and
+// `profile` measure with it.
 //
 //   out[i] = x[i], 16 bytes a thread, neighbours side by side, over buffers larger than any cache
 //

@@ -1,10 +1,12 @@
-// peak_fma.wgsl: how fast the adapter multiplies and adds. Not part of any program; `bench` and `profile` measure with it.
+// peak_fma.wgsl: how fast the adapter multiplies and adds. Not part of any program; `bench` and `profile`
+// measure with it.
 //
 //   out[i] = sum of eight sums of thread i, each after 4 * rounds of: sum = sum * factor + shift
 //
-// The eight sums, two vec4f, wait for nothing but themselves, so that they hide the latency of the multiply-add units, and
-// fit the registers of every processor; no memory is touched until the end. factor and shift are parameters: a compiler
-// cannot fold the loop. Four steps a round make the loop itself cheap where lanes are emulated.
+// The eight sums, two vec4f, wait for nothing but themselves, so that they hide the latency of the
+// multiply-add units, and fit the registers of every processor; no memory is touched until the end. factor
+// and shift are parameters: a compiler cannot fold the loop. Four steps a round make the loop itself cheap
+// where lanes are emulated.
 // FLOP: 2 * 32 * rounds a thread. llvmpipe ends a thread after 65,535 rounds.
 //
 // Dispatch: threads / 64 workgroups of 64; threads is the length of out. Shared memory: none.

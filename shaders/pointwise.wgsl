@@ -2,9 +2,10 @@
 //
 //   outputs[j][i] = value j of the expression at element i, over all i < count
 //
-// Layouts: outputs contiguous over the iteration shape; operands strided, stride 0 broadcasting. The host replaces the
-// marked sections by the bindings of the kernel, the coordinates of element i, one line per instruction, and the numbers and sizes in
-// them, which are parameters; what stands here is leaky ReLU of one dense input. An output read in place is read before it is written.
+// Layouts: outputs contiguous over the iteration shape; operands strided, stride 0 broadcasting. The host
+// replaces the marked sections by the bindings of the kernel, the coordinates of element i, one line per
+// instruction, and the numbers and sizes in them, which are parameters; what stands here is leaky ReLU of one
+// dense input. An output read in place is read before it is written.
 // Dispatch: ceil(count / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, then inputs, then outputs.
 

@@ -2,10 +2,11 @@
 //
 //   outputs[j][i] = value j of the expression at element i, over all i < 4 · count
 //
-// Why beside pointwise.wgsl: memory moves in 16-byte words, and coordinates are found once for four elements. Needs a
-// last dimension that is a multiple of four, so that a quad stays in one row. Inputs that are dense everywhere are bound
-// as vec4f; an operand that is still along the last dimension is read once per quad; any other is read lane by lane.
-// Layouts and marked sections as in pointwise.wgsl; what stands here is leaky ReLU of one dense input.
+// Why beside pointwise.wgsl: memory moves in 16-byte words, and coordinates are found once for four elements.
+// Needs a last dimension that is a multiple of four, so that a quad stays in one row. Inputs that are dense
+// everywhere are bound as vec4f; an operand that is still along the last dimension is read once per quad; any
+// other is read lane by lane. Layouts and marked sections as in pointwise.wgsl; what stands here is leaky
+// ReLU of one dense input.
 // Dispatch: ceil(count / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params, then inputs, then outputs.
 

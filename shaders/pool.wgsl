@@ -1,11 +1,12 @@
 // pool.wgsl: max pooling as three closed operations over planes x [h, w] and y [oh, ow].
 //
-//   indices: out[o] = index within the plane of the first maximum of window o, as f32; NaN counts as the largest
+//   indices: out[o] = index within the plane of the first maximum of window o, as f32; NaN is the largest
 //   gather:  out[o] = a[index[o]]                                              a = x
 //   scatter: out[i] = sum over the windows o that hold i and have index[o] = i of a[o]     a = y
 //
-// Window o holds the elements o · stride + k · dilation - pad for k < kernel; padding is absent (-infinity). Scatter is written
-// as a gather over the few windows that can hold an element, so that it needs no atomics and sums in a fixed order.
+// Window o holds the elements o · stride + k · dilation - pad for k < kernel; padding is absent (-infinity).
+// Scatter is written as a gather over the few windows that can hold an element, so that it needs no atomics
+// and sums in a fixed order.
 // Dispatch: ceil(outputs / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
 // Bindings: 0 params; indices 1 out, 2 a; gather and scatter 1 out, 2 a, 3 index.
 

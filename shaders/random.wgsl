@@ -2,13 +2,16 @@
 //
 //   element i = word i mod 4 of the block with counter (i / 4, stream, step, 0)
 //   uniform: the top 24 bits times 2^-24, in [0, 1), the same bits on every device
-//   normal:  Box–Muller on the word pairs (0, 1) and (2, 3): sqrt(-2 ln u) · (cos 2 pi v, sin 2 pi v), u in (0, 1]
+//   normal:  Box–Muller on the word pairs (0, 1) and (2, 3): sqrt(-2 ln u) · (cos 2 pi v, sin 2 pi v),
+//            u in (0, 1]
 //
-// WGSL has no 32×32→64 product, so it is built from 16-bit halves. ln, sin and cos are the polynomials of the CPU twin
-// (kernels/src/expr/math.rs): the built-in ln is only good to 2^-21 near 1, where the root magnifies the error.
+// WGSL has no 32×32→64 product, so it is built from 16-bit halves. ln, sin and cos are the polynomials of the
+// CPU twin (kernels/src/expr/math.rs): the built-in ln is only good to 2^-21 near 1, where the root magnifies
+// the error.
 //
 // Entries: naive, one element per thread; main, one block of four elements per thread.
-// Dispatch: ceil(len / 64) or ceil(len / 256) workgroups of 64, folded into two dimensions. Shared memory: none.
+// Dispatch: ceil(len / 64) or ceil(len / 256) workgroups of 64, folded into two dimensions. Shared memory:
+// none.
 // Bindings: 0 params, 1 key [2], 2 replay [1] (the step), 3 out.
 
 struct Params { len: u32, stream: u32, normal: u32, pad: u32 }

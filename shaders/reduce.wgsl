@@ -2,26 +2,26 @@
 //
 //   outputs[o][k] = scale_o · combine_o over j < reduced of value o at (k, j)
 //
-// k numbers the kept dimensions, j the reduced ones, both row-major. The reduced space is dealt to `segments` by turns:
-// segment s takes j = s, s + segments, …; with one segment results go straight to the outputs, else to
-// partials[o][k][s], which a second dispatch joins in order. No atomics: the same bits on every run.
+// k numbers the kept dimensions, j the reduced ones, both row-major. The reduced space is dealt to `segments`
+// by turns: segment s takes j = s, s + segments, …; with one segment results go straight to the outputs, else
+// to partials[o][k][s], which a second dispatch joins in order. No atomics: the same bits on every run.
 //
-// Entries: threads, one thread per (k, s), for kept dimensions that lie innermost, short reductions and software
-//            adapters, where barriers are dear; neighbouring threads are neighbouring k where `by_kept` is 1, else
-//            neighbouring s. The naive reference has as few segments as
-//            llvmpipe's limit of 65,535 loop iterations a thread allows.
-//          groups, one workgroup of 256 per (k, s), for reduced dimensions that lie innermost: each thread takes every
-//            256th element of its segment, then a tree in shared memory.
+// Entries: threads, one thread per (k, s), for kept dimensions that lie innermost, short reductions and
+//            software adapters, where barriers are dear; neighbouring threads are neighbouring k where
+//            `by_kept` is 1, else neighbouring s. The naive reference has as few segments as llvmpipe's limit
+//            of 65,535 loop iterations a thread allows.
+//          groups, one workgroup of 256 per (k, s), for reduced dimensions that lie innermost: each thread
+//            takes every 256th element of its segment, then a tree in shared memory.
 // The second dispatch is one of the two over partials, with `segments` 1.
-// Sums of a thread go through blocks of 64, so that rounding grows with the square root of the length, not with it.
-// The host replaces the marked sections; what stands here is the mean of 16 elements each.
+// Sums of a thread go through blocks of 64, so that rounding grows with the square root of the length, not
+// with it. The host replaces the marked sections; what stands here is the mean of 16 elements each.
 // Dispatch: threads ceil(kept · segments / 64) of 64; groups kept · segments of 256; folded into two
 // dimensions. Shared memory: 256 · outputs · 4 bytes, at most 7 KiB.
-// Bindings: 0 params, then inputs, then outputs; inputs, partials in a first dispatch of two; partials, outputs in the
-// second.
+// Bindings: 0 params, then inputs, then outputs; inputs, partials in a first dispatch of two; partials,
+// outputs in the second.
 
 //#params
-struct Params { kept: u32, reduced: u32, segments: u32, by_kept: u32 } // then numbers and sizes of the expression
+struct Params { kept: u32, reduced: u32, segments: u32, by_kept: u32 } // then the expression's numbers, sizes
 //#end
 @group(0) @binding(0) var<uniform> params: Params;
 

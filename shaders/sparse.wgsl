@@ -2,10 +2,12 @@
 //
 //   y[o, j, i] = sum over the entries (column, weight) of row j of weight · x[o, column, i]
 //
-// Layouts: x [outer, columns, inner], y [outer, rows, inner]. Rows first .. first + count are computed; with `more` the sums
-// go on from what earlier parts of the row left in y. The table holds count + 1 places where entries begin, then column and
-// bits of the weight of each entry; it is a uniform, since neighbouring threads mostly read the same row.
-// Dispatch: ceil(outer · count · inner / 64) workgroups of 64, folded into two dimensions. Shared memory: none.
+// Layouts: x [outer, columns, inner], y [outer, rows, inner]. Rows first .. first + count are computed; with
+// `more` the sums go on from what earlier parts of the row left in y. The table holds count + 1 places where
+// entries begin, then column and bits of the weight of each entry; it is a uniform, since neighbouring
+// threads mostly read the same row.
+// Dispatch: ceil(outer · count · inner / 64) workgroups of 64, folded into two dimensions. Shared memory:
+// none.
 // Bindings: 0 params, 1 y, 2 x.
 
 //#table

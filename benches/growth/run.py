@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures how memory grows with the size of images and search time with the batch, and writes docs/growth.md.
+"""Measures how memory grows with the size of images and search time with the batch, and writes
+docs/growth.md.
 
 Every point runs in a process of its own.
 """

@@ -1,12 +1,14 @@
 """PyTorch's time for what `ganomede bench step` and `ganomede bench search` measure.
 
-The networks are those of src/models/dcgan.rs: 4x4 kernels of stride 2, width w to 8w, a bias only where no batch norm
-follows. A step is the usual DCGAN loop: D on real and on detached fake images, Adam; then G through the updated D,
-Adam, with one generator forward for both. A z-step is AnoGAN's: G and D in eval mode, 0.9 |x - G(z)| + 0.1 |f(x) -
-f(G(z))| summed, gradient in z alone, Adam on z; f(x) is computed once, before. Losses are read back after each step.
+The networks are those of src/models/dcgan.rs: 4x4 kernels of stride 2, width w to 8w, a bias only where no
+batch norm follows. A step is the usual DCGAN loop: D on real and on detached fake images, Adam; then G
+through the updated D, Adam, with one generator forward for both. A z-step is AnoGAN's: G and D in eval mode,
+0.9 |x - G(z)| + 0.1 |f(x) - f(G(z))| summed, gradient in z alone, Adam on z; f(x) is computed once, before.
+Losses are read back after each step.
 
-Prints one JSON document: ms_min and ms_median are wall time, cpu_ms the processor time of all threads for each run;
-first_step_ms is the time from the start of the process (PyTorch's import included) to the first loss.
+Prints one JSON document: ms_min and ms_median are wall time, cpu_ms the processor time of all threads for
+each run; first_step_ms is the time from the start of the process (PyTorch's import included) to the first
+loss.
 """
 
 import argparse
@@ -82,8 +84,8 @@ def training_step(args, g, d):
         loss_d.backward()
         d_adam.step()
         g_adam.zero_grad()
-        # Every DCGAN loop also computes gradients of D's weights here, which the next zero_grad throws away; --freeze
-        # leaves them out.
+        # Every DCGAN loop also computes gradients of D's weights here, which the next zero_grad throws away;
+        # --freeze leaves them out.
         d.requires_grad_(not args.freeze)
         loss_g = bce(d(fake), ones)
         loss_g.backward()

@@ -1,8 +1,9 @@
 """How each engine is asked for the work: a training step, a z-step, single operations, a whole training.
 
-Every engine runs in processes of its own and answers with JSON documents, a line each. A program's document holds
-ms_median and ms_min, first_step_ms (process start to the first loss) and process_peak_bytes; `operations` gives a document
-for each operation by its name. What took too long has the limit in place of the time, and the field's name in `exceeds`.
+Every engine runs in processes of its own and answers with JSON documents, a line each. A program's document
+holds ms_median and ms_min, first_step_ms (process start to the first loss) and process_peak_bytes;
+`operations` gives a document for each operation by its name. What took too long has the limit in place of the
+time, and the field's name in `exceeds`.
 """
 
 import json
@@ -146,7 +147,8 @@ WARM = 2
 
 class Tuned(Engine):
     """A peer in the package `rust` that tunes its kernels when it first meets a shape: one process does all the work, each piece
-    twice, first to tune and then for the clock. A piece that takes longer than it may ends the process, and with it what was tuned."""
+    twice, first to tune and then for the clock. A piece that takes longer than it may ends the process, and
+    with it what was tuned."""
 
     process = None
 

@@ -1,6 +1,7 @@
 //! Times of single operations with their gradients: the rows of `ops_torch.py`, a JSON document a line.
 //!
-//! `cargo bench --bench peers -- [runs] [device]`, 10 runs on the CPU unless said; `RAYON_NUM_THREADS` sets its threads.
+//! `cargo bench --bench peers -- [runs] [device]`, 10 runs on the CPU unless said; `RAYON_NUM_THREADS` sets
+//! its threads.
 
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector};

@@ -1,7 +1,8 @@
-"""PyTorch's times for the rows of `cargo bench --bench peers`: single operations with their gradients, batch 64.
+"""PyTorch's times for the rows of `cargo bench --bench peers`: single operations with their gradients,
+batch 64.
 
-A row runs the operation forward and backward from a given gradient of its output; batch norm is in train mode. Prints
-a JSON document a line: the least and the median of the runs, in milliseconds.
+A row runs the operation forward and backward from a given gradient of its output; batch norm is in train
+mode. Prints a JSON document a line: the least and the median of the runs, in milliseconds.
 """
 
 import argparse

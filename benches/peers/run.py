@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Times Ganomede and its peers in turn and writes docs/benchmarks.md.
 
-Each round runs every row in both engines of a comparison, one right after the other, so that both meet the same machine.
-Parts: `cpu` is this program's CPU device against PyTorch, with burn's flex backend and candle for orientation; `gpu` its
-GPU path against burn's wgpu backend on the same adapter; `train` a whole training on MNIST against PyTorch, where --mnist
-says where the set lies; `build` a clean release build. Nothing is kept between runs: tuning and shader caches start empty.
-With --write the page is written after every row, and parts that are not run keep the tables that it has.
+Each round runs every row in both engines of a comparison, one right after the other, so that both meet the
+same machine.
+Parts: `cpu` is this program's CPU device against PyTorch, with burn's flex backend and candle for
+orientation; `gpu` its GPU path against burn's wgpu backend on the same adapter; `train` a whole training on
+MNIST against PyTorch, where --mnist says where the set lies; `build` a clean release build. Nothing is kept
+between runs: tuning and shader caches start empty. With --write the page is written after every row, and
+parts that are not run keep the tables that it has.
 """
 
 import argparse

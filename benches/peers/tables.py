@@ -1,8 +1,8 @@
 """Markdown tables of what was measured.
 
-A row is a piece of work; it holds, for each engine, the documents of its rounds. A time is the median of the rounds'
-medians, a ratio the median of the rounds' ratios: ours / theirs, smaller is better. A peer that took longer than it was
-given has at least that time (`>`), and the ratio is at most what follows from it (`<`).
+A row is a piece of work; it holds, for each engine, the documents of its rounds. A time is the median of the
+rounds' medians, a ratio the median of the rounds' ratios: ours / theirs, smaller is better. A peer that took
+longer than it was given has at least that time (`>`), and the ratio is at most what follows from it (`<`).
 """
 
 import statistics

@@ -1,9 +1,9 @@
 """Trains DCGAN on one digit of MNIST with PyTorch, as `ganomede train anogan --val-fraction 0` does.
 
-Reads the two gzipped IDX files of the training set, keeps the images of one class, resizes them from 28x28 to the
-size asked for, scales them to -1..1, trains for whole epochs of full batches in a new order each, and writes the weights
-of both networks. Networks and step are those of dcgan_torch.py. Prints one JSON document: ms is the time from the start
-of the process, PyTorch's import included, to the file written.
+Reads the two gzipped IDX files of the training set, keeps the images of one class, resizes them from 28x28 to
+the size asked for, scales them to -1..1, trains for whole epochs of full batches in a new order each, and
+writes the weights of both networks. Networks and step are those of dcgan_torch.py. Prints one JSON document:
+ms is the time from the start of the process, PyTorch's import included, to the file written.
 """
 
 import argparse

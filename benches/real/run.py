@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Trains systems on real image sets, evaluates them and puts their rows into the table of docs/results.md.
 
-The sets are not part of the project; benches/real/README.md says where each comes from and how it must lie in the
-folder given as --data. A row is the last step of one training with the seed of the command, scored with batch norm in eval mode;
-those of KDD99 are mean ± standard deviation over three seeds, interval and threshold those of the first.
+The sets are not part of the project; benches/real/README.md says where each comes from and how it must lie in
+the folder given as --data. A row is the last step of one training with the seed of the command, scored with
+batch norm in eval mode; those of KDD99 are mean ± standard deviation over three seeds, interval and threshold
+those of the first.
 """
 
 import argparse

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""What the order of the test images is worth to Skip-GANomaly when batch norm stays in training mode at the test.
+"""What the order of the test images is worth to Skip-GANomaly when batch norm stays in training mode at the
+test.
 
     python3 benches/real/skip_order.py MODEL.safetensors CIFAR_FOLDER [CLASS]
 
-The published repository tests in batches of its option `batchsize` (64), unshuffled, all normal images first, with batch
-norm in training mode: an image is normalised with its neighbours, so batches of one kind of image give its kind away. This
-script scores the same weights, those of a model that `train skip-ganomaly --data CIFAR_FOLDER --anomalous-class CLASS
---size 32 --channels rgb` made, with PyTorch: in eval mode, which is what `ganomede eval` does; in training mode with the
-images shuffled; and in training mode in the repository's order. Needs torch, numpy, safetensors and scikit-learn.
+The published repository tests in batches of its option `batchsize` (64), unshuffled, all normal images first,
+with batch norm in training mode: an image is normalised with its neighbours, so batches of one kind of image
+give its kind away. This script scores the same weights, those of a model that `train skip-ganomaly --data
+CIFAR_FOLDER --anomalous-class CLASS --size 32 --channels rgb` made, with PyTorch: in eval mode, which is what
+`ganomede eval` does; in training mode with the images shuffled; and in training mode in the repository's
+order. Needs torch, numpy, safetensors and scikit-learn.
 """
 
 import json

@@ -127,8 +127,8 @@ struct Map {
 }
 
 impl Map {
-    /// None if the draw leaves every pixel in place. The number of draws is fixed, so that switching one change on
-    /// does not alter the others.
+    /// None if the draw leaves every pixel in place. The number of draws is fixed, so that switching one
+    /// change on does not alter the others.
     fn new(augment: &Augment, rng: &mut Rng, width: usize, height: usize) -> Option<Self> {
         let mirror = |on: bool, rng: &mut Rng| if rng.below(2) == 1 && on { -1.0 } else { 1.0 };
         let (mirror_x, mirror_y) = (mirror(augment.flip, rng), mirror(augment.vflip, rng));

@@ -34,8 +34,8 @@ pub struct BatchOptions {
     pub epoch: u64,
     /// Visit in random order (training) or in order of the indices (scoring).
     ///
-    /// A file that cannot be decoded is left out of its batch when scoring, and replaced by another image drawn
-    /// from (seed, epoch, position) when shuffled, so that training batches keep their size.
+    /// A file that cannot be decoded is left out of its batch when scoring, and replaced by another image
+    /// drawn from (seed, epoch, position) when shuffled, so that training batches keep their size.
     pub shuffle: bool,
     /// Random changes; each is a function of (seed, epoch, index).
     pub augment: Augment,
@@ -107,11 +107,11 @@ impl Batch {
 
 /// Iterator over the batches of one epoch. Dropping it stops the threads.
 ///
-/// An item is an error on a machine fault, or on a file that cannot be decoded if the set is `strict` or hardly
-/// anything in it can be; iteration ends after it.
+/// An item is an error on a machine fault, or on a file that cannot be decoded if the set is `strict` or
+/// hardly anything in it can be; iteration ends after it.
 pub struct Batches {
-    /// Worker k of n makes batches k, k + n, …, each into its own channel: reading the channels in turn gives the
-    /// order without sorting, and the bound of each channel bounds memory.
+    /// Worker k of n makes batches k, k + n, …, each into its own channel: reading the channels in turn gives
+    /// the order without sorting, and the bound of each channel bounds memory.
     channels: Vec<Receiver<Result<Batch, DataError>>>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -199,7 +199,8 @@ impl Iterator for Batches {
         while self.next < self.total {
             let worker = (self.next - self.start) % self.channels.len();
             let Ok(item) = self.channels[worker].recv() else {
-                // The sender is gone without its batch: only a bug can do that, and hiding it would lose images.
+                // The sender is gone without its batch: only a bug can do that, and hiding it would lose
+                // images.
                 self.next = self.total;
                 if let Err(panic) = self.workers.remove(worker).join() {
                     std::panic::resume_unwind(panic);

@@ -1,5 +1,5 @@
-//! CSV files, gzipped or not, treated as hostile: read as a stream of bounded records, regular, UTF-8, every row of one
-//! length, and what is kept of them is taken of the memory budget before.
+//! CSV files, gzipped or not, treated as hostile: read as a stream of bounded records, regular, UTF-8, every
+//! row of one length, and what is kept of them is taken of the memory budget before.
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -14,9 +14,11 @@ use crate::{DataError, files};
 const MAX_BYTES: u64 = 2 << 30;
 /// Bytes of one record: 65,536 columns of 32.
 const MAX_RECORD: u64 = 2 << 20;
-/// Memory that the parser takes for a byte of a record: of a record of commas, ends of fields in a list that doubles.
+/// Memory that the parser takes for a byte of a record: of a record of commas, ends of fields in a list that
+/// doubles.
 const PARSED: u64 = 28;
-/// Memory that is kept of a field and of a row: 8 bytes in a list that doubles; times, labels, places of windows.
+/// Memory that is kept of a field and of a row: 8 bytes in a list that doubles; times, labels, places of
+/// windows.
 const KEPT_FIELD: u64 = 24;
 const KEPT_ROW: u64 = 64;
 /// Memory is taken in steps of this.
@@ -28,8 +30,8 @@ pub(crate) fn is_csv(path: &Path) -> bool {
     [".csv", ".csv.gz"].iter().any(|end| name.ends_with(end))
 }
 
-/// The start of a file, unpacked if it starts as gzip does. Reading ends with an error beyond [`MAX_BYTES`] and within a
-/// record of more than [`MAX_RECORD`].
+/// The start of a file, unpacked if it starts as gzip does. Reading ends with an error beyond [`MAX_BYTES`]
+/// and within a record of more than [`MAX_RECORD`].
 pub(crate) fn open(path: &Path) -> Result<Text, DataError> {
     let (mut file, _) = files::open(path)?;
     let mut magic = Vec::new();
@@ -79,8 +81,9 @@ impl Charge<'_> {
     }
 }
 
-/// Calls `each(line, record)` for every row, the first included; `line` counts from 1. Fields are trimmed. What a reader
-/// keeps of a row (a number a field, and little more) is taken of the memory budget before, into `held`.
+/// Calls `each(line, record)` for every row, the first included; `line` counts from 1. Fields are trimmed.
+/// What a reader keeps of a row (a number a field, and little more) is taken of the memory budget before,
+/// into `held`.
 pub(crate) fn rows(
     path: &Path,
     held: &Held,

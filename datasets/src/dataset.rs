@@ -28,23 +28,24 @@ pub struct OpenOptions {
     pub normal_classes: Vec<String>,
     /// Labelled sets: names or numbers of the anomalous classes; alone, all others are normal.
     pub anomalous_classes: Vec<String>,
-    /// Labelled sets: normal and anomalous classes as a trained model learned them. They hold where none are given above, and
-    /// what is given may not say the contrary.
+    /// Labelled sets: normal and anomalous classes as a trained model learned them. They hold where none are
+    /// given above, and what is given may not say the contrary.
     pub learned_classes: [Vec<String>; 2],
-    /// Make a file that cannot be used an error instead of skipping it, and likewise a test image (file, or pixels of a
-    /// labelled set) that is a training image as well.
+    /// Make a file that cannot be used an error instead of skipping it, and likewise a test image (file, or
+    /// pixels of a labelled set) that is a training image as well.
     pub strict: bool,
     /// Seed of the patch positions. Built-in sets have their own (`seed=` in the specification), so that runs
     /// with different seeds see the same data.
     pub seed: u64,
-    /// Shift the columns of every image so that its brightest layer lies level, as the layers of OCT scans are before
-    /// patches are cut.
+    /// Shift the columns of every image so that its brightest layer lies level, as the layers of OCT scans
+    /// are before patches are cut.
     pub flatten: bool,
     /// Cut random patches instead of scaling whole images.
     pub patch: Option<PatchOptions>,
     /// Make it an error if there is nothing to train on, or if a labelled set is opened without classes.
     pub for_training: bool,
-    /// Bits that the samples of 16-bit images have in truth, as cameras of 10, 12 or 14 bits write them; None for all 16.
+    /// Bits that the samples of 16-bit images have in truth, as cameras of 10, 12 or 14 bits write them; None
+    /// for all 16.
     pub bits: Option<u32>,
     /// Look for no masks: scores need none.
     pub without_masks: bool,
@@ -53,8 +54,8 @@ pub struct OpenOptions {
 /// What a data set does not use, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Findings {
-    /// Files that cannot be used, in order of their paths: unreadable headers when opened, undecodable pixels when loaded
-    /// so far.
+    /// Files that cannot be used, in order of their paths: unreadable headers when opened, undecodable pixels
+    /// when loaded so far.
     pub rejected: Vec<Rejected>,
     /// What is not looked at: folders below, loose and hidden images, pages beyond the first.
     pub skipped: Vec<Rejected>,
@@ -107,8 +108,8 @@ struct Found {
 impl Dataset {
     /// Opens a path or `builtin:NAME[:N | :train=N,test=N,seed=N]`; the layout is told from the contents.
     ///
-    /// Errors: nothing usable there, classes that do not fit, a damaged labelled set, or with `strict` the first
-    /// file that cannot be used.
+    /// Errors: nothing usable there, classes that do not fit, a damaged labelled set, or with `strict` the
+    /// first file that cannot be used.
     pub fn open(spec: &str, options: &OpenOptions) -> Result<Self, DataError> {
         check(options)?;
         let mut met = Met::default();
@@ -201,8 +202,8 @@ impl Dataset {
         self.len(split) == 0
     }
 
-    /// What is known of entry `i` without decoding it; None beyond the end. The truth of a patch of an anomalous
-    /// image is unknown until its mask is loaded.
+    /// What is known of entry `i` without decoding it; None beyond the end. The truth of a patch of an
+    /// anomalous image is unknown until its mask is loaded.
     pub fn entry(&self, split: Split, i: usize) -> Option<Entry> {
         let per_image = self.per_image();
         let mut entry = (i < self.len(split)).then(|| self.source.entry(split, i / per_image))?;
@@ -217,7 +218,8 @@ impl Dataset {
 
     /// Decodes and preprocesses entry `i`.
     ///
-    /// Errors: the file cannot be decoded (it is then also in [`Dataset::rejected`]), or `i` is beyond the end.
+    /// Errors: the file cannot be decoded (it is then also in [`Dataset::rejected`]), or `i` is beyond the
+    /// end.
     pub fn load(&self, split: Split, i: usize) -> Result<Sample, DataError> {
         let Some(entry) = self.entry(split, i) else {
             let reason = format!("the {} split has {} entries; count from 0", split.name(), self.len(split));
@@ -292,7 +294,8 @@ impl Dataset {
         }
     }
 
-    /// The mask, unless it contradicts what is known of its image: then nothing is known of the pixels, and it is said.
+    /// The mask, unless it contradicts what is known of its image: then nothing is known of the pixels, and
+    /// it is said.
     fn judged(&self, split: Split, i: usize, mask: RawMask) -> Result<RawMask, DataError> {
         match mask {
             // Generators draw what they say.
@@ -382,14 +385,16 @@ impl Dataset {
 
     /// Splits the training entries into (training, validation) at random; patches of one image stay together.
     ///
-    /// `fraction` in [0, 1) of the images is held out, at least one if `fraction` > 0, and at least one is kept.
+    /// `fraction` in [0, 1) of the images is held out, at least one if `fraction` > 0, and at least one is
+    /// kept.
     /// Errors: a fraction outside the range, or too few images.
     pub fn holdout(&self, fraction: f64, seed: u64) -> Result<(Indices, Indices), DataError> {
         Indices::holdout(self.source.len(Split::Train), self.per_image(), fraction, seed)
     }
 
-    /// SHA-256 over what identifies a split (names and sizes of files, bytes of labelled sets, recipe of built-in
-    /// ones) and the patches, as 64 hexadecimal digits. Nothing is decoded; the set's place does not matter.
+    /// SHA-256 over what identifies a split (names and sizes of files, bytes of labelled sets, recipe of
+    /// built-in ones) and the patches, as 64 hexadecimal digits. Nothing is decoded; the set's place does not
+    /// matter.
     pub fn digest(&self, split: Split) -> Result<String, DataError> {
         let mut hasher = Sha256::new();
         hasher.update(format!("{} {}\n", self.layout(), split.name()));

@@ -1,5 +1,5 @@
-//! Image files, treated as hostile: headers are judged before pixels are allocated, and memory is taken of the budget
-//! before that.
+//! Image files, treated as hostile: headers are judged before pixels are allocated, and memory is taken of
+//! the budget before that.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
@@ -18,7 +18,8 @@ use crate::tiff::{self, Palette, Tiff};
 /// Extensions that are opened, lower case.
 pub(crate) const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
 
-/// Extensions that hold images this crate does not read: named as rejected, where other files are passed over.
+/// Extensions that hold images this crate does not read: named as rejected, where other files are passed
+/// over.
 pub(crate) const FOREIGN: [&str; 10] =
     ["gif", "webp", "avif", "heic", "dcm", "nii", "pgm", "ppm", "jp2", "exr"];
 
@@ -30,8 +31,8 @@ const MAX_SIDE: u32 = 1 << 16;
 const MAX_FILE_BYTES: u64 = 1 << 29;
 /// Enough for the header of most files, so that listing a folder does not read whole JPEGs.
 const PREFIX_BYTES: u64 = 1 << 16;
-/// No byte of a JPEG holds more pixels: a block of 8×8 takes a bit at least, and of channels that are stored at half or a
-/// quarter of the size not all have that.
+/// No byte of a JPEG holds more pixels: a block of 8×8 takes a bit at least, and of channels that are stored
+/// at half or a quarter of the size not all have that.
 const MOST_PIXELS_A_JPEG_BYTE: u64 = 8 * 64 * 2;
 /// What a decoder may allocate for a header (colour profiles, lists of strips) and beside pixels.
 const ASIDE_BYTES: u64 = 4 << 20;
@@ -58,9 +59,9 @@ impl Header {
         u64::from(self.width) * u64::from(self.height) * u64::from(self.color.bytes_per_pixel())
     }
 
-    /// Bytes that the decoder allocates beside the file of `bytes` and the pixels. JPEGs are copied, and may come as a
-    /// list of 16-bit coefficients of up to four channels in whole blocks; TIFFs are decoded whole and copied, from
-    /// pieces that may be the whole.
+    /// Bytes that the decoder allocates beside the file of `bytes` and the pixels. JPEGs are copied, and may
+    /// come as a list of 16-bit coefficients of up to four channels in whole blocks; TIFFs are decoded whole
+    /// and copied, from pieces that may be the whole.
     fn inside(&self, bytes: u64) -> u64 {
         let blocks = |side: u32| u64::from(side).next_multiple_of(32);
         let pixels = match self.format {
@@ -82,8 +83,8 @@ pub(crate) struct ImageFile {
     palette: Option<Palette>,
 }
 
-/// Opens `path` and judges kind, length and header; cheap and safe on any file. Pipes and devices are refused, since
-/// reading could block.
+/// Opens `path` and judges kind, length and header; cheap and safe on any file. Pipes and devices are
+/// refused, since reading could block.
 pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
     let image = open_mask(path)?;
     if is_float(image.header.color) {
@@ -139,7 +140,8 @@ pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
     Ok(image)
 }
 
-/// A TIFF whose pixels are indices of 8 bits; those of other depths are rare, and no decoder at hand knows them.
+/// A TIFF whose pixels are indices of 8 bits; those of other depths are rare, and no decoder at hand knows
+/// them.
 fn open_palette(
     path: &Path,
     file: File,
@@ -176,8 +178,8 @@ impl ImageFile {
         self.header
     }
 
-    /// Bytes of memory that decoding takes, and what is made of the pixels afterwards: a copy turned upright, flattened
-    /// or encoded anew, and a byte a pixel.
+    /// Bytes of memory that decoding takes, and what is made of the pixels afterwards: a copy turned upright,
+    /// flattened or encoded anew, and a byte a pixel.
     pub(crate) fn need(&self) -> u64 {
         let Header { width, height, .. } = self.header;
         // Of indices three colours are made.
@@ -229,7 +231,8 @@ impl ImageFile {
 }
 
 impl ImageFile {
-    /// Decodes a mask: gray of 8 bits, 255 where [`Raw::marks`] says so. The permit is as for [`ImageFile::decode`].
+    /// Decodes a mask: gray of 8 bits, 255 where [`Raw::marks`] says so. The permit is as for
+    /// [`ImageFile::decode`].
     ///
     /// JPEG blurs what was drawn: there, a pixel is marked from half of the range on.
     pub(crate) fn decode_mask(self, permit: &Permit) -> Result<Raw, DataError> {
@@ -353,8 +356,8 @@ fn guarded<T>(path: &Path, decode: impl FnOnce() -> Result<T, DataError>) -> Res
         .unwrap_or_else(|_| Err(DataError::file(path, "makes the decoder fail; remove it")))
 }
 
-/// A cut-off JPEG, whose missing part the decoder would fill with gray. Entropy-coded data holds neither marker,
-/// so a complete file has an end-of-image marker (FF D9) after its last start-of-scan (FF DA).
+/// A cut-off JPEG, whose missing part the decoder would fill with gray. Entropy-coded data holds neither
+/// marker, so a complete file has an end-of-image marker (FF D9) after its last start-of-scan (FF DA).
 fn ends_early(encoded: &[u8]) -> bool {
     if !encoded.starts_with(&[0xff, 0xd8]) || encoded.ends_with(&[0xff, 0xd9]) {
         return false;

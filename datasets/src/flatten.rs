@@ -1,10 +1,10 @@
-//! Layer flattening of optical coherence tomography scans: columns are shifted so that the brightest layer, the
-//! pigment epithelium of a retina, lies level, as in the paper behind AnoGAN (Schlegl et al., IPMI 2017).
+//! Layer flattening of optical coherence tomography scans: columns are shifted so that the brightest layer,
+//! the pigment epithelium of a retina, lies level, as in the paper behind AnoGAN (Schlegl et al., IPMI 2017).
 
 use crate::pixels::{Raw, Samples};
 
-/// Shifts every column so that the brightest layer lies in one row, the median of where it lay; what a shift leaves
-/// open repeats the border pixel. The same shifts apply to a mask.
+/// Shifts every column so that the brightest layer lies in one row, the median of where it lay; what a shift
+/// leaves open repeats the border pixel. The same shifts apply to a mask.
 pub(crate) fn flatten(image: &Raw, mask: Option<&Raw>) -> (Raw, Option<Raw>) {
     let shifts = shifts(image);
     (shifted(image, &shifts), mask.map(|mask| shifted(mask, &shifts)))
@@ -19,8 +19,8 @@ fn shifts(image: &Raw) -> Vec<isize> {
     path.iter().map(|&row| level as isize - row as isize).collect()
 }
 
-/// The row of each column on the path from left to right that gathers most light, where neighbours differ by a bounded
-/// slope: dynamic programming, so that a bright speck does not draw the path to itself.
+/// The row of each column on the path from left to right that gathers most light, where neighbours differ by
+/// a bounded slope: dynamic programming, so that a bright speck does not draw the path to itself.
 fn brightest_path(image: &Raw) -> Vec<usize> {
     let (width, height) = (image.width, image.height);
     // Layers fall or rise by less than the height over half the width.

@@ -59,8 +59,8 @@ pub struct ClassInfo {
     pub count: usize,
 }
 
-/// Describes a data set. With `decode_all` every image is decoded, which finds all that cannot be used; otherwise
-/// 64 of each split, evenly spread.
+/// Describes a data set. With `decode_all` every image is decoded, which finds all that cannot be used;
+/// otherwise 64 of each split, evenly spread.
 ///
 /// Errors: machine faults; with `strict` the first file that cannot be decoded.
 pub fn info(dataset: &Dataset, decode_all: bool) -> Result<Info, DataError> {

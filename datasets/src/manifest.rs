@@ -68,9 +68,11 @@ impl Dataset {
         Ok(Manifest { spec, layout, split, sha256: hex(&hasher.finalize()), files })
     }
 
-    /// Test images whose content is that of a training image, in order; empty for flat folders, where one list is both.
+    /// Test images whose content is that of a training image, in order; empty for flat folders, where one
+    /// list is both.
     ///
-    /// Files are hashed only where a training and a test file have the same length. Errors: a file that cannot be read.
+    /// Files are hashed only where a training and a test file have the same length. Errors: a file that
+    /// cannot be read.
     pub fn overlap(&self) -> Result<Vec<Overlap>, DataError> {
         if self.source.splits_are_one() {
             return Ok(Vec::new());

@@ -1,10 +1,10 @@
-//! One budget for the memory that decoding and unpacking may take, all threads together: taken before anything is
-//! allocated, given back when what was decoded is dropped.
+//! One budget for the memory that decoding and unpacking may take, all threads together: taken before
+//! anything is allocated, given back when what was decoded is dropped.
 //!
-//! *Working* memory (an image while it is decoded) waits until enough is free. *Held* memory (a data set that stays)
-//! lessens what can ever be free, so it never waits for other held memory: what does not fit beside it is an error that
-//! names the file and the number. A thread takes its working memory at once, for an image with its mask, and nothing
-//! more until it has given it back, so that two threads never wait for each other.
+//! *Working* memory (an image while it is decoded) waits until enough is free. *Held* memory (a data set that
+//! stays) lessens what can ever be free, so it never waits for other held memory: what does not fit beside it
+//! is an error that names the file and the number. A thread takes its working memory at once, for an image
+//! with its mask, and nothing more until it has given it back, so that two threads never wait for each other.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,8 @@ pub(crate) fn check(bytes: u64) -> Result<(), Short> {
     if bytes > total - held.min(total) { Err(Short { needed: bytes, total, held }) } else { Ok(()) }
 }
 
-/// Bytes from text such as `2GiB`, `1.5G`, `800MB` or `1073741824`: powers of 1024, but of 1000 with `KB`, `MB`, `GB`, `TB`.
+/// Bytes from text such as `2GiB`, `1.5G`, `800MB` or `1073741824`: powers of 1024, but of 1000 with `KB`,
+/// `MB`, `GB`, `TB`.
 ///
 /// # Errors
 /// What is allowed, where the text is something else or below [`MIN_BUDGET`].

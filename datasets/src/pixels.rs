@@ -125,7 +125,8 @@ impl Raw {
         }
     }
 
-    /// Stretches the colours of an image whose 16 bits hold only `bits` to the whole range; what has 8 bits stays as it is.
+    /// Stretches the colours of an image whose 16 bits hold only `bits` to the whole range; what has 8 bits
+    /// stays as it is.
     ///
     /// Errors: a larger sample, which is returned.
     pub(crate) fn stretch(&mut self, bits: u32) -> Result<(), u16> {
@@ -147,9 +148,11 @@ impl Raw {
         self.channels - usize::from(self.channels.is_multiple_of(2))
     }
 
-    /// What is marked when the image is a mask: gray of 8 bits, 255 where any sample of any colour is not 0, else 0.
+    /// What is marked when the image is a mask: gray of 8 bits, 255 where any sample of any colour is not 0,
+    /// else 0.
     ///
-    /// Alpha counts where it tells pixels apart: what is transparent is not marked, and if no colour is, what is opaque is.
+    /// Alpha counts where it tells pixels apart: what is transparent is not marked, and if no colour is, what
+    /// is opaque is.
     pub(crate) fn marks(&self) -> Raw {
         let samples = match &self.samples {
             Samples::U8(s) => marks(s, self.channels, self.colours()),

@@ -103,8 +103,9 @@ impl Preprocess {
         Image { channels: count, height: size, width: size, pixels }
     }
 
-    /// Of a mask whose non-zero pixels are anomalous. After scaling, a pixel covered at least by half is; a defect too thin
-    /// for that keeps its best-covered pixel, so that an anomalous image never loses its whole mask.
+    /// Of a mask whose non-zero pixels are anomalous. After scaling, a pixel covered at least by half is; a
+    /// defect too thin for that keeps its best-covered pixel, so that an anomalous image never loses its
+    /// whole mask.
     pub(crate) fn mask(&self, raw: &Raw, window: Window) -> Mask {
         let binary: Vec<u8> = match raw.marks().samples {
             Samples::U8(s) => s.into_iter().map(|mark| u8::from(mark != 0)).collect(),
@@ -172,8 +173,8 @@ fn resample<T: Copy + Into<f32>>(samples: &[T], raw: &Raw, window: Window, size:
     output
 }
 
-/// One row of `C` interleaved channels scaled horizontally; `C` is known when compiled, which is worth a factor of
-/// three.
+/// One row of `C` interleaved channels scaled horizontally; `C` is known when compiled, which is worth a
+/// factor of three.
 fn across<const C: usize>(row: &[f32], columns: &[Taps], output: &mut [f32]) {
     let (pixels, _) = row.as_chunks::<C>();
     let (output, _) = output.as_chunks_mut::<C>();

@@ -13,8 +13,8 @@ use crate::decode::{EXTENSIONS, FOREIGN};
 const SUBFOLDERS: [&str; 3] = ["train", "test", "ground_truth"];
 const DEPTH: usize = 3;
 
-/// The files and data sets that a run reads. Files are told apart by device and inode, so that links are seen through; a
-/// data set is only walked where an output could collide with it.
+/// The files and data sets that a run reads. Files are told apart by device and inode, so that links are seen
+/// through; a data set is only walked where an output could collide with it.
 #[derive(Clone, Debug, Default)]
 pub struct Reads {
     files: Vec<PathBuf>,
@@ -43,8 +43,8 @@ impl Reads {
         self
     }
 
-    /// Checks, before any work, a file that will be written: it must be a regular file or not there, nothing that the run
-    /// reads, and no image or table that comes to lie among those of a data set.
+    /// Checks, before any work, a file that will be written: it must be a regular file or not there, nothing
+    /// that the run reads, and no image or table that comes to lie among those of a data set.
     ///
     /// # Errors
     /// [`DataError::Output`] with the reason.
@@ -92,7 +92,8 @@ impl Reads {
         Ok(())
     }
 
-    /// Whether files of a data set lie right in `folder`; images that were named one by one count if `single`.
+    /// Whether files of a data set lie right in `folder`; images that were named one by one count if
+    /// `single`.
     fn holds_data(&self, folder: &Path, single: bool) -> bool {
         let Some(id) = identity(folder) else { return false };
         let mut found = false;

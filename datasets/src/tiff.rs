@@ -124,7 +124,8 @@ impl<F: Read + Seek> Reader<'_, F> {
         }
     }
 
-    /// The palette of the page whose directory lies at `at`, if wanted and there is one, and where the next page is.
+    /// The palette of the page whose directory lies at `at`, if wanted and there is one, and where the next
+    /// page is.
     fn page(&mut self, at: u64, wanted: bool) -> Option<(Option<Palette>, u64)> {
         self.file.seek(SeekFrom::Start(at)).ok()?;
         let counted = if self.is_big { 8 } else { 2 };

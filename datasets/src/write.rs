@@ -27,9 +27,10 @@ pub struct Written {
 
 /// Writes up to `train` and `test` images, undistorted, as 8 or 16 bit PNG in the MVTec layout.
 ///
-/// The folder appears whole or not at all. Files of the source that cannot be decoded are skipped and listed in
-/// [`Dataset::rejected`] unless it is strict. Errors: `out` exists and is not an empty folder; test images whose
-/// truth is unknown (open labelled sets with classes, and flat folders with `test` = 0); a set opened with patches.
+/// The folder appears whole or not at all. Files of the source that cannot be decoded are skipped and listed
+/// in [`Dataset::rejected`] unless it is strict. Errors: `out` exists and is not an empty folder; test images
+/// whose truth is unknown (open labelled sets with classes, and flat folders with `test` = 0); a set opened
+/// with patches.
 pub fn write_mvtec(dataset: &Dataset, out: &Path, train: usize, test: usize) -> Result<Written, DataError> {
     let refuse = |reason: &str| DataError::Output { path: out.to_path_buf(), reason: reason.into() };
     if dataset.options().patch.is_some() {
@@ -85,10 +86,12 @@ pub fn write_mvtec(dataset: &Dataset, out: &Path, train: usize, test: usize) -> 
     Ok(Written { train, test, masks: masks.into_inner() })
 }
 
-/// Cuts `count` random squares of `size` pixels from the training images of `spec` into the flat folder `out`.
+/// Cuts `count` random squares of `size` pixels from the training images of `spec` into the flat folder
+/// `out`.
 ///
-/// With `flatten` the images are flattened first. The patches are spread evenly over the images and named in order; the same seed gives the same patches. The
-/// folder appears whole or not at all. Images that cannot be used are skipped and returned with the counts.
+/// With `flatten` the images are flattened first. The patches are spread evenly over the images and named in
+/// order; the same seed gives the same patches. The folder appears whole or not at all. Images that cannot be
+/// used are skipped and returned with the counts.
 pub fn extract_patches(
     spec: &str,
     out: &Path,
@@ -152,8 +155,8 @@ fn usable(dataset: &Dataset, split: Split, i: usize) -> Result<Option<(Raw, RawM
     }
 }
 
-/// Class names come from files: only letters, digits, `-` and `_` reach the file system, and none takes the place
-/// of the normal images.
+/// Class names come from files: only letters, digits, `-` and `_` reach the file system, and none takes the
+/// place of the normal images.
 fn defect_folder(class: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     match class.chars().take(64).map(safe).collect::<String>() {

@@ -187,7 +187,8 @@ fn batch_sizes_outside_the_range_are_refused() {
     let dir = tempdir().unwrap();
     flat(dir.path(), 1);
     let large = Arc::new(open(dir.path(), &options(4096)).unwrap());
-    // Six batches at a time of 5 bytes a value, and as much for decoding, of 1 GiB: one image of 16 Mi values.
+    // Six batches at a time of 5 bytes a value, and as much for decoding, of 1 GiB: one image of 16 Mi
+    // values.
     let many = Indices::list(vec![0; 4000]);
     let result = Batches::new(large.clone(), Split::Train, many, shuffled(4000));
     let message = refusal(result);

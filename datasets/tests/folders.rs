@@ -155,7 +155,8 @@ fn jpegs_that_promise_more_than_they_hold_are_refused() {
     assert!(words.iter().all(|word| rejected[0].reason.contains(word)), "{rejected:?}");
 }
 
-/// A JPEG with an EXIF orientation tag, which the encoder cannot write: an APP1 segment after the start marker.
+/// A JPEG with an EXIF orientation tag, which the encoder cannot write: an APP1 segment after the start
+/// marker.
 fn jpeg_with_orientation(path: &Path, image: &GrayImage, orientation: u8) {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
@@ -292,7 +293,8 @@ fn no_cut_of_any_file_crashes_or_changes_pixels() {
         let whole = open(&path, &options(8)).unwrap().load(Split::Test, 0).unwrap();
         for cut in (0..bytes.len()).step_by(1 + bytes.len() / 60) {
             fs::write(&path, &bytes[..cut]).unwrap();
-            // What is cut off may be no pixel (the end marker of a PNG); then, and only then, the image loads.
+            // What is cut off may be no pixel (the end marker of a PNG); then, and only then, the image
+            // loads.
             match open(&path, &options(8)).and_then(|data| data.load(Split::Test, 0)) {
                 Ok(sample) => assert_eq!(sample, whole, "{extension} cut at {cut} of {}", bytes.len()),
                 Err(error) => assert!(!error.is_machine_fault(), "{error}"),

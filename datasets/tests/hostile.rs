@@ -1,5 +1,6 @@
-//! Files that lie: thousands of mutants of every kind of file, and small files that unpack to gigabytes. Nothing panics, and
-//! nothing takes more memory than the budget. One test in this file: others beside it would be counted too.
+//! Files that lie: thousands of mutants of every kind of file, and small files that unpack to gigabytes.
+//! Nothing panics, and nothing takes more memory than the budget. One test in this file: others beside it
+//! would be counted too.
 
 #[path = "common/counting.rs"]
 mod counting;

@@ -51,7 +51,8 @@ fn selections_that_do_not_fit_name_the_classes() {
     assert!(refusal(open(dir.path(), &training)).contains("one against the rest"));
 }
 
-/// Of IDX, CIFAR-10 and NPZ sets: what a model learned holds where nothing is said, and nobody may say the contrary.
+/// Of IDX, CIFAR-10 and NPZ sets: what a model learned holds where nothing is said, and nobody may say the
+/// contrary.
 #[test]
 fn classes_are_those_that_a_model_learned() {
     let dir = tempdir().unwrap();

@@ -97,7 +97,8 @@ fn flat_folders_are_one_list_and_labelled_sets_are_compared_by_pixels() {
         message.contains("t10k:0") && message.contains("train:0") && message.contains("8 more pairs"),
         "{message}"
     );
-    // Only what is trained on counts: of class 1 alone (labels are the number modulo 3), images 1, 4 and 7 are in both.
+    // Only what is trained on counts: of class 1 alone (labels are the number modulo 3), images 1, 4 and 7
+    // are in both.
     let ones = OpenOptions { normal_classes: vec!["1".into()], ..strict() };
     let message = refusal(open(&labelled, &ones));
     assert!(message.contains("t10k:1") && message.contains("2 more pairs"), "{message}");

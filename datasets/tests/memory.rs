@@ -25,8 +25,8 @@ fn epoch(spec: &str, size: usize) -> usize {
 // One test in this file: others running beside it would be counted too.
 #[test]
 fn the_peak_does_not_grow_with_the_data_set() {
-    // Two threads with two waiting batches and one in hand each, and the consumer's: 7 batches of 16 images of 1 KiB
-    // and their masks and ids. Even a list of 100,000 indices of 4 bytes would break the bound.
+    // Two threads with two waiting batches and one in hand each, and the consumer's: 7 batches of 16 images
+    // of 1 KiB and their masks and ids. Even a list of 100,000 indices of 4 bytes would break the bound.
     for (spec, count) in [("builtin:retina:1000", 900), ("builtin:retina:100000", 90_000)] {
         let peak = peak(|| assert_eq!(epoch(spec, 16), count));
         assert!(peak < 320 << 10, "{spec} takes {peak} bytes");

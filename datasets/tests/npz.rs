@@ -28,7 +28,8 @@ fn a_set_that_numpy_wrote_is_read() {
     assert_eq!(ids, ["train:0", "train:3", "val:0"]);
     let truths: Vec<_> = (0..3).map(|i| data.entry(Split::Test, i).unwrap().truth).collect();
     assert_eq!(truths, [Truth::Anomalous, Truth::Anomalous, Truth::Normal]);
-    // Rows 1 of 4 × 3 images, columns exact: the middle of the vertical filter is checked by the generator of the file.
+    // Rows 1 of 4 × 3 images, columns exact: the middle of the vertical filter is checked by the generator of
+    // the file.
     let image = data.load(Split::Train, 2).unwrap().image;
     let byte = |x: f32| (x + 1.0) * 127.5;
     assert!((byte(image.pixels[1]) - byte(image.pixels[0]) - 1.0).abs() < 1e-3, "columns are neighbours");

@@ -262,7 +262,8 @@ fn telemetry_is_deterministic_labelled_and_survives_writing() {
 
 #[test]
 fn plain_limits_find_spikes_but_not_what_is_wrong_in_context() {
-    // The set is made so: a threshold on |z| sees points, and a model of the channels together is needed for the rest.
+    // The set is made so: a threshold on |z| sees points, and a model of the channels together is needed for
+    // the rest.
     let set = SignalSet::open("builtin:telemetry", &SignalOptions::default()).unwrap();
     let extreme = |row: usize| {
         let z = |c: usize| 5.0 * set.scale().apply(c, set.series().row(row)[c]).abs();

@@ -99,8 +99,8 @@ fn brightness_and_contrast_alone_do_not_tell_the_anomalies() {
 
 #[test]
 fn knowledge_of_the_surface_tells_them() {
-    // What a smooth surface or a mean part cannot explain: concrete against its own blur, castings against the mean of
-    // 200 parts. Crude, so that a model has something left to do.
+    // What a smooth surface or a mean part cannot explain: concrete against its own blur, castings against
+    // the mean of 200 parts. Crude, so that a model has something left to do.
     for (name, least) in [("concrete", 0.75), ("casting", 0.75)] {
         let data = opened(name, "train=200,test=200", 64);
         let n = 64;

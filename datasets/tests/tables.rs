@@ -53,7 +53,8 @@ fn kdd99_has_121_features_and_attacks_are_normal() {
     assert_eq!((services.len(), of("protocol_type=icmp"), of("duration")), (66, 1, 0));
     let everything = table.gather(Split::Train, &(0..train).collect::<Vec<_>>());
     for row in everything.chunks(121) {
-        // One-hot columns that are constant among the training rows are 0 after scaling; the three services are not.
+        // One-hot columns that are constant among the training rows are 0 after scaling; the three services
+        // are not.
         assert_eq!(row[services.clone()].iter().sum::<f32>(), 1.0);
         assert!(row.iter().all(|v| (0.0..=1.0).contains(v)));
     }

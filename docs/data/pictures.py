@@ -1,7 +1,8 @@
 """Draws the pictures of datasets/README.md: python3 docs/data/pictures.py (pillow).
 
-Runs `ganomede data synth` (target/release, or the path given) for each generator. Images: a row of normal ones, then for each
-anomaly four pairs of image and mask. Telemetry: four days of the test part, faults shaded.
+Runs `ganomede data synth` (target/release, or the path given) for each generator. Images: a row of normal
+ones, then for each anomaly four pairs of image and mask. Telemetry: four days of the test part, faults
+shaded.
 """
 
 import csv

@@ -11,7 +11,8 @@ pub mod program;
 /// Memory that decoding may take, bytes: half of what a target may take in all.
 const BUDGET: u64 = 512 << 20;
 
-/// Writes the right files of a kind into its corpus, `fuzz/corpus/<target>/seed-<n>`, before the fuzzer reads it.
+/// Writes the right files of a kind into its corpus, `fuzz/corpus/<target>/seed-<n>`, before the fuzzer reads
+/// it.
 pub fn plant(target: &str, seeds: &[Vec<u8>]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     std::fs::create_dir_all(&folder).expect("a folder for the corpus");

@@ -15,9 +15,9 @@ const POWER_ITERATIONS: usize = 60;
 /// Embeds vectors of `dim` features, row by row in `features`, into the plane by exact t-SNE.
 ///
 /// Neighbourhoods mean something in the picture; distances between clusters, their sizes and the axes do not.
-/// Deterministic without a seed: it starts from the first two principal components, and the optimisation runs on one
-/// thread so that sums keep their order. The picture is centred. Up to six vectors are too few to have neighbourhoods:
-/// they keep their principal components, as do vectors that are all equal.
+/// Deterministic without a seed: it starts from the first two principal components, and the optimisation runs
+/// on one thread so that sums keep their order. The picture is centred. Up to six vectors are too few to have
+/// neighbourhoods: they keep their principal components, as do vectors that are all equal.
 ///
 /// Cost: O(n² (dim + 1000)); 600 vectors take a second or two.
 ///
@@ -45,7 +45,8 @@ pub fn embed(features: &[f32], dim: usize) -> Result<Vec<[f64; 2]>, EvalError> {
     }
     let start: Vec<f64> = start.iter().flatten().map(|v| v * START_SD / spread).collect();
 
-    // Distances relative to their mean square, 2 tr(G) / n, so that the bandwidth search starts near its goal.
+    // Distances relative to their mean square, 2 tr(G) / n, so that the bandwidth search starts near its
+    // goal.
     let trace: f64 = (0..n).map(|i| gram[i * n + i]).sum();
     let square = |a: usize, b: usize| gram[a * n + a] + gram[b * n + b] - 2.0 * gram[a * n + b];
     let distance = |&a: &usize, &b: &usize| (square(a, b).max(0.0) * n as f64 / (2.0 * trace)).sqrt();
@@ -61,7 +62,8 @@ pub fn embed(features: &[f32], dim: usize) -> Result<Vec<[f64; 2]>, EvalError> {
     Ok(plane.as_chunks::<2>().0.to_vec())
 }
 
-/// Inner products of the vectors about their mean, `n × n`, divided by the largest magnitude's square against overflow.
+/// Inner products of the vectors about their mean, `n × n`, divided by the largest magnitude's square against
+/// overflow.
 fn centred_gram(mut rows: Vec<f64>, n: usize, dim: usize) -> Vec<f64> {
     for feature in 0..dim {
         let mean = (0..n).map(|i| rows[i * dim + feature] / n as f64).sum::<f64>();
@@ -81,7 +83,8 @@ fn centred_gram(mut rows: Vec<f64>, n: usize, dim: usize) -> Vec<f64> {
     gram
 }
 
-/// Coordinates along the first two principal components, by power iteration on the Gram matrix with deflation.
+/// Coordinates along the first two principal components, by power iteration on the Gram matrix with
+/// deflation.
 ///
 /// The signs of components are arbitrary: the coordinate of largest magnitude is made positive.
 fn principal_plane(gram: &[f64], n: usize) -> Vec<[f64; 2]> {

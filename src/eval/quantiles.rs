@@ -108,9 +108,9 @@ impl Quantiles {
 
     /// Calibrated probability that a normal image scores below `score`, in (0, 1).
     ///
-    /// The empirical distribution function with the k-th of n scores at `k / (n + 1)`, linear in between
-    /// and constant beyond the extremes, since n images say nothing about the tails. It never falls as
-    /// the score rises, and is at least `1 − α` wherever the score crosses a `threshold(α)` that keeps its promise.
+    /// The empirical distribution function with the k-th of n scores at `k / (n + 1)`, linear in between and
+    /// constant beyond the extremes, since n images say nothing about the tails. It never falls as the score
+    /// rises, and is at least `1 − α` wherever the score crosses a `threshold(α)` that keeps its promise.
     pub fn probability(&self, score: f64) -> f64 {
         let kept = self.knots.len();
         let position = |i: usize| rank(i, self.count, kept) as f64 / (self.count as f64 + 1.0);
@@ -128,8 +128,9 @@ impl Quantiles {
 
     /// The score on a fixed scale from 0 to 1, for one image alone and without any test set.
     ///
-    /// [`min_max`] between the 0.5 % quantile of held-out normal scores and twice as far as their 99 % quantile,
-    /// clamped: half of the scale is left for anomalies. Monotone up to the clamp, so rankings within it stay.
+    /// [`min_max`] between the 0.5 % quantile of held-out normal scores and twice as far as their 99 %
+    /// quantile, clamped: half of the scale is left for anomalies. Monotone up to the clamp, so rankings
+    /// within it stay.
     pub fn scale_clamped(&self, score: f64) -> f64 {
         let (low, high) = (self.quantile(0.005), self.quantile(0.99));
         if high > low {

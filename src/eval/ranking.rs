@@ -88,7 +88,8 @@ pub struct PrPoint {
 /// score `n`; counted in integers, so it is exact, in O(n log n). `None` if a class is missing.
 pub fn auroc(scores: &[f64], truths: &[bool]) -> Result<Option<f64>, EvalError> {
     Ok(Sweep::of_both(scores, truths)?.map(|sweep| {
-        // A trapezoid per cut, doubled to stay in integers: normals of this cut × (anomalies above + up to it).
+        // A trapezoid per cut, doubled to stay in integers: normals of this cut × (anomalies above + up to
+        // it).
         let (mut doubled, mut tp, mut fp) = (0u128, 0u64, 0u64);
         for cut in &sweep.cuts {
             doubled += u128::from(cut.false_positives - fp) * u128::from(cut.true_positives + tp);
@@ -103,7 +104,8 @@ pub fn roc_curve(scores: &[f64], truths: &[bool]) -> Result<Option<Vec<RocPoint>
     Ok(Sweep::of_both(scores, truths)?.map(|sweep| sweep.roc()))
 }
 
-/// The precision–recall curve in order of rising recall, a point per distinct score. `None` if a class is missing.
+/// The precision–recall curve in order of rising recall, a point per distinct score. `None` if a class is
+/// missing.
 pub fn pr_curve(scores: &[f64], truths: &[bool]) -> Result<Option<Vec<PrPoint>>, EvalError> {
     Ok(Sweep::of_both(scores, truths)?.map(|sweep| {
         let at = |cut: &Cut| PrPoint {
@@ -128,9 +130,10 @@ pub fn average_precision(scores: &[f64], truths: &[bool]) -> Result<Option<f64>,
 
 /// The trapezoid area under the precision–recall curve, from (recall 0, precision 1) on.
 ///
-/// `Σ_k (R_k − R_{k−1}) (P_k + P_{k−1}) / 2`: published by EGBAD and others (scikit-learn's
-/// `auc(recall, precision)`). Straight lines between points claim precisions that no threshold reaches, so it
-/// is optimistic where recall is low; [`average_precision`] is the figure to quote. `None` if a class is missing.
+/// `Σ_k (R_k − R_{k−1}) (P_k + P_{k−1}) / 2`: published by EGBAD and others (scikit-learn's `auc(recall,
+/// precision)`). Straight lines between points claim precisions that no threshold reaches, so it is
+/// optimistic where recall is low; [`average_precision`] is the figure to quote. `None` if a class is
+/// missing.
 pub fn auprc_trapz(scores: &[f64], truths: &[bool]) -> Result<Option<f64>, EvalError> {
     Ok(pr_curve(scores, truths)?.map(|curve| {
         let (mut area, mut recall, mut precision) = (0.0, 0.0, 1.0);
@@ -163,10 +166,11 @@ pub fn f1_max(scores: &[f64], truths: &[bool]) -> Result<Option<(f64, f64)>, Eva
     }))
 }
 
-/// **Oracle.** F1 where as many images are flagged as are anomalous, by their scores; all of those that tie with the last.
+/// **Oracle.** F1 where as many images are flagged as are anomalous, by their scores; all of those that tie
+/// with the last.
 ///
-/// The share of anomalies must be known. Published figures of KDD99 are such: they flag the fifth that scores highest, since
-/// a fifth is anomalous. `None` if a class is missing.
+/// The share of anomalies must be known. Published figures of KDD99 are such: they flag the fifth that scores
+/// highest, since a fifth is anomalous. `None` if a class is missing.
 pub fn f1_at_prevalence(scores: &[f64], truths: &[bool]) -> Result<Option<f64>, EvalError> {
     let Some(sweep) = Sweep::of_both(scores, truths)? else { return Ok(None) };
     let flagged = |cut: &&Cut| cut.true_positives + cut.false_positives >= sweep.anomalous;

@@ -37,7 +37,8 @@ impl Repeated {
         Self::of_tables(&runs.iter().map(Evaluation::named).collect::<Vec<_>>())
     }
 
-    /// Every metric of the first run's table over all of them, found by name; one that a run lacks is left out.
+    /// Every metric of the first run's table over all of them, found by name; one that a run lacks is left
+    /// out.
     ///
     /// Errors: no run.
     pub fn of_tables(

@@ -1,12 +1,14 @@
 //! Evaluation of scores per point of a time series.
 //!
-//! A *segment* is an anomaly as labelled: an interval, or where only points are labelled a maximal run of anomalous ones. Beside plain point-wise F1 stand the two adjusted forms of the
-//! literature, which credit a whole segment for some of its points:
+//! A *segment* is an anomaly as labelled: an interval, or where only points are labelled a maximal run of
+//! anomalous ones. Beside plain point-wise F1 stand the two adjusted forms of the literature, which credit a
+//! whole segment for some of its points:
 //! * *point-adjusted* (PA): one flagged point suffices;
-//! * *PA%K*: more than K % of the segment's points must be flagged (Kim et al., AAAI 2022). K = 0 is PA, 100 plain.
+//! * *PA%K*: more than K % of the segment's points must be flagged (Kim et al., AAAI 2022). K = 0 is PA, 100
+//!   plain.
 //!
-//! PA flatters: random scores reach 0.7 to 0.98 on the usual data sets (see [`random_point_adjusted_f1`]), so never
-//! show it without [`random_reference`] beside it.
+//! PA flatters: random scores reach 0.7 to 0.98 on the usual data sets (see [`random_point_adjusted_f1`]), so
+//! never show it without [`random_reference`] beside it.
 
 mod nab;
 mod points;
@@ -29,8 +31,8 @@ pub struct Series<'a> {
     pub scores: &'a [f64],
     /// True for anomalous points.
     pub truths: &'a [bool],
-    /// Anomalous segments in order, of which two may touch: together they are the anomalous points. None for the runs of
-    /// those.
+    /// Anomalous segments in order, of which two may touch: together they are the anomalous points. None for
+    /// the runs of those.
     pub segments: Option<&'a [Interval]>,
 }
 
@@ -155,10 +157,11 @@ pub struct SignalThreshold {
 }
 
 impl SignalEvaluation {
-    /// Computes every metric; F1, AUROC and AP of the points, segment metrics of the alarms that `rule` makes.
+    /// Computes every metric; F1, AUROC and AP of the points, segment metrics of the alarms that `rule`
+    /// makes.
     ///
-    /// Errors: lists of unequal length, values that are not finite, segments that are not the anomalous points, K outside 0
-    /// to 100.
+    /// Errors: lists of unequal length, values that are not finite, segments that are not the anomalous
+    /// points, K outside 0 to 100.
     pub fn new(
         series: &[Series],
         threshold: Option<&Threshold>,
@@ -232,9 +235,10 @@ impl SignalEvaluation {
 
 /// Scores whose plain metrics are the point-adjusted (`k = 0`) or PA%K metrics of the given ones.
 ///
-/// A segment of L points counts as a whole from the threshold on at which m points are flagged, m the least count
-/// with `m > K/100 · L`: that is its m-th highest score, to which lower scores of the segment are raised. With K = 100
-/// no count suffices and the scores stay. So every metric of a sweep has its adjusted form, thresholds included.
+/// A segment of L points counts as a whole from the threshold on at which m points are flagged, m the least
+/// count with `m > K/100 · L`: that is its m-th highest score, to which lower scores of the segment are
+/// raised. With K = 100 no count suffices and the scores stay. So every metric of a sweep has its adjusted
+/// form, thresholds included.
 ///
 /// Errors: lists of unequal length, scores that are not finite, K outside 0 to 100.
 pub fn adjusted_scores(scores: &[f64], truths: &[bool], k: f64) -> Result<Vec<f64>, EvalError> {

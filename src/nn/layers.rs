@@ -30,7 +30,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Registers the parameters of a convolution under `name`; `channels` are (in, out), the kernel is (height, width).
+    /// Registers the parameters of a convolution under `name`; `channels` are (in, out), the kernel is
+    /// (height, width).
     pub fn new(
         states: &mut States,
         name: &str,
@@ -149,8 +150,8 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises `[n, c, …]`. In train mode the biased variance normalises and the unbiased one is remembered; other
-    /// modes change no state.
+    /// Normalises `[n, c, …]`. In train mode the biased variance normalises and the unbiased one is
+    /// remembered; other modes change no state.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let _scope = tape.scope(&self.name);
         let flat = &self.running_mean.shape;
@@ -206,8 +207,8 @@ impl BatchNorm {
     }
 }
 
-/// Layer norm over all dimensions of a sample but the first, with one γ and β for each channel (dimension 1), as
-/// the critics of WGAN-GP have it (Gulrajani et al. 2017).
+/// Layer norm over all dimensions of a sample but the first, with one γ and β for each channel (dimension 1),
+/// as the critics of WGAN-GP have it (Gulrajani et al. 2017).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     name: String,

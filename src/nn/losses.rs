@@ -7,9 +7,9 @@ pub fn bce_with_logits(logits: Tensor<'_>, target: f32) -> Tensor<'_> {
     cross_entropy_of_logits(logits, target).mean_all()
 }
 
-/// Binary cross-entropy of each logit against one target in [0, 1]: t·softplus(−l) + (1 − t)·softplus(l). Neither term is
-/// negative, so that no digits are lost at any magnitude, in value or gradient; a term of weight 0 is left out, so that an
-/// infinite logit on the target's side costs 0.
+/// Binary cross-entropy of each logit against one target in [0, 1]: t·softplus(−l) + (1 − t)·softplus(l).
+/// Neither term is negative, so that no digits are lost at any magnitude, in value or gradient; a term of
+/// weight 0 is left out, so that an infinite logit on the target's side costs 0.
 pub fn cross_entropy_of_logits(logits: Tensor<'_>, target: f32) -> Tensor<'_> {
     match target {
         0.0 => logits.softplus(),
@@ -37,8 +37,9 @@ pub fn mse<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
     difference("mse", a, b).square().mean_all()
 }
 
-/// Structural similarity (Wang et al. 2004, equation 13) of two batches `[n, c, h, w]` with values in [−1, 1], at every
-/// pixel: statistics over the `window` (height, width, both odd) around it, what lies beyond the border left out.
+/// Structural similarity (Wang et al. 2004, equation 13) of two batches `[n, c, h, w]` with values in [−1,
+/// 1], at every pixel: statistics over the `window` (height, width, both odd) around it, what lies beyond the
+/// border left out.
 pub fn ssim<'t>(a: Tensor<'t>, b: Tensor<'t>, window: [usize; 2]) -> Tensor<'t> {
     // (K₁·range)² and (K₂·range)² with K₁ = 0.01, K₂ = 0.03 and a range of 2.
     const C: [f32; 2] = [0.02 * 0.02, 0.06 * 0.06];
@@ -63,12 +64,12 @@ pub fn ssim<'t>(a: Tensor<'t>, b: Tensor<'t>, window: [usize; 2]) -> Tensor<'t> 
     numerator / denominator
 }
 
-/// The gradient penalty of WGAN-GP (Gulrajani et al. 2017, equation 3) without its weight λ: mean over samples of
-/// (‖∇D(x̂)‖₂ − 1)² at x̂ = x + α·(x̃ − x).
+/// The gradient penalty of WGAN-GP (Gulrajani et al. 2017, equation 3) without its weight λ: mean over
+/// samples of (‖∇D(x̂)‖₂ − 1)² at x̂ = x + α·(x̃ − x).
 ///
-/// `critic` is D, which must treat samples one by one: layer norm is allowed, batch norm is not. `alpha` holds one
-/// number from [0, 1] for each sample, `[n]`; the norm is over all elements of a sample, with [`PENALTY_EPSILON`]
-/// under its root. The result is differentiated once more by [`Tape::grad`].
+/// `critic` is D, which must treat samples one by one: layer norm is allowed, batch norm is not. `alpha`
+/// holds one number from [0, 1] for each sample, `[n]`; the norm is over all elements of a sample, with
+/// [`PENALTY_EPSILON`] under its root. The result is differentiated once more by [`Tape::grad`].
 pub fn gradient_penalty<'t>(
     tape: &'t Tape,
     critic: impl Fn(Tensor<'t>) -> Tensor<'t>,

@@ -19,8 +19,8 @@ pub enum Mode {
     Train,
     /// Batch norm uses the running statistics; nothing changes.
     Eval,
-    /// Batch norm uses each sample's own statistics, which is what train mode does to a batch of one, and changes
-    /// nothing: results depend on no other sample.
+    /// Batch norm uses each sample's own statistics, which is what train mode does to a batch of one, and
+    /// changes nothing: results depend on no other sample.
     Instance,
 }
 

@@ -88,7 +88,8 @@ impl Adam {
         self.apply_at(tape, gradients, tape.full(self.lr, &[1]));
     }
 
-    /// Updates the parameters with given gradients, one for each, at a learning rate computed on the tape, shape `[1]`.
+    /// Updates the parameters with given gradients, one for each, at a learning rate computed on the tape,
+    /// shape `[1]`.
     pub fn apply_at<'t>(&self, tape: &'t Tape, gradients: &[Tensor<'t>], lr: Tensor<'t>) {
         let _scope = tape.scope(&self.name);
         if !fit(tape, "adam", &self.parameters, gradients) {
@@ -191,8 +192,8 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Registers one average for each parameter. It starts as the parameter's kind of number (random ones are drawn
-    /// anew) and takes the parameter's value at the first update.
+    /// Registers one average for each parameter. It starts as the parameter's kind of number (random ones are
+    /// drawn anew) and takes the parameter's value at the first update.
     pub fn new(states: &mut States, name: &str, parameters: Vec<Variable>, decay: f32) -> Self {
         let averages = moments(states, name, &parameters);
         for (parameter, average) in parameters.iter().zip(&averages) {
@@ -207,7 +208,8 @@ impl Ema {
         &self.averages
     }
 
-    /// Follows the parameters; at `step` (shape `[1]`, the updates so far) 0 the averages become the parameters.
+    /// Follows the parameters; at `step` (shape `[1]`, the updates so far) 0 the averages become the
+    /// parameters.
     pub fn update<'t>(&self, tape: &'t Tape, step: Tensor<'t>) {
         let _scope = tape.scope(&self.name);
         if step.shape() != [1] {

@@ -1,7 +1,9 @@
-//! What is stored: dead code goes, and each node that is left either has a buffer or is computed again by those who read it.
+//! What is stored: dead code goes, and each node that is left either has a buffer or is computed again by
+//! those who read it.
 //!
-//! Vocabulary. A node is *stored* when its value lives in a buffer; element-wise nodes that are not stored are
-//! recomputed inside every step that reads them. A *root* of a step is a stored node that the step computes.
+//! Vocabulary. A node is *stored* when its value lives in a buffer; element-wise nodes that are not stored
+//! are recomputed inside every step that reads them. A *root* of a step is a stored node that the step
+//! computes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -107,7 +109,8 @@ impl<'g> Fused<'g> {
         live
     }
 
-    /// Gives each variance at most one mean of the same tensor over the same axes, and each mean at most one variance.
+    /// Gives each variance at most one mean of the same tensor over the same axes, and each mean at most one
+    /// variance.
     fn pair_moments(&mut self, live: &[bool]) {
         let mut alone: HashMap<(NodeId, &[usize]), NodeId> = HashMap::new();
         let nodes = || (0..live.len()).filter(|&id| live[id]).map(|id| (id, &self.graph.nodes[id].op));
@@ -173,7 +176,8 @@ impl<'g> Fused<'g> {
         let (weight, leaves, tail) = self.local_costs(consumers);
         let mut sinks = vec![Sinks::None; count];
         for id in (0..count).rev().filter(|&id| live[id]) {
-            // A gradient looks for the elements that equal their maximum: all must read the same bits, stored ones.
+            // A gradient looks for the elements that equal their maximum: all must read the same bits, stored
+            // ones.
             let compared = consumers[id].len() > 1 && consumers[id].iter().any(|&c| self.is_max(c));
             let foldable =
                 !self.demanded[id] && !compared && consumers[id].iter().all(|&c| self.fuses(id, c));
@@ -183,8 +187,8 @@ impl<'g> Fused<'g> {
                     sinks[id] = sinks[id].and(if ends { Sinks::One(c) } else { sinks[c] });
                 }
             }
-            // Recompute what is cheaper to recompute than to write and read back; but the tail of a product is stored,
-            // since it costs nothing there as an epilogue.
+            // Recompute what is cheaper to recompute than to write and read back; but the tail of a product
+            // is stored, since it costs nothing there as an epilogue.
             let cheap = weight[id] <= 8 && leaves[id] <= 2 && !tail[id];
             let apart = self.effort == Effort::Apart;
             let free = matches!(self.node(id).op, Op::Const(_))
@@ -198,8 +202,8 @@ impl<'g> Fused<'g> {
         }
     }
 
-    /// For each node, without knowing yet what is stored: instructions to recompute it, full-size tensors it reads,
-    /// and whether it ends a chain that starts at a convolution or matrix product read by nobody else.
+    /// For each node, without knowing yet what is stored: instructions to recompute it, full-size tensors it
+    /// reads, and whether it ends a chain that starts at a convolution or matrix product read by nobody else.
     fn local_costs(&self, consumers: &[Vec<NodeId>]) -> (Vec<u32>, Vec<u32>, Vec<bool>) {
         let count = self.graph.nodes.len();
         let (mut weight, mut leaves, mut tail) = (vec![0_u32; count], vec![0_u32; count], vec![false; count]);
@@ -225,8 +229,8 @@ impl<'g> Fused<'g> {
         (weight, leaves, tail)
     }
 
-    /// Stores parts of expressions that read too many tensors or grow too long. Where a part is stored, whatever reads it
-    /// is looked at again, until every expression fits.
+    /// Stores parts of expressions that read too many tensors or grow too long. Where a part is stored,
+    /// whatever reads it is looked at again, until every expression fits.
     fn limit_leaves(&mut self, live: &[bool], consumers: &[Vec<NodeId>]) {
         let count = self.graph.nodes.len();
         let mut known: Vec<(BTreeSet<NodeId>, u32)> = vec![Default::default(); count];

@@ -12,8 +12,9 @@ use crate::tape::{NodeId, Op};
 const WINDOW: usize = 64;
 
 impl Fused<'_> {
-    /// Joins element-wise steps that read each other or the same tensors, and reductions of the same tensors over the
-    /// same axes, where no other step must run between them. Leaves the steps in an order in which they can run.
+    /// Joins element-wise steps that read each other or the same tensors, and reductions of the same tensors
+    /// over the same axes, where no other step must run between them. Leaves the steps in an order in which
+    /// they can run.
     pub(super) fn join(&mut self) -> Result<(), CompileError> {
         let steps = std::mem::take(&mut self.steps);
         let mut joiner = Joiner::new(self, steps)?;
@@ -108,8 +109,8 @@ impl<'f, 'g> Joiner<'f, 'g> {
         if a.kind != b.kind || !matches!(a.kind, StepKind::Pointwise | StepKind::Reduce) {
             return None;
         }
-        // Steps that wait for different products stay apart: of real and of fake images, say, a joined step would let one
-        // branch wait for the other and keep the tensors of both alive.
+        // Steps that wait for different products stay apart: of real and of fake images, say, a joined step
+        // would let one branch wait for the other and keep the tensors of both alive.
         if self.before[earlier] != self.before[later] || !self.same_domain(a, b) {
             return None;
         }
@@ -170,7 +171,8 @@ impl<'f, 'g> Joiner<'f, 'g> {
         dependent
     }
 
-    /// Whether some other step depends on `earlier` and is needed by `later`, or `earlier` depends on `later`.
+    /// Whether some other step depends on `earlier` and is needed by `later`, or `earlier` depends on
+    /// `later`.
     fn between(&self, earlier: usize, later: usize) -> bool {
         if self.rank[later] < self.rank[earlier] {
             let dependent = self.dependent(later, earlier);

@@ -1,4 +1,5 @@
-//! From steps to kernels: builds the parameters of each launch, inputs and outputs still named by graph nodes.
+//! From steps to kernels: builds the parameters of each launch, inputs and outputs still named by graph
+//! nodes.
 
 use std::collections::HashMap;
 
@@ -249,7 +250,8 @@ impl<'f> Builder<'f> {
         }
     }
 
-    /// What a mask can look at in place of `id`: of an activation that is computed here alone, its input has the same sign.
+    /// What a mask can look at in place of `id`: of an activation that is computed here alone, its input has
+    /// the same sign.
     fn same_sign(&self, op: Unary, id: NodeId) -> NodeId {
         let mask = matches!(op, Unary::LeakyMask(_) | Unary::Step);
         let keeps_sign = match self.fused.node(id).op {
@@ -322,7 +324,8 @@ impl<'f> Builder<'f> {
     }
 }
 
-/// Drops dimensions of size 1 and merges neighbours that every operand walks as one (and that are reduced alike).
+/// Drops dimensions of size 1 and merges neighbours that every operand walks as one (and that are reduced
+/// alike).
 pub(super) fn merge_dims(
     shape: Vec<usize>,
     reduced: Option<Vec<bool>>,

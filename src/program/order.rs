@@ -15,7 +15,8 @@ pub(super) struct Order {
     readers: BTreeMap<NodeId, Vec<usize>>,
     /// Temporaries that each step reads.
     reads: Vec<Vec<NodeId>>,
-    /// Elements that each step adds to the living temporaries, as long as others still have to read what it reads.
+    /// Elements that each step adds to the living temporaries, as long as others still have to read what it
+    /// reads.
     growth: Vec<isize>,
     /// When each step was recorded.
     recorded: Vec<isize>,
@@ -112,8 +113,8 @@ impl Order {
         false
     }
 
-    /// An order in which all can run. Of the steps that are ready, the one of least `cost` comes first: a function of how
-    /// many numbers it adds to the temporaries that live, and of when it was recorded.
+    /// An order in which all can run. Of the steps that are ready, the one of least `cost` comes first: a
+    /// function of how many numbers it adds to the temporaries that live, and of when it was recorded.
     pub(super) fn by(
         &self,
         cost: impl Fn(isize, isize) -> (isize, isize),

@@ -13,8 +13,8 @@ use super::steps::MAX_BINDINGS;
 use super::{Buffer, CompileError, Launch, Program, Role, StateId};
 use crate::tape::{NodeId, Op};
 
-/// Orders, places and names everything. Of three orders, that of recording and two that let the living temporaries grow
-/// least at each step, the one whose buffers are smallest stays.
+/// Orders, places and names everything. Of three orders, that of recording and two that let the living
+/// temporaries grow least at each step, the one whose buffers are smallest stays.
 pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
     let lowered = fused.steps.iter().map(|s| fused.lower(s)).collect::<Result<Vec<Lowered>, _>>()?;
     let planner = Planner::new(fused, &lowered);
@@ -45,7 +45,8 @@ pub(super) enum Target {
     State(StateId),
 }
 
-/// Builds a program in which every temporary value has a buffer of its own, unless it takes that of an operand.
+/// Builds a program in which every temporary value has a buffer of its own, unless it takes that of an
+/// operand.
 #[derive(Clone)]
 pub(super) struct Planner<'f> {
     pub(super) fused: &'f Fused<'f>,

@@ -1,5 +1,6 @@
-//! Tensors of more dimensions than kernels walk. Each becomes one of a single dimension, and what moves, repeats or reduces
-//! its elements becomes steps that look at it in few dimensions: those before an axis, the axis, and those after.
+//! Tensors of more dimensions than kernels walk. Each becomes one of a single dimension, and what moves,
+//! repeats or reduces its elements becomes steps that look at it in few dimensions: those before an axis, the
+//! axis, and those after.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -72,7 +73,8 @@ impl Flat {
         self.push(like, Op::Reshape, vec![id], shape.to_vec())
     }
 
-    /// One step along neighbouring axes of `from` dimensions: `[before, axes, after]` with the axes made `size` long.
+    /// One step along neighbouring axes of `from` dimensions: `[before, axes, after]` with the axes made
+    /// `size` long.
     fn along(
         &mut self,
         node: &Node,

@@ -10,8 +10,8 @@ const MOST: u32 = 6;
 const SMALL: usize = 16;
 
 impl Fused<'_> {
-    /// Lets element-wise and reduction steps compute again what takes a few operations on tensors that they read anyway:
-    /// the gradient of an activation after a norm, say, finds its mask in what the norm read.
+    /// Lets element-wise and reduction steps compute again what takes a few operations on tensors that they
+    /// read anyway: the gradient of an activation after a norm, say, finds its mask in what the norm read.
     pub(super) fn recompute(&mut self) {
         // A value that nobody reads any more would be stored for nothing.
         let mut kept = self.demanded.clone();

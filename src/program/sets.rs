@@ -1,4 +1,5 @@
-//! Sets of numbers that share their parts. Equal sets are one and the same, and a union takes as long as the two differ.
+//! Sets of numbers that share their parts. Equal sets are one and the same, and a union takes as long as the
+//! two differ.
 
 use std::collections::HashMap;
 

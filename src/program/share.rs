@@ -52,8 +52,8 @@ impl Largest {
     }
 }
 
-/// Rooms, each a buffer with the lives in it, and the gaps between those. Times count from 1; a gap that begins at 0 has
-/// nothing before it.
+/// Rooms, each a buffer with the lives in it, and the gaps between those. Times count from 1; a gap that
+/// begins at 0 has nothing before it.
 struct Rooms {
     /// The buffer of each room.
     buffers: Vec<usize>,
@@ -98,7 +98,8 @@ impl Rooms {
         self.set_gap(end, room, usize::MAX);
     }
 
-    /// Puts a life into the room that was left last before it, the newest of several; `None` where none is free.
+    /// Puts a life into the room that was left last before it, the newest of several; `None` where none is
+    /// free.
     fn take(&mut self, start: usize, end: usize) -> Option<usize> {
         let begin = self.ends.last_above(start, end)?;
         let room = match begin {
@@ -112,8 +113,8 @@ impl Rooms {
     }
 }
 
-/// Puts temporaries with a buffer each into shared ones. The largest choose first; each takes the room that was left last
-/// before its own life, which is the likeliest to lie in cache.
+/// Puts temporaries with a buffer each into shared ones. The largest choose first; each takes the room that
+/// was left last before its own life, which is the likeliest to lie in cache.
 pub(super) fn share(mut program: Program) -> Program {
     let mut lives: Vec<Option<Life>> = vec![None; program.buffers.len()];
     for (at, launch) in program.launches.iter().enumerate() {

@@ -1,8 +1,9 @@
-//! What was recorded, in fewer operations. The tape keeps every operation as it was written, so that every handle can be
-//! differentiated; here, where nobody asks for gradients any more, the graph is built again by the rules below: equal nodes
-//! become one, constants fold, affine maps merge, functions of repeated values become repeated functions, and what changes
-//! nothing goes. A rule stands here only if its result is as near to the exact value as what was written, for all numbers:
-//! no rule makes something overflow, vanish or cancel that did not, and `x · 0` stays NaN where x is.
+//! What was recorded, in fewer operations. The tape keeps every operation as it was written, so that every
+//! handle can be differentiated; here, where nobody asks for gradients any more, the graph is built again by
+//! the rules below: equal nodes become one, constants fold, affine maps merge, functions of repeated values
+//! become repeated functions, and what changes nothing goes. A rule stands here only if its result is as near
+//! to the exact value as what was written, for all numbers: no rule makes something overflow, vanish or
+//! cancel that did not, and `x · 0` stays NaN where x is.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -46,8 +47,9 @@ fn factor(scale: f32) -> Unary {
     Unary::Affine(Num(scale), Num(-0.0))
 }
 
-/// The affine map `outer` after `inner` as one, where that is no less exact. The inner one must be a mere factor: what
-/// cancels in (x + d) · a is lost in x · a + d · a. Factors that pull the same way overflow, or vanish, together or not at all.
+/// The affine map `outer` after `inner` as one, where that is no less exact. The inner one must be a mere
+/// factor: what cancels in (x + d) · a is lost in x · a + d · a. Factors that pull the same way overflow, or
+/// vanish, together or not at all.
 fn merged([a, b]: [f32; 2], [c, d]: [f32; 2]) -> Option<Unary> {
     let (a_size, c_size) = (a.abs(), c.abs());
     let same_way = a_size.min(c_size) >= 1.0 || a_size.max(c_size) <= 1.0;
@@ -206,9 +208,9 @@ impl Simplifier {
             let value = self.unary(factor(times), self.input(x));
             return self.broadcast(value, &shape);
         }
-        // A constant factor leaves the sum: other sums of the same tensor may then be one. It leaves only if the sum
-        // without it does not overflow sooner. Factors that are tensors stay: what norms subtract cancels only if the
-        // very same rounded products are summed.
+        // A constant factor leaves the sum: other sums of the same tensor may then be one. It leaves only if
+        // the sum without it does not overflow sooner. Factors that are tensors stay: what norms subtract
+        // cancels only if the very same rounded products are summed.
         let (mut x, mut factors) = (x, vec![]);
         while let Op::Unary(op @ Unary::Affine(by, _)) = *self.op(x)
             && op == factor(by.0)

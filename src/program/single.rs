@@ -1,4 +1,5 @@
-//! Steps of one node that is neither element-wise nor a reduction: copies, pools, random numbers, weight gradients.
+//! Steps of one node that is neither element-wise nor a reduction: copies, pools, random numbers, weight
+//! gradients.
 
 use std::sync::Arc;
 

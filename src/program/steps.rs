@@ -1,5 +1,5 @@
-//! Steps: what one launch computes. Element-wise nodes that are not stored go into those who read them, reductions take
-//! them as prologues, convolutions and matrix products as epilogues.
+//! Steps: what one launch computes. Element-wise nodes that are not stored go into those who read them,
+//! reductions take them as prologues, convolutions and matrix products as epilogues.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -112,8 +112,8 @@ impl Fused<'_> {
         reads
     }
 
-    /// The product whose epilogue `root` can be: same shape, read by this expression alone, and every other operand
-    /// full, per channel or scalar.
+    /// The product whose epilogue `root` can be: same shape, read by this expression alone, and every other
+    /// operand full, per channel or scalar.
     fn product_of(&self, root: NodeId, uses: &[u32]) -> Option<NodeId> {
         let shape = &self.node(root).shape;
         let mut candidates = BTreeSet::new();
@@ -142,7 +142,8 @@ impl Fused<'_> {
             let readers = inside.iter().flat_map(|&i| self.inputs[i].iter());
             readers.filter(|&&i| i == product).count() as u32
         };
-        // Whatever reads the product on the way to the root must be evaluated here alone: nobody else finds it stored.
+        // Whatever reads the product on the way to the root must be evaluated here alone: nobody else finds
+        // it stored.
         let alone = |product: NodeId| {
             let mut reading = BTreeSet::from([product]);
             for &id in &inside {
@@ -156,8 +157,8 @@ impl Fused<'_> {
         (leaves.len() - 1 <= ganomede_kernels::conv::Epilogue::MAX_OPERANDS).then_some(product)
     }
 
-    /// Whether a tensor of shape `from` repeats over `to` per channel (conv: dimension 1, product: the last), or as
-    /// one value.
+    /// Whether a tensor of shape `from` repeats over `to` per channel (conv: dimension 1, product: the last),
+    /// or as one value.
     fn spreads(&self, from: &[usize], to: &[usize]) -> bool {
         let channel = if to.len() == 4 { 1 } else { to.len().saturating_sub(1) };
         from.iter().product::<usize>() == 1
@@ -165,8 +166,8 @@ impl Fused<'_> {
                 && (0..to.len()).all(|d| if d == channel { from[d] == to[d] } else { from[d] == 1 }))
     }
 
-    /// Bindings that a step with these roots and reads would need; where it counts on that, states that are updated in
-    /// place share theirs.
+    /// Bindings that a step with these roots and reads would need; where it counts on that, states that are
+    /// updated in place share theirs.
     pub(super) fn bindings(&self, roots: &[NodeId], reads: &BTreeSet<NodeId>) -> usize {
         let updates = |root: &NodeId| {
             self.replaces.get(root).is_some_and(|old| old.iter().any(|state| reads.contains(state)))
@@ -175,7 +176,8 @@ impl Fused<'_> {
         reads.len() + roots.len() - roots.iter().filter(|root| in_place && updates(root)).count()
     }
 
-    /// The layer that a step is known by: its product's, else that of the node nearest to its root that has a name.
+    /// The layer that a step is known by: its product's, else that of the node nearest to its root that has a
+    /// name.
     fn layer(&self, kind: &StepKind, root: NodeId) -> Rc<str> {
         let first = if let StepKind::Product(product) = kind { *product } else { root };
         let (mut queue, mut seen) = (VecDeque::from([first]), BTreeSet::new());

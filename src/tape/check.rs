@@ -1,4 +1,5 @@
-//! What a node may be: the rules that recording keeps, and that graphs made by hand are held to before they compile.
+//! What a node may be: the rules that recording keeps, and that graphs made by hand are held to before they
+//! compile.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};

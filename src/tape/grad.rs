@@ -1,5 +1,5 @@
-//! Reverse-mode differentiation. Every VJP is written in operations of the tape, so the gradient of a gradient is
-//! just [`Tape::grad`] again.
+//! Reverse-mode differentiation. Every VJP is written in operations of the tape, so the gradient of a
+//! gradient is just [`Tape::grad`] again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use ganomede_kernels::pool::{self, MaxPool};
 use super::{Node, NodeId, Op, Tape, Tensor, Variable};
 
 impl Tape {
-    /// Gradients of a scalar with respect to `wrt`: any tensors of this tape, be they inputs, states, constants or values in
-    /// between. A handle stands for its own uses alone: equal values that were written twice are two tensors.
+    /// Gradients of a scalar with respect to `wrt`: any tensors of this tape, be they inputs, states,
+    /// constants or values in between. A handle stands for its own uses alone: equal values that were written
+    /// twice are two tensors.
     ///
-    /// Zeros come out only where the loss does not depend on a tensor: it was recorded after the loss, or only what
-    /// lies behind a [`Tensor::stop_gradient`] or in a mask (`sign`, `step`, `greater`, `equal`, the condition of
-    /// [`Tensor::select`]) was made from it.
+    /// Zeros come out only where the loss does not depend on a tensor: it was recorded after the loss, or
+    /// only what lies behind a [`Tensor::stop_gradient`] or in a mask (`sign`, `step`, `greater`, `equal`,
+    /// the condition of [`Tensor::select`]) was made from it.
     pub fn grad<'t>(&'t self, loss: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
         if loss.len() != 1 {
             let what = format!("the loss has shape {:?}; reduce it to one element first", loss.shape());
@@ -30,8 +31,8 @@ impl Tape {
     /// Gradients of a scalar with respect to the current values of states, for an update of them.
     ///
     /// # Errors
-    /// [`Tape::finish`] names a state that was given a new value after the loss was recorded from an old one: the gradient with
-    /// respect to the new value would be zero.
+    /// [`Tape::finish`] names a state that was given a new value after the loss was recorded from an old one:
+    /// the gradient with respect to the new value would be zero.
     pub fn grad_of_states<'t>(&'t self, loss: Tensor<'t>, states: &[Variable]) -> Vec<Tensor<'t>> {
         let wrt: Vec<_> = states.iter().map(|state| self.state(state)).collect();
         if !self.owns("grad", loss) {
@@ -53,7 +54,8 @@ impl Tape {
         self.grad(loss, &wrt)
     }
 
-    /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`; the cotangent has y's shape.
+    /// Vector–Jacobian products: the gradient of ⟨y, cotangent⟩ with respect to `wrt`; the cotangent has y's
+    /// shape.
     pub fn vjp<'t>(&'t self, y: Tensor<'t>, cotangent: Tensor<'t>, wrt: &[Tensor<'t>]) -> Vec<Tensor<'t>> {
         let zeros = || wrt.iter().map(|w| self.zeros(&w.shape())).collect();
         if !wrt.iter().chain([&y, &cotangent]).all(|&tensor| self.owns("vjp", tensor)) {
@@ -87,8 +89,9 @@ impl Tape {
         wrt.iter().map(gradient).collect()
     }
 
-    /// What a tensor repeats, as far as nobody asks for a gradient in between. What is repeated for several readers takes a
-    /// sum from each: adding what they give first would keep their full-sized tensors until the last of them is done.
+    /// What a tensor repeats, as far as nobody asks for a gradient in between. What is repeated for several
+    /// readers takes a sum from each: adding what they give first would keep their full-sized tensors until
+    /// the last of them is done.
     fn unrepeated(&self, mut id: NodeId, asked: &HashSet<NodeId>) -> NodeId {
         while let Op::Broadcast = self.get(id).op
             && !asked.contains(&id)

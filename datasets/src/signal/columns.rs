@@ -24,8 +24,8 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// `fields` is the first row. Channels are those of the names `known`, unless that is empty; what is left out goes to
-    /// `notes`.
+    /// `fields` is the first row. Channels are those of the names `known`, unless that is empty; what is left
+    /// out goes to `notes`.
     pub(crate) fn find(
         path: &Path,
         fields: &[&str],
@@ -77,7 +77,8 @@ impl Columns {
         let channels = match (known, &given[..]) {
             ([], []) => rest().collect(),
             ([], _) => given,
-            // Columns without names are those of the model where they are counted out for it, or were so when it was trained.
+            // Columns without names are those of the model where they are counted out for it, or were so when
+            // it was trained.
             (known, _) if !has_header => {
                 let order = if given.is_empty() { rest().collect() } else { given };
                 let is_same = order.iter().map(|c| format!("c{c}")).eq(known.iter().cloned());

@@ -45,9 +45,9 @@ enum Windows {
 
 /// Reads `path` for the series that came from `of`.
 ///
-/// `.json`: `{"folder/series.csv": [["start", "end"], …]}` as NAB writes, found by the longest key that `of` ends with;
-/// or the list alone. CSV: `start,end[,kind]`, or as many rows of one 0/1 label as the series has. Both ends belong to
-/// the interval. Ends are times, or row numbers from 0 where the series has no times.
+/// `.json`: `{"folder/series.csv": [["start", "end"], …]}` as NAB writes, found by the longest key that `of`
+/// ends with; or the list alone. CSV: `start,end[,kind]`, or as many rows of one 0/1 label as the series has.
+/// Both ends belong to the interval. Ends are times, or row numbers from 0 where the series has no times.
 ///
 /// An interval that reaches beyond the rows is cut there, and one that covers none is refused.
 pub(crate) fn read(

@@ -1,5 +1,5 @@
-//! Multichannel signals: series from CSV files or the built-in generator, cut into windows for one-dimensional systems.
-//! Plain numbers; no tensors.
+//! Multichannel signals: series from CSV files or the built-in generator, cut into windows for
+//! one-dimensional systems. Plain numbers; no tensors.
 //!
 //! ```
 //! use ganomede_datasets::{SignalOptions, SignalSet, Windows};
@@ -75,7 +75,8 @@ pub enum Missing {
 
 /// Which rows are trained on: normal by declaration. They are always the first; the others are tested.
 ///
-/// Parsed from `0.5` (a share), `1000` (rows), `probation` or `before:2014-07-10 00:00:00`, with or without `train=`.
+/// Parsed from `0.5` (a share), `1000` (rows), `probation` or `before:2014-07-10 00:00:00`, with or without
+/// `train=`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TrainPart {
     /// This share of the rows, above 0 and below 1.
@@ -117,13 +118,17 @@ impl FromStr for TrainPart {
 /// How a series is read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SignalOptions {
-    /// Which rows are trained on. Needed for a CSV file; a folder and the built-in generator state it themselves.
+    /// Which rows are trained on. Needed for a CSV file; a folder and the built-in generator state it
+    /// themselves.
     pub train: Option<TrainPart>,
-    /// File that says which rows are anomalous: `.json` with windows, or CSV with `start,end` or a 0/1 label a row.
+    /// File that says which rows are anomalous: `.json` with windows, or CSV with `start,end` or a 0/1 label
+    /// a row.
     pub labels: Option<PathBuf>,
-    /// Column of 0/1 labels within the file, by name or number; in a folder of the test file, and of the training file if it has it.
+    /// Column of 0/1 labels within the file, by name or number; in a folder of the test file, and of the
+    /// training file if it has it.
     pub label_column: Option<String>,
-    /// Column of times, by name or number; otherwise found by name (`timestamp`, `time`, …) or as the one with dates.
+    /// Column of times, by name or number; otherwise found by name (`timestamp`, `time`, …) or as the one
+    /// with dates.
     pub time_column: Option<String>,
     /// Channels to read, by name or number, in this order; empty for all columns but time and label.
     pub channels: Vec<String>,
@@ -152,8 +157,9 @@ impl SignalSet {
     /// Opens a CSV file (gzipped or not), a folder of `train.csv`, `test.csv` and optionally `labels.csv` or
     /// `labels.json` (about the test file), or `builtin:telemetry[:train=ROWS,test=ROWS,seed=N]`.
     ///
-    /// Errors: no such file, a file that cannot be read (with line and column), no training part declared or one that
-    /// leaves no row to train on, a channel without a value in the training part, labels that do not fit.
+    /// Errors: no such file, a file that cannot be read (with line and column), no training part declared or
+    /// one that leaves no row to train on, a channel without a value in the training part, labels that do not
+    /// fit.
     pub fn open(spec: &str, options: &SignalOptions) -> Result<Self, DataError> {
         if let Some(name) = spec.strip_prefix("builtin:") {
             return Self::generate(spec, name, options);
@@ -374,8 +380,9 @@ impl SignalSet {
         self.train_rows..self.series.len()
     }
 
-    /// Training rows as (to train on, to calibrate on): the last `fraction` of them, and at least `window` rows, are held
-    /// out as one block of time, so that no window lies on both sides. A fraction of 0 holds out none.
+    /// Training rows as (to train on, to calibrate on): the last `fraction` of them, and at least `window`
+    /// rows, are held out as one block of time, so that no window lies on both sides. A fraction of 0 holds
+    /// out none.
     ///
     /// Errors: a fraction outside [0, 1), or fewer training rows than two windows.
     pub fn holdout(&self, fraction: f64, window: usize) -> Result<(Range<usize>, Range<usize>), DataError> {
@@ -429,7 +436,8 @@ impl SignalSet {
         &self.intervals
     }
 
-    /// The labelled intervals within `rows`, cut to them, in order: those that overlap are one, those that only touch are two.
+    /// The labelled intervals within `rows`, cut to them, in order: those that overlap are one, those that
+    /// only touch are two.
     pub fn segments(&self, rows: Range<usize>) -> Vec<Range<usize>> {
         let mut segments: Vec<Range<usize>> = Vec::new();
         for interval in &self.intervals {
@@ -443,8 +451,8 @@ impl SignalSet {
         segments
     }
 
-    /// Truth of some rows together: anomalous iff any of them is labelled so, unknown without labels. `rows` must lie
-    /// within the series.
+    /// Truth of some rows together: anomalous iff any of them is labelled so, unknown without labels. `rows`
+    /// must lie within the series.
     pub fn truth(&self, rows: Range<usize>) -> Truth {
         match (self.is_labelled, self.labels[rows].contains(&true)) {
             (false, _) => Truth::Unknown,
@@ -459,8 +467,8 @@ impl SignalSet {
         Windows { length: windows.length, offsets: windows.offsets.iter().copied().filter(keep).collect() }
     }
 
-    /// Scaled windows side by side, B × C × L values in [−1, 1]. `windows` must be of this series and `chosen` below
-    /// its length.
+    /// Scaled windows side by side, B × C × L values in [−1, 1]. `windows` must be of this series and
+    /// `chosen` below its length.
     pub fn gather(&self, windows: &Windows, chosen: &[usize]) -> Vec<f32> {
         let channels = self.channels();
         let mut values = Vec::with_capacity(chosen.len() * channels * windows.length);

@@ -7,8 +7,8 @@ pub(crate) const LARGEST: f64 = 1e300;
 /// Standard deviations beyond which values are clipped.
 const CLIP: f64 = 5.0;
 
-/// z-score of each channel, clipped to ± 5 and divided by 5, so that values lie in [−1, 1]. A model keeps the one it was
-/// trained with, and finds its channels by their names.
+/// z-score of each channel, clipped to ± 5 and divided by 5, so that values lie in [−1, 1]. A model keeps the
+/// one it was trained with, and finds its channels by their names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standardize {
     /// Name of each channel; empty in files of earlier versions, whose channels go by their order.
@@ -16,18 +16,21 @@ pub struct Standardize {
     pub names: Vec<String>,
     /// Mean of each channel over the training rows.
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel over the training rows (divided by n); 1 where a channel is constant.
+    /// Standard deviation of each channel over the training rows (divided by n); 1 where a channel is
+    /// constant.
     pub sd: Vec<f64>,
 }
 
 impl Standardize {
-    /// Fits to rows of one value a channel; `rows` must hold one row or more, of magnitudes up to [`LARGEST`].
+    /// Fits to rows of one value a channel; `rows` must hold one row or more, of magnitudes up to
+    /// [`LARGEST`].
     pub(crate) fn fit<'a>(rows: impl Iterator<Item = &'a [f64]> + Clone, names: &[String]) -> Self {
         let count = rows.clone().count().max(1) as f64;
         let (mut means, mut sds) = (Vec::new(), Vec::new());
         for channel in 0..names.len() {
             let first = rows.clone().next().map_or(0.0, |row| row[channel]);
-            // Of the distance to the first value, so that a channel far from 0 loses nothing and a constant one is so exactly.
+            // Of the distance to the first value, so that a channel far from 0 loses nothing and a constant
+            // one is so exactly.
             let apart = || rows.clone().map(|row| row[channel] - first);
             let reach = apart().fold(0.0, |most: f64, value| value.abs().max(most));
             let mean = apart().map(|value| value / count).sum::<f64>();

@@ -9,8 +9,8 @@ pub(crate) const MINUTE: Micros = 60_000_000;
 /// A point in time as written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Moment {
-    /// A date and time by a wall clock, in microseconds since 1970-01-01 00:00:00 of that clock, and by how many minutes the
-    /// clock is ahead of UTC, where a zone is stated.
+    /// A date and time by a wall clock, in microseconds since 1970-01-01 00:00:00 of that clock, and by how
+    /// many minutes the clock is ahead of UTC, where a zone is stated.
     Date {
         /// Microseconds.
         wall: i64,
@@ -21,8 +21,8 @@ pub enum Moment {
     Number(f64),
 }
 
-/// `YYYY-MM-DD`, then optionally `T` or a space and `HH:MM[:SS[.fraction]]`, then optionally `Z` or `±HH[:]MM`; or a
-/// number. None for anything else and for days that do not exist.
+/// `YYYY-MM-DD`, then optionally `T` or a space and `HH:MM[:SS[.fraction]]`, then optionally `Z` or
+/// `±HH[:]MM`; or a number. None for anything else and for days that do not exist.
 pub(crate) fn parse(text: &str) -> Option<Moment> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
@@ -101,8 +101,8 @@ fn days_of(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar, by eras of 400 years (Hinnant, "chrono-compatible low-level date
-/// algorithms").
+/// Days since 1970-01-01 in the Gregorian calendar, by eras of 400 years (Hinnant, "chrono-compatible
+/// low-level date algorithms").
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

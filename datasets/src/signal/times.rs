@@ -12,8 +12,8 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// By the largest magnitude: up to 10¹¹ (the year 5138 in seconds, 1973 in milliseconds) a number counts seconds, and so on
-    /// by thousands.
+    /// By the largest magnitude: up to 10¹¹ (the year 5138 in seconds, 1973 in milliseconds) a number counts
+    /// seconds, and so on by thousands.
     pub(crate) fn of(largest: f64) -> Self {
         match largest {
             n if n < 1e11 => Unit::Seconds,

@@ -1,4 +1,5 @@
-//! Time warping of windows, BeatGAN's augmentation (Zhou et al., IJCAI 2019, §3.4): some ticks are stretched, as many dropped.
+//! Time warping of windows, BeatGAN's augmentation (Zhou et al., IJCAI 2019, §3.4): some ticks are stretched,
+//! as many dropped.
 
 use std::str::FromStr;
 
@@ -8,7 +9,8 @@ use crate::rng::Rng;
 /// Domain of the choices, so that no other use of the seed repeats them.
 const WARP: u64 = 0x7761_7270;
 
-/// Stretches and drops a share of the ticks of every second window. Parsed from `warp:0.04`, none from an empty text.
+/// Stretches and drops a share of the ticks of every second window. Parsed from `warp:0.04`, none from an
+/// empty text.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Warp {
     /// Ticks that are stretched, and as many that are dropped, as a share of the window; 0 warps nothing.
@@ -35,8 +37,8 @@ impl FromStr for Warp {
 }
 
 impl Warp {
-    /// Warps one window, C × L values, or leaves it, as `key` has it. Both halves keep their number of ticks; what is drawn
-    /// out is filled by the mean of two neighbours.
+    /// Warps one window, C × L values, or leaves it, as `key` has it. Both halves keep their number of ticks;
+    /// what is drawn out is filled by the mean of two neighbours.
     pub fn apply(self, window: &mut [f32], channels: usize, key: &[u64]) {
         let length = window.len() / channels.max(1);
         let count = (self.share * length as f32 / 2.0).round() as usize;

@@ -17,10 +17,11 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Starts every `stride` rows of `rows`; where that leaves rows at the end uncovered, a last window ends with them.
+    /// Starts every `stride` rows of `rows`; where that leaves rows at the end uncovered, a last window ends
+    /// with them.
     ///
-    /// Errors: a length that is not a power of two from 4 to 65536, a stride that is 0 or leaves gaps, or fewer rows than
-    /// one window.
+    /// Errors: a length that is not a power of two from 4 to 65536, a stride that is 0 or leaves gaps, or
+    /// fewer rows than one window.
     pub fn new(rows: Range<usize>, length: usize, stride: usize) -> Result<Self, DataError> {
         if !length.is_power_of_two() || !(4..=MAX_LENGTH).contains(&length) {
             return Err(DataError::option("window", length, "use a power of two from 4 to 65536 rows"));

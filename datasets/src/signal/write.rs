@@ -21,8 +21,8 @@ pub struct SignalWritten {
     pub intervals: usize,
 }
 
-/// Writes `train.csv`, `test.csv` and `labels.csv` (`start,end,kind`, both ends included, of the test rows) into a new
-/// folder, which [`SignalSet::open`] reads. The folder appears whole or not at all.
+/// Writes `train.csv`, `test.csv` and `labels.csv` (`start,end,kind`, both ends included, of the test rows)
+/// into a new folder, which [`SignalSet::open`] reads. The folder appears whole or not at all.
 ///
 /// Errors: `out` exists and is not an empty folder, or the disk fails.
 pub fn write_signal(set: &SignalSet, out: &Path) -> Result<SignalWritten, DataError> {

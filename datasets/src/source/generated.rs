@@ -57,8 +57,8 @@ impl Generated {
         Ok(set)
     }
 
-    /// Anomaly kind of an entry: the training split is normal; in the test split every other image is anomalous,
-    /// the kinds in turn, so that any even prefix is balanced.
+    /// Anomaly kind of an entry: the training split is normal; in the test split every other image is
+    /// anomalous, the kinds in turn, so that any even prefix is balanced.
     fn kind(&self, split: Split, i: usize) -> Option<usize> {
         (split == Split::Test && i % 2 == 1).then(|| i / 2 % self.generator.kinds().len())
     }

@@ -56,8 +56,8 @@ pub(crate) fn open_folder(folder: &Path, options: &OpenOptions) -> Result<Option
     finish(folder, parts, options).map(Some)
 }
 
-/// One image file, with its labels where they lie beside it. It serves as both splits would: a `train` file as the
-/// training part, any other as the test part.
+/// One image file, with its labels where they lie beside it. It serves as both splits would: a `train` file
+/// as the training part, any other as the test part.
 pub(crate) fn open_file(path: &Path, options: &OpenOptions) -> Result<Labelled, DataError> {
     let prefix = stem(path).and_then(|s| s.strip_suffix(IMAGES).map(str::to_string)).unwrap_or_default();
     let part = read_part(path, &prefix)?;
@@ -98,8 +98,8 @@ fn read_part(images: &Path, prefix: &str) -> Result<Part, DataError> {
     Ok(Part { name, width, height, pixels, channels: 1, labels, held, ..Part::default() })
 }
 
-/// Sizes and data of one file, whose header is checked against the file's length, and its memory taken into `held`, before
-/// anything is allocated.
+/// Sizes and data of one file, whose header is checked against the file's length, and its memory taken into
+/// `held`, before anything is allocated.
 fn read(path: &Path, fields: &[&str], held: &Held) -> Result<(Vec<u32>, Vec<u8>), DataError> {
     let (file, stored) = files::open(path)?;
     let zipped = path.extension().is_some_and(|e| e == "gz");

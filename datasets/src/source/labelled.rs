@@ -1,4 +1,5 @@
-//! Labelled sets of small images (IDX, CIFAR-10, NPZ): raw bytes in memory, and which classes count as normal.
+//! Labelled sets of small images (IDX, CIFAR-10, NPZ): raw bytes in memory, and which classes count as
+//! normal.
 
 use std::path::Path;
 
@@ -188,7 +189,8 @@ fn truths(set: &str, classes: &[String], options: &OpenOptions) -> Result<(Vec<T
     Ok((truths, true))
 }
 
-/// Truth of each class. With one list given the other is its complement; with both, classes in neither are unknown.
+/// Truth of each class. With one list given the other is its complement; with both, classes in neither are
+/// unknown.
 fn select(
     set: &str,
     classes: &[String],

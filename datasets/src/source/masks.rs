@@ -14,10 +14,12 @@ use crate::DataError;
 /// What may stand between the name of an image and the extension of its mask.
 const SUFFIXES: [&str; 2] = ["_mask", "_gt"];
 
-/// How the masks of a folder fit its anomalous test images, on which pixel metrics and the truth of patches rest.
+/// How the masks of a folder fit its anomalous test images, on which pixel metrics and the truth of patches
+/// rest.
 ///
-/// A mask lies in `ground_truth/<class>/` and is named `<image>_mask.*`, `<image>_gt.*` or `<image>.*`, or it is a folder `<image>/` whose
-/// files are its parts. Letter case and Unicode form count only where several images would fit otherwise.
+/// A mask lies in `ground_truth/<class>/` and is named `<image>_mask.*`, `<image>_gt.*` or `<image>.*`, or it
+/// is a folder `<image>/` whose files are its parts. Letter case and Unicode form count only where several
+/// images would fit otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MaskReport {
     /// Anomalous test images that have a mask by their name.
@@ -28,7 +30,8 @@ pub struct MaskReport {
     pub unused: Vec<String>,
     /// Of the anomalous images loaded so far, those in whose mask nothing is marked, by id: it is not used.
     pub empty: Vec<String>,
-    /// Masks of the images loaded so far that cannot be used: of another size than their image, or unreadable.
+    /// Masks of the images loaded so far that cannot be used: of another size than their image, or
+    /// unreadable.
     pub unusable: Vec<Rejected>,
 }
 
@@ -64,8 +67,8 @@ enum Rule {
     SameStem,
 }
 
-/// Files of the masks of the images `names`, an empty list where there is none; `folder` is that of their class. What belongs to none is added
-/// to `unused`.
+/// Files of the masks of the images `names`, an empty list where there is none; `folder` is that of their
+/// class. What belongs to none is added to `unused`.
 pub(super) fn find(
     folder: &Path,
     names: &Names,
@@ -107,7 +110,8 @@ pub(super) fn find(
     Ok(masks)
 }
 
-/// The folder of a class under `ground_truth/`: of its very name, or the only one that differs in case or Unicode form.
+/// The folder of a class under `ground_truth/`: of its very name, or the only one that differs in case or
+/// Unicode form.
 pub(super) fn folder_of<'a>(class: &str, folders: &'a [PathBuf]) -> Option<&'a PathBuf> {
     let name =
         |folder: &Path| folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();

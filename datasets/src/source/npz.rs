@@ -1,5 +1,5 @@
-//! NPZ files as MedMNIST has them: a ZIP archive of `train_images.npy`, `train_labels.npy` and the same for `val` and
-//! `test`. Images are N × H × W or N × H × W × 3 unsigned bytes, labels N or N × 1 integers.
+//! NPZ files as MedMNIST has them: a ZIP archive of `train_images.npy`, `train_labels.npy` and the same for
+//! `val` and `test`. Images are N × H × W or N × H × W × 3 unsigned bytes, labels N or N × 1 integers.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -152,7 +152,8 @@ struct Array {
 }
 
 impl Array {
-    /// One class an image. Several columns of 0 and 1 (findings of a chest image, say) count as class 1 if any is set.
+    /// One class an image. Several columns of 0 and 1 (findings of a chest image, say) count as class 1 if
+    /// any is set.
     fn classes(&self, path: &Path, part: &str, images: u64) -> Result<Vec<u8>, DataError> {
         let refuse = |reason: String| DataError::file(path, format!("`{part}_labels`: {reason}"));
         let columns = match self.shape[..] {
@@ -188,8 +189,8 @@ impl Array {
     }
 }
 
-/// One array of the archive; None if there is none of that name. The header is checked against the sizes that the
-/// archive states before anything is allocated.
+/// One array of the archive; None if there is none of that name. The header is checked against the sizes that
+/// the archive states before anything is allocated.
 fn read<R: Read + io::Seek>(
     path: &Path,
     archive: &mut ZipArchive<R>,
@@ -282,8 +283,8 @@ fn read<R: Read + io::Seek>(
     Ok(Some(Array { descr, kind, width, big_endian, shape, bytes }))
 }
 
-/// `{'descr': '|u1', 'fortran_order': False, 'shape': (60, 28, 28), }` with the keys in any order; None for all else.
-/// Structured types are a list instead of a string and so refused.
+/// `{'descr': '|u1', 'fortran_order': False, 'shape': (60, 28, 28), }` with the keys in any order; None for
+/// all else. Structured types are a list instead of a string and so refused.
 fn parse_header(text: &str) -> Option<(String, bool, Vec<u64>)> {
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     let after = |key: &str| {

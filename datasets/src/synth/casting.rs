@@ -1,6 +1,6 @@
-//! Cast discs (pump impellers seen from above, under a lamp at the upper left) as a line camera at a foundry sees them:
-//! a relief of rim, groove, vanes, bosses and hub, shaded by its slopes. The defects are changes of that relief.
-//! Coordinates and heights are fractions of the image.
+//! Cast discs (pump impellers seen from above, under a lamp at the upper left) as a line camera at a foundry
+//! sees them: a relief of rim, groove, vanes, bosses and hub, shaded by its slopes. The defects are changes
+//! of that relief. Coordinates and heights are fractions of the image.
 
 use std::ops::RangeInclusive;
 

@@ -1,5 +1,6 @@
-//! Surfaces of concrete as bridge and wall inspections photograph them: cement paste with aggregate showing through,
-//! stains, pores and the marks of formwork; the anomalies are cracks. Coordinates are fractions of the image.
+//! Surfaces of concrete as bridge and wall inspections photograph them: cement paste with aggregate showing
+//! through, stains, pores and the marks of formwork; the anomalies are cracks. Coordinates are fractions of
+//! the image.
 
 use std::ops::RangeInclusive;
 
@@ -61,7 +62,8 @@ struct Surface {
     tilt: (f32, f32),
     stains: [(Noise, f32); 2],
     aggregate: [(Noise, f32); 2],
-    /// Position across, direction and strength of the mark between two formwork boards; strength 0 without one.
+    /// Position across, direction and strength of the mark between two formwork boards; strength 0 without
+    /// one.
     seam: (f32, (f32, f32), f32),
     pores: Vec<Pore>,
     grain: f32,

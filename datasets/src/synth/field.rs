@@ -45,8 +45,8 @@ pub(crate) struct Knot {
     pub(crate) radius: f32,
 }
 
-/// Calls `paint(pixel, cover)` for the pixels within reach of a line; cover in (0, 1] falls over one pixel at the
-/// edge. A pixel where two pieces meet is painted by the one that covers it more.
+/// Calls `paint(pixel, cover)` for the pixels within reach of a line; cover in (0, 1] falls over one pixel at
+/// the edge. A pixel where two pieces meet is painted by the one that covers it more.
 pub(crate) fn stroke(knots: &[Knot], size: usize, mut paint: impl FnMut(usize, f32)) {
     let n = size as f32;
     let mut covers = std::collections::BTreeMap::new();

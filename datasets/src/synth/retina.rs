@@ -1,6 +1,7 @@
-//! Patches of optical coherence tomography B-scans of the retina, as the paper behind AnoGAN used (Schlegl et al.,
-//! IPMI 2017), drawn from a model: stacked layers of known reflectivity order, curved and tilted, with vessel
-//! shadows and multiplicative speckle. Coordinates are fractions of the image: u to the right, v downwards.
+//! Patches of optical coherence tomography B-scans of the retina, as the paper behind AnoGAN used (Schlegl et
+//! al., IPMI 2017), drawn from a model: stacked layers of known reflectivity order, curved and tilted, with
+//! vessel shadows and multiplicative speckle. Coordinates are fractions of the image: u to the right, v
+//! downwards.
 
 use std::ops::RangeInclusive;
 
@@ -14,8 +15,8 @@ const SUBRETINAL: usize = 1;
 const FOCI: usize = 2;
 const DRUSEN: usize = 3;
 
-/// Reflectivity from top to bottom: vitreous, RNFL, GCL + IPL, INL, OPL, ONL, EZ, OS, (subretinal fluid), RPE,
-/// (drusen), choroid. The two in brackets have no thickness in a healthy eye.
+/// Reflectivity from top to bottom: vitreous, RNFL, GCL + IPL, INL, OPL, ONL, EZ, OS, (subretinal fluid),
+/// RPE, (drusen), choroid. The two in brackets have no thickness in a healthy eye.
 const LEVELS: [f32; 12] = [0.05, 0.66, 0.46, 0.26, 0.45, 0.20, 0.78, 0.44, 0.05, 0.92, 0.58, 0.46];
 /// Edges between them: edge k lies above level k + 1.
 const EDGES: usize = LEVELS.len() - 1;

@@ -1,6 +1,6 @@
-//! Telemetry of a server rack, sampled every five minutes: load with daily and weekly cycles, and what follows from it
-//! by simple physics. Faults of three kinds that detectors are known to tell apart unequally: points, values wrong only
-//! in their context, and stretches that are wrong only together.
+//! Telemetry of a server rack, sampled every five minutes: load with daily and weekly cycles, and what
+//! follows from it by simple physics. Faults of three kinds that detectors are known to tell apart unequally:
+//! points, values wrong only in their context, and stretches that are wrong only together.
 
 use crate::rng::Rng;
 
@@ -12,8 +12,9 @@ const TEMPERATURE: usize = 2;
 const FAN: usize = 3;
 const VIBRATION: usize = 4;
 
-/// Kinds of faults. A `spike` is a point; `off_hours` (a working day's load at night) and `fan_failure` (the fan does
-/// not answer the temperature) are contextual; `stuck` (a sensor repeats itself) and `oscillation` are collective.
+/// Kinds of faults. A `spike` is a point; `off_hours` (a working day's load at night) and `fan_failure` (the
+/// fan does not answer the temperature) are contextual; `stuck` (a sensor repeats itself) and `oscillation`
+/// are collective.
 pub(crate) const KINDS: [&str; 5] = ["spike", "off_hours", "fan_failure", "stuck", "oscillation"];
 const SPIKE: usize = 0;
 const OFF_HOURS: usize = 1;
@@ -37,8 +38,8 @@ pub(crate) struct Fault {
     channel: usize,
 }
 
-/// A sine within 0.2 %, of +, −, × and ÷ only (Bhaskara I), so that the bits agree on all platforms; `turns` counts
-/// periods and must not be negative.
+/// A sine within 0.2 %, of +, −, × and ÷ only (Bhaskara I), so that the bits agree on all platforms; `turns`
+/// counts periods and must not be negative.
 fn wave(turns: f32) -> f32 {
     let t = 2.0 * (turns - turns.floor());
     let (x, sign) = if t < 1.0 { (t, 1.0) } else { (t - 1.0, -1.0) };
@@ -83,8 +84,8 @@ pub(crate) fn faults(seed: u64, rows: usize) -> Vec<Fault> {
     faults
 }
 
-/// `rows` rows after `first` rows of the calendar, which starts on a Monday at midnight; `part` tells training (0) and
-/// test (1) apart. A prefix does not depend on the number of rows.
+/// `rows` rows after `first` rows of the calendar, which starts on a Monday at midnight; `part` tells
+/// training (0) and test (1) apart. A prefix does not depend on the number of rows.
 pub(crate) fn draw(seed: u64, part: u64, first: usize, rows: usize, faults: &[Fault]) -> Vec<[f32; 5]> {
     let mut rng = Rng::new(&[seed, part]);
     let (mut drift, mut job, mut job_left) = (0.0f32, 0.0f32, 0u64);

@@ -43,8 +43,9 @@ pub(crate) fn named_label(names: &StringRecord) -> Option<usize> {
 
 /// Whether the `first` row names the columns, judged by it and the rows `below`.
 ///
-/// Names may be numbers (years, wavelengths, the 0, 1, 2… that data frames have). What tells them apart from values:
-/// a text above numbers; labels that occur again below are no name; whole numbers that rise evenly, or above decimals.
+/// Names may be numbers (years, wavelengths, the 0, 1, 2… that data frames have). What tells them apart from
+/// values: a text above numbers; labels that occur again below are no name; whole numbers that rise evenly,
+/// or above decimals.
 pub(crate) fn is_header(first: &StringRecord, below: &[&StringRecord], label: usize) -> bool {
     let columns = || (0..first.len()).filter(|&column| column != label);
     let counts_up = |from: usize| first.iter().enumerate().all(|(i, field)| field.parse() == Ok(from + i));

@@ -1,6 +1,6 @@
-//! KDD Cup 1999, 10 % subset, as EGBAD and DAGMM use it: seven columns one-hot, 121 features in all; attacks, four rows in
-//! five, are the normal class and `normal.` is the anomaly. Categories are those of the subset, written down here, so
-//! that the features depend neither on the split nor on which rows a file holds.
+//! KDD Cup 1999, 10 % subset, as EGBAD and DAGMM use it: seven columns one-hot, 121 features in all; attacks,
+//! four rows in five, are the normal class and `normal.` is the anomaly. Categories are those of the subset,
+//! written down here, so that the features depend neither on the split nor on which rows a file holds.
 
 use csv::StringRecord;
 

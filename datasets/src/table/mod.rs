@@ -36,28 +36,29 @@ use split::Parts;
 /// How a table is read and split.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableOptions {
-    /// Column of the labels, by name or number from 0; otherwise the model's, the only one that is called `label`,
-    /// `class` or the like, or the last.
+    /// Column of the labels, by name or number from 0; otherwise the model's, the only one that is called
+    /// `label`, `class` or the like, or the last.
     pub label_column: Option<String>,
     /// Labels of the normal class; alone, all others are anomalous.
     pub normal_labels: Vec<String>,
-    /// Labels of the anomalous class; alone, all others are normal. With both, rows of other labels are left out. With
-    /// neither, the model's; without a model `0`, `normal`, `good` and `inlier` are normal, and for KDD99 attacks, as in
-    /// the papers.
+    /// Labels of the anomalous class; alone, all others are normal. With both, rows of other labels are left
+    /// out. With neither, the model's; without a model `0`, `normal`, `good` and `inlier` are normal, and for
+    /// KDD99 attacks, as in the papers.
     pub anomalous_labels: Vec<String>,
     /// Whether the first row names the columns.
     pub header: Header,
-    /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file that has normal
-    /// rows only, and half of one that has both, so that the other half can be tested.
+    /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file
+    /// that has normal rows only, and half of one that has both, so that the other half can be tested.
     pub train_fraction: Option<f64>,
-    /// Test rows keep at most this share of anomalies, above 0 and at most 1; by default all are kept, of the file that a
-    /// model of KDD99 is trained on a fifth.
+    /// Test rows keep at most this share of anomalies, above 0 and at most 1; by default all are kept, of the
+    /// file that a model of KDD99 is trained on a fifth.
     pub anomaly_share: Option<f64>,
     /// Share of the training rows that is held out, drawn at random: at least 0 and below 1.
     pub val_fraction: f64,
     /// Seed of the split and of what is held out.
     pub seed: u64,
-    /// The model that the rows are for, and what it was trained on; without one the table is to be trained on.
+    /// The model that the rows are for, and what it was trained on; without one the table is to be trained
+    /// on.
     pub trained: Option<Trained>,
 }
 
@@ -76,7 +77,8 @@ pub struct Trained {
     pub anomalous_labels: Vec<String>,
 }
 
-/// A table with its split. Rows are stored as read and expanded when asked for, since one-hot features are many.
+/// A table with its split. Rows are stored as read and expanded when asked for, since one-hot features are
+/// many.
 pub struct Table {
     spec: String,
     rows: Rows,
@@ -86,17 +88,18 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens a CSV file, gzipped or not: KDD99 (41 columns and a label with a dot, told by its rows) or numbers with a
-    /// label column.
+    /// Opens a CSV file, gzipped or not: KDD99 (41 columns and a label with a dot, told by its rows) or
+    /// numbers with a label column.
     ///
-    /// To be trained on, a share of the rows is drawn with the seed and its normal ones are trained on, but those that
-    /// are held out; every other row is tested. Of KDD99 half of all rows is drawn, the anomalous ones among them are dropped,
-    /// and a fifth of the test rows may be anomalous, as in the papers. For a trained model, the rows of its own file are
-    /// split as they were then, and all rows of any other file are tested. Its columns are found by their names.
+    /// To be trained on, a share of the rows is drawn with the seed and its normal ones are trained on, but
+    /// those that are held out; every other row is tested. Of KDD99 half of all rows is drawn, the anomalous
+    /// ones among them are dropped, and a fifth of the test rows may be anomalous, as in the papers. For a
+    /// trained model, the rows of its own file are split as they were then, and all rows of any other file
+    /// are tested. Its columns are found by their names.
     ///
-    /// Errors: a file that cannot be read (with line and column), columns or a label column that are not there, labels
-    /// that mean the contrary of what the model learned, no normal row to train on, a feature that cannot be scaled, a
-    /// fraction outside its range.
+    /// Errors: a file that cannot be read (with line and column), columns or a label column that are not
+    /// there, labels that mean the contrary of what the model learned, no normal row to train on, a feature
+    /// that cannot be scaled, a fraction outside its range.
     pub fn open(spec: &str, options: &TableOptions) -> Result<Self, DataError> {
         for (name, share) in
             [("train fraction", options.train_fraction), ("anomaly share", options.anomaly_share)]
@@ -138,7 +141,8 @@ impl Table {
                     );
                     return Err(DataError::spec(spec, reason));
                 }
-                // Which rows were drawn is known again; whether they are those of the model, their digest says.
+                // Which rows were drawn is known again; whether they are those of the model, their digest
+                // says.
                 let parts = split::split(&table.rows, trained.schema.train_fraction, options);
                 table.parts = parts.unwrap_or_default();
                 table.is_own = !table.parts.train.is_empty() && table.digest() == trained.digest;
@@ -282,13 +286,14 @@ impl Table {
         self.rows.truths[self.source_row(split, i)]
     }
 
-    /// Rows of a split side by side, as [`Table::gather_rows`] has them. `chosen` must be below [`Table::len`].
+    /// Rows of a split side by side, as [`Table::gather_rows`] has them. `chosen` must be below
+    /// [`Table::len`].
     pub fn gather(&self, split: Split, chosen: &[usize]) -> Vec<f32> {
         self.gather_rows(chosen.iter().map(|&i| self.source_row(split, i)))
     }
 
-    /// Rows of the file side by side, B × F values: training rows in [0, 1], others around it. Rows must be below
-    /// [`Table::rows`].
+    /// Rows of the file side by side, B × F values: training rows in [0, 1], others around it. Rows must be
+    /// below [`Table::rows`].
     pub fn gather_rows(&self, rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
         let features: Vec<_> = self.features_of_columns().collect();
         let mut values = vec![];

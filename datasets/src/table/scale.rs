@@ -2,17 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A range below this share of its values is rounding: the feature counts as constant (a few last places of an f64).
+/// A range below this share of its values is rounding: the feature counts as constant (a few last places of
+/// an f64).
 const ROUNDING: f64 = 1e-14;
-/// Values further than this many ranges from the training rows count as that far: squares of it, and sums of squares,
-/// are still numbers in single precision.
+/// Values further than this many ranges from the training rows count as that far: squares of it, and sums of
+/// squares, are still numbers in single precision.
 pub const FAR: f64 = 1e9;
 /// Below this share of a feature's range, values are one and the same in single precision.
 const RESOLVED: f64 = 1.0 / (1 << 24) as f64;
 
-/// (x − min)/(max − min) of each feature with the extremes of the training rows, computed in double precision. Other
-/// values may leave [0, 1]: that is what makes them conspicuous; beyond ±[`FAR`] they count as ±[`FAR`]. A constant
-/// feature becomes x − min.
+/// (x − min)/(max − min) of each feature with the extremes of the training rows, computed in double
+/// precision. Other values may leave [0, 1]: that is what makes them conspicuous; beyond ±[`FAR`] they count
+/// as ±[`FAR`]. A constant feature becomes x − min.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MinMax {
     /// Least value of each feature among the training rows.

@@ -13,7 +13,8 @@ use crate::DataError;
 /// Features that a table may have.
 const MAX_FEATURES: usize = 65_536;
 
-/// What decides how the rows of a table are read; a model keeps it, so that other files are read as its own was.
+/// What decides how the rows of a table are read; a model keeps it, so that other files are read as its own
+/// was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     /// `kdd99` or `csv`.

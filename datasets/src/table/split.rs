@@ -35,8 +35,8 @@ fn shuffled(rows: &Rows, options: &TableOptions) -> impl Iterator<Item = u32> + 
     (0..n).map(move |place| permutation.get(place) as u32)
 }
 
-/// Drops the last anomalies of a shuffled list until they are this share of it, and puts it in order of the file, so that
-/// batches do not depend on how the permutation is made.
+/// Drops the last anomalies of a shuffled list until they are this share of it, and puts it in order of the
+/// file, so that batches do not depend on how the permutation is made.
 fn thin(rows: &Rows, test: &mut Vec<u32>, share: f64) {
     let is_normal = |row: u32| rows.truths[row as usize] == Truth::Normal;
     if share < 1.0 {

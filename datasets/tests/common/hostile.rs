@@ -1,5 +1,5 @@
-//! Every loader under one interface: small right files to start from, and what is done with one that may be anything. Tests
-//! feed it mutants, fuzz targets whatever a fuzzer thinks of.
+//! Every loader under one interface: small right files to start from, and what is done with one that may be
+//! anything. Tests feed it mutants, fuzz targets whatever a fuzzer thinks of.
 #![allow(dead_code, unreachable_pub, reason = "fuzz targets use it from outside, and each test its part")]
 
 use std::fs;
@@ -93,7 +93,8 @@ impl Kind {
         }
     }
 
-    /// Gives `bytes` to the loader and uses what it makes of them; `place` is a folder of its own. Whether it took them.
+    /// Gives `bytes` to the loader and uses what it makes of them; `place` is a folder of its own. Whether it
+    /// took them.
     pub fn feed(self, bytes: &[u8], place: &Path) -> bool {
         let write = |name: &str, bytes: &[u8]| {
             let path = place.join(name);
@@ -153,7 +154,8 @@ impl Kind {
                 open("cifar", &options)
             }
             Kind::Npz => {
-                // The checksum of an archive hides its arrays from changes: some come as arrays, to be packed.
+                // The checksum of an archive hides its arrays from changes: some come as arrays, to be
+                // packed.
                 match bytes.starts_with(b"\x93NUMPY") {
                     true => {
                         let parts = [("train_images", &bytes.to_vec()), ("train_labels", &bytes.to_vec())];

@@ -124,7 +124,8 @@ pub(crate) fn raw_png(
     png
 }
 
-/// A little-endian TIFF of 8-bit pages of one size: indices of a palette of `[red, green, blue]` where one is given, else gray.
+/// A little-endian TIFF of 8-bit pages of one size: indices of a palette of `[red, green, blue]` where one is
+/// given, else gray.
 pub(crate) fn raw_tiff([width, height]: [u32; 2], palette: Option<&[[u8; 3]]>, pages: &[Vec<u8>]) -> Vec<u8> {
     let mut file = b"II*\0\0\0\0\0".to_vec();
     let map = file.len() as u32;

@@ -1,4 +1,5 @@
-"""Makes medmnist.npz, a set in the form of MedMNIST with 5 + 2 + 3 images of 4 × 3: numpy.savez_compressed as they use."""
+"""Makes medmnist.npz, a set in the form of MedMNIST with 5 + 2 + 3 images of 4 × 3: numpy.savez_compressed as
+they use."""
 
 import os
 

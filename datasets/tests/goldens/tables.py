@@ -1,4 +1,5 @@
-"""Prints what tests/signals.rs and tests/tables.rs expect of standardisation and min-max scaling, by NumPy."""
+"""Prints what tests/signals.rs and tests/tables.rs expect of standardisation and min-max scaling, by
+NumPy."""
 
 import numpy as np
 

@@ -1,7 +1,7 @@
 //! The score of the Numenta Anomaly Benchmark (Lavin & Ahmad, ICMLA 2015, arXiv 1510.03336).
 //!
-//! A label is a *window* around an anomaly, w points wide; a detection is a point at or above the threshold. With
-//! σ(y) = 2 / (1 + e^{5y}) − 1:
+//! A label is a *window* around an anomaly, w points wide; a detection is a point at or above the threshold.
+//! With σ(y) = 2 / (1 + e^{5y}) − 1:
 //!
 //! | | counts |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | each detection outside | a_fp · σ(y), y = (points since the window before it ended) / (its w − 1), −1 from 3 on; −a_fp before the first window |
 //! | score | 100 · (sum − null) / (perfect − null): null detects nothing, perfect detects each window at its start |
 //!
-//! Negative scores are worse than detecting nothing. NAB chooses its threshold on the labelled corpus that it then scores:
-//! that is an oracle, and is named so here.
+//! Negative scores are worse than detecting nothing. NAB chooses its threshold on the labelled corpus that it
+//! then scores: that is an oracle, and is named so here.
 
 use super::{Interval, Series};
 use serde::Serialize;
@@ -59,7 +59,8 @@ pub struct NabScore {
 impl Nab {
     /// Scores series against their segments, each taken for a window; `None` where there is no segment.
     ///
-    /// Scores and truths have equal lengths and the scores are finite: [`super::SignalEvaluation::new`] has checked it.
+    /// Scores and truths have equal lengths and the scores are finite: [`super::SignalEvaluation::new`] has
+    /// checked it.
     pub(super) fn of(series: &[Series], threshold: Option<f64>) -> Option<Self> {
         let sweep = Sweep::new(series);
         (sweep.windows > 0).then(|| Self {
@@ -115,8 +116,8 @@ impl Sweep {
         sweep
     }
 
-    /// The score at every threshold that tells points apart, from above the highest score down: (least score that is
-    /// detected, normalised score).
+    /// The score at every threshold that tells points apart, from above the highest score down: (least score
+    /// that is detected, normalised score).
     fn curve(&self, profile: NabProfile) -> Vec<(f64, f64)> {
         let NabProfile { true_positive, false_positive, false_negative } = profile;
         let null = -false_negative * self.windows as f64;
@@ -173,8 +174,8 @@ mod tests {
         (a - b).abs() < 1e-9 * b.abs().max(1.0)
     }
 
-    /// The benchmark's scorer told again, for one threshold: walk the points, remember the window one is in and the last
-    /// one left, keep the best detection of each window.
+    /// The benchmark's scorer told again, for one threshold: walk the points, remember the window one is in
+    /// and the last one left, keep the best detection of each window.
     fn told_again(series: &[Series], threshold: f64, profile: NabProfile) -> f64 {
         let (mut sum, mut windows) = (0.0, 0);
         for s in series {
@@ -216,8 +217,8 @@ mod tests {
 
     #[test]
     fn an_example_by_hand() {
-        // One window, points 4 to 7. Detections: at 1, before any window; at 5, with 3 of 4 points to go; at 9, two
-        // points after a window of width 4.
+        // One window, points 4 to 7. Detections: at 1, before any window; at 5, with 3 of 4 points to go; at
+        // 9, two points after a window of width 4.
         let truths = [0, 0, 0, 0, 1, 1, 1, 1, 0, 0].map(|t| t == 1);
         let scores = [0, 1, 0, 0, 0, 1, 0, 0, 0, 1].map(f64::from);
         let series = [Series::new(&scores, &truths)];
@@ -228,7 +229,8 @@ mod tests {
         // 100·(0.966989 − 0.11 − 0.11·0.931110 + 1) / 2 and so on.
         for (score, want) in [(nab.standard, 87.7283), (nab.low_fp, 77.1072), (nab.low_fn, 91.8189)] {
             assert!((score.threshold.unwrap() - want).abs() < 1e-4, "{score:?}, not {want}");
-            // Flagging everything finds the window at its start, and pays for six points; nothing flagged is 0.
+            // Flagging everything finds the window at its start, and pays for six points; nothing flagged
+            // is 0.
             assert!(score.oracle >= score.threshold.unwrap());
         }
         let quiet = self::nab(&series, 2.0).unwrap();

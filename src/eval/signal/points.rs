@@ -20,8 +20,8 @@ impl Interval {
     }
 }
 
-/// The runs of flagged points: first those with fewer than `merge_gap` quiet points between them are joined, then
-/// those shorter than `min_points` dropped.
+/// The runs of flagged points: first those with fewer than `merge_gap` quiet points between them are joined,
+/// then those shorter than `min_points` dropped.
 pub fn intervals(flagged: &[bool], rule: AlarmRule) -> Vec<Interval> {
     let mut found: Vec<Interval> = Vec::new();
     for point in (0..flagged.len()).filter(|&point| flagged[point]) {

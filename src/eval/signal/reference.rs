@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 /// The metrics of [`SignalEvaluation::named`] for uniform random scores, over several seeded runs.
 ///
-/// Of the series only truths and segments are looked at. The threshold flags a share `false_alarm_rate` of all points, as a calibrated
-/// one would; K is that of PA%K. The same seed gives the same row.
+/// Of the series only truths and segments are looked at. The threshold flags a share `false_alarm_rate` of
+/// all points, as a calibrated one would; K is that of PA%K. The same seed gives the same row.
 ///
 /// Errors: no run, a rate outside (0, 1), K outside 0 to 100.
 pub fn random_reference(
@@ -38,8 +38,9 @@ pub fn random_reference(
 
 /// The best point-adjusted F1 that flagging points at random reaches, in expectation.
 ///
-/// With anomalous segments of `segment_len` points, a share `prevalence` of all points, and each point flagged with
-/// probability p: recall `R = 1 − (1 − p)^L`, precision `γR / (γR + (1 − γ) p)`; the maximum of their F1 over p.
+/// With anomalous segments of `segment_len` points, a share `prevalence` of all points, and each point
+/// flagged with probability p: recall `R = 1 − (1 − p)^L`, precision `γR / (γR + (1 − γ) p)`; the maximum of
+/// their F1 over p.
 ///
 /// Errors: a prevalence outside (0, 1), a length below 1.
 pub fn random_point_adjusted_f1(prevalence: f64, segment_len: f64) -> Result<f64, EvalError> {

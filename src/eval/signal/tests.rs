@@ -157,7 +157,8 @@ fn the_formula_gives_the_published_random_scores() {
     }
 }
 
-/// Expected PA%K F1 of flagging points with probability p: how many points of a segment are flagged is binomial.
+/// Expected PA%K F1 of flagging points with probability p: how many points of a segment are flagged is
+/// binomial.
 fn expected_pa_k(p: f64, gamma: f64, len: i32, k: f64) -> f64 {
     let (mut log_choose, mut recall) = (0.0, 0.0);
     for m in 0..=len {
@@ -172,7 +173,8 @@ fn expected_pa_k(p: f64, gamma: f64, len: i32, k: f64) -> f64 {
 
 #[test]
 fn random_scores_reach_the_closed_formula() {
-    // Prevalence and mean segment of SMAP, MSL and SMD; points enough that the best threshold is not a lucky one.
+    // Prevalence and mean segment of SMAP, MSL and SMD; points enough that the best threshold is not a lucky
+    // one.
     let points = 600_000;
     for (prevalence, len) in [(0.131, 814), (0.107, 220), (0.042, 90)] {
         let segments = (points as f64 * prevalence / f64::from(len)).round() as usize;

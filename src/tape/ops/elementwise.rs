@@ -58,7 +58,8 @@ impl<'t> Tensor<'t> {
     pub fn relu(self) -> Tensor<'t> {
         self.unary(Unary::Relu)
     }
-    /// self where positive, else slope · self; its derivative at 0 is the slope. A slope of 0 is [`Tensor::relu`].
+    /// self where positive, else slope · self; its derivative at 0 is the slope. A slope of 0 is
+    /// [`Tensor::relu`].
     pub fn leaky_relu(self, slope: f32) -> Tensor<'t> {
         if slope == 0.0 { self.relu() } else { self.unary(Unary::LeakyRelu(Num(slope))) }
     }
@@ -100,8 +101,8 @@ impl<'t> Tensor<'t> {
     pub fn pow(self, other: Tensor<'t>) -> Tensor<'t> {
         self.binary("pow", Binary::Pow, other)
     }
-    /// self to the power of a number; NaN where self < 0 and the exponent is no integer. As in PyTorch, the 0th power is
-    /// 1 with a gradient of 0 everywhere.
+    /// self to the power of a number; NaN where self < 0 and the exponent is no integer. As in PyTorch, the
+    /// 0th power is 1 with a gradient of 0 everywhere.
     pub fn powf(self, exponent: f32) -> Tensor<'t> {
         match exponent {
             1.0 => self.reshape(&self.shape()),
@@ -119,8 +120,9 @@ impl<'t> Tensor<'t> {
     pub fn equal(self, other: Tensor<'t>) -> Tensor<'t> {
         self.binary("equal", Binary::Equal, other)
     }
-    /// `a` where self is not 0 (NaN is not), else `b`, element by element, as `where` elsewhere: what is not chosen leaves no
-    /// trace in value or gradients, be it infinite or NaN. The three shapes broadcast; self has no gradient.
+    /// `a` where self is not 0 (NaN is not), else `b`, element by element, as `where` elsewhere: what is not
+    /// chosen leaves no trace in value or gradients, be it infinite or NaN. The three shapes broadcast; self
+    /// has no gradient.
     pub fn select(self, a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
         let shapes = [self, a, b].map(|t| t.shape());
         let shape = broadcast_shape(&shapes[1], &shapes[2]).and_then(|s| broadcast_shape(&shapes[0], &s));

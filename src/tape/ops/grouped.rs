@@ -1,8 +1,9 @@
-//! Convolutions in groups: patches of the image by fixed sparse matrices, and one batched matrix product over the groups.
+//! Convolutions in groups: patches of the image by fixed sparse matrices, and one batched matrix product over
+//! the groups.
 //!
-//! With patches P `[g, ci/g · kh · kw, n · oh · ow]` of x and the weights W as `[g, co/g, ci/g · kh · kw]`, the convolution is
-//! Y = W · P and the transposed one puts Wᵀ · Y back where patches come from. Nothing crosses from group to group, and the
-//! derivatives are those of products and sparse matrices.
+//! With patches P `[g, ci/g · kh · kw, n · oh · ow]` of x and the weights W as `[g, co/g, ci/g · kh · kw]`,
+//! the convolution is Y = W · P and the transposed one puts Wᵀ · Y back where patches come from. Nothing
+//! crosses from group to group, and the derivatives are those of products and sparse matrices.
 
 use std::sync::Arc;
 
@@ -50,7 +51,8 @@ impl Tape {
         y.reshape(&[g.co, g.batch, oh, ow]).permute(&[1, 0, 2, 3])
     }
 
-    /// x `[n, ci, h, w]` from y `[n, co, oh, ow]` and w `[co, ci/groups, kh, kw]`: the adjoint of the above in x.
+    /// x `[n, ci, h, w]` from y `[n, co, oh, ow]` and w `[co, ci/groups, kh, kw]`: the adjoint of the above
+    /// in x.
     pub(super) fn grouped_transpose<'t>(
         &'t self,
         g: &Geometry,

@@ -21,7 +21,8 @@ pub struct PoolOptions {
     pub pad_high: [usize; 2],
     /// Distance of neighbouring elements of the window.
     pub dilation: [usize; 2],
-    /// Sizes are rounded up: a last window that begins within the image or before it may run out of the padding.
+    /// Sizes are rounded up: a last window that begins within the image or before it may run out of the
+    /// padding.
     pub ceil: bool,
     /// Zeros of the padding count in averages; what lies beyond it never does.
     pub count_padding: bool,
@@ -86,7 +87,8 @@ impl<'t> Tensor<'t> {
     /// Average of each window of `[n, c, h, w]`.
     ///
     /// # Errors
-    /// [`crate::tape::Tape::finish`] names another rank, strides or windows of 0, and windows without an element.
+    /// [`crate::tape::Tape::finish`] names another rank, strides or windows of 0, and windows without an
+    /// element.
     pub fn avg_pool2d(self, options: PoolOptions) -> Tensor<'t> {
         let s = self.shape();
         let Some([h, w]) = self.pooled(options) else {
@@ -102,10 +104,12 @@ impl<'t> Tensor<'t> {
         self.tape.sparse(3, Arc::new(options.averages(1, s[3], w)), rows)
     }
 
-    /// Maximum of each window of `[n, c, h, w]`; the first of equal maxima gets the gradient, a NaN is the largest.
+    /// Maximum of each window of `[n, c, h, w]`; the first of equal maxima gets the gradient, a NaN is the
+    /// largest.
     ///
     /// # Errors
-    /// [`crate::tape::Tape::finish`] names another rank, strides or windows of 0, and windows without an element.
+    /// [`crate::tape::Tape::finish`] names another rank, strides or windows of 0, and windows without an
+    /// element.
     pub fn max_pool2d(self, options: PoolOptions) -> Tensor<'t> {
         let s = self.shape();
         let Some([h, w]) = self.pooled(options) else {

@@ -20,8 +20,8 @@ pub struct ConvOptions {
     pub dilation: [usize; 2],
     /// Extra rows and columns of a transposed convolution's output; less than stride or dilation.
     pub output_padding: [usize; 2],
-    /// Groups of channels, each convolved by itself: the weight's second dimension counts the channels of one group. As many
-    /// as there are channels is a depthwise convolution.
+    /// Groups of channels, each convolved by itself: the weight's second dimension counts the channels of one
+    /// group. As many as there are channels is a depthwise convolution.
     pub groups: usize,
 }
 
@@ -56,7 +56,8 @@ impl<'t> Tensor<'t> {
         self.matmul_with(other, false, false)
     }
 
-    /// Matrix product with operands stored transposed: A `[k, m]` where `trans_a`, B `[n, k]` where `trans_b`.
+    /// Matrix product with operands stored transposed: A `[k, m]` where `trans_a`, B `[n, k]` where
+    /// `trans_b`.
     pub fn matmul_with(self, other: Tensor<'t>, trans_a: bool, trans_b: bool) -> Tensor<'t> {
         let (a, b) = (self.shape(), other.shape());
         let Some(shape) = product_shape(&a, &b, trans_a, trans_b) else {
@@ -169,7 +170,8 @@ impl<'t> Tensor<'t> {
                 Some(size) if size > 0 => x[d] = size,
                 _ => return self.tape.poison(name, describe("the padding leaves no output"), &poison),
             }
-            // A geometry leaves fewer than `stride` rows over. More of them first undo the crop, then are zeros.
+            // A geometry leaves fewer than `stride` rows over. More of them first undo the crop, then are
+            // zeros.
             let above = (options.output_padding[d] + 1).saturating_sub(options.stride[d]);
             let uncropped = above.min(pad_high[d]);
             pad_high[d] -= uncropped;

@@ -91,8 +91,8 @@ impl<'t> Tensor<'t> {
         }
     }
 
-    /// Product over axes, which stay as size 1. Halves are multiplied with halves, so that the gradient, made of the
-    /// other factors, is right where some are 0.
+    /// Product over axes, which stay as size 1. Halves are multiplied with halves, so that the gradient, made
+    /// of the other factors, is right where some are 0.
     pub fn prod(self, axes: &[usize]) -> Tensor<'t> {
         let (axes, _) = match self.reduced("prod", axes) {
             Ok(found) => found,

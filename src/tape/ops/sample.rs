@@ -1,4 +1,5 @@
-//! Operations that are a fixed sparse matrix along an axis: gathers, paddings that repeat or mirror, resampling.
+//! Operations that are a fixed sparse matrix along an axis: gathers, paddings that repeat or mirror,
+//! resampling.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use ganomede_kernels::sparse::Matrix;
 
 use crate::tape::{Op, Tape, Tensor};
 
-/// Rows of a matrix along one axis, and entries of what makes one: more is a mistake, or a job for another operation.
+/// Rows of a matrix along one axis, and entries of what makes one: more is a mistake, or a job for another
+/// operation.
 pub(in crate::tape) const MOST_ROWS: usize = 1 << 24;
 
 /// What [`Tensor::pad_with`] puts around a tensor.
@@ -25,8 +27,9 @@ pub enum Padding {
 pub enum Sampling {
     /// Sample i of `to` is sample ⌊i · from / to⌋, as PyTorch's `nearest`.
     Nearest,
-    /// Between the two nearest, samples being the middles of equal pieces: i is at (i + ½) · from / to − ½, not beyond
-    /// the ends; PyTorch's `linear` and `bilinear` with `align_corners=False`, without antialiasing.
+    /// Between the two nearest, samples being the middles of equal pieces: i is at (i + ½) · from / to − ½,
+    /// not beyond the ends; PyTorch's `linear` and `bilinear` with `align_corners=False`, without
+    /// antialiasing.
     Linear,
     /// Between the two nearest, the first and last samples staying where they are: i is at
     /// i · (from − 1) / (to − 1); PyTorch's `align_corners=True`.
@@ -66,8 +69,8 @@ impl Tape {
 }
 
 impl<'t> Tensor<'t> {
-    /// The entries `indices` of one axis, in this order, any of them more than once. The gradient adds what entries of
-    /// the same index get, in one order: bits repeat.
+    /// The entries `indices` of one axis, in this order, any of them more than once. The gradient adds what
+    /// entries of the same index get, in one order: bits repeat.
     ///
     /// # Errors
     /// [`Tape::finish`] names an axis or index that does not exist, and an empty list.
@@ -86,10 +89,12 @@ impl<'t> Tensor<'t> {
         self.tape.sparse(axis, Arc::new(matrix), self)
     }
 
-    /// `low` entries before and `high` after each dimension, made as `padding` says. Zeros are [`Tensor::pad`].
+    /// `low` entries before and `high` after each dimension, made as `padding` says. Zeros are
+    /// [`Tensor::pad`].
     ///
     /// # Errors
-    /// [`Tape::finish`] names paddings that are not one a dimension, and a mirrored padding as long as its dimension.
+    /// [`Tape::finish`] names paddings that are not one a dimension, and a mirrored padding as long as its
+    /// dimension.
     pub fn pad_with(self, low: &[usize], high: &[usize], padding: Padding) -> Tensor<'t> {
         let shape = self.shape();
         if padding == Padding::Constant(0.0) || low.len() != shape.len() || high.len() != shape.len() {

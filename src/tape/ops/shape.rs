@@ -100,7 +100,8 @@ impl<'t> Tensor<'t> {
         self.slice(&low, &high, &vec![1; shape.len()])
     }
 
-    /// Places the elements at `start + i·step` of a zero tensor of the given shape: the adjoint of [`Tensor::slice`].
+    /// Places the elements at `start + i·step` of a zero tensor of the given shape: the adjoint of
+    /// [`Tensor::slice`].
     pub fn embed(self, start: &[usize], step: &[usize], shape: &[usize]) -> Tensor<'t> {
         let from = self.shape();
         let rank = shape.len();

@@ -1,4 +1,5 @@
-//! The networks and steps of `../dcgan_torch.py` in burn. Its devices are chosen at run time, so one code serves them all.
+//! The networks and steps of `../dcgan_torch.py` in burn. Its devices are chosen at run time, so one code
+//! serves them all.
 
 use crate::Error;
 use crate::work::{Conv, Peer, Sizes, Step};

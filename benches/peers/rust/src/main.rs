@@ -1,10 +1,11 @@
-//! The work of Ganomede's benchmarks in burn and candle, timed as `../dcgan_torch.py` and `../ops_torch.py` time it.
+//! The work of Ganomede's benchmarks in burn and candle, timed as `../dcgan_torch.py` and `../ops_torch.py`
+//! time it.
 //!
-//! `peers PEER WORK [--size 64] [--channels 1] [--width 64] [--latent 100] [--batch 64] [--runs 10]` prints a JSON
-//! document a line. PEER is `burn-wgpu`, `burn-flex` or `candle`; WORK is `step` (a DCGAN training step), `search` (a
-//! z-step of AnoGAN) or `ops` (single operations with their gradients; `--row N` runs the one of that number, from 0).
-//! `peers PEER -` takes the rest of the arguments from lines of standard input and ends each answer with an empty line:
-//! one process, so that burn tunes its kernels once.
+//! `peers PEER WORK [--size 64] [--channels 1] [--width 64] [--latent 100] [--batch 64] [--runs 10]` prints a
+//! JSON document a line. PEER is `burn-wgpu`, `burn-flex` or `candle`; WORK is `step` (a DCGAN training
+//! step), `search` (a z-step of AnoGAN) or `ops` (single operations with their gradients; `--row N` runs the
+//! one of that number, from 0). `peers PEER -` takes the rest of the arguments from lines of standard input
+//! and ends each answer with an empty line: one process, so that burn tunes its kernels once.
 
 mod burn_peer;
 mod candle_peer;

@@ -188,7 +188,8 @@ fn peak_resident() -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Processor time of all threads so far, to ten milliseconds; known on Linux, which counts 100 ticks a second.
+/// Processor time of all threads so far, to ten milliseconds; known on Linux, which counts 100 ticks a
+/// second.
 fn processor_ms() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
