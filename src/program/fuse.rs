@@ -4,6 +4,30 @@
 //! Vocabulary. A node is *stored* when its value lives in a buffer; element-wise nodes that are not stored
 //! are recomputed inside every step that reads them. A *root* of a step is a stored node that the step
 //! computes.
+//!
+//! # Example
+//!
+//! A softmax over rows, without the maximum that a real one subtracts first, is a tape of five nodes
+//! (operation, inputs, shape, what becomes of it):
+//!
+//! ```text
+//! 0  Input("x")                          []      [8, 64]  stored
+//! 1  Unary(Exp)                          [0]     [8, 64]  recomputed
+//! 2  Sum { axes: [1], scale: Num(1.0) }  [1]     [8, 1]   stored
+//! 3  Broadcast                           [2]     [8, 64]  recomputed
+//! 4  Binary(Div)                         [1, 3]  [8, 64]  stored
+//! ```
+//!
+//! The sum and the quotient both read the exponential. To compute it again takes 8 instructions and one read,
+//! no more than to write it and to read it back, so it has no buffer. A broadcast is an index and never
+//! stored. What has a buffer is the input, the output, and the sum, which no element-wise step can compute:
+//!
+//! ```text
+//! Reduce     reads {0}, stores [2]
+//! Pointwise  reads {0, 2}, stores [4]
+//! ```
+//!
+//! Two launches: one sums exp(x) as it goes, the other computes exp(x) / sum.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -303,4 +327,41 @@ fn replaces(graph: &Graph) -> HashMap<NodeId, Vec<NodeId>> {
         }
     }
     replaces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::Tape;
+
+    /// The example of the module's documentation, in its words.
+    #[test]
+    fn the_example_is_what_becomes_of_its_tape() {
+        let tape = Tape::new();
+        let x = tape.input("x", &[8, 64]);
+        let e = x.exp();
+        tape.output("y", e / e.sum(&[1]).broadcast_to(&[8, 64]));
+        let graph = tape.finish().unwrap();
+        let fused = Fused::new(&graph, Effort::InPlace).unwrap();
+
+        let mut nodes = String::new();
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let fate = if fused.stored[id] { "stored" } else { "recomputed" };
+            let columns =
+                [format!("{:?}", node.op), format!("{:?}", node.inputs), format!("{:?}", node.shape)];
+            nodes += &format!("{id}  {:<35} {:<7} {:<8} {fate}\n", columns[0], columns[1], columns[2]);
+        }
+        let mut steps = String::new();
+        for step in &fused.steps {
+            let kind = format!("{:?}", step.kind);
+            steps += &format!("{kind:<10} reads {:?}, stores {:?}\n", step.reads, step.roots);
+        }
+        let text = include_str!("fuse.rs").replace("//! ", "");
+        for block in [nodes, steps] {
+            assert!(
+                text.contains(&format!("```text\n{block}```\n")),
+                "the documentation should have\n{block}"
+            );
+        }
+    }
 }

@@ -1,4 +1,25 @@
 //! From lowered steps to a program: buffers and in-place updates.
+//!
+//! # Example
+//!
+//! A state that becomes its third product with an input is a tape of five nodes: the input `x`, the state
+//! `w`, `a = x·w`, `b = a·w` and `c = b·w`, which is assigned to `w`. All are 8×8. What becomes of them:
+//!
+//! ```text
+//! buffer 0: 64 floats, Input("x")
+//! buffer 1: 64 floats, State(StateId(0))
+//! buffer 2: 64 floats, Temporary
+//! buffer 3: 64 floats, Temporary
+//! gemm: 8×8 · 8×8 → 8×8, reads [0, 1], writes [2]
+//! gemm: 8×8 · 8×8 → 8×8, reads [2, 1], writes [3]
+//! gemm: 8×8 · 8×8 → 8×8, reads [3, 1], writes [2]
+//! copy: 64 → 64, reads [2], writes [1]
+//! ```
+//!
+//! `a` is last read by the second launch, so `c` shares its buffer, 2. `c` cannot be written into `w`: a
+//! product reads every row of `w` for each element, so the old value has to stay until the launch is over,
+//! and a copy follows. An element-wise update, such as an optimiser's, reads of `w` only the element that it
+//! writes, and has no copy: its launch writes buffer 1.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,7 +61,7 @@ pub(super) fn plan(fused: &Fused<'_>) -> Result<Program, CompileError> {
 
 /// Where a copied value goes.
 #[derive(Clone)]
-pub(super) enum Target {
+pub(super) enum CopyTarget {
     Output(String),
     State(StateId),
 }
@@ -52,7 +73,7 @@ pub(super) struct Planner<'f> {
     pub(super) fused: &'f Fused<'f>,
     lowered: &'f [Lowered],
     /// Copies of inputs and states that must happen before the states change: (source, target).
-    pub(super) early: Vec<(NodeId, Target)>,
+    pub(super) early: Vec<(NodeId, CopyTarget)>,
     /// States that each root becomes, and output names.
     pub(super) becomes: BTreeMap<NodeId, Vec<StateId>>,
     outputs: HashMap<NodeId, Vec<String>>,
@@ -62,7 +83,7 @@ pub(super) struct Planner<'f> {
     last_read: HashMap<NodeId, usize>,
     buffer_of: HashMap<NodeId, usize>,
     state_buffers: HashMap<StateId, usize>,
-    late: Vec<(usize, Target, usize)>,
+    late: Vec<(usize, CopyTarget, usize)>,
     program: Program,
 }
 
@@ -90,7 +111,7 @@ impl<'f> Planner<'f> {
         for (name, id) in &fused.graph.outputs {
             let storage = fused.storage(*id);
             if given(storage) {
-                planner.early.push((storage, Target::Output(name.clone())));
+                planner.early.push((storage, CopyTarget::Output(name.clone())));
             } else {
                 planner.outputs.entry(storage).or_default().push(name.clone());
             }
@@ -99,7 +120,7 @@ impl<'f> Planner<'f> {
             let storage = fused.storage(value);
             match fused.node(storage).op {
                 Op::State(same) if same == state => {}
-                _ if given(storage) => planner.early.push((storage, Target::State(state))),
+                _ if given(storage) => planner.early.push((storage, CopyTarget::State(state))),
                 _ => planner.becomes.entry(storage).or_default().push(state),
             }
         }
@@ -182,16 +203,16 @@ impl<'f> Planner<'f> {
             let (source, target) = &self.early[step - self.fused.steps.len()];
             let (source, len) = (*source, self.len(*source));
             match target {
-                Target::Output(name) => {
+                CopyTarget::Output(name) => {
                     let to = self.new_buffer(len, Role::Output(name.clone()));
                     self.copy(source, to, len)?;
                 }
-                Target::State(state) => {
+                CopyTarget::State(state) => {
                     // The state's old value may still be read: its new one waits for the end.
                     let state = *state;
                     let to = self.new_buffer(len, Role::Temporary);
                     self.copy(source, to, len)?;
-                    self.late.push((to, Target::State(state), len));
+                    self.late.push((to, CopyTarget::State(state), len));
                 }
             }
             return Ok(());
@@ -274,10 +295,10 @@ impl<'f> Planner<'f> {
             }
         });
         for state in &states[settled..] {
-            self.late.push((buffer, Target::State(*state), len));
+            self.late.push((buffer, CopyTarget::State(*state), len));
         }
         for name in &names[named..] {
-            self.late.push((buffer, Target::Output(name.clone()), len));
+            self.late.push((buffer, CopyTarget::Output(name.clone()), len));
         }
         buffer
     }
@@ -317,8 +338,8 @@ impl<'f> Planner<'f> {
     fn final_copies(&mut self) {
         for (from, target, len) in std::mem::take(&mut self.late) {
             let to = match target {
-                Target::Output(name) => self.new_buffer(len, Role::Output(name)),
-                Target::State(state) => self.state_buffer(state, len),
+                CopyTarget::Output(name) => self.new_buffer(len, Role::Output(name)),
+                CopyTarget::State(state) => self.state_buffer(state, len),
             };
             self.push_copy(from, to, len);
         }
@@ -352,4 +373,42 @@ fn update_in_place(p: &mut Pointwise, inputs: &[usize], in_place: &[Option<usize
         };
     }
     kept.into_iter().map(|i| inputs[i]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Role, compile};
+    use crate::tape::{Initial, States, Tape};
+
+    /// The example of the module's documentation, in its words.
+    #[test]
+    fn the_example_is_what_becomes_of_its_tape() {
+        let mut states = States::new();
+        let weight = states.add("w", &[8, 8], Initial::Constant(0.0));
+        let tape = Tape::new();
+        let (x, w) = (tape.input("x", &[8, 8]), tape.state(&weight));
+        tape.assign(&weight, x.matmul(w).matmul(w).matmul(w));
+        let graph = tape.finish().unwrap();
+        assert_eq!(graph.nodes.len(), 5);
+        let program = compile(&graph).unwrap();
+
+        let mut block = String::new();
+        for (i, buffer) in program.buffers.iter().enumerate() {
+            block += &format!("buffer {i}: {} floats, {:?}\n", buffer.len, buffer.role);
+        }
+        for launch in &program.launches {
+            let (kernel, shapes) = (launch.kernel.name(), launch.shapes());
+            block += &format!("{kernel}: {shapes}, reads {:?}, writes {:?}\n", launch.inputs, launch.outputs);
+        }
+        let text = include_str!("plan.rs").replace("//! ", "");
+        assert!(text.contains(&format!("```text\n{block}```\n")), "the documentation should have\n{block}");
+
+        // And an element-wise update has no copy.
+        let tape = Tape::new();
+        let (x, w) = (tape.input("x", &[8, 8]), tape.state(&weight));
+        tape.assign(&weight, w - x * 0.1);
+        let program = compile(&tape.finish().unwrap()).unwrap();
+        assert_eq!(program.launches.len(), 1);
+        assert_eq!(program.buffers[program.launches[0].outputs[0]].role, Role::State(weight.id));
+    }
 }
