@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Checks what README and docs say against the program: python3 scripts/docs_check.py [--slow] [--program P]
 
-* Every link to a file or heading of the project leads somewhere.
+* Every link to a file or heading of the project leads somewhere, and every file that a document or a comment
+  names is there; the changelog alone may name what is gone.
+* Every system has what docs/adding-a-system.md lists.
 * Every command that a Markdown file shows is in scripts/docs_commands.toml, which says how it is checked:
   `run` runs it as it stands, or, where it takes minutes and --slow is not given, with what `quick` replaces;
   `slow` runs it with --slow only; `parse` checks its arguments alone, where it needs data or devices that not
@@ -20,6 +22,7 @@ Prints one line a command and exits 1 where something does not hold. Needs Pytho
 
 import argparse
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -72,6 +75,62 @@ def check_links(file, text):
         elif anchor and to.suffix == ".md" and anchor not in anchors(to.read_text()):
             fail(file.relative_to(ROOT), f"{target}: no heading of that name")
     return count
+
+
+# A path from the root, from its crate, or beside the file that names it.
+PATH = r"(?:src|kernels|shaders|datasets|host|cli|tests|docs|scripts|benches|fuzz|examples)/[\w./*-]+"
+# What is made and ignored; guides call what a reader writes `my…`.
+MADE = {"fuzz/artifacts/", "fuzz/corpus/"}
+
+
+def check_paths():
+    """Files that documents and comments name; how many."""
+    kinds = ["*.md", "*.rs", "*.wgsl", "*.py", "*.sh", "*.toml", ".ci/run", "Makefile"]
+    listed = subprocess.run(["git", "ls-files", *kinds], cwd=ROOT, capture_output=True, text=True, check=True)
+    count = 0
+    for name in listed.stdout.splitlines():
+        if name == "CHANGELOG.md":
+            continue
+        text = (ROOT / name).read_text()
+        if name.endswith(".md"):
+            named = re.findall(rf"`({PATH})`", text)
+        else:
+            named = re.findall(rf"(?://|#).*?[\s`(]({PATH}\.(?:rs|wgsl|py|md|sh|toml))\b", text)
+        for path in named:
+            count += 1
+            near = [ROOT, ROOT / Path(name).parts[0], (ROOT / name).parent]
+            if path in MADE or re.search(r"/my[-_]", path):
+                continue
+            if not any(list(folder.glob(path.rstrip("/"))) for folder in near):
+                fail(name, f"{path} is not there")
+    return count
+
+
+def check_systems(program):
+    """What every system has beside its file; how many systems."""
+    code, output = run([program, "systems", "--json"], ROOT)
+    if code != 0:
+        fail("ganomede systems --json", f"ended with {code}: {output[-800:]}")
+        return 0
+    names = [system["name"] for system in json.loads(output)]
+    readme, figures = (ROOT / "README.md").read_text(), (ROOT / "scripts/figures.sh").read_text()
+    tests = "".join(path.read_text() for path in [*(ROOT / "tests").glob("*.rs"), *(ROOT / "tests/common").rglob("*.rs")])
+    for name in names:
+        page = ROOT / f"docs/systems/{name}.md"
+        for there, what in [
+            ((ROOT / f"src/models/{name.replace('-', '_')}.rs").exists(), "no file in src/models"),
+            (page.exists() and "<!-- measured -->" in page.read_text(), "no page in docs/systems with measured rows"),
+            (page.with_suffix(".svg").exists(), "no picture in docs/systems"),
+            (f"(docs/systems/{name}.md)" in readme, "no row in README.md"),
+            (re.search(rf"[ \n]{name}[ ;\n]", figures), "no line in scripts/figures.sh"),
+            (f'"{name}"' in tests, "no test that names it"),
+        ]:
+            if not there:
+                fail(name, what + "; docs/adding-a-system.md says what a system needs")
+    for page in (ROOT / "docs/systems").glob("*.md"):
+        if page.stem not in names:
+            fail(page.relative_to(ROOT), "is of no system")
+    return len(names)
 
 
 def shown_commands(text):
@@ -294,13 +353,15 @@ def main():
         links += check_links(file, text)
         if options.only in str(file):
             commands += check_commands(file, text, program, options.slow)
+    paths = check_paths()
+    systems = check_systems(program)
     tables = check_tables(program)
     helps = check_help(program)
     print(
-        f"{links} links, {commands} commands of documents, {tables} tables, {helps} commands with help, "
-        f"{len(failures)} failures"
+        f"{links} links, {paths} paths, {commands} commands of documents, {tables} tables, {systems} systems, "
+        f"{helps} commands with help, {len(failures)} failures"
     )
-    if not (links and commands and tables and helps):
+    if not (links and paths and commands and tables and systems and helps):
         sys.exit("error: nothing was checked")
     sys.exit(1 if failures else 0)
 

@@ -4,7 +4,7 @@
 # Metal and DX12 come with macOS and Windows. On Linux an adapter needs the Vulkan loader, a driver (an ICD
 # file), and, unless the driver is a software one, a device node. Where something is missing, root on Debian
 # and Ubuntu gets Mesa's software driver from apt; everybody else is told what to install, and the script
-# fails. The same package holds RADV, AMD's driver, which compiles kernels without a GPU for tests/isa.rs.
+# fails. The same package holds RADV, AMD's driver, which compiles kernels without a GPU for cli/tests/isa.rs.
 set -euo pipefail
 
 [ "$(uname -s)" = Linux ] || exit 0

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws the networks of every system for its page in docs/systems; tests/figures.rs holds the pictures against
+# Draws the networks of every system for its page in docs/systems; cli/tests/figures.rs holds the pictures against
 # the program.
 # Usage: scripts/figures.sh [PROGRAM]
 set -eu
