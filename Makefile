@@ -37,10 +37,11 @@ fuzz: ## a minute of random files for every kind that is read; needs cargo-fuzz 
 	        -max_total_time=$(SECONDS) -rss_limit_mb=1024 -timeout=20 -print_final_stats=1 || exit 1; \
 	done
 
-check: ## format, lints, documentation
+check: ## format, lints, documentation, words; needs python3
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	$(PYTHON) scripts/words_check.py
 
 doc: ## API documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps --locked

@@ -29,8 +29,21 @@ SKIPPED = {
 
 # What is not said, a regular expression that matches whole words of any case, and what the field says.
 WORDS = {
-    r"foretold|foretells?|foretelling": "predicted, predicts",
-    r"predicated": "predicted",
+    r"amiss": "wrong",
+    r"are dear|dearer|dearest": "expensive",
+    r"dispatch(es|ing)? (of )?(nothing|no workgroups)|launch(es)? of nothing": "empty dispatch, empty launch",
+    r"foretold|foretells?|foretelling|predicated": "predicted, predicts",
+    r"heed(s|ed)?": "checks, handles",
+    r"in truth": "really",
+    r"(is|are) no numbers?": "is NaN, is not finite; of text: is not a number",
+    r"likeliest": "most likely",
+    r"likeness(es)?": "closest image",
+    r"nameless": "unnamed",
+    r"reckon(s|ed)?": "counted, estimated",
+    r"spoilt": "corrupted, distorted",
+    r"systems? by (its|their) word": "a system's name",
+    r"thrice": "three times",
+    r"vouch(es)?": "guarantees, trusts",
 }
 
 # Places where such a word is right: (file, word as it stands there): why.

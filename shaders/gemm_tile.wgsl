@@ -134,7 +134,7 @@ fn main(
     // keep the elements in registers.
     var acc: array<array<array<vec4f, WIDE>, 4>, WIDE>; // [quad of rows][row][quad of columns]
     for (var k0 = first; k0 < last; k0 += DEPTH) {
-        // Inner values from `last` on are zeros in both tiles: what else lies there may be no number. Rows
+        // Inner values from `last` on are zeros in both tiles: what else is there may be NaN. Rows
         // beyond the last hold whatever the address, kept inside the buffer, does; they are not stored.
         let left = last - k0;
         let a_live = lane % DEPTH < left;

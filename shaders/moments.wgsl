@@ -13,8 +13,8 @@
 // segment s takes s, s + segments, …. With one segment results go straight to the outputs, else to partials,
 // which a finish dispatch joins in order.
 //
-// Entries: threads, one thread per (channel, segment), for software adapters, where barriers are dear; the
-//            naive reference has as few segments as llvmpipe's limit of 65,535 loop iterations a thread
+// Entries: threads, one thread per (channel, segment), for software adapters, where barriers are expensive;
+//            the naive reference has as few segments as llvmpipe's limit of 65,535 loop iterations a thread
 //            allows.
 //          groups, one workgroup of 256 per (channel, segment) with a tree in shared memory.
 // Dispatch: threads ceil(channels · segments / 64) of 64; groups channels · segments of 256; folded into two

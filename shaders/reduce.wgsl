@@ -7,7 +7,7 @@
 // to partials[o][k][s], which a second dispatch joins in order. No atomics: the same bits on every run.
 //
 // Entries: threads, one thread per (k, s), for kept dimensions that lie innermost, short reductions and
-//            software adapters, where barriers are dear; neighbouring threads are neighbouring k where
+//            software adapters, where barriers are expensive; neighbouring threads are neighbouring k where
 //            `by_kept` is 1, else neighbouring s. The naive reference has as few segments as llvmpipe's limit
 //            of 65,535 loop iterations a thread allows.
 //          groups, one workgroup of 256 per (k, s), for reduced dimensions that lie innermost: each thread

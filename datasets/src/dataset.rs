@@ -44,7 +44,7 @@ pub struct OpenOptions {
     pub patch: Option<PatchOptions>,
     /// Make it an error if there is nothing to train on, or if a labelled set is opened without classes.
     pub for_training: bool,
-    /// Bits that the samples of 16-bit images have in truth, as cameras of 10, 12 or 14 bits write them; None
+    /// Bits that the samples of 16-bit images really use, as cameras of 10, 12 or 14 bits write them; None
     /// for all 16.
     pub bits: Option<u32>,
     /// Look for no masks: scores need none.

@@ -39,7 +39,7 @@ const ASIDE_BYTES: u64 = 4 << 20;
 
 /// What the header promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct ImageHeader {
     /// Columns, upright.
     pub(crate) width: u32,
     /// Rows, upright.
@@ -53,7 +53,7 @@ pub(crate) struct Header {
     orientation: Orientation,
 }
 
-impl Header {
+impl ImageHeader {
     /// Bytes of the pixels.
     fn decoded(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height) * u64::from(self.color.bytes_per_pixel())
@@ -78,7 +78,7 @@ pub(crate) struct ImageFile {
     path: PathBuf,
     file: File,
     bytes: u64,
-    header: Header,
+    header: ImageHeader,
     /// Of a TIFF whose pixels are indices.
     palette: Option<Palette>,
 }
@@ -121,7 +121,7 @@ pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
         }
         result => result?,
     };
-    let header = Header { pages: pages.max(1), ..header };
+    let header = ImageHeader { pages: pages.max(1), ..header };
     let (width, height) = header.stored;
     let promised = u64::from(width) * u64::from(height);
     if header.format == ImageFormat::Jpeg && promised > MOST_PIXELS_A_JPEG_BYTE * bytes {
@@ -159,7 +159,7 @@ fn open_palette(
         ));
     }
     let (color, format, orientation) = (ColorType::L8, ImageFormat::Tiff, Orientation::NoTransforms);
-    let header = Header { width, height, pages, stored, color, format, orientation };
+    let header = ImageHeader { width, height, pages, stored, color, format, orientation };
     let image = ImageFile { path: path.to_owned(), file, bytes, header, palette: Some(palette) };
     memory::check(image.need()).map_err(|short| short.of(path))?;
     Ok(image)
@@ -174,14 +174,14 @@ impl ImageFile {
         &self.path
     }
 
-    pub(crate) fn header(&self) -> Header {
+    pub(crate) fn header(&self) -> ImageHeader {
         self.header
     }
 
     /// Bytes of memory that decoding takes, and what is made of the pixels afterwards: a copy turned upright,
     /// flattened or encoded anew, and a byte a pixel.
     pub(crate) fn need(&self) -> u64 {
-        let Header { width, height, .. } = self.header;
+        let ImageHeader { width, height, .. } = self.header;
         // Of indices three colours are made.
         let samples = if self.palette.is_some() { 4 } else { 1 };
         let after = 2 * samples * self.header.decoded() + u64::from(width) * u64::from(height);
@@ -284,7 +284,7 @@ fn pixels(path: &Path, decoder: impl ImageDecoder, color: ColorType) -> Result<R
     Ok(Raw { width, height, channels, samples })
 }
 
-fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<Header, DataError> {
+fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<ImageHeader, DataError> {
     let (mut decoder, format) = decoder(path, reader, ASIDE_BYTES)?;
     let stored = decoder.dimensions();
     judge(path, stored)?;
@@ -295,7 +295,7 @@ fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<Header, DataEr
         O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => (stored.1, stored.0),
         _ => stored,
     };
-    Ok(Header { width, height, pages: 1, stored, color, format, orientation })
+    Ok(ImageHeader { width, height, pages: 1, stored, color, format, orientation })
 }
 
 /// A decoder that allocates at most `bytes`, pixels included.

@@ -1,5 +1,5 @@
-//! Files to be read: regular ones only, since a pipe would block and a device never end, and never more of them than
-//! the reader expects.
+//! Files to be read: regular ones only, since a pipe would block and a device never end, and never more of
+//! them than the reader expects.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::DataError;
 
-/// Opens a regular file; returns its length in bytes with it. Links are followed. What is no file is told from the
-/// handle, and opening never blocks: nothing can be put in the file's place in between.
+/// Opens a regular file; returns its length in bytes with it. Links are followed. What is no file is told
+/// from the handle, and opening never blocks: nothing can be put in the file's place in between.
 ///
 /// # Errors
 /// Those of the system; [`io::ErrorKind::InvalidInput`] for a folder, pipe, socket or device.
@@ -55,8 +55,8 @@ fn read_to_limit(reader: impl Read, length: u64, most: u64) -> io::Result<Vec<u8
     if bytes.len() as u64 > most { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
-/// Whether a file cannot be opened or read because of what its path names (nothing, a pipe, a loop of links, too long a
-/// name) and not because the machine fails.
+/// Whether a file cannot be opened or read because of what its path names (nothing, a pipe, a loop of links,
+/// too long a name) and not because the machine fails.
 pub fn is_path_fault(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     #[cfg(unix)]

@@ -15,7 +15,7 @@ const SAMPLED: usize = 64;
 
 /// Counts, sizes and colours of a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Info {
+pub struct DatasetInfo {
     /// The specification it was opened with.
     pub spec: String,
     /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `npz`, `builtin` or `several`.
@@ -55,7 +55,7 @@ pub struct ClassInfo {
     pub class: String,
     /// What its images count as.
     pub truth: Truth,
-    /// Entries.
+    /// Images of the class.
     pub count: usize,
 }
 
@@ -63,9 +63,9 @@ pub struct ClassInfo {
 /// otherwise 64 of each split, evenly spread.
 ///
 /// Errors: machine faults; with `strict` the first file that cannot be decoded.
-pub fn info(dataset: &Dataset, decode_all: bool) -> Result<Info, DataError> {
+pub fn info(dataset: &Dataset, decode_all: bool) -> Result<DatasetInfo, DataError> {
     let splits = [Split::Train, Split::Test].map(|split| split_info(dataset, split, decode_all));
-    Ok(Info {
+    Ok(DatasetInfo {
         spec: dataset.spec().to_string(),
         layout: dataset.layout(),
         splits: splits.into_iter().collect::<Result<_, _>>()?,

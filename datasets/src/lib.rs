@@ -1,5 +1,5 @@
-//! Data sets of Ganomede: folders, labelled sets and built-in generators behind one type, decoded on demand and
-//! delivered in reproducible batches. Plain images; no tensors.
+//! Data sets of Ganomede: folders, labelled sets and built-in generators behind one type, decoded on demand
+//! and delivered in reproducible batches. Plain images; no tensors.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -46,7 +46,7 @@ pub use batches::{Batch, BatchOptions, Batches};
 pub use dataset::{Dataset, Findings, OpenOptions, Sample};
 pub use error::DataError;
 pub use indices::Indices;
-pub use info::{ClassInfo, Info, SplitInfo, info};
+pub use info::{ClassInfo, DatasetInfo, SplitInfo, info};
 pub use manifest::{Manifest, ManifestFile, Overlap};
 pub use patches::PatchOptions;
 pub use pixels::{Image, Mask};

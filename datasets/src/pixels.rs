@@ -9,9 +9,9 @@ use crate::preprocess::Window;
 pub struct Image {
     /// 1 (gray) or 3 (red, green, blue).
     pub channels: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
     /// `channels × height × width` values, row-major.
     pub pixels: Vec<f32>,
@@ -20,9 +20,9 @@ pub struct Image {
 /// Which pixels are anomalous, aligned with an [`Image`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
     /// `height × width` values, row-major; true is anomalous.
     pub pixels: Vec<bool>,

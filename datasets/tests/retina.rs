@@ -120,7 +120,7 @@ fn brightness_and_contrast_alone_do_not_tell_the_anomalies() {
 
 #[test]
 fn a_little_knowledge_of_normal_anatomy_does_tell_them() {
-    // Distance to the nearest of 600 normal images, over coarse blocks that forgive speckle, finds what an
+    // Distance to the nearest of 600 normal images, over coarse blocks that average speckle out, finds what an
     // expert sees at a glance. The set is made for a demo of minutes: brightness alone must not tell (above),
     // knowledge of the anatomy must.
     let data = retina("train=600,test=200", 32);

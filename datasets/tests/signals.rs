@@ -210,11 +210,13 @@ fn hostile_files_are_refused_with_their_place() {
     assert!(refused(b"").contains("no row of values"));
     assert!(refused(b"x,y\n").contains("no row of values"));
     assert!(refused(b"x,y\n1,2\n3\n").contains("line 3 has 1 fields"));
-    assert!(refused(b"x,y\n1,two\n").contains("line 2, column 2: `two` is no number"));
+    assert!(refused(b"x,y\n1,two\n").contains("line 2, column 2: `two` is not a number"));
     assert!(refused(b"x,y\n1,\xff\n").contains("UTF-8"));
     assert!(refused(b"timestamp,x\nsoon,1\n").contains("is no time"));
     assert!(refused(b"timestamp\n2014-01-01\n").contains("0 columns of values"));
-    assert!(refused(&[b"x\n1\n\"".as_slice(), &[b'9'; 100_000], b"\n2\n"].concat()).contains("is no number"));
+    assert!(
+        refused(&[b"x\n1\n\"".as_slice(), &[b'9'; 100_000], b"\n2\n"].concat()).contains("is not a number")
+    );
     assert!(refused(&gzip(b"x\n1\n2\n")[..15]).contains("cannot be unpacked"));
     let wide: String = (0..5000).map(|i| format!("{i},")).collect();
     assert!(refused(wide.as_bytes()).contains("1 to 4096"));

@@ -1,4 +1,4 @@
-//! What lies in a folder and is not used is said.
+//! What lies in a folder and is not used is reported.
 
 mod common;
 
@@ -128,7 +128,7 @@ fn twelve_bits_in_sixteen_are_found_and_stretched() {
         "8 bits are 8 bits"
     );
     assert_eq!(data.findings().bits_used, None);
-    // More than was stated is no number to clip.
+    // More than was stated cannot be clipped to.
     let ten = open(dir.path(), &OpenOptions { bits: Some(10), ..options(16) }).unwrap();
     assert!(refusal(ten.load(Split::Train, 0)).contains("a sample of 4095, more than 10 bits"));
     assert_eq!((ten.load(Split::Train, 1).is_ok(), ten.rejected().len()), (true, 1));

@@ -112,7 +112,7 @@ fn knowledge_of_the_surface_tells_them() {
             let p = &sample.image.pixels;
             let brightness =
                 p.iter().sum::<f32>() / p.len() as f32 - mean.iter().sum::<f32>() / mean.len() as f32;
-            // Averages of 3 × 3 forgive grain and half a pixel of play.
+            // Averages of 3 × 3 smooth out grain and half a pixel of play.
             let local = |plane: &[f32], x: usize, y: usize, reach: usize| {
                 let (xs, ys) = (
                     x.saturating_sub(reach)..(x + reach + 1).min(n),

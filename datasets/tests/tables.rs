@@ -159,7 +159,7 @@ fn hostile_tables_and_options_are_refused() {
     assert!(refused("a,label\n", &plain).contains("no row"));
     assert!(refused("a,label\n1,0\n2\n", &plain).contains("line 3 has 1 fields"));
     assert!(refused("a,label\n1,0\n,0\n", &plain).contains("line 3, column 1"));
-    assert!(refused("a,label\n1,0\nred,0\n", &plain).contains("`red` is no number"));
+    assert!(refused("a,label\n1,0\nred,0\n", &plain).contains("`red` is not a number"));
     assert!(refused("a,label\n1,x\n2,y\n", &plain).contains("its labels are x, y"));
     assert!(refused("label\n0\n", &plain).contains("0 columns beside"));
     let named = TableOptions { label_column: Some("class".into()), ..plain.clone() };
@@ -235,9 +235,9 @@ fn columns_are_found_by_name_and_the_models_own_file_is_known_again() {
     assert!(!more.is_own() && more.len(Split::Test) == 1);
     let bare = open(&written(dir.path(), "bare.csv", "t,x,y\n1700000000,0.5,0\n"), &model).unwrap();
     assert!(!bare.is_labelled() && bare.rows() == 1 && bare.unlabelled() == 1);
-    let nameless =
+    let unnamed =
         open(&written(dir.path(), "n.csv", "1700000000,0.5,0\n1700000001,0.5,0\n"), &model).unwrap();
-    assert!(nameless.notes().iter().any(|note| note.contains("taken by their places")));
+    assert!(unnamed.notes().iter().any(|note| note.contains("taken by their places")));
     let twice = written(dir.path(), "twice.csv", "t,x,x,state\n1,2,3,run\n");
     assert!(refusal(open(&twice, &runs)).contains("two columns are called `x`"));
     for change in [

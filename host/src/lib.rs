@@ -1,5 +1,5 @@
 //! What the program owes the machine it runs on, in one place for all crates: files and folders that are whole or absent
-//! ([`write()`], [`NewFolder`]), outputs with one writer ([`Hold`]), signals that every loop heeds ([`interrupt`]), and names
+//! ([`write()`], [`NewFolder`]), outputs with one writer ([`Hold`]), signals that every loop checks ([`interrupt`]), and names
 //! that are safe to print ([`line()`]).
 //!
 //! What a killed run leaves behind is found by its name and removed by the next run that writes there: its writer holds

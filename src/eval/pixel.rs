@@ -10,9 +10,9 @@ const PRO_FPR_LIMIT: f64 = 0.3;
 /// An anomaly map and its ground truth, both row-major `height × width`.
 #[derive(Debug, Clone, Copy)]
 pub struct PixelMap<'a> {
-    /// Rows.
+    /// Rows of the map, at least 1.
     pub height: usize,
-    /// Columns.
+    /// Columns of the map, at least 1.
     pub width: usize,
     /// Anomaly score of each pixel.
     pub map: &'a [f32],

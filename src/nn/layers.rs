@@ -75,7 +75,7 @@ impl Conv2d {
         }
     }
 
-    /// Parameters.
+    /// What an optimiser updates: the weight, and the bias where there is one.
     pub fn parameters(&self) -> Vec<Variable> {
         [Some(self.weight.clone()), self.bias.clone()].into_iter().flatten().collect()
     }
@@ -85,7 +85,7 @@ impl Conv2d {
 #[derive(Debug, Clone)]
 pub struct Linear {
     name: String,
-    /// Weight.
+    /// `[out, in]`, as PyTorch has it.
     pub weight: Variable,
     /// Bias, absent where batch norm follows.
     pub bias: Option<Variable>,
@@ -105,7 +105,7 @@ impl Linear {
         x.linear(tape.state(&self.weight), self.bias.as_ref().map(|b| tape.state(b)))
     }
 
-    /// Parameters.
+    /// What an optimiser updates: the weight, and the bias where there is one.
     pub fn parameters(&self) -> Vec<Variable> {
         [Some(self.weight.clone()), self.bias.clone()].into_iter().flatten().collect()
     }
@@ -212,9 +212,9 @@ impl BatchNorm {
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     name: String,
-    /// γ.
+    /// γ, one for each channel.
     pub weight: Variable,
-    /// β.
+    /// β, one for each channel.
     pub bias: Variable,
 }
 
@@ -246,7 +246,7 @@ impl LayerNorm {
         (x - x.mean(&axes)) * r * gamma + beta
     }
 
-    /// Parameters.
+    /// What an optimiser updates: the weight, and the bias where there is one.
     pub fn parameters(&self) -> Vec<Variable> {
         vec![self.weight.clone(), self.bias.clone()]
     }
@@ -281,7 +281,7 @@ pub enum Norm {
     Batch(BatchNorm),
     /// Layer norm.
     Layer(LayerNorm),
-    /// Identity.
+    /// No normalisation: the input comes out as it is.
     None,
 }
 

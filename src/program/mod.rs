@@ -34,15 +34,15 @@ pub enum CompileError {
     /// A kernel refuses its parameters.
     #[error("layer '{scope}': {source}")]
     Kernel {
-        /// Layer.
+        /// Layer at fault, as [`Launch::scope`] names it.
         scope: String,
-        /// Reason.
+        /// What does not fit, with the numbers.
         source: KernelError,
     },
     /// An expression that reads and writes more tensors than one launch can bind.
     #[error("layer '{scope}': one launch would bind {bindings} tensors, eight is the portable limit")]
     Bindings {
-        /// Layer.
+        /// Layer at fault, as [`Launch::scope`] names it.
         scope: String,
         /// Number of tensors.
         bindings: usize,
@@ -52,7 +52,7 @@ pub enum CompileError {
         "layer '{scope}': the compiler contradicts itself ({what}); this is a fault of ganomede, please report it"
     )]
     Internal {
-        /// Layer.
+        /// Layer at fault, as [`Launch::scope`] names it.
         scope: String,
         /// What does not fit together.
         what: String,
@@ -120,7 +120,7 @@ pub enum Role {
 pub struct Buffer {
     /// Size in f32 elements.
     pub len: usize,
-    /// Purpose.
+    /// Who writes it, and how long its value stays.
     pub role: Role,
 }
 

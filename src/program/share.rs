@@ -114,7 +114,7 @@ impl Rooms {
 }
 
 /// Puts temporaries with a buffer each into shared ones. The largest choose first; each takes the room that
-/// was left last before its own life, which is the likeliest to lie in cache.
+/// was left last before its own life, which is the most likely to be in cache.
 pub(super) fn share(mut program: Program) -> Program {
     let mut lives: Vec<Option<Life>> = vec![None; program.buffers.len()];
     for (at, launch) in program.launches.iter().enumerate() {

@@ -19,7 +19,7 @@ pub use compare::{
 pub use file::write_atomic;
 pub use markdown::{comparison_table, escape_markdown, replace_section, write_section};
 pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
-pub use plot::{Series, line_plot_svg};
+pub use plot::{PlotLine, line_plot_svg};
 pub use series::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 pub use supplement::{EmbeddedPoint, Embedding, PointKind, Supplement, sample_timeline};
 

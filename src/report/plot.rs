@@ -76,7 +76,7 @@ impl Ranged for Axis {
 
 /// A named line of a plot.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Series {
+pub struct PlotLine {
     /// Name in the legend.
     pub name: String,
     /// Points in drawing order; those that are not finite are left out.
@@ -177,7 +177,7 @@ pub fn line_plot_svg(
     title: &str,
     x_label: &str,
     y_label: &str,
-    series: &[Series],
+    series: &[PlotLine],
 ) -> Result<String, ReportError> {
     let lines: Vec<Vec<(f64, f64)>> = series.iter().map(|s| thinned(&s.points)).collect();
     let frame = Frame {

@@ -387,7 +387,7 @@ fn saved_pngs_read_back() {
 
 #[test]
 fn line_plots_stand_alone() {
-    let series = ["a <b>", "c"].map(|name| Series {
+    let series = ["a <b>", "c"].map(|name| PlotLine {
         name: name.into(),
         points: (0..9000).map(|i| (f64::from(i), f64::from(i % 7))).chain([(f64::NAN, 1.0)]).collect(),
     });

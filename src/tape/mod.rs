@@ -45,7 +45,7 @@ pub type NodeId = usize;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{op} at '{scope}': {what}")]
 pub struct TapeError {
-    /// Operation.
+    /// Operation as the method is called, for example `conv2d`.
     pub op: &'static str,
     /// Layer that asked for it.
     pub scope: String,
@@ -129,7 +129,7 @@ pub enum Op {
 /// A node: operation, inputs, shape, and the layer it belongs to.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Operation.
+    /// What it computes, with its parameters.
     pub op: Op,
     /// Inputs, all earlier on the tape.
     pub inputs: Vec<NodeId>,

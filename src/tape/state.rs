@@ -61,14 +61,14 @@ pub enum Initial {
     Constant(f32),
     /// Normal numbers with the given mean and standard deviation.
     Normal {
-        /// Mean.
+        /// Mean of the numbers.
         mean: f32,
         /// Standard deviation.
         std: f32,
     },
     /// Uniform numbers in [−bound, bound].
     Uniform {
-        /// Half-width.
+        /// Largest magnitude.
         bound: f32,
     },
     /// Given values.
@@ -90,9 +90,9 @@ impl Eq for Mark {}
 /// A handle to a state: its place in the store and its shape. Only a registry makes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Place.
+    /// Place in the registry and in every store made from it.
     pub id: StateId,
-    /// Shape.
+    /// Dimensions, row-major; empty for a scalar.
     pub shape: Vec<usize>,
     mark: Mark,
 }
@@ -106,17 +106,17 @@ impl Variable {
 
 /// One entry of the registry.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct StateEntry {
     /// Full name: `generator.1.weight`.
     pub name: String,
-    /// Shape.
+    /// Dimensions, row-major; empty for a scalar.
     pub shape: Vec<usize>,
     /// Start value.
     pub initial: Initial,
     mark: Mark,
 }
 
-impl Entry {
+impl StateEntry {
     /// Elements, as many as a count can hold of a shape that was refused.
     fn len(&self) -> usize {
         self.shape.iter().fold(1, |len: usize, &d| len.saturating_mul(d))
@@ -141,7 +141,7 @@ impl Entry {
 /// made without `?` between them; [`States::check`] and every store return it.
 #[derive(Debug, Clone, Default)]
 pub struct States {
-    entries: Vec<Entry>,
+    entries: Vec<StateEntry>,
     /// The first of each name.
     names: HashMap<String, usize>,
     error: Option<StateError>,
@@ -162,7 +162,7 @@ impl States {
             self.fail(StateError::Twice { name: name.clone() });
         }
         let mark = Mark(name.as_str().into());
-        let entry = Entry { name, shape: shape.to_vec(), initial, mark };
+        let entry = StateEntry { name, shape: shape.to_vec(), initial, mark };
         if let Err(error) = entry.check() {
             self.fail(error);
         }
@@ -212,7 +212,7 @@ impl States {
     }
 
     /// All entries in order of their ids.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[StateEntry] {
         &self.entries
     }
 
@@ -222,7 +222,7 @@ impl States {
     }
 
     fn at(&self, index: usize) -> Variable {
-        let Entry { shape, mark, .. } = &self.entries[index];
+        let StateEntry { shape, mark, .. } = &self.entries[index];
         Variable { id: StateId(index), shape: shape.clone(), mark: mark.clone() }
     }
 
@@ -243,7 +243,7 @@ impl States {
 
     /// Elements of each state, by id.
     pub fn lens(&self) -> Vec<usize> {
-        self.entries.iter().map(Entry::len).collect()
+        self.entries.iter().map(StateEntry::len).collect()
     }
 
     /// Start values of a state; random ones depend on the seed and the state's name alone.

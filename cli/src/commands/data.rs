@@ -6,8 +6,8 @@ mod manifest;
 use std::path::PathBuf;
 
 use ganomede_datasets::{
-    Dataset, Findings, Info, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, SplitInfo, Truth,
-    Written, extract_patches, info, signal, write_mvtec, write_signal,
+    Dataset, DatasetInfo, Findings, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, SplitInfo,
+    Truth, Written, extract_patches, info, signal, write_mvtec, write_signal,
 };
 use ganomede_host::line;
 use serde::Serialize;
@@ -267,7 +267,7 @@ fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-fn text(info: &Info) -> String {
+fn text(info: &DatasetInfo) -> String {
     let mut parts = vec![format!("{}: {}", line(&info.spec), info.layout)];
     parts.extend(info.splits.iter().map(split_text));
     parts.join("\n\n")

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::columns::{Columns, Label};
 use super::scale::LARGEST;
 use super::time;
-use super::times::{Clock, Times, Written};
+use super::times::{TimeNotation, Times, WrittenTimes};
 use super::{Header, Missing, SignalOptions};
 use crate::DataError;
 use crate::csv_file::{number, rows};
@@ -66,7 +66,7 @@ impl Series {
     ) -> Result<Self, DataError> {
         let mut series = Series::default();
         let mut columns: Option<Columns> = None;
-        let (mut times, mut labels) = (Written::default(), Vec::new());
+        let (mut times, mut labels) = (WrittenTimes::default(), Vec::new());
         let held = Held::default();
         rows(path, &held, |line, record| {
             if columns.is_none() {
@@ -104,8 +104,9 @@ impl Series {
                 });
             }
             for &column in &columns.channels {
-                let value = number(record.get(column).unwrap_or(""))
-                    .map_err(|()| bad(column, "is no number; name the channels to be read, or repair it"))?;
+                let value = number(record.get(column).unwrap_or("")).map_err(|()| {
+                    bad(column, "is not a number; name the channels to be read, or repair it")
+                })?;
                 series.values.push(match value {
                     Some(value) if value.abs() > LARGEST => {
                         return Err(bad(
@@ -156,7 +157,7 @@ impl Series {
 
     fn say_times(&mut self) {
         let Some(times) = &self.times else { return };
-        if let Clock::Number(unit) = times.clock {
+        if let TimeNotation::Number(unit) = times.clock {
             self.notes.push(format!(
                 "the times are numbers, taken as {} since 1970: {} to {}",
                 unit.name(),

@@ -12,7 +12,7 @@ pub enum Moment {
     /// A date and time by a wall clock, in microseconds since 1970-01-01 00:00:00 of that clock, and by how
     /// many minutes the clock is ahead of UTC, where a zone is stated.
     Date {
-        /// Microseconds.
+        /// Microseconds since 1970-01-01 00:00:00 by the clock.
         wall: i64,
         /// Minutes; None without a zone.
         zone: Option<i16>,

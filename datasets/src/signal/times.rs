@@ -46,19 +46,19 @@ impl Unit {
 
 /// How all times of a series are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clock {
+pub(crate) enum TimeNotation {
     /// Dates, each with its zone.
     Zoned,
     /// Dates without a zone, taken as UTC: only their order counts.
     Plain,
-    /// Numbers.
+    /// Numbers, in the unit that their size says.
     Number(Unit),
 }
 
 /// Times of the rows of a series, in order of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Times {
-    pub(crate) clock: Clock,
+    pub(crate) clock: TimeNotation,
     micros: Vec<Micros>,
     /// Minutes ahead of UTC; empty unless zoned.
     zones: Vec<i16>,
@@ -77,7 +77,7 @@ pub(crate) struct Instant {
 impl Times {
     /// Times that count up, of generators.
     pub(crate) fn generated(micros: impl Iterator<Item = Micros>) -> Self {
-        let mut times = Written::default();
+        let mut times = WrittenTimes::default();
         micros.for_each(|time| times.push_date(time, None, &format(time)));
         times.finish()
     }
@@ -115,7 +115,7 @@ impl Times {
     }
 
     pub(crate) fn reordered(&self, order: &[usize]) -> Self {
-        let mut times = Written::default();
+        let mut times = WrittenTimes::default();
         order
             .iter()
             .for_each(|&row| times.push(self.micros[row], self.zones.get(row).copied(), self.text(row)));
@@ -139,12 +139,12 @@ impl Times {
     /// Errors: a zone that the rows cannot be told in.
     pub(crate) fn instant(&self, moment: Moment) -> Result<Instant, &'static str> {
         let (micros, is_wall) = match (self.clock, moment) {
-            (Clock::Zoned, Moment::Date { wall, zone: None }) => (wall, true),
-            (Clock::Plain, Moment::Date { zone: Some(zone), .. }) if zone != 0 => {
+            (TimeNotation::Zoned, Moment::Date { wall, zone: None }) => (wall, true),
+            (TimeNotation::Plain, Moment::Date { zone: Some(zone), .. }) if zone != 0 => {
                 return Err("has a zone, but the times of the series have none; write both in the same way");
             }
             (_, Moment::Date { wall, zone }) => (wall - Micros::from(zone.unwrap_or(0)) * MINUTE, false),
-            (Clock::Number(unit), Moment::Number(number)) => (unit.micros(number), false),
+            (TimeNotation::Number(unit), Moment::Number(number)) => (unit.micros(number), false),
             (_, Moment::Number(number)) => (Unit::of(number.abs()).micros(number), false),
         };
         Ok(Instant { micros, is_wall })
@@ -159,7 +159,7 @@ impl Times {
 
 /// Times while they are read.
 #[derive(Default)]
-pub(crate) struct Written {
+pub(crate) struct WrittenTimes {
     micros: Vec<Micros>,
     zones: Vec<i16>,
     numbers: Vec<f64>,
@@ -167,7 +167,7 @@ pub(crate) struct Written {
     ends: Vec<usize>,
 }
 
-impl Written {
+impl WrittenTimes {
     /// Adds the time of the next row.
     ///
     /// Errors: no time, or one that is written in another way than those before it.
@@ -212,15 +212,15 @@ impl Written {
     }
 
     pub(crate) fn finish(self) -> Times {
-        let Written { mut micros, zones, numbers, text, ends } = self;
+        let WrittenTimes { mut micros, zones, numbers, text, ends } = self;
         let clock = match (numbers.is_empty(), zones.is_empty()) {
             (false, _) => {
                 let unit = Unit::of(numbers.iter().fold(0.0, |most, number| number.abs().max(most)));
                 micros = numbers.into_iter().map(|number| unit.micros(number)).collect();
-                Clock::Number(unit)
+                TimeNotation::Number(unit)
             }
-            (true, false) => Clock::Zoned,
-            (true, true) => Clock::Plain,
+            (true, false) => TimeNotation::Zoned,
+            (true, true) => TimeNotation::Plain,
         };
         Times { clock, micros, zones, text, ends }
     }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     fn times(texts: &[&str]) -> Times {
-        let mut times = Written::default();
+        let mut times = WrittenTimes::default();
         texts.iter().for_each(|text| times.read(text).unwrap());
         times.finish()
     }
@@ -246,7 +246,7 @@ mod tests {
             ("1709251200000000000", Unit::Nanoseconds),
         ] {
             let times = times(&["0", text]);
-            assert_eq!(times.clock, Clock::Number(unit), "{text}");
+            assert_eq!(times.clock, TimeNotation::Number(unit), "{text}");
             assert_eq!(format(times.micros[1]), "2024-03-01 00:00:00", "{text}");
             assert_eq!(times.text(1), text);
         }
@@ -263,7 +263,7 @@ mod tests {
         // A clock that is put back an hour: the wall time repeats, UTC goes on.
         let zoned =
             times(&["2024-10-27T02:30:00+02:00", "2024-10-27 02:30:00+0100", "2024-10-27T03:30:00+01:00"]);
-        assert_eq!((zoned.clock, zoned.first_disorder(), zoned.repeated()), (Clock::Zoned, None, 0));
+        assert_eq!((zoned.clock, zoned.first_disorder(), zoned.repeated()), (TimeNotation::Zoned, None, 0));
         let sides = |text: &str| {
             let instant = zoned.instant(parse(text).unwrap()).unwrap();
             [0, 1, 2].map(|row| zoned.compare(row, instant) as i8)
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn times_are_written_alike_and_put_in_order() {
         for (first, then) in [("2024-01-01", "5"), ("5", "2024-01-01"), ("2024-01-01 00:00Z", "2024-01-01")] {
-            let mut times = Written::default();
+            let mut times = WrittenTimes::default();
             times.read(first).unwrap();
             assert!(times.read(then).unwrap_err().contains("write all alike"), "{first}, {then}");
         }

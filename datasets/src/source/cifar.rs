@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::labelled::{Labelled, Part};
+use super::labelled::{ImageBlock, Labelled};
 use crate::dataset::OpenOptions;
 use crate::{DataError, files, memory};
 
@@ -64,8 +64,13 @@ fn read(
     classes: Vec<String>,
     options: &OpenOptions,
 ) -> Result<Labelled, DataError> {
-    let part =
-        |name: &str| Part { name: name.into(), width: SIDE, height: SIDE, channels: 3, ..Part::default() };
+    let part = |name: &str| ImageBlock {
+        name: name.into(),
+        width: SIDE,
+        height: SIDE,
+        channels: 3,
+        ..ImageBlock::default()
+    };
     let mut parts = [part("data_batch"), part("test_batch")];
     for path in batches {
         let (file, bytes) = files::open(path)?;

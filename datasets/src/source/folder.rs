@@ -87,7 +87,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Images of one directory as a class; of one without usable images it is said.
+    /// Images of one directory as a class; one without usable images is reported.
     fn add(
         &mut self,
         split: Split,

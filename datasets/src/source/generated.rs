@@ -7,7 +7,7 @@ use crate::DataError;
 use crate::dataset::OpenOptions;
 use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
-use crate::synth::{self, Generator};
+use crate::synth::{self, ImageGenerator};
 
 /// Entries are counted in 32 bits.
 const MOST: usize = u32::MAX as usize - 1;
@@ -15,7 +15,7 @@ const DEFAULT_COUNTS: [usize; 2] = [4096, 512];
 
 /// `NAME[:TRAIN]` or `NAME[:train=N,test=N,seed=N]`, drawn on demand.
 pub(crate) struct Generated {
-    generator: &'static dyn Generator,
+    generator: &'static dyn ImageGenerator,
     seed: u64,
     counts: [usize; 2],
 }

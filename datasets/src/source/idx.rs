@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::labelled::{Labelled, Part, check_count};
+use super::labelled::{ImageBlock, Labelled, check_count};
 use crate::dataset::OpenOptions;
 use crate::memory::{self, Held};
 use crate::{DataError, files};
@@ -32,7 +32,7 @@ fn stem(path: &Path) -> Option<String> {
 /// `train-…` and `t10k-…` (or `test-…`) of a folder; None if it holds no IDX images.
 pub(crate) fn open_folder(folder: &Path, options: &OpenOptions) -> Result<Option<Labelled>, DataError> {
     let files = super::list(folder, |name| is_image_file(Path::new(name)))?;
-    let mut parts = [Part::default(), Part::default()];
+    let mut parts = [ImageBlock::default(), ImageBlock::default()];
     let mut sources: [Option<&PathBuf>; 2] = [None, None];
     for path in &files {
         let Some(prefix) = stem(path).and_then(|s| s.strip_suffix(IMAGES).map(str::to_string)) else {
@@ -61,17 +61,18 @@ pub(crate) fn open_folder(folder: &Path, options: &OpenOptions) -> Result<Option
 pub(crate) fn open_file(path: &Path, options: &OpenOptions) -> Result<Labelled, DataError> {
     let prefix = stem(path).and_then(|s| s.strip_suffix(IMAGES).map(str::to_string)).unwrap_or_default();
     let part = read_part(path, &prefix)?;
-    let parts = if prefix.contains("train") { [part, Part::default()] } else { [Part::default(), part] };
+    let parts =
+        if prefix.contains("train") { [part, ImageBlock::default()] } else { [ImageBlock::default(), part] };
     finish(path, parts, options)
 }
 
-fn finish(path: &Path, parts: [Part; 2], options: &OpenOptions) -> Result<Labelled, DataError> {
+fn finish(path: &Path, parts: [ImageBlock; 2], options: &OpenOptions) -> Result<Labelled, DataError> {
     let highest = parts.iter().flat_map(|p| p.labels.iter().copied()).max();
     let classes = (0..=highest.unwrap_or(9)).map(|n| n.to_string()).collect();
     Labelled::new("idx", &path.to_string_lossy(), parts, classes, options)
 }
 
-fn read_part(images: &Path, prefix: &str) -> Result<Part, DataError> {
+fn read_part(images: &Path, prefix: &str) -> Result<ImageBlock, DataError> {
     let held = Held::default();
     let (sizes, pixels) = read(images, &["count", "height", "width"], &held)?;
     let (height, width) = (sizes[1] as usize, sizes[2] as usize);
@@ -95,7 +96,7 @@ fn read_part(images: &Path, prefix: &str) -> Result<Part, DataError> {
         None => Vec::new(),
     };
     let name = prefix.to_string();
-    Ok(Part { name, width, height, pixels, channels: 1, labels, held, ..Part::default() })
+    Ok(ImageBlock { name, width, height, pixels, channels: 1, labels, held, ..ImageBlock::default() })
 }
 
 /// Sizes and data of one file, whose header is checked against the file's length, and its memory taken into

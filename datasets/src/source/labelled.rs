@@ -19,7 +19,7 @@ const ENTRY: u64 = 12;
 
 /// One file's worth of equal-sized images, or several files joined.
 #[derive(Default)]
-pub(crate) struct Part {
+pub(crate) struct ImageBlock {
     /// Prefix of the ids: `train`, `t10k`, `data_batch`.
     pub(crate) name: String,
     pub(crate) width: usize,
@@ -49,7 +49,7 @@ pub(crate) fn check_count(path: &Path, count: u64) -> Result<(), DataError> {
     Ok(())
 }
 
-impl Part {
+impl ImageBlock {
     fn area(&self) -> usize {
         self.channels * self.width * self.height
     }
@@ -62,7 +62,7 @@ impl Part {
 /// Training and test part with a class selection.
 pub(crate) struct Labelled {
     layout: &'static str,
-    parts: [Part; 2],
+    parts: [ImageBlock; 2],
     classes: Vec<String>,
     truths: Vec<Truth>,
 }
@@ -72,7 +72,7 @@ impl Labelled {
     pub(crate) fn new(
         layout: &'static str,
         set: &str,
-        mut parts: [Part; 2],
+        mut parts: [ImageBlock; 2],
         classes: Vec<String>,
         options: &OpenOptions,
     ) -> Result<Self, DataError> {
@@ -107,7 +107,7 @@ impl Labelled {
         Ok(Labelled { layout, parts, classes, truths })
     }
 
-    fn part(&self, split: Split) -> &Part {
+    fn part(&self, split: Split) -> &ImageBlock {
         &self.parts[split.slot()]
     }
 }

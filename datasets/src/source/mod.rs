@@ -59,7 +59,7 @@ pub enum Truth {
     Normal,
     /// Known to hold an anomaly.
     Anomalous,
-    /// Unlabelled.
+    /// Nothing says which: such images can be scored and not evaluated.
     Unknown,
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::labelled::{Labelled, Part, check_count};
+use super::labelled::{ImageBlock, Labelled, check_count};
 use crate::dataset::OpenOptions;
 use crate::memory::{self, Held};
 use crate::{DataError, files};
@@ -93,7 +93,7 @@ fn part<R: Read + io::Seek>(
     path: &Path,
     archive: &mut ZipArchive<R>,
     name: &str,
-) -> Result<Option<Part>, DataError> {
+) -> Result<Option<ImageBlock>, DataError> {
     let member = format!("{name}_images");
     let held = Held::default();
     let Some(images) = read(path, archive, &member, &held)? else { return Ok(None) };
@@ -119,7 +119,7 @@ fn part<R: Read + io::Seek>(
         Some(labels) => labels.classes(path, name, images.shape[0])?,
         None => Vec::new(),
     };
-    Ok(Some(Part {
+    Ok(Some(ImageBlock {
         name: name.into(),
         width: width as usize,
         height: height as usize,
@@ -128,7 +128,7 @@ fn part<R: Read + io::Seek>(
         interleaved: true,
         labels,
         held,
-        ..Part::default()
+        ..ImageBlock::default()
     }))
 }
 

@@ -4,9 +4,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::curve::{Curve, beyond, bump};
+use super::curve::{ValueNoise, beyond, bump};
 use super::field::{Knot, Noise, byte, direction, stroke};
-use super::{Drawing, Generator};
+use super::{Drawing, ImageGenerator};
 use crate::rng::Rng;
 
 const KINDS: [&str; 4] = ["blow_hole", "scratch", "burr", "missing_material"];
@@ -25,7 +25,7 @@ const LAMP: [f32; 3] = [-0.45, -0.55, 0.70];
 /// The generator; it has no state.
 pub(crate) struct Casting;
 
-impl Generator for Casting {
+impl ImageGenerator for Casting {
     fn name(&self) -> &'static str {
         "casting"
     }
@@ -43,7 +43,7 @@ impl Generator for Casting {
     }
 
     fn draw(&self, key: &[u64], size: usize, kind: Option<usize>) -> Drawing {
-        let part = Part::new(&mut Rng::new(&[key, &[0]].concat()));
+        let part = CastPart::new(&mut Rng::new(&[key, &[0]].concat()));
         let mut relief = part.relief(size);
         let mut mask = vec![0; size * size];
         if let Some(kind) = kind {
@@ -61,13 +61,13 @@ impl Generator for Casting {
 }
 
 /// A sound part and how it lies under the camera.
-struct Part {
+struct CastPart {
     centre: (f32, f32),
     radius: f32,
     /// Cosine and sine of its rotation.
     turn: (f32, f32),
     /// Departure of the outline from a circle, around six sixths.
-    outline: Curve<7>,
+    outline: ValueNoise<7>,
     metal: f32,
     belt: f32,
     lamp: f32,
@@ -75,13 +75,13 @@ struct Part {
     noise: f32,
 }
 
-impl Part {
+impl CastPart {
     fn new(rng: &mut Rng) -> Self {
-        Part {
+        CastPart {
             centre: (0.5 + rng.range(-0.016, 0.016), 0.5 + rng.range(-0.016, 0.016)),
             radius: rng.range(0.400, 0.425),
             turn: direction(rng, 0.09),
-            outline: Curve::new(rng, 0.003),
+            outline: ValueNoise::new(rng, 0.003),
             metal: rng.range(0.50, 0.64),
             belt: rng.range(0.10, 0.20),
             lamp: rng.range(0.85, 1.10),
@@ -200,7 +200,7 @@ impl Relief {
     }
 
     /// Gas bubbles that opened at the surface: round, deep and dark, on web and rim.
-    fn blow_holes(&mut self, rng: &mut Rng, part: &Part, mask: &mut [u8]) {
+    fn blow_holes(&mut self, rng: &mut Rng, part: &CastPart, mask: &mut [u8]) {
         for _ in 0..1 + rng.below(4) {
             let share = rng.range(0.38, 0.92);
             let centre = part.around(rng, share);
@@ -218,7 +218,7 @@ impl Relief {
     }
 
     /// Bright furrows of a tool or of handling, straight across everything.
-    fn scratches(&mut self, rng: &mut Rng, part: &Part, mask: &mut [u8]) {
+    fn scratches(&mut self, rng: &mut Rng, part: &CastPart, mask: &mut [u8]) {
         for _ in 0..1 + rng.below(2) {
             let share = rng.range(0.05, 0.55);
             let (u, v) = part.around(rng, share);
@@ -244,7 +244,7 @@ impl Relief {
     }
 
     /// Metal that flowed into the parting line: bright tongues beyond the outline.
-    fn burrs(&mut self, rng: &mut Rng, part: &Part, mask: &mut [u8]) {
+    fn burrs(&mut self, rng: &mut Rng, part: &CastPart, mask: &mut [u8]) {
         for _ in 0..1 + rng.below(4) {
             let centre = part.around(rng, 1.0);
             let radius = rng.range(0.024, 0.050).max(1.5 * self.pixel());
@@ -263,7 +263,7 @@ impl Relief {
     }
 
     /// The mould was not filled: a piece of rim is not there.
-    fn bites(&mut self, rng: &mut Rng, part: &Part, mask: &mut [u8]) {
+    fn bites(&mut self, rng: &mut Rng, part: &CastPart, mask: &mut [u8]) {
         for _ in 0..1 + rng.below(2) {
             let share = rng.range(0.94, 1.04);
             let centre = part.around(rng, share);
@@ -283,7 +283,7 @@ impl Relief {
     }
 
     /// Lambert's law on the slopes of the relief, over a dark belt.
-    fn shade(&self, part: &Part, rng: &mut Rng) -> Vec<u8> {
+    fn shade(&self, part: &CastPart, rng: &mut Rng) -> Vec<u8> {
         let (n, last) = (self.size as f32, self.size - 1);
         let height =
             |x: usize, y: usize| self.height[y * self.size + x] * self.metal[y * self.size + x].min(1.0);

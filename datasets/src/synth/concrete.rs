@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::curve::bump;
 use super::field::{Knot, Noise, byte, direction, stroke};
-use super::{Drawing, Generator};
+use super::{Drawing, ImageGenerator};
 use crate::rng::Rng;
 
 const KINDS: [&str; 4] = ["crack_hairline", "crack_wide", "crack_branching", "crack_map"];
@@ -17,7 +17,7 @@ const BRANCHING: usize = 2;
 /// The generator; it has no state.
 pub(crate) struct Concrete;
 
-impl Generator for Concrete {
+impl ImageGenerator for Concrete {
     fn name(&self) -> &'static str {
         "concrete"
     }

@@ -3,12 +3,12 @@
 use crate::rng::Rng;
 
 /// Value noise on [0, 1]: random knots, smoothstep between them.
-pub(crate) struct Curve<const KNOTS: usize>([f32; KNOTS]);
+pub(crate) struct ValueNoise<const KNOTS: usize>([f32; KNOTS]);
 
-impl<const KNOTS: usize> Curve<KNOTS> {
+impl<const KNOTS: usize> ValueNoise<KNOTS> {
     /// Knots uniform in ±`amplitude`.
     pub(crate) fn new(rng: &mut Rng, amplitude: f32) -> Self {
-        Curve(std::array::from_fn(|_| rng.range(-amplitude, amplitude)))
+        ValueNoise(std::array::from_fn(|_| rng.range(-amplitude, amplitude)))
     }
 
     /// `u` outside [0, 1] is clamped.

@@ -1,6 +1,6 @@
 //! Built-in generators: seeded images with pixel masks, so that demo and tests need no download.
 //!
-//! A new one is a file beside `retina.rs` that implements [`Generator`], and a line in [`GENERATORS`].
+//! A new one is a file beside `retina.rs` that implements [`ImageGenerator`], and a line in [`GENERATORS`].
 
 pub(crate) mod casting;
 pub(crate) mod concrete;
@@ -12,7 +12,8 @@ pub(crate) mod telemetry;
 use std::ops::RangeInclusive;
 
 /// Every built-in generator of images; telemetry is a series and has its own type.
-pub(crate) const GENERATORS: [&dyn Generator; 3] = [&retina::Retina, &concrete::Concrete, &casting::Casting];
+pub(crate) const GENERATORS: [&dyn ImageGenerator; 3] =
+    [&retina::Retina, &concrete::Concrete, &casting::Casting];
 
 /// A gray image with its mask, both `size × size`, row-major.
 pub(crate) struct Drawing {
@@ -22,7 +23,7 @@ pub(crate) struct Drawing {
 }
 
 /// Draws image after image as a pure function of a key.
-pub(crate) trait Generator: Send + Sync {
+pub(crate) trait ImageGenerator: Send + Sync {
     /// Name in `builtin:NAME`.
     fn name(&self) -> &'static str;
 
@@ -46,7 +47,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     /// Retina has tests of its own: its lesions move the layers around them.
-    const SURFACES: [&dyn Generator; 2] = [&concrete::Concrete, &casting::Casting];
+    const SURFACES: [&dyn ImageGenerator; 2] = [&concrete::Concrete, &casting::Casting];
 
     #[test]
     fn without_an_anomaly_the_scene_is_the_same_and_the_mask_holds_every_change() {

@@ -5,8 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::curve::{Curve, beyond, bump};
-use super::{Drawing, Generator};
+use super::curve::{ValueNoise, beyond, bump};
+use super::{Drawing, ImageGenerator};
 use crate::rng::Rng;
 
 const KINDS: [&str; 4] = ["intraretinal_fluid", "subretinal_fluid", "hyperreflective_foci", "drusen"];
@@ -37,7 +37,7 @@ const FOCUS_LEVEL: f32 = 1.0;
 /// The generator; it has no state.
 pub(crate) struct Retina;
 
-impl Generator for Retina {
+impl ImageGenerator for Retina {
     fn name(&self) -> &'static str {
         "retina"
     }
@@ -69,16 +69,16 @@ struct Scene {
     top: f32,
     tilt: f32,
     bow: f32,
-    wobble: Curve<5>,
+    wobble: ValueNoise<5>,
     total: f32,
-    thickness: [Curve<4>; EDGES - 1],
+    thickness: [ValueNoise<4>; EDGES - 1],
     /// Depth, position and width of the foveal pit; depth 0 away from the fovea.
     pit: (f32, f32, f32),
     levels: [f32; LEVELS.len()],
     /// Position, width and depth of vessel shadows.
     vessels: [(f32, f32, f32); 2],
-    gain: Curve<4>,
-    choroid: [Curve<9>; 3],
+    gain: ValueNoise<4>,
+    choroid: [ValueNoise<9>; 3],
     speckle: f32,
 }
 
@@ -89,9 +89,9 @@ impl Scene {
             top: rng.range(0.14, 0.22),
             tilt: rng.range(-0.06, 0.06),
             bow: rng.range(-0.035, 0.035),
-            wobble: Curve::new(rng, 0.008),
+            wobble: ValueNoise::new(rng, 0.008),
             total: rng.range(0.48, 0.52),
-            thickness: std::array::from_fn(|_| Curve::new(rng, 0.07)),
+            thickness: std::array::from_fn(|_| ValueNoise::new(rng, 0.07)),
             pit: match rng.below(8) {
                 0 => (rng.range(0.03, 0.05), rng.range(0.2, 0.8), rng.range(0.18, 0.32)),
                 _ => (0.0, 0.5, 1.0),
@@ -101,8 +101,8 @@ impl Scene {
                 0 => (rng.unit(), rng.range(0.020, 0.045), rng.range(0.15, 0.35)),
                 _ => (0.0, 1.0, 0.0),
             }),
-            gain: Curve::new(rng, 0.06),
-            choroid: std::array::from_fn(|_| Curve::new(rng, 0.22)),
+            gain: ValueNoise::new(rng, 0.06),
+            choroid: std::array::from_fn(|_| ValueNoise::new(rng, 0.22)),
             speckle: rng.range(0.07, 0.11),
         }
     }

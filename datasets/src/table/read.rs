@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
         let what = match is_missing {
             true if field.is_empty() => "is empty".to_string(),
             true => format!("`{}` is no finite number", short(field)),
-            false => format!("`{}` is no number", short(field)),
+            false => format!("`{}` is not a number", short(field)),
         };
         let (place, name) = (self.places.columns[column] + 1, &self.names[column]);
         let reason = format!(

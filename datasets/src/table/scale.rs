@@ -43,7 +43,7 @@ impl MinMax {
 /// What makes a feature's training values no base for a scaling.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Unscalable {
-    /// Their range is no number.
+    /// Their range is not finite.
     Range,
     /// The value at this place leaves the others no room: in single precision they would all be the same.
     Outlier(usize),

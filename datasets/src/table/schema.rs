@@ -121,13 +121,13 @@ impl Schema {
             );
             return Err(DataError::file(path, reason));
         }
-        let nameless = match (has_header, self.columns.is_empty()) {
+        let unnamed = match (has_header, self.columns.is_empty()) {
             _ if self.layout != "csv" => return Ok(Places { columns, label, notes: vec![] }),
             (true, true) => "the model was trained without names of columns".to_string(),
             (false, true) => "neither the file nor the model has names of columns".to_string(),
             _ => format!("the file has no names of columns, the model's are {}", listed(&self.columns)),
         };
-        Ok(Places { columns, label, notes: vec![format!("{nameless}: they are taken by their places")] })
+        Ok(Places { columns, label, notes: vec![format!("{unnamed}: they are taken by their places")] })
     }
 
     fn by_name(&self, path: &Path, first: &StringRecord, given: Option<usize>) -> Result<Places, DataError> {

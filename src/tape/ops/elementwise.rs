@@ -50,7 +50,7 @@ impl<'t> Tensor<'t> {
     pub fn sign(self) -> Tensor<'t> {
         self.unary(Unary::Sign)
     }
-    /// self².
+    /// self · self, element by element.
     pub fn square(self) -> Tensor<'t> {
         self.unary(Unary::Square)
     }

@@ -11,9 +11,9 @@ use crate::tape::{Op, Tensor};
 /// Hyper-parameters of a pooling window; pairs are (height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolOptions {
-    /// Window.
+    /// Rows and columns of the window, each at least 1.
     pub kernel: [usize; 2],
-    /// Stride.
+    /// From one window to the next, each at least 1.
     pub stride: [usize; 2],
     /// Padding before the first row and column; −∞ for the maximum, zeros for the average.
     pub pad_low: [usize; 2],

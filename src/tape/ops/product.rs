@@ -10,7 +10,7 @@ use crate::tape::{Op, Tape, Tensor};
 /// Hyper-parameters of a convolution; pairs are (height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvOptions {
-    /// Stride.
+    /// From one window to the next, in elements of the larger image, each at least 1.
     pub stride: [usize; 2],
     /// Zeros before the first row and column.
     pub pad_low: [usize; 2],

@@ -10,7 +10,7 @@ use crate::shared::programs::{Which, go_on, parse_batch};
 use crate::shared::session::check_file;
 use crate::shared::{CliError, Interrupt, note, say, say_json};
 use ganomede::device::Device;
-use ganomede::report::{Series, line_plot_svg, write_atomic};
+use ganomede::report::{PlotLine, line_plot_svg, write_atomic};
 
 /// Options of a sweep.
 #[derive(Debug, Clone, clap::Args)]
@@ -196,14 +196,14 @@ fn plot(
     device: &Device,
 ) -> Result<String, CliError> {
     let along = (0..sweeps.len()).rev().max_by_key(|&i| sweeps[i].values.len()).unwrap_or(0);
-    let mut lines: Vec<Series> = vec![];
+    let mut lines: Vec<PlotLine> = vec![];
     for (values, timing) in found {
         let others = sweeps.iter().zip(values).enumerate().filter(|(i, _)| *i != along);
         let name: Vec<String> = others.map(|(_, (s, value))| format!("{} {value}", s.axis.name())).collect();
         let (name, point) = (name.join(", "), (values[along] as f64, timing.ms_per_image()));
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
-            None => lines.push(Series { name, points: vec![point] }),
+            None => lines.push(PlotLine { name, points: vec![point] }),
         }
     }
     lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));

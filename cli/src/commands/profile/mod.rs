@@ -80,7 +80,7 @@ impl PeakFields {
     /// In one line.
     pub(crate) fn text(&self) -> String {
         format!(
-            "{} GFLOP/s, {} GB/s, {} for a launch of nothing",
+            "{} GFLOP/s, {} GB/s, {} for an empty launch",
             digits(self.gflops),
             digits(self.gbytes_per_second),
             milliseconds(self.launch_us / 1e3)
