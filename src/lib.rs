@@ -4,6 +4,7 @@
 //! launches over planned buffers), and a [`device`] replays it. On top stand the layers ([`nn`]), the published
 //! detectors ([`models`]), training, evaluation and reports.
 
+pub mod detect;
 pub mod device;
 pub mod eval;
 pub mod inspect;

@@ -238,7 +238,7 @@ fn run(trainer: &mut Trainer, steps: u64, checkpoint: &Path, until: u64) {
     let limits = Limits { steps: Some(steps), ..Limits::default() };
     let options = LoopOptions {
         limits,
-        checkpoint: checkpoint.to_owned(),
+        checkpoint: Some(checkpoint.to_owned()),
         checkpoint_every: 0,
         half_checkpoints: false,
         samples: None,

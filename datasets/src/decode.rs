@@ -1,7 +1,6 @@
 //! Image files, treated as hostile: headers are judged before pixels are allocated, and memory is taken of
 //! the budget before that.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -73,10 +72,15 @@ impl ImageHeader {
     }
 }
 
+/// What an image is read from: a file, or bytes in memory.
+pub(crate) trait Content: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Content for T {}
+
 /// A file with a header that was judged.
 pub(crate) struct ImageFile {
     path: PathBuf,
-    file: File,
+    file: Box<dyn Content>,
     bytes: u64,
     header: ImageHeader,
     /// Of a TIFF whose pixels are indices.
@@ -86,7 +90,17 @@ pub(crate) struct ImageFile {
 /// Opens `path` and judges kind, length and header; cheap and safe on any file. Pipes and devices are
 /// refused, since reading could block.
 pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
-    let image = open_mask(path)?;
+    of_pixels(open_mask(path)?)
+}
+
+/// As [`open`], of an encoded image in memory; `name` is what messages call it.
+pub(crate) fn of_bytes(name: &Path, bytes: Vec<u8>) -> Result<ImageFile, DataError> {
+    let count = bytes.len() as u64;
+    of_pixels(judged(name, Box::new(Cursor::new(bytes)), count)?)
+}
+
+fn of_pixels(image: ImageFile) -> Result<ImageFile, DataError> {
+    let path = &image.path;
     if is_float(image.header.color) {
         return Err(DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"));
     }
@@ -95,7 +109,11 @@ pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
 
 /// As [`open`], of floating-point pixels as well: what is not 0 is marked, and no range need be known.
 pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
-    let (mut file, bytes) = files::open(path)?;
+    let (file, bytes) = files::open(path)?;
+    judged(path, Box::new(file), bytes)
+}
+
+fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64) -> Result<ImageFile, DataError> {
     if bytes == 0 {
         return Err(DataError::file(path, "is empty (0 bytes); copy it again or remove it"));
     }
@@ -144,7 +162,7 @@ pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
 /// them.
 fn open_palette(
     path: &Path,
-    file: File,
+    file: Box<dyn Content>,
     bytes: u64,
     pages: usize,
     palette: Palette,

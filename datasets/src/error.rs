@@ -109,7 +109,8 @@ impl DataError {
         DataError::Spec { spec: spec.into(), reason: reason.into() }
     }
 
-    pub(crate) fn option(name: &'static str, value: impl ToString, reason: impl Into<String>) -> DataError {
+    /// An option or argument outside its range, with what to do about it.
+    pub fn option(name: &'static str, value: impl ToString, reason: impl Into<String>) -> DataError {
         DataError::Option { name, value: value.to_string(), reason: reason.into() }
     }
 }

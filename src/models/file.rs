@@ -506,6 +506,14 @@ impl ModelFile {
     /// # Errors
     /// [`FileError::Write`] where the folder cannot be written or the disk is full; the old file stays.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        Ok(write_atomic(path, &self.to_bytes(path)?)?)
+    }
+
+    /// The bytes of the file; `path` is its name in messages.
+    ///
+    /// # Errors
+    /// [`FileError::Metadata`] where a number of the header has no form in JSON.
+    pub fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, FileError> {
         let broken = |reason: String| FileError::Metadata { path: path.to_owned(), reason };
         let header = serde_json::to_value(&self.header).map_err(|e| broken(e.to_string()))?;
         let stored: Vec<_> = self.tensors.iter().map(Stored::new).collect();
@@ -519,8 +527,7 @@ impl ModelFile {
         let entry = serde_json::to_string(&Sealed { header, sha256 }).map_err(|e| broken(e.to_string()))?;
         let metadata = Some(HashMap::from([(ENTRY.to_owned(), entry)]));
         let tensors = stored.iter().map(|s| (s.0.name.clone(), s));
-        let bytes = serialize(tensors, metadata).map_err(|e| broken(e.to_string()))?;
-        Ok(write_atomic(path, &bytes)?)
+        serialize(tensors, metadata).map_err(|e| broken(e.to_string()))
     }
 
     /// Reads and checks a file: whole, ours, of this version, unaltered. The header is judged before anything else is
@@ -530,11 +537,24 @@ impl ModelFile {
     /// [`FileError`] with the reason.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let read = |source| FileError::Read { path: path.to_owned(), source };
+        let (file, length) = files::open_regular(path).map_err(read)?;
+        Self::read(path, file, length)
+    }
+
+    /// As [`ModelFile::load`], from the bytes of a file; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`].
+    pub fn from_bytes(name: &Path, bytes: &[u8]) -> Result<Self, FileError> {
+        Self::read(name, std::io::Cursor::new(bytes), bytes.len() as u64)
+    }
+
+    fn read(path: &Path, mut file: impl Read + Seek, length: u64) -> Result<Self, FileError> {
+        let read = |source| FileError::Read { path: path.to_owned(), source };
         let malformed = |reason: String| FileError::Malformed { path: path.to_owned(), reason };
         let damaged =
             |e: serde_json::Error| FileError::Metadata { path: path.to_owned(), reason: e.to_string() };
         let memory = |source| FileError::Memory { path: path.to_owned(), source };
-        let (mut file, length) = files::open_regular(path).map_err(read)?;
         let mut start = Vec::new();
         file.by_ref().take(8).read_to_end(&mut start).map_err(read)?;
         let header = start.try_into().map_or(u64::MAX, u64::from_le_bytes);

@@ -29,6 +29,8 @@ pub mod system;
 pub mod unet;
 pub mod vae;
 
+use std::sync::{PoisonError, RwLock};
+
 pub use config::{Config, ConfigError, Form, Prior};
 pub use options::{Kind, OptionInfo, Options};
 pub use system::{Info, System, Training};
@@ -52,7 +54,24 @@ pub const SYSTEMS: &[&Info] = &[
     &gmm::INFO,
 ];
 
-/// The system of this name.
+/// Systems that are not published ones: a user's own.
+static OWN: RwLock<Vec<&'static Info>> = RwLock::new(Vec::new());
+
+/// Makes a system of a user's own known by its name, so that model files of it can be read.
+///
+/// # Errors
+/// [`ConfigError`] where another system has the name.
+pub fn register(info: &'static Info) -> Result<(), ConfigError> {
+    if let Some(known) = find(info.name) {
+        let taken = || ConfigError::new("name", info.name, "a name that no other system has");
+        return if std::ptr::eq(known, info) { Ok(()) } else { Err(taken()) };
+    }
+    OWN.write().unwrap_or_else(PoisonError::into_inner).push(info);
+    Ok(())
+}
+
+/// The system of this name, published or registered.
 pub fn find(name: &str) -> Option<&'static Info> {
-    SYSTEMS.iter().copied().find(|info| info.name == name)
+    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    SYSTEMS.iter().chain(own.iter()).copied().find(|info| info.name == name)
 }

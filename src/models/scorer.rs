@@ -48,6 +48,18 @@ pub enum ScoreError {
     },
 }
 
+impl ScoreError {
+    /// True where the machine is at fault, false where the request is.
+    pub fn is_machine_fault(&self) -> bool {
+        match self {
+            Self::Device(e) => e.is_machine_fault(),
+            Self::File(e) => e.is_machine_fault(),
+            Self::Report(_) => true,
+            Self::Config(_) | Self::Compile(_) | Self::NotANumber { .. } => false,
+        }
+    }
+}
+
 /// Which score, and how it is searched.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScoreConfig {

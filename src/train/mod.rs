@@ -109,6 +109,21 @@ pub enum TrainError {
     },
 }
 
+impl TrainError {
+    /// True where the machine is at fault, false where the request is.
+    pub fn is_machine_fault(&self) -> bool {
+        match self {
+            Self::Device(e) => e.is_machine_fault(),
+            Self::File(e) => e.is_machine_fault(),
+            Self::Data(e) => e.is_machine_fault(),
+            Self::Score(e) => e.is_machine_fault(),
+            Self::Report(_) | Self::NonFinite { .. } | Self::NonFiniteState { .. } => true,
+            Self::Config(_) | Self::Compile(_) => false,
+            Self::BatchTooLarge { .. } | Self::NoBatch { .. } | Self::Mismatch { .. } => false,
+        }
+    }
+}
+
 /// When training ends; the first limit reached counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limits {
@@ -125,8 +140,8 @@ pub struct Limits {
 pub struct LoopOptions {
     /// When it ends.
     pub limits: Limits,
-    /// Where checkpoints go.
-    pub checkpoint: PathBuf,
+    /// Where checkpoints go; none are written without a place.
+    pub checkpoint: Option<PathBuf>,
     /// Steps between checkpoints, 0 for none but the last.
     pub checkpoint_every: u64,
     /// Rounds the weights and moments in checkpoints to half precision; a training that resumes from one is close to
@@ -163,17 +178,17 @@ pub enum End {
 }
 
 /// Batches of one epoch from a given batch on, each `batch · channels · size²` values.
-pub type Epoch = Box<dyn Iterator<Item = Result<Vec<f32>, ganomede_datasets::DataError>>>;
+pub type Epoch<'a> = Box<dyn Iterator<Item = Result<Vec<f32>, ganomede_datasets::DataError>> + 'a>;
 
 /// Trains until a limit or until `tick` breaks. `epoch(e, b)` opens epoch e at batch b; what it yields must depend on
 /// (e, b) alone, so that a resumed training sees the same batches.
 ///
 /// # Errors
 /// [`TrainError`]; whatever happens, the checkpoint on disk is whole and of finite weights.
-pub fn train(
+pub fn train<'a>(
     trainer: &mut Trainer,
     options: &LoopOptions,
-    epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
+    epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, ganomede_datasets::DataError>,
     tick: &mut dyn FnMut(Tick<'_>) -> ControlFlow<()>,
 ) -> Result<End, TrainError> {
     if let Some(folder) = &options.samples {
@@ -288,30 +303,32 @@ fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(),
     let mut file = trainer.checkpoint()?;
     // The losses of a step are those before its update: they can be finite where the new weights are not.
     if let Some(tensor) = file.tensors.iter().find(|t| !is_finite(t)) {
-        let (step, checkpoint) = (trainer.progress().steps, last_good(&options.checkpoint, *saved));
+        let (step, checkpoint) = (trainer.progress().steps, last_good(options.checkpoint.as_deref(), *saved));
         return Err(TrainError::NonFiniteState { step, tensor: tensor.name.clone(), checkpoint });
     }
     if options.half_checkpoints {
         file.halve_checkpoint(trainer.weights());
     }
-    file.save(&options.checkpoint)?;
-    *saved = trainer.progress().steps;
+    if let Some(checkpoint) = &options.checkpoint {
+        file.save(checkpoint)?;
+        *saved = trainer.progress().steps;
+    }
     Ok(())
 }
 
 /// Explains a loss that is no number. The step at fault has already spoilt the weights, so the training is repeated
 /// from the last checkpoint, which gives the same bits, and every launch of that step is looked at.
-fn diagnose(
+fn diagnose<'a>(
     trainer: &mut Trainer,
     options: &LoopOptions,
-    epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch, ganomede_datasets::DataError>,
+    epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, ganomede_datasets::DataError>,
     saved: u64,
     loss: &'static str,
     value: f32,
 ) -> Result<TrainError, TrainError> {
     let step = trainer.progress().steps;
     let per_epoch = trainer.progress().steps_per_epoch.max(1);
-    trainer.rewind((saved > 0).then_some(&options.checkpoint))?;
+    trainer.rewind(options.checkpoint.as_ref().filter(|_| saved > 0))?;
     let mut batches = epoch(saved / per_epoch, saved % per_epoch)?;
     let mut done = saved;
     let found = loop {
@@ -327,7 +344,7 @@ fn diagnose(
     };
     let (layer, kernel) =
         found.map_or(("none on a second look".to_owned(), "unknown"), |found| (found.scope, found.kernel));
-    let checkpoint = last_good(&options.checkpoint, saved);
+    let checkpoint = last_good(options.checkpoint.as_deref(), saved);
     Ok(TrainError::NonFinite { step, loss, value, layer, kernel, checkpoint })
 }
 
@@ -337,10 +354,10 @@ fn is_finite(tensor: &NamedTensor) -> bool {
 }
 
 /// Sentence about the checkpoint that is left when training diverges.
-fn last_good(checkpoint: &Path, saved: u64) -> String {
-    match saved {
-        0 => "There is no earlier checkpoint".to_owned(),
-        step => format!("The last good checkpoint is of step {step}: '{}'", checkpoint.display()),
+fn last_good(checkpoint: Option<&Path>, saved: u64) -> String {
+    match checkpoint.filter(|_| saved > 0) {
+        None => "There is no earlier checkpoint".to_owned(),
+        Some(path) => format!("The last good checkpoint is of step {saved}: '{}'", path.display()),
     }
 }
 

@@ -7,11 +7,14 @@ use ganomede_datasets::{Batch, Indices, Reads, Split};
 
 use crate::commands::train::{self, score_config, train_model};
 use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs, parse_rate};
-use crate::shared::assess::{Assessment, TestSet, assess, losses};
 use crate::shared::programs::System;
-use crate::shared::session::{FALSE_ALARM_RATE, Selection, check_file, check_report, open_data, score_all};
+use crate::shared::session::{check_file, check_report, open_data};
 use crate::shared::signals::{self, SampleArgs};
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use ganomede::detect::{
+    Applied, Assessment, FALSE_ALARM_RATE, Selection, TestSet, assess, losses, score_selection,
+};
 use ganomede::device::Device;
 use ganomede::eval::{Evaluation, Repeated};
 use ganomede::models::file::ModelFile;
@@ -322,10 +325,12 @@ fn evaluated(
     // Every seed and system sees the same test images.
     let test = TestSet::new(&args.data.data, dataset, args.limit_test, 0)?;
     let batch = model.header.batch.min(test.indices.len());
-    let mut scorer = Scorer::new(device, model, path, &score, batch)?;
+    let mut terminal = Terminal::new(interrupt);
+    let mut applied = Applied { device, model, path, score: &score, observer: &mut terminal };
+    let mut scorer = applied.scorer(batch)?;
     let calibration = model.header.calibration.as_ref();
     let rate = args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE);
-    assess(device, model, &mut scorer, &test, calibration, rate, seed, interrupt, &mut |_, _, _| {})
+    Ok(assess(&mut applied, &mut scorer, &test, calibration, rate, seed, &mut |_, _, _| {})?)
 }
 
 /// The images that the systems together rank highest and lowest, as each of them sees them.
@@ -377,7 +382,7 @@ fn panels(
             }
             Ok(())
         };
-        score_all(&mut scorer, &selection, "panels", interrupt, &mut each)?;
+        score_selection(&mut scorer, &selection, "panels", &mut Terminal::new(interrupt), &mut each)?;
     }
     Ok(panels)
 }

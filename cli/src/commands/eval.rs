@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Findings, Reads, Split, Truth};
+use ganomede_datasets::{Batch, Dataset, Findings, Reads, Truth};
 use serde::Serialize;
 
-use crate::commands::train::{held_out, score_config};
+use crate::commands::train::score_config;
 use crate::shared::args::{DataArgs, Global, ModelArg, SearchArgs, parse_rate};
-use crate::shared::assess::{Assessment, TestSet, assess, losses};
 use crate::shared::findings::report_skipped;
-use crate::shared::job::retrain;
-use crate::shared::session::{FALSE_ALARM_RATE, Selection, calibrate, check_file, check_report, open_data};
+use crate::shared::job::{again, trains_again};
+use crate::shared::session::{check_file, check_report, open_data};
 use crate::shared::signals::{self, SampleArgs};
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use ganomede::detect::{Applied, Assessment, FALSE_ALARM_RATE, Images, TestSet, assess, losses, own};
 use ganomede::device::Device;
 use ganomede::eval::{Evaluation, Repeated};
 use ganomede::models::Form;
 use ganomede::models::features::Features;
 use ganomede::models::file::{Calibration, ModelFile};
-use ganomede::models::scorer::{Found, Sampler, ScoreConfig, Scorer};
+use ganomede::models::scorer::{Found, Sampler, Scorer};
 use ganomede::report::{
     Embedding, Panel, PointKind, ReportInput, Supplement, sample_timeline, write_report_with,
 };
@@ -122,7 +123,9 @@ fn repeat(
         let seed = model.header.seed.wrapping_add(further);
         let out = beside(path, seed);
         check_file(&out, &reads(args))?;
-        retrain(device, model, &args.data, seed, &out, interrupt)?;
+        let dataset = Arc::new(open_data(&args.data, model, true)?);
+        let images = Images::again(dataset, model, seed).map_err(trains_again)?;
+        again(device, model, seed, &out, &images, interrupt)?;
         let args = Args { model: ModelArg { model: out }, report: None, ..args.clone() };
         runs.push(evaluate(&args, global, device, interrupt)?.evaluation);
     }
@@ -268,9 +271,11 @@ pub(crate) fn evaluate(
     let dataset = Arc::new(open_data(&args.data, &model, false)?);
     report_skipped(&dataset.findings());
     let test = TestSet::new(&args.data.data, dataset.clone(), args.limit_test, global.seed)?;
-    let calibration = calibration(args, device, &model, path, &score, &dataset, interrupt)?;
+    let mut terminal = Terminal::new(interrupt);
+    let mut applied = Applied { device, model: &model, path, score: &score, observer: &mut terminal };
+    let calibration = calibration(args, &mut applied, &dataset)?;
     let batch = args.batch.min(test.indices.len());
-    let mut scorer = Scorer::new(device, &model, path, &score, batch)?;
+    let mut scorer = applied.scorer(batch)?;
 
     let mut extremes = Extremes { k: args.panels, classes: BTreeMap::new() };
     let config = &model.header.config;
@@ -298,14 +303,12 @@ pub(crate) fn evaluate(
         None => vec![],
     };
     let Assessment { evaluation, images, findings, preview } = assess(
-        device,
-        &model,
+        &mut applied,
         &mut scorer,
         &test,
         calibration.as_ref(),
         args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE),
         global.seed,
-        interrupt,
         &mut see,
     )?;
     let files = match &args.report {
@@ -351,33 +354,21 @@ fn fields(findings: &Findings) -> Result<serde_json::Map<String, serde_json::Val
 /// The model's own calibration, or a new one from its held-out normal images where the search settings differ.
 fn calibration(
     args: &Args,
-    device: &Device,
-    model: &ModelFile,
-    path: &Path,
-    score: &ScoreConfig,
+    applied: &mut Applied<'_>,
     dataset: &Arc<Dataset>,
-    interrupt: &Interrupt,
 ) -> Result<Option<Calibration>, CliError> {
-    if let Some(own) = model.header.calibration.as_ref().filter(|c| c.score == *score) {
+    if let Some(own) = own(applied.model, applied.score) {
         return Ok(Some(own.clone()));
     }
-    let Some(indices) = held_out(model, dataset)? else {
+    let Some(held_out) = Images::held_out_of(applied.model, dataset)? else {
         note(
             "no threshold: these search settings differ from the calibrated ones and the training data are not here",
         );
         return Ok(None);
     };
-    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices };
-    calibrate(
-        device,
-        model,
-        path,
-        score,
-        args.batch,
-        &held_out,
-        args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE),
-        interrupt,
-    )
+    let scores = held_out.held_out_scores_by(args.batch, applied)?;
+    let rate = args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE);
+    Ok(ganomede::detect::calibration(&scores, applied.score, rate)?)
 }
 
 fn configuration(model: &ModelFile, path: &Path, scorer: &Scorer, args: &Args) -> Vec<(String, String)> {

@@ -10,9 +10,11 @@ use serde::Serialize;
 use crate::commands::train::score_config;
 use crate::shared::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg, parse_rate};
 use crate::shared::findings::{report_bits, report_rejected, report_skipped};
-use crate::shared::session::{FALSE_ALARM_RATE, Selection, check_folder, no_image, open_data, score_all};
+use crate::shared::session::{check_folder, open_data};
 use crate::shared::signals::{self, SampleArgs};
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json};
+use ganomede::detect::{FALSE_ALARM_RATE, Selection, no_image, own, score_selection};
 use ganomede::models::Form;
 use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::Scorer;
@@ -99,12 +101,12 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let score = score_config(&args.search, &model, path)?;
     let (sets, mut rejected) = open_all(args, &model, global.seed)?;
     if sets.is_empty() {
-        return Err(no_image(&args.paths.join(" "), &rejected));
+        return Err(no_image(&args.paths.join(" "), &rejected).into());
     }
     let largest = sets.iter().map(|s| s.indices.len()).max().unwrap_or(1);
     let device = global.open()?;
     let mut scorer = Scorer::new(&device, &model, path, &score, args.batch.min(largest.max(1)))?;
-    let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
+    let calibration = own(&model, &score);
     if calibration.is_none() {
         note("no calibration for these score settings: scores come without probability and verdict");
     }
@@ -122,7 +124,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         let findings = set.data.findings();
         report_skipped(&findings);
         skipped.extend(findings.skipped);
-        score_all(&mut scorer, set, "scoring", interrupt, &mut |batch, found| {
+        score_selection(&mut scorer, set, "scoring", &mut Terminal::new(interrupt), &mut |batch, found| {
             for (i, found) in found.iter().enumerate() {
                 let map = match (&args.maps, &found.map) {
                     (Some(folder), Some(map)) => {
@@ -150,7 +152,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         rejected.extend(findings.rejected);
     }
     if rows.is_empty() {
-        return Err(no_image(&args.paths.join(" "), &rejected));
+        return Err(no_image(&args.paths.join(" "), &rejected).into());
     }
     report_rejected(&rejected);
     if global.json {

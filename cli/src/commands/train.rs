@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Channels, Dataset, Indices, Reads, Split};
+use ganomede::detect::{Images, Rows, Samples, Series, Settings, checkpoint_path};
+use ganomede::device::Device;
+use ganomede::models::file::{DataInfo, ModelFile};
+use ganomede::models::scorer::ScoreConfig;
+use ganomede::models::{Config, Form, Prior};
+use ganomede::train::Limits;
+use ganomede_datasets::{Channels, Dataset, OpenOptions, Reads, Split, TableOptions};
 
 use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
 use crate::shared::findings::report_skipped;
-use crate::shared::job::{Images, Job, Summary, checkpoint_path};
+use crate::shared::job::{self, Summary};
 use crate::shared::programs::{System, parse_system};
-use crate::shared::session::{Selection, check_file, check_folder};
-use crate::shared::signals::{SampleArgs, SeriesFeed, TableFeed};
-use crate::shared::{CliError, Interrupt, say, say_json, shown};
-use ganomede::device::Device;
-use ganomede::models::file::{DataInfo, FORMAT, Header, ModelFile, Progress as Done};
-use ganomede::models::scorer::ScoreConfig;
-use ganomede::models::system::Length;
-use ganomede::models::{Config, Form, Info, Options, Prior, Training};
-use ganomede::train::Limits;
+use crate::shared::session::{check_file, check_folder};
+use crate::shared::signals::SampleArgs;
+use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
 
 /// Train a system on normal images.
 #[derive(Debug, Clone, clap::Args)]
@@ -141,83 +141,74 @@ pub(crate) fn train_model(
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
     check_writable(args)?;
-    if args.samples_from.signal || args.samples_from.table {
-        return train_in_memory(args, global, device, interrupt);
-    }
-    args.samples_from.check(Form::Image)?;
-    let config = Config {
-        size: args.preprocess.size,
-        channels: Channels::from(args.preprocess.channels).count(),
-        ..networks(args)
-    };
-    let settings = Settings::new(args, global.seed, config)?;
-    let augment = args.preprocess.augment()?;
-    let data = &args.data;
-    let framing = DataInfo {
-        centre_crop: args.preprocess.centre_crop,
-        flatten: args.preprocess.flatten,
-        bits: args.preprocess.bits,
-        patch: args.preprocess.patch,
-        patches_per_image: args.preprocess.patches_per_image,
-        ..DataInfo::default()
-    };
-    let mut open = data.open_options(settings.config.size, args.preprocess.channels.into(), &framing);
-    (open.for_training, open.without_masks) = (true, true);
-    let dataset = Arc::new(Dataset::open(&data.data, &open)?);
-    dataset.look(Split::Train);
-    report_skipped(&dataset.findings());
-    let (training, held_out) = dataset.holdout(args.val_fraction, global.seed)?;
-    let info = DataInfo {
-        spec: data.data.clone(),
-        digest: dataset.digest(Split::Train)?,
-        training_images: training.len(),
-        held_out: held_out.len(),
-        val_fraction: args.val_fraction,
-        normal_classes: data.normal_class.clone(),
-        anomalous_classes: data.anomalous_class.clone(),
-        augment: args.preprocess.augment.clone(),
-        ..framing
-    };
-    let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
-    settings.job(args, info).run(device, &Images { dataset, training, held_out, augment }, interrupt)
+    args.samples_from.check(form(args))?;
+    let form = form(args);
+    // Settings are checked before any data are opened; how many channels these have is known after.
+    settings(args, global.seed, form, Channels::from(args.preprocess.channels).count()).checked()?;
+    let samples = open(args, global.seed)?;
+    let settings = settings(args, global.seed, form, samples.channels()).checked()?;
+    let mut job = settings.job(samples.info()?);
+    job.out = Some(args.out.clone());
+    job.checkpoint_every = args.checkpoint_every;
+    job.resume = args.resume;
+    (job.half, job.half_checkpoints) = (args.half, args.half_checkpoints);
+    job.samples = args.samples.clone();
+    job::run(job, device, samples.as_ref(), args.can_resume, interrupt)
 }
 
-/// Trains on windows of a series or rows of a table.
-fn train_in_memory(
-    args: &Args,
-    global: &Global,
-    device: &Device,
-    interrupt: &Interrupt,
-) -> Result<(Summary, ModelFile), CliError> {
-    let (from, data) = (&args.samples_from, &args.data);
-    from.check(form(args))?;
-    if from.signal {
-        let set = from.open_signal(&data.data, None)?;
-        let (size, channels) = (args.preprocess.size, set.channels());
-        let config = Config { form: Form::Signal, size, channels, ..networks(args) };
-        let settings = Settings::new(args, global.seed, config)?;
-        let warp = args.preprocess.augment.parse()?;
-        let feed = SeriesFeed::new(set, size, args.val_fraction, from.stride, warp)?;
-        return settings.job(args, feed.info(args.val_fraction)).run(device, &feed, interrupt);
+/// Opens what is trained on, and says what was decided about it.
+fn open(args: &Args, seed: u64) -> Result<Box<dyn Samples>, CliError> {
+    let (from, data, images) = (&args.samples_from, &args.data, &args.preprocess);
+    match form(args) {
+        Form::Image => {
+            let augment = images.augment()?;
+            let open = images.open_options(data.open_options());
+            let open = OpenOptions { for_training: true, without_masks: true, ..open };
+            let dataset = Arc::new(Dataset::open(&data.data, &open)?);
+            dataset.look(Split::Train);
+            report_skipped(&dataset.findings());
+            let remembered = DataInfo {
+                normal_classes: data.normal_class.clone(),
+                anomalous_classes: data.anomalous_class.clone(),
+                ..images.info()
+            };
+            Ok(Box::new(Images::new(dataset, args.val_fraction, seed, augment, remembered)?))
+        }
+        Form::Signal => {
+            let set = from.open_signal(&data.data, None)?;
+            let warp = images.augment.parse()?;
+            let series = Series::new(set, images.size, args.val_fraction, from.stride, warp)?;
+            series.notes().iter().for_each(|text| note(text));
+            Ok(Box::new(series))
+        }
+        Form::Table => {
+            let given = [
+                ("--augment", !images.augment.is_empty()),
+                ("--centre-crop", images.centre_crop),
+                ("--flatten", images.flatten),
+                ("--patch", images.patch.is_some()),
+                ("--samples", args.samples.is_some()),
+            ];
+            if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
+                return Err(CliError::input(format!("{flag} is not for tables: rows are taken as they are")));
+            }
+            if from.anomaly_share.is_some() {
+                return Err(CliError::input(
+                    "--anomaly-share is about test rows; give it to `ganomede eval`",
+                ));
+            }
+            let options = TableOptions {
+                normal_labels: data.normal_class.clone(),
+                anomalous_labels: data.anomalous_class.clone(),
+                val_fraction: args.val_fraction,
+                seed,
+                ..from.table_options()
+            };
+            let rows = Rows::open(&data.data, &options)?;
+            rows.notes().iter().for_each(|text| note(&format!("{}: {text}", data.data)));
+            Ok(Box::new(rows))
+        }
     }
-    let images = &args.preprocess;
-    let given = [
-        ("--augment", !images.augment.is_empty()),
-        ("--centre-crop", images.centre_crop),
-        ("--flatten", images.flatten),
-        ("--patch", images.patch.is_some()),
-        ("--samples", args.samples.is_some()),
-    ];
-    if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
-        return Err(CliError::input(format!("{flag} is not for tables: rows are taken as they are")));
-    }
-    // Settings are checked before the table is read; how many features it has is known after.
-    let config = Config { form: Form::Table, size: 1, ..networks(args) };
-    Settings::new(args, global.seed, config)?;
-    let feed = TableFeed::open(from, data, args.val_fraction, global.seed)?;
-    let config = Config { form: Form::Table, size: 1, channels: feed.features(), ..networks(args) };
-    let settings = Settings::new(args, global.seed, config)?;
-    settings.job(args, feed.info()).run(device, &feed, interrupt)
 }
 
 /// What the samples of a command line are.
@@ -229,10 +220,13 @@ fn form(args: &Args) -> Form {
     }
 }
 
-/// What a command line says of the networks beyond the shape of a sample.
-fn networks(args: &Args) -> Config {
-    let defaults = args.system.info.defaults_for(form(args));
-    Config {
+/// The settings of a command line, not yet checked.
+fn settings(args: &Args, seed: u64, form: Form, channels: usize) -> Settings {
+    let defaults = args.system.info.defaults_for(form);
+    let config = Config {
+        form,
+        size: if form == Form::Table { 1 } else { args.preprocess.size },
+        channels,
         width: args.width,
         latent: args.latent.unwrap_or(defaults.latent),
         prior: match args.prior {
@@ -241,107 +235,17 @@ fn networks(args: &Args) -> Config {
             None => defaults.prior,
         },
         kernel: args.kernel,
-        ..Config::default()
+    };
+    Settings {
+        system: args.system.info,
+        config,
+        options: args.options.clone(),
+        score: args.search.config(None),
+        limits: Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes },
+        batch: args.batch,
+        lr: args.lr,
+        seed,
     }
-}
-
-/// The settings of a training, checked before any data is opened.
-struct Settings {
-    info: &'static Info,
-    config: Config,
-    options: Options,
-    score: ScoreConfig,
-    limits: Limits,
-    batch: usize,
-    training: Training,
-    seed: u64,
-}
-
-impl Settings {
-    fn new(args: &Args, seed: u64, config: Config) -> Result<Self, CliError> {
-        let info = args.system.info;
-        let defaults = info.defaults_for(config.form);
-        config.check()?;
-        let given = args.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        let options = Options::new(info.options, given)?;
-        let score = args.search.config(None);
-        let score = ScoreConfig { score: info.score(&score.score)?.to_owned(), ..score };
-        score.check()?;
-        let limits = limits(args, defaults.length)?;
-        let (batch, lr) = (args.batch.unwrap_or(defaults.batch), args.lr.unwrap_or(defaults.lr));
-        if !(lr > 0.0 && lr.is_finite()) {
-            return Err(CliError::input(format!(
-                "--lr is {lr}; it must be a positive number, 0.0002 is usual"
-            )));
-        }
-        if batch == 0 {
-            return Err(CliError::input("--batch is 0; it must be at least 1, 64 is usual"));
-        }
-        let training = Training { lr, betas: defaults.betas };
-        Ok(Self { info, config, options, score, limits, batch, training, seed })
-    }
-
-    fn job(self, args: &Args, data: DataInfo) -> Job {
-        // A recommended batch gives way to a small set; one that was asked for does not.
-        let batch = match args.batch {
-            Some(batch) => batch,
-            None => self.batch.min(data.training_images.max(1)),
-        };
-        let header = Header {
-            format: FORMAT,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            system: self.info.name.to_owned(),
-            config: self.config,
-            options: self.options,
-            training: self.training,
-            batch,
-            seed: self.seed,
-            device: String::new(),
-            progress: Done { steps_per_epoch: (data.training_images / batch) as u64, ..Done::default() },
-            data,
-            calibration: None,
-        };
-        Job {
-            header,
-            score: self.score,
-            limits: self.limits,
-            out: args.out.clone(),
-            checkpoint_every: args.checkpoint_every,
-            resume: args.resume,
-            can_resume: args.can_resume,
-            half: args.half,
-            half_checkpoints: args.half_checkpoints,
-            samples: args.samples.clone(),
-        }
-    }
-}
-
-fn limits(args: &Args, usual: Length) -> Result<Limits, CliError> {
-    if let Some(minutes) = args.minutes
-        && !(minutes > 0.0 && minutes.is_finite())
-    {
-        return Err(CliError::input(format!("--minutes is {minutes}; it must be a positive number")));
-    }
-    if args.epochs == Some(0) || args.steps == Some(0) {
-        return Err(CliError::input("--epochs and --steps must be at least 1"));
-    }
-    let none = args.epochs.is_none() && args.steps.is_none() && args.minutes.is_none();
-    let given = Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes };
-    Ok(match usual {
-        _ if !none => given,
-        Length::Epochs(epochs) => Limits { epochs: Some(epochs), ..given },
-        Length::Steps(steps) => Limits { steps: Some(steps), ..given },
-    })
-}
-
-/// Indices and search settings of a model's held-out images, for a calibration with other settings.
-pub(crate) fn held_out(model: &ModelFile, dataset: &Arc<Dataset>) -> Result<Option<Indices>, CliError> {
-    let info = &model.header.data;
-    if dataset.is_empty(Split::Train) || dataset.digest(Split::Train)? != info.digest {
-        return Ok(None);
-    }
-    let (_, held_out) = dataset.holdout(info.val_fraction, model.header.seed)?;
-    Ok((!held_out.is_empty()).then_some(held_out))
 }
 
 /// Score settings of a command on a model: its own flags on top of the calibrated ones.

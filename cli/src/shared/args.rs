@@ -156,23 +156,42 @@ impl PreprocessArgs {
     pub(crate) fn augment(&self) -> Result<Augment, CliError> {
         Ok(self.augment.parse()?)
     }
+
+    /// How images are opened to be trained on.
+    pub(crate) fn open_options(&self, given: OpenOptions) -> OpenOptions {
+        let crop = if self.centre_crop { Crop::CentreCrop } else { Crop::Resize };
+        OpenOptions {
+            preprocess: Preprocess { size: self.size, channels: self.channels.into(), crop },
+            flatten: self.flatten,
+            patch: self.patch.map(|size| PatchOptions { size, per_image: self.patches_per_image }),
+            bits: self.bits,
+            ..given
+        }
+    }
+
+    /// What a model remembers of it.
+    pub(crate) fn info(&self) -> DataInfo {
+        DataInfo {
+            centre_crop: self.centre_crop,
+            flatten: self.flatten,
+            bits: self.bits,
+            patch: self.patch,
+            patches_per_image: self.patches_per_image,
+            augment: self.augment.clone(),
+            ..DataInfo::default()
+        }
+    }
 }
 
 impl DataArgs {
-    /// Everything that is said of images once: framing, classes, patches, which have a fixed seed of their own, so that
-    /// runs with different seeds see the same data.
-    pub(crate) fn open_options(&self, size: usize, channels: Channels, info: &DataInfo) -> OpenOptions {
-        let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };
+    /// Classes, and how strict to be. Patches have a fixed seed of their own, so that runs with different seeds see the
+    /// same data.
+    pub(crate) fn open_options(&self) -> OpenOptions {
         OpenOptions {
-            preprocess: Preprocess { size, channels, crop },
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
-            learned_classes: [info.normal_classes.clone(), info.anomalous_classes.clone()],
             strict: self.strict,
             seed: 0,
-            flatten: info.flatten,
-            patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
-            bits: info.bits,
             ..OpenOptions::default()
         }
     }

@@ -33,7 +33,7 @@ impl CliError {
         Self { message: message.into(), code: 130 }
     }
 
-    fn new(error: &dyn std::error::Error, machine: bool) -> Self {
+    pub(crate) fn new(error: &dyn std::error::Error, machine: bool) -> Self {
         // Whatever ends a command that was asked to stop, it ends because it was asked.
         let code = if interrupt::raised() {
             130
@@ -55,28 +55,6 @@ macro_rules! failure {
         }
     };
 }
-fn score_is_machine(error: &ScoreError) -> bool {
-    match error {
-        ScoreError::Device(e) => e.is_machine_fault(),
-        ScoreError::File(e) => e.is_machine_fault(),
-        ScoreError::Report(_) => true,
-        ScoreError::Config(_) | ScoreError::Compile(_) | ScoreError::NotANumber { .. } => false,
-    }
-}
-
-fn train_is_machine(error: &TrainError) -> bool {
-    match error {
-        TrainError::Device(e) => e.is_machine_fault(),
-        TrainError::File(e) => e.is_machine_fault(),
-        TrainError::Data(e) => e.is_machine_fault(),
-        TrainError::Score(e) => score_is_machine(e),
-        TrainError::Report(_) | TrainError::NonFinite { .. } | TrainError::NonFiniteState { .. } => true,
-        TrainError::Config(_) | TrainError::Compile(_) => false,
-        TrainError::BatchTooLarge { .. } | TrainError::NoBatch { .. } => false,
-        TrainError::Mismatch { .. } => false,
-    }
-}
-
 failure!(ganomede::models::ConfigError, e => false);
 failure!(ganomede::program::CompileError, e => false);
 failure!(ganomede::device::DeviceError, e => e.is_machine_fault());
@@ -85,5 +63,5 @@ failure!(ganomede::eval::EvalError, e => e.is_machine_fault());
 failure!(ganomede::report::ReportError, e => e.is_machine_fault());
 failure!(ganomede_datasets::DataError, e => e.is_machine_fault());
 failure!(ganomede_host::HoldError, e => e.is_machine_fault());
-failure!(ScoreError, e => score_is_machine(&e));
-failure!(TrainError, e => train_is_machine(&e));
+failure!(ScoreError, e => e.is_machine_fault());
+failure!(TrainError, e => e.is_machine_fault());

@@ -1,7 +1,6 @@
 //! What commands share: arguments, failures, output, sessions.
 
 pub(crate) mod args;
-pub(crate) mod assess;
 pub(crate) mod failure;
 pub(crate) mod findings;
 pub(crate) mod job;
@@ -16,6 +15,7 @@ pub(crate) mod shaders;
 pub(crate) mod signals;
 pub(crate) mod stop;
 pub(crate) mod table;
+pub(crate) mod terminal;
 
 pub(crate) use failure::CliError;
 pub(crate) use output::{note, say, say_json, shown};

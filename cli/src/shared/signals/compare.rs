@@ -8,14 +8,16 @@ use ganomede_host::line;
 use serde::Serialize;
 
 use super::SampleArgs;
-use super::baselines::{BASELINES, scored};
-use super::evaluate::{K, RANDOM_RUNS, Truths, headings, markdown, plotted, said, table_rows};
-use super::series::{POINT_FALSE_ALARM_RATE, alarm_rule, point_scores};
+use super::evaluate::{K, RANDOM_RUNS, headings, markdown, plotted, said, table_rows};
 use crate::commands::compare::Args;
 use crate::commands::train::{score_config, train_model};
 use crate::shared::args::Global;
 use crate::shared::programs::System;
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use ganomede::detect::{
+    Applied, BASELINES, POINT_FALSE_ALARM_RATE, PointTruths, alarm_rule, baseline_scores, point_scores,
+};
 use ganomede::device::Device;
 use ganomede::eval::signal::{SignalEvaluation, random_reference};
 use ganomede::eval::{Quantiles, Repeated, Threshold};
@@ -25,7 +27,7 @@ use ganomede::report::{PlottedSeries, SeriesReport, write_section, write_series_
 /// so that series can be pooled.
 struct OnSeries {
     scores: Vec<f64>,
-    truths: Truths,
+    truths: PointTruths,
 }
 
 fn normalised(scores: Vec<f64>, quantiles: &Quantiles, rate: f64) -> Result<Vec<f64>, CliError> {
@@ -113,13 +115,16 @@ pub(crate) fn compare(
     for (name, baseline) in BASELINES {
         let mut all = vec![];
         for set in &sets {
-            let scored = scored(baseline, set, args.val_fraction, args.preprocess.size)?;
+            let scored = baseline_scores(baseline, set, args.val_fraction, args.preprocess.size)?;
             let (scores, quantiles) = scored.ok_or_else(no_held_out)?;
-            all.push(OnSeries { scores: normalised(scores, &quantiles, rate)?, truths: Truths::of(set) });
+            all.push(OnSeries {
+                scores: normalised(scores, &quantiles, rate)?,
+                truths: PointTruths::of(set),
+            });
         }
         add(name.to_owned(), &all)?;
     }
-    let truths: Vec<_> = sets.iter().map(Truths::of).collect();
+    let truths: Vec<_> = sets.iter().map(PointTruths::of).collect();
     let unscored: Vec<_> = truths.iter().map(|truths| truths.scored(&[])).collect();
     let random = random_reference(&unscored, rate, rule, K, RANDOM_RUNS, global.seed)?;
 
@@ -238,8 +243,11 @@ fn on_all(
         let set = args.samples.open_signal(file, Some(&model))?;
         let score = score_config(&args.search, &model, &path)?;
         let rows = set.test_rows();
-        let truths = Truths::of(&set);
-        let scores = point_scores(device, &model, &path, &score, &set, rows, args.samples.stride, interrupt)?;
+        let truths = PointTruths::of(&set);
+        let mut terminal = Terminal::new(interrupt);
+        let mut applied =
+            Applied { device, model: &model, path: &path, score: &score, observer: &mut terminal };
+        let scores = point_scores(&mut applied, &set, rows, args.samples.stride)?;
         let calibration = model.header.calibration.as_ref().ok_or_else(no_held_out)?;
         all.push(OnSeries { scores: normalised(scores, &calibration.quantiles, rate)?, truths });
     }

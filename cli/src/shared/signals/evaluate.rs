@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 use ganomede_datasets::SignalSet;
 use serde::Serialize;
 
-use super::baselines::{BASELINES, scored};
-use super::own_threshold;
-use super::series::{Alarm, POINT_FALSE_ALARM_RATE, alarm_rule, alarms, point_scores};
 use crate::commands::eval;
 use crate::commands::train::score_config;
 use crate::shared::args::Global;
-use crate::shared::assess::losses;
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json};
+use ganomede::detect::{
+    Alarm, Applied, BASELINES, POINT_FALSE_ALARM_RATE, PointTruths, alarm_rule, alarms, baseline_scores,
+    losses, own_threshold, point_scores,
+};
 use ganomede::device::Device;
 use ganomede::eval::Repeated;
-use ganomede::eval::signal::{AlarmRule, Interval, Series, SignalEvaluation, intervals, random_reference};
+use ganomede::eval::signal::{AlarmRule, SignalEvaluation, intervals, random_reference};
 use ganomede::models::file::ModelFile;
 use ganomede::report::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 
@@ -40,27 +41,6 @@ struct SeriesDocument {
     /// What was decided in reading the series.
     notes: Vec<String>,
     seconds_per_point: f64,
-}
-
-/// What is known of the scored rows of a series.
-pub(super) struct Truths {
-    points: Vec<bool>,
-    /// Counted from the first scored row.
-    segments: Vec<Interval>,
-}
-
-impl Truths {
-    pub(super) fn of(set: &SignalSet) -> Self {
-        let rows = set.test_rows();
-        let place =
-            |s: std::ops::Range<usize>| Interval { start: s.start - rows.start, end: s.end - rows.start };
-        let segments = set.segments(rows.clone()).into_iter().map(place).collect();
-        Self { points: set.labels()[rows].to_vec(), segments }
-    }
-
-    pub(super) fn scored<'a>(&'a self, scores: &'a [f64]) -> Series<'a> {
-        Series { scores, truths: &self.points, segments: Some(&self.segments) }
-    }
 }
 
 /// `metrics.json` of a series.
@@ -100,12 +80,13 @@ pub(crate) fn evaluate(
     let score = score_config(&args.search, model, path)?;
     let rows = set.test_rows();
     let started = std::time::Instant::now();
-    let scores =
-        point_scores(device, model, path, &score, &set, rows.clone(), args.samples.stride, interrupt)?;
+    let mut terminal = Terminal::new(interrupt);
+    let mut applied = Applied { device, model, path, score: &score, observer: &mut terminal };
+    let scores = point_scores(&mut applied, &set, rows.clone(), args.samples.stride)?;
     let seconds = started.elapsed().as_secs_f64();
     let rate = args.false_alarm_rate.unwrap_or(POINT_FALSE_ALARM_RATE);
     let threshold = own_threshold(model, &score, rate)?;
-    let truths = Truths::of(&set);
+    let truths = PointTruths::of(&set);
     let rule = alarm_rule(model.header.config.size);
     let series = [truths.scored(&scores)];
     let evaluation = SignalEvaluation::new(&series, threshold.as_ref(), rule, K)?;
@@ -113,7 +94,7 @@ pub(crate) fn evaluate(
     let (held_out, size) = (model.header.data.val_fraction, model.header.config.size);
     let mut baselines = BTreeMap::new();
     for (name, baseline) in BASELINES {
-        if let Some((scores, quantiles)) = scored(baseline, &set, held_out, size)? {
+        if let Some((scores, quantiles)) = baseline_scores(baseline, &set, held_out, size)? {
             let series = [truths.scored(&scores)];
             let threshold = quantiles.threshold(rate)?;
             baselines.insert(name, SignalEvaluation::new(&series, Some(&threshold), rule, K)?);
@@ -226,7 +207,7 @@ pub(super) fn plotted(set: &SignalSet, name: &str) -> PlottedSeries {
         name: name.to_owned(),
         first: rows.start,
         channels: channels.map(|(c, name)| (name.clone(), values(c))).collect(),
-        windows: Truths::of(set).segments.iter().map(|s| s.start..s.end).collect(),
+        windows: PointTruths::of(set).segments.iter().map(|s| s.start..s.end).collect(),
         detectors: vec![],
     }
 }

@@ -1,30 +1,24 @@
 //! Series and tables: samples that are not images, held in memory.
 
-mod baselines;
 mod compare;
 mod evaluate;
 mod rows;
 mod score;
-mod series;
 
 use std::path::PathBuf;
 
-use ganomede_datasets::signal::Header;
-use ganomede_datasets::{DataError, Indices, SignalOptions, SignalSet, TrainPart};
-
-use crate::shared::progress::Progress;
-use crate::shared::{CliError, Interrupt};
-use ganomede::eval::{Quantiles, Threshold};
+use ganomede::detect::open_series;
 use ganomede::models::Form;
-use ganomede::models::file::{Calibration, ModelFile, Scaling};
-use ganomede::models::scorer::{Found, ScoreConfig, Scorer};
-use ganomede::train::Epoch;
+use ganomede::models::file::ModelFile;
+use ganomede_datasets::signal::Header;
+use ganomede_datasets::{DataError, SignalOptions, SignalSet, TrainPart};
+
+use crate::shared::CliError;
 
 pub(crate) use compare::compare;
 pub(crate) use evaluate::evaluate;
-pub(crate) use rows::{TableFeed, evaluate_table, score_table};
+pub(crate) use rows::{evaluate_table, score_table};
 pub(crate) use score::score;
-pub(crate) use series::SeriesFeed;
 
 /// Samples that are not images.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -76,22 +70,25 @@ fn parse_part(text: &str) -> Result<TrainPart, String> {
 }
 
 impl SampleArgs {
-    pub(crate) fn open_signal(&self, spec: &str, model: Option<&ModelFile>) -> Result<SignalSet, CliError> {
-        let scale = match model.map(|m| &m.header.data.scaling) {
-            Some(Scaling::Signal(scale)) => Some(scale.clone()),
-            _ => None,
-        };
-        let options = SignalOptions {
+    /// How a series is read.
+    pub(crate) fn signal_options(&self) -> SignalOptions {
+        SignalOptions {
             train: self.train_part,
             labels: self.labels.clone(),
             label_column: self.label_column.clone(),
             time_column: self.time_column.clone(),
             channels: self.columns.clone(),
             header: self.header.into(),
-            scale,
             ..SignalOptions::default()
-        };
-        Ok(SignalSet::open(spec, &options)?)
+        }
+    }
+
+    /// Opens a series, scaled as `model` was trained if there is one.
+    pub(crate) fn open_signal(&self, spec: &str, model: Option<&ModelFile>) -> Result<SignalSet, CliError> {
+        Ok(match model {
+            Some(model) => open_series(spec, model, self.signal_options())?,
+            None => SignalSet::open(spec, &self.signal_options())?,
+        })
     }
 
     /// Refuses what is given for samples of another form than the model's, or the training's.
@@ -144,62 +141,4 @@ impl From<HeaderArg> for Header {
             HeaderArg::No => Header::No,
         }
     }
-}
-
-/// Batches of samples in memory, in an order that is a function of (seed, epoch).
-fn epoch_of(
-    count: usize,
-    batch: usize,
-    seed: u64,
-    epoch: u64,
-    start: u64,
-    gather: impl Fn(&[usize]) -> Vec<f32> + 'static,
-) -> Epoch {
-    let order = Indices::shuffled(count, seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let batches = (start as usize..count / batch).map(move |number| {
-        let chosen: Vec<usize> = (0..batch).filter_map(|i| order.get(number * batch + i)).collect();
-        Ok(gather(&chosen))
-    });
-    Box::new(batches)
-}
-
-fn calibration(scores: &[f64], score: &ScoreConfig, rate: f64) -> Result<Calibration, CliError> {
-    let quantiles = Quantiles::new(scores)?;
-    let threshold = quantiles.threshold(rate)?;
-    Ok(Calibration { score: score.clone(), quantiles, threshold: threshold.value, source: threshold.source })
-}
-
-/// The threshold of held-out normal samples, for the score that the model was calibrated with.
-fn own_threshold(model: &ModelFile, score: &ScoreConfig, rate: f64) -> Result<Option<Threshold>, CliError> {
-    let own = model.header.calibration.as_ref().filter(|c| c.score == *score);
-    Ok(own.map(|c| c.quantiles.threshold(rate)).transpose()?)
-}
-
-/// Samples scored side by side.
-const BATCH: usize = 256;
-
-/// Scores `count` samples batch by batch; `gather` gives the samples of a range, `each` sees what was found.
-fn score_in_memory(
-    scorer: &mut Scorer,
-    count: usize,
-    gather: impl Fn(&[usize]) -> Vec<f32>,
-    interrupt: &Interrupt,
-    mut each: impl FnMut(usize, &[f32], Found) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let mut progress = Progress::new("scoring", "samples", 0, Some(count as u64));
-    let len = scorer.image_len();
-    for start in (0..count).step_by(scorer.batch()) {
-        if interrupt.raised() {
-            progress.end();
-            return Err(CliError::interrupted("interrupted; nothing was written"));
-        }
-        let chosen: Vec<usize> = (start..count.min(start + scorer.batch())).collect();
-        let samples = gather(&chosen);
-        for (i, found) in scorer.score(&samples, None)?.into_iter().enumerate() {
-            each(start + i, &samples[i * len..][..len], found)?;
-        }
-        progress.at((start + chosen.len()) as u64, "");
-    }
-    progress.end();
-    Ok(())
 }

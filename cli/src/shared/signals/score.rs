@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::TrainPart;
 use ganomede_host::line;
 use serde::Serialize;
 
-use super::SampleArgs;
-use super::own_threshold;
-use super::series::{Alarm, POINT_FALSE_ALARM_RATE, alarm_rule, alarms, point_scores};
 use crate::commands::score::Args;
 use crate::commands::train::score_config;
 use crate::shared::args::Global;
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json};
+use ganomede::detect::{
+    Alarm, Applied, POINT_FALSE_ALARM_RATE, alarm_rule, alarms, open_to_score, own, own_threshold,
+    point_scores,
+};
 use ganomede::models::file::ModelFile;
 
 #[derive(Debug, Serialize)]
@@ -56,7 +57,7 @@ pub(crate) fn score(
     }
     let score = score_config(&args.search, model, path)?;
     let device = global.open()?;
-    let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
+    let calibration = own(model, &score);
     if calibration.is_none() {
         note("no calibration for these score settings: points come without probability and verdict");
     }
@@ -64,14 +65,13 @@ pub(crate) fn score(
     let threshold = own_threshold(model, &score, rate)?;
     let mut series = vec![];
     for spec in &args.paths {
-        // A file of its own holds nothing to train on: the model has seen its training rows.
-        let whole = args.samples.train_part.is_none() && std::path::Path::new(spec).is_file();
-        let train_part = if whole { Some(TrainPart::Rows(0)) } else { args.samples.train_part };
-        let set = SampleArgs { train_part, ..args.samples.clone() }.open_signal(spec, Some(model))?;
+        let set = open_to_score(spec, model, args.samples.signal_options())?;
         set.notes().iter().for_each(|text| note(&format!("{spec}: {text}")));
         let rows = set.test_rows();
         let stride = args.samples.stride;
-        let scores = point_scores(&device, model, path, &score, &set, rows.clone(), stride, interrupt)?;
+        let mut terminal = Terminal::new(interrupt);
+        let mut applied = Applied { device: &device, model, path, score: &score, observer: &mut terminal };
+        let scores = point_scores(&mut applied, &set, rows.clone(), stride)?;
         let rule = alarm_rule(model.header.config.size);
         series.push(Scored {
             path: spec.clone(),

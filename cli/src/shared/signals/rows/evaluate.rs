@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use ganomede_datasets::{Split, Table, Truth};
 use serde::Serialize;
 
-use super::{TableFeed, held_out_calibration, row_scores};
 use crate::commands::eval::{self, beside, reads, summary};
 use crate::commands::train::score_config;
 use crate::shared::args::Global;
-use crate::shared::assess::{balanced, losses};
-use crate::shared::job::again;
-use crate::shared::session::{FALSE_ALARM_RATE, check_file};
+use crate::shared::job::{again, trains_again};
+use crate::shared::session::check_file;
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use ganomede::detect::{
+    Applied, FALSE_ALARM_RATE, Rows, balanced, held_out_row_scores, losses, own, row_scores,
+};
 use ganomede::device::Device;
 use ganomede::eval::{Evaluation, EvaluationInput, Repeated};
 use ganomede::models::file::{Calibration, ModelFile};
-use ganomede::models::scorer::ScoreConfig;
 use ganomede::report::{ReportInput, ScoredImage, Supplement, write_report_with};
 
 /// `eval --json` of a table.
@@ -67,8 +68,10 @@ pub(crate) fn evaluate_table(
         let seed = model.header.seed.wrapping_add(further);
         let out = beside(path, seed);
         check_file(&out, &reads(args))?;
-        let feed = TableFeed::again(model, &args.samples, &args.data, seed)?;
-        let model = again(device, model, seed, &out, feed.info(), &feed, interrupt)?;
+        let rows =
+            Rows::again(&args.data.data, model, seed, args.samples.table_options()).map_err(trains_again)?;
+        rows.notes().iter().for_each(|text| note(&format!("{}: {text}", args.data.data)));
+        let model = again(device, model, seed, &out, &rows, interrupt)?;
         let table = open(args, &model, &out)?;
         let args = eval::Args { report: None, ..args.clone() };
         runs.push(one(&args, global, device, &model, &out, &table, interrupt)?.0);
@@ -128,10 +131,12 @@ fn one(
     };
     let rows: Vec<usize> = chosen.iter().map(|&i| table.source_row(Split::Test, i)).collect();
     let truths: Vec<bool> = chosen.iter().map(|&i| table.truth(Split::Test, i) == Truth::Anomalous).collect();
-    let calibration = calibration(device, model, path, &score, table, interrupt)?;
+    let mut terminal = Terminal::new(interrupt);
+    let mut applied = Applied { device, model, path, score: &score, observer: &mut terminal };
+    let calibration = calibration(&mut applied, table)?;
     let rate = args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE);
     let started = std::time::Instant::now();
-    let scores = row_scores(device, model, path, &score, table, &rows, interrupt)?;
+    let scores = row_scores(&mut applied, table, &rows)?;
     let seconds = started.elapsed().as_secs_f64();
     let description = device.describe();
     let evaluation = Evaluation::new(&EvaluationInput {
@@ -196,18 +201,12 @@ fn said(counts: &Counts) -> String {
 }
 
 /// The model's own calibration; for other settings of the score a new one, where the held-out rows are here.
-fn calibration(
-    device: &Device,
-    model: &ModelFile,
-    path: &Path,
-    score: &ScoreConfig,
-    table: &Table,
-    interrupt: &Interrupt,
-) -> Result<Option<Calibration>, CliError> {
-    if let Some(own) = model.header.calibration.as_ref().filter(|c| c.score == *score) {
+fn calibration(applied: &mut Applied<'_>, table: &Table) -> Result<Option<Calibration>, CliError> {
+    if let Some(own) = own(applied.model, applied.score) {
         return Ok(Some(own.clone()));
     }
-    let found = held_out_calibration(device, model, path, score, table, interrupt)?;
+    let scores = held_out_row_scores(applied, table)?;
+    let found = ganomede::detect::calibration(&scores, applied.score, FALSE_ALARM_RATE)?;
     if found.is_none() {
         note(
             "no threshold: the score's settings differ from the calibrated ones and no held-out row is here",

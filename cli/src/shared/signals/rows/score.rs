@@ -6,12 +6,10 @@ use ganomede_host::line;
 use crate::commands::score::{Args, Document, Row};
 use crate::commands::train::score_config;
 use crate::shared::args::{Global, SplitArg};
-use crate::shared::session::FALSE_ALARM_RATE;
-use crate::shared::signals::own_threshold;
+use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json};
+use ganomede::detect::{Applied, FALSE_ALARM_RATE, own, own_threshold, row_scores};
 use ganomede::models::file::ModelFile;
-
-use super::row_scores;
 
 /// Scores every row of CSV files, in their order.
 pub(crate) fn score_table(
@@ -29,7 +27,7 @@ pub(crate) fn score_table(
     }
     let score = score_config(&args.search, model, path)?;
     let device = global.open()?;
-    let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
+    let calibration = own(model, &score);
     if calibration.is_none() {
         note("no calibration for these score settings: rows come without probability and verdict");
     }
@@ -47,7 +45,9 @@ pub(crate) fn score_table(
             return Err(CliError::input(format!("'{spec}' has no rows of this --split; leave it out")));
         }
         let rows = sampled(rows, args.limit_test, global.seed);
-        let scores = row_scores(&device, model, path, &score, &table, &rows, interrupt)?;
+        let mut terminal = Terminal::new(interrupt);
+        let mut applied = Applied { device: &device, model, path, score: &score, observer: &mut terminal };
+        let scores = row_scores(&mut applied, &table, &rows)?;
         images.extend(rows.into_iter().zip(scores).map(|(row, score)| Row {
             path: spec.clone(),
             row: Some(row),

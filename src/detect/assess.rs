@@ -1,26 +1,26 @@
-//! Scoring the labelled test samples of a set with one model, and every metric of it: what `eval` and `compare` share.
+//! Scores of labelled test images by one model, and every metric of them.
 
 use std::sync::Arc;
 
 use ganomede_datasets::{Batch, Dataset, Findings, Indices, Split, Truth};
 
-use crate::shared::findings::{report_bits, report_masks, report_rejected};
-use crate::shared::session::{Selection, no_image, score_all};
-use crate::shared::{CliError, Interrupt};
-use ganomede::device::Device;
-use ganomede::eval::{Evaluation, EvaluationInput, PixelMap};
-use ganomede::models::file::{Calibration, ModelFile};
-use ganomede::models::scorer::{Found, Scorer};
-use ganomede::report::{LossCurve, ScoredImage};
+use super::apply::{Selection, no_image, score_selection};
+use super::{Applied, DetectError};
+use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use crate::models::file::{Calibration, ModelFile};
+use crate::models::scorer::{Found, Scorer};
+use crate::report::{LossCurve, ScoredImage};
 
 /// The labelled test samples of a set, or a part of them.
-pub(crate) struct TestSet {
+pub struct TestSet {
     /// The `--data` that was given.
-    pub(crate) spec: String,
-    pub(crate) dataset: Arc<Dataset>,
-    pub(crate) indices: Indices,
+    pub spec: String,
+    /// The set.
+    pub dataset: Arc<Dataset>,
+    /// Entries of its test part that are scored, in order.
+    pub indices: Indices,
     /// How the part was chosen.
-    pub(crate) sub_sample: Option<String>,
+    pub sub_sample: Option<String>,
 }
 
 impl TestSet {
@@ -28,15 +28,15 @@ impl TestSet {
     ///
     /// # Errors
     /// For a set without labels or a limit too small.
-    pub(crate) fn new(
+    pub fn new(
         spec: &str,
         dataset: Arc<Dataset>,
         limit: Option<usize>,
         seed: u64,
-    ) -> Result<Self, CliError> {
+    ) -> Result<Self, DetectError> {
         let truth = |i| dataset.entry(Split::Test, i).map_or(Truth::Unknown, |entry| entry.truth);
         if (0..dataset.len(Split::Test)).all(|i| truth(i) == Truth::Unknown) {
-            return Err(CliError::input(format!(
+            return Err(DetectError::Input(format!(
                 "'{spec}' has no labelled test images; eval needs test/good and test/<defect> folders, or a labelled \
                  set with --normal-class; `ganomede score` works without labels"
             )));
@@ -47,30 +47,33 @@ impl TestSet {
 }
 
 /// What a model does with a test set.
-pub(crate) struct Assessment {
-    pub(crate) evaluation: Evaluation,
-    pub(crate) images: Vec<ScoredImage>,
+pub struct Assessment {
+    /// Every metric.
+    pub evaluation: Evaluation,
+    /// Each labelled image with its score and verdict.
+    pub images: Vec<ScoredImage>,
     /// What of the set was not used.
-    pub(crate) findings: Findings,
+    pub findings: Findings,
     /// Samples of the first batch.
-    pub(crate) preview: Vec<f32>,
+    pub preview: Vec<f32>,
 }
 
 /// Sees each labelled sample of a batch, by its place in it, with what was found.
-pub(crate) type See<'a> = &'a mut dyn FnMut(&Batch, usize, &Found);
+pub type See<'a> = &'a mut dyn FnMut(&Batch, usize, &Found);
 
-/// Scores a test set and computes every metric.
-pub(crate) fn assess(
-    device: &Device,
-    model: &ModelFile,
+/// Scores a test set and computes every metric; `rate` is the share of false alarms that the threshold aims at.
+///
+/// # Errors
+/// [`DetectError`] where images cannot be read or scored, or the observer stops it.
+pub fn assess(
+    model: &mut Applied<'_>,
     scorer: &mut Scorer,
     test: &TestSet,
     calibration: Option<&Calibration>,
     rate: f64,
     seed: u64,
-    interrupt: &Interrupt,
     see: See<'_>,
-) -> Result<Assessment, CliError> {
+) -> Result<Assessment, DetectError> {
     let threshold = match calibration {
         Some(calibration) => Some(calibration.quantiles.threshold(rate)?),
         None => None,
@@ -108,20 +111,18 @@ pub(crate) fn assess(
         }
         Ok(())
     };
-    let (count, seconds) = score_all(scorer, &selection, "scoring", interrupt, &mut each)?;
+    let (count, seconds) = score_selection(scorer, &selection, "scoring", model.observer, &mut each)?;
     let findings = dataset.findings();
-    report_rejected(&findings.rejected);
-    report_masks(&findings);
-    report_bits(&findings);
+    model.observer.findings(&findings);
     if scores.is_empty() {
         return Err(no_image(&test.spec, &findings.rejected));
     }
     let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
-    let [height, width] = model.header.config.extent();
+    let [height, width] = model.model.header.config.extent();
     let pixels: Vec<_> = maps.iter().map(|(map, mask)| PixelMap { height, width, map, mask }).collect();
-    let description = device.describe();
+    let description = model.device.describe();
     let evaluation = Evaluation::new(&EvaluationInput {
-        system: &model.header.system,
+        system: &model.model.header.system,
         device: &description,
         scores: &scores,
         truths: &truths,
@@ -136,8 +137,8 @@ pub(crate) fn assess(
 }
 
 /// The loss history of a model, for reports.
-pub(crate) fn losses(model: &ModelFile) -> Vec<LossCurve> {
-    let curve = |curve: &ganomede::models::file::Curve| LossCurve {
+pub fn losses(model: &ModelFile) -> Vec<LossCurve> {
+    let curve = |curve: &crate::models::file::Curve| LossCurve {
         name: curve.name.clone(),
         steps: curve.at.clone(),
         steps_per_epoch: model.header.progress.steps_per_epoch,
@@ -147,7 +148,11 @@ pub(crate) fn losses(model: &ModelFile) -> Vec<LossCurve> {
 }
 
 /// All test entries, or a balanced sub-sample of them with a sentence about it.
-fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices, Option<String>), CliError> {
+fn choose(
+    dataset: &Dataset,
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<(Indices, Option<String>), DetectError> {
     let total = dataset.len(Split::Test);
     let is_anomalous = |i: usize| match dataset.entry(Split::Test, i).map(|e| e.truth) {
         Some(Truth::Normal) => Some(false),
@@ -167,16 +172,16 @@ fn choose(dataset: &Dataset, limit: Option<usize>, seed: u64) -> Result<(Indices
 ///
 /// # Errors
 /// For a limit below two.
-pub(crate) fn balanced(
+pub fn balanced(
     total: usize,
     limit: Option<usize>,
     seed: u64,
     samples: &str,
     is_anomalous: impl Fn(usize) -> Option<bool>,
-) -> Result<Option<(Vec<usize>, String)>, CliError> {
+) -> Result<Option<(Vec<usize>, String)>, DetectError> {
     let Some(limit) = limit.filter(|&l| l < total) else { return Ok(None) };
     if limit < 2 {
-        return Err(CliError::input(format!("--limit-test is {limit}; it must be at least 2")));
+        return Err(DetectError::Input(format!("--limit-test is {limit}; it must be at least 2")));
     }
     let (mut normal, mut anomalous) = (vec![], vec![]);
     for i in Indices::shuffled(total, seed).iter() {

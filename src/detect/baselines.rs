@@ -4,23 +4,23 @@ use std::ops::Range;
 
 use ganomede_datasets::SignalSet;
 
-use crate::shared::CliError;
-use ganomede::eval::Quantiles;
+use super::DetectError;
+use crate::eval::Quantiles;
 
 /// Scores of rows of a series, given the length of a window.
-pub(super) type Baseline = fn(&SignalSet, Range<usize>, usize) -> Vec<f64>;
+pub type Baseline = fn(&SignalSet, Range<usize>, usize) -> Vec<f64>;
 
 /// Names and scores.
-pub(super) const BASELINES: [(&str, Baseline); 2] =
+pub const BASELINES: [(&str, Baseline); 2] =
     [("distance to the training mean", to_mean), ("distance to the moving average", to_moving_average)];
 
 /// Scores of the test rows, and the quantiles of those of the rows that were held out; `None` where none were.
-pub(super) fn scored(
+pub fn scored(
     baseline: Baseline,
     set: &SignalSet,
     val_fraction: f64,
     size: usize,
-) -> Result<Option<(Vec<f64>, Quantiles)>, CliError> {
+) -> Result<Option<(Vec<f64>, Quantiles)>, DetectError> {
     if set.train_rows().is_empty() {
         return Ok(None);
     }

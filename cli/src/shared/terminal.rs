@@ -1,0 +1,72 @@
+//! The terminal as an observer of the library's work: bars and lines on stderr, Ctrl-C as the wish to stop.
+
+use ganomede::detect::{DetectError, Observer};
+use ganomede_datasets::Findings;
+
+use super::findings::{report_bits, report_masks, report_rejected};
+use super::progress::Progress;
+use super::{CliError, Interrupt, note, shown};
+
+/// Shows what goes on.
+pub(crate) struct Terminal<'a> {
+    interrupt: &'a Interrupt,
+    bar: Option<Progress>,
+}
+
+impl<'a> Terminal<'a> {
+    pub(crate) fn new(interrupt: &'a Interrupt) -> Self {
+        Self { interrupt, bar: None }
+    }
+}
+
+impl Observer for Terminal<'_> {
+    fn progress(&mut self, progress: &ganomede::detect::Progress<'_>) {
+        let ganomede::detect::Progress { task, unit, first, done, total, .. } = *progress;
+        if progress.ended {
+            if let Some(bar) = self.bar.take() {
+                bar.end();
+            }
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| Progress::new(task, unit, first, total));
+        if done > first {
+            let losses: Vec<_> =
+                progress.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+            let stage = progress.stage.map_or(String::new(), |stage| format!("{stage}: "));
+            bar.at(done, &format!("{stage}{}", losses.join(" ")));
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        note(line);
+    }
+
+    fn findings(&mut self, findings: &Findings) {
+        report_rejected(&findings.rejected);
+        report_masks(findings);
+        report_bits(findings);
+    }
+
+    fn goes_on(&mut self) -> bool {
+        !self.interrupt.raised()
+    }
+}
+
+/// The settings whose flags have their names, so that a message about one names the flag.
+const FLAGS: [&str; 5] = ["lr", "batch", "minutes", "epochs", "steps"];
+
+impl From<DetectError> for CliError {
+    fn from(error: DetectError) -> Self {
+        match &error {
+            DetectError::Config(e) if FLAGS.contains(&e.field.as_str()) => Self::input(format!("--{error}")),
+            DetectError::TrainingStopped { step, checkpoint } => {
+                let place = checkpoint
+                    .as_deref()
+                    .map_or(String::new(), |path| format!("; checkpoint saved to {}", shown(path)));
+                Self::interrupted(format!("interrupted at step {step}{place}"))
+            }
+            DetectError::Stopped => Self::interrupted(error.to_string()),
+            _ => Self::new(&error, error.is_machine_fault()),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Training a detector, setting by setting.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ganomede_datasets::{
+    Augment, Channels, Dataset, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, TableOptions,
+};
+
+use super::{DetectError, Detector, Images, Observer, Progress, Rows, Samples, Series, Settings, Watching};
+use crate::device::Device;
+use crate::models::file::DataInfo;
+use crate::models::scorer::ScoreConfig;
+use crate::models::{Config, Form, Info, Prior, register};
+use crate::train::Limits;
+
+/// Where samples come from.
+enum From {
+    Nothing,
+    Images(String),
+    Series(String, SignalOptions),
+    Table(String, TableOptions),
+    Own(Box<dyn Samples>),
+}
+
+/// A training that is being described; [`TrainingBuilder::run`] does it. What is not said is as the system recommends.
+///
+/// ```
+/// use ganomede::detect::Detector;
+/// use ganomede::device::Device;
+/// use ganomede::models::pca;
+///
+/// let detector = Detector::train(&pca::INFO)
+///     .images("builtin:retina:train=40,test=12")
+///     .size(16)
+///     .steps(2)
+///     .run(&Device::Cpu)?;
+/// let verdict = detector.score(&vec![0.0; 16 * 16])?;
+/// assert!(verdict.score.is_finite() && verdict.threshold.is_some());
+/// # Ok::<(), ganomede::detect::DetectError>(())
+/// ```
+pub struct TrainingBuilder<'a> {
+    system: &'static Info,
+    from: From,
+    size: usize,
+    channels: Channels,
+    width: usize,
+    latent: Option<usize>,
+    prior: Option<Prior>,
+    kernel: usize,
+    options: Vec<(String, String)>,
+    score: ScoreConfig,
+    limits: Limits,
+    batch: Option<usize>,
+    lr: Option<f32>,
+    seed: u64,
+    hold_out: f64,
+    augment: String,
+    out: Option<PathBuf>,
+    resume: bool,
+    observer: Box<dyn Observer + 'a>,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty => $($field:ident).+ = $value:expr;)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$($field).+ = $value;
+            self
+        })*
+    };
+}
+
+impl<'a> TrainingBuilder<'a> {
+    pub(super) fn new(system: &'static Info) -> Self {
+        Self {
+            system,
+            from: From::Nothing,
+            size: 64,
+            channels: Channels::Gray,
+            width: 64,
+            latent: None,
+            prior: None,
+            kernel: 4,
+            options: vec![],
+            score: ScoreConfig::default(),
+            limits: Limits::default(),
+            batch: None,
+            lr: None,
+            seed: 0,
+            hold_out: 0.1,
+            augment: String::new(),
+            out: None,
+            resume: false,
+            observer: Box::new(()),
+        }
+    }
+
+    setters! {
+        /// Side of the square images, or length of the windows: a power of two from 16 to 256; 64 unless told.
+        size: usize => size = size;
+        /// Gray images, unless told.
+        channels: Channels => channels = channels;
+        /// Channels of the widest feature maps; 64 unless told.
+        width: usize => width = width;
+        /// Length of the latent vector.
+        latent: usize => latent = Some(latent);
+        /// Distribution of the latent.
+        prior: Prior => prior = Some(prior);
+        /// Convolution kernel, 4 or 5; 4 unless told.
+        kernel: usize => kernel = kernel;
+        /// The score that the model is calibrated with; the system's first unless told.
+        score: ScoreConfig => score = score;
+        /// Passes over the data at most.
+        epochs: u64 => limits.epochs = Some(epochs);
+        /// Steps at most.
+        steps: u64 => limits.steps = Some(steps);
+        /// Minutes at most.
+        minutes: f64 => limits.minutes = Some(minutes);
+        /// Samples in a step.
+        batch: usize => batch = Some(batch);
+        /// Adam's step size.
+        lr: f32 => lr = Some(lr);
+        /// Seed of everything random; 0 unless told.
+        seed: u64 => seed = seed;
+        /// Share of the normal samples held out for calibration, in [0, 1); 0.1 unless told.
+        hold_out: f64 => hold_out = hold_out;
+        /// Whether to continue from the checkpoint beside the output, bit for bit.
+        resume: bool => resume = resume;
+    }
+
+    /// The normal images of a folder or set, or `builtin:NAME`.
+    #[must_use]
+    pub fn images(mut self, data: impl AsRef<Path>) -> Self {
+        self.from = From::Images(data.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
+    /// Windows of a series: a CSV file, or a folder with `train.csv` and `test.csv`.
+    #[must_use]
+    pub fn series(mut self, data: impl AsRef<Path>, options: SignalOptions) -> Self {
+        self.from = From::Series(data.as_ref().to_string_lossy().into_owned(), options);
+        self
+    }
+
+    /// The normal rows of a table; its share held out and its seed are those of this training.
+    #[must_use]
+    pub fn table(mut self, data: impl AsRef<Path>, options: TableOptions) -> Self {
+        self.from = From::Table(data.as_ref().to_string_lossy().into_owned(), options);
+        self
+    }
+
+    /// Samples of a program's own.
+    #[must_use]
+    pub fn samples(mut self, samples: impl Samples + 'static) -> Self {
+        self.from = From::Own(Box::new(samples));
+        self
+    }
+
+    /// An option of the system.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.options.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Augmentation of images, or of windows, as a list: `flip,rotate:10,shift:0.1`.
+    #[must_use]
+    pub fn augment(mut self, list: impl Into<String>) -> Self {
+        self.augment = list.into();
+        self
+    }
+
+    /// Also writes the model file, and checkpoints beside it.
+    #[must_use]
+    pub fn out(mut self, path: impl Into<PathBuf>) -> Self {
+        self.out = Some(path.into());
+        self
+    }
+
+    /// Sees rates and losses after each step; what it returns says whether to go on.
+    #[must_use]
+    pub fn observe(self, see: impl FnMut(&Progress<'_>) -> ControlFlow<()> + 'a) -> Self {
+        self.observer(Watching::new(see))
+    }
+
+    /// As [`TrainingBuilder::observe`], with all that an observer sees.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'a) -> Self {
+        self.observer = Box::new(observer);
+        self
+    }
+
+    /// Trains and calibrates.
+    ///
+    /// # Errors
+    /// [`DetectError`]: settings out of range or no samples, before any work; else as [`super::Job::run`].
+    pub fn run(mut self, device: &Device) -> Result<Detector, DetectError> {
+        register(self.system)?;
+        let form = match &self.from {
+            From::Nothing => {
+                return Err(DetectError::Input(
+                    "there is nothing to train on; give images, a series, a table or samples".to_owned(),
+                ));
+            }
+            From::Images(_) => Form::Image,
+            From::Series(..) => Form::Signal,
+            From::Table(..) => Form::Table,
+            From::Own(samples) => samples.form(),
+        };
+        let size = if form == Form::Table { 1 } else { self.size };
+        // Settings are checked before any data are read; how many channels these have is known after.
+        self.settings(form, size, self.channels.count()).checked()?;
+        let samples = self.open()?;
+        let settings = self.settings(form, size, samples.channels()).checked()?;
+        let mut job = settings.job(samples.info()?);
+        (job.out, job.resume) = (self.out.clone(), self.resume);
+        job.checkpoint_every = if self.out.is_some() { 500 } else { 0 };
+        let trained = job.run(device, samples.as_ref(), self.observer.as_mut())?;
+        self.observer.findings(&trained.findings);
+        let name = self.out.clone().unwrap_or_else(|| PathBuf::from("the model"));
+        Detector::new(trained.model, &name, device)
+    }
+
+    fn settings(&self, form: Form, size: usize, channels: usize) -> Settings {
+        let defaults = self.system.defaults_for(form);
+        let config = Config {
+            form,
+            size,
+            channels,
+            width: self.width,
+            latent: self.latent.unwrap_or(defaults.latent),
+            prior: self.prior.unwrap_or(defaults.prior),
+            kernel: self.kernel,
+        };
+        Settings {
+            system: self.system,
+            config,
+            options: self.options.clone(),
+            score: self.score.clone(),
+            limits: self.limits,
+            batch: self.batch,
+            lr: self.lr,
+            seed: self.seed,
+        }
+    }
+
+    fn open(&mut self) -> Result<Box<dyn Samples>, DetectError> {
+        let (share, seed) = (self.hold_out, self.seed);
+        Ok(match std::mem::replace(&mut self.from, From::Nothing) {
+            From::Images(spec) => {
+                let augment: Augment = self.augment.parse()?;
+                let preprocess =
+                    Preprocess { size: self.size, channels: self.channels, ..Preprocess::default() };
+                let options = OpenOptions {
+                    preprocess,
+                    for_training: true,
+                    without_masks: true,
+                    ..OpenOptions::default()
+                };
+                let dataset = Arc::new(Dataset::open(&spec, &options)?);
+                dataset.look(Split::Train);
+                let remembered = DataInfo { augment: self.augment.clone(), ..DataInfo::default() };
+                Box::new(Images::new(dataset, share, seed, augment, remembered)?)
+            }
+            From::Series(spec, options) => {
+                let set = SignalSet::open(&spec, &options)?;
+                let series = Series::new(set, self.size, share, None, self.augment.parse()?)?;
+                series.notes().iter().for_each(|note| self.observer.note(note));
+                Box::new(series)
+            }
+            From::Table(spec, options) => {
+                let rows = Rows::open(&spec, &TableOptions { val_fraction: share, seed, ..options })?;
+                rows.notes().iter().for_each(|note| self.observer.note(note));
+                Box::new(rows)
+            }
+            From::Own(samples) => samples,
+            From::Nothing => return Err(DetectError::Input("there is nothing to train on".to_owned())),
+        })
+    }
+}

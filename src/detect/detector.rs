@@ -1,0 +1,434 @@
+//! A trained system with its preprocessing, calibration and threshold, ready to judge samples.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ganomede_datasets::{Dataset, OpenOptions, SignalOptions, Split, TableOptions, Truth};
+use ganomede_datasets::{decode_image, prepare_image};
+use image::DynamicImage;
+
+use super::builder::TrainingBuilder;
+use super::{
+    Applied, Assessment, DetectError, FALSE_ALARM_RATE, Images, Observer, POINT_FALSE_ALARM_RATE,
+    PointTruths, TestSet, alarm_rule, assess, images, own, own_threshold, rows, series,
+};
+use crate::device::Device;
+use crate::eval::signal::SignalEvaluation;
+use crate::eval::{Evaluation, EvaluationInput, Threshold};
+use crate::models::file::{Calibration, ModelFile};
+use crate::models::scorer::{Found, ScoreConfig, Scorer};
+use crate::models::{Form, Info};
+
+/// K of PA%K for series, in percent (Kim et al., AAAI 2022).
+const PA_K: f64 = 20.0;
+
+/// A trained detector on a device.
+///
+/// It is `Send + Sync`: programs are kept per batch size, and several threads score side by side, each with a program of
+/// its own; on a GPU the launches of all threads go through one queue, one submission after the other.
+pub struct Detector {
+    device: Device,
+    model: ModelFile,
+    /// Its name in messages.
+    name: PathBuf,
+    score: ScoreConfig,
+    rate: f64,
+    /// Programs that are idle, by batch.
+    idle: Mutex<BTreeMap<usize, Vec<Scorer>>>,
+}
+
+/// What a detector is asked about.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Query<'a> {
+    /// A file with an image.
+    File(&'a Path),
+    /// An encoded image: the bytes of such a file.
+    Encoded(&'a [u8]),
+    /// Decoded pixels.
+    Pixels(&'a DynamicImage),
+    /// Values as the networks see them: `[channels, height, width]` in [−1, 1], already scaled.
+    Values(&'a [f32]),
+}
+
+macro_rules! query {
+    ($($from:ty => $variant:ident),*) => {
+        $(impl<'a> From<&'a $from> for Query<'a> {
+            fn from(value: &'a $from) -> Self {
+                Self::$variant(value)
+            }
+        })*
+    };
+}
+query!(Path => File, PathBuf => File, [u8] => Encoded, Vec<u8> => Encoded, DynamicImage => Pixels, [f32] => Values, Vec<f32> => Values);
+
+/// What a detector says of a sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The score; larger is more anomalous.
+    pub score: f64,
+    /// Share of held-out normal samples with a lower score; unknown without a calibration.
+    pub probability: Option<f64>,
+    /// The score from which on a sample is called anomalous.
+    pub threshold: Option<f64>,
+    /// Whether it is.
+    pub anomalous: Option<bool>,
+    /// What the score is made of, by name.
+    pub parts: Vec<(&'static str, f32)>,
+    /// Where the sample is anomalous, `[height, width]` of the networks' input; absent for scores without a place.
+    pub map: Option<Vec<f32>>,
+    /// What the system makes of the sample, in its shape.
+    pub reconstruction: Option<Vec<f32>>,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Evaluated {
+    /// Of images or rows, one verdict each.
+    Samples(Box<Evaluation>),
+    /// Of the points of a series.
+    Points(Box<SignalEvaluation>),
+}
+
+impl Evaluated {
+    /// Area under the ROC curve; undefined where one of the classes is missing.
+    pub fn auroc(&self) -> Option<f64> {
+        match self {
+            Self::Samples(evaluation) => evaluation.auroc,
+            Self::Points(evaluation) => evaluation.auroc,
+        }
+    }
+}
+
+impl Detector {
+    /// Idle programs that are kept of each batch size.
+    const KEPT: usize = 4;
+    /// Sizes of the batches that several samples are scored in.
+    const BATCHES: [usize; 3] = [1, 8, 64];
+
+    /// Begins to train a system; see [`TrainingBuilder`]. A system of a user's own becomes known by its name.
+    pub fn train<'a>(system: &'static Info) -> TrainingBuilder<'a> {
+        TrainingBuilder::new(system)
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`DetectError::File`] for a file that is not whole, altered, or of another format.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, DetectError> {
+        let path = path.as_ref();
+        Self::new(ModelFile::load(path)?, path, device)
+    }
+
+    /// As [`Detector::load`], from the bytes of such a file.
+    ///
+    /// # Errors
+    /// As [`Detector::load`].
+    pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self, DetectError> {
+        let name = Path::new("model in memory");
+        Self::new(ModelFile::from_bytes(name, bytes)?, name, device)
+    }
+
+    /// A detector of a model that is in memory; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// [`DetectError`] for a model whose tensors do not fit its system.
+    pub fn new(model: ModelFile, name: &Path, device: &Device) -> Result<Self, DetectError> {
+        let info = model.header.info(name)?;
+        let score = match &model.header.calibration {
+            Some(calibration) => calibration.score.clone(),
+            None => ScoreConfig { score: info.score("")?.to_owned(), ..ScoreConfig::default() },
+        };
+        let rate =
+            if model.header.config.form == Form::Signal { POINT_FALSE_ALARM_RATE } else { FALSE_ALARM_RATE };
+        let detector = Self {
+            device: device.clone(),
+            model,
+            name: name.to_owned(),
+            score,
+            rate,
+            idle: Mutex::default(),
+        };
+        // What does not fit is told here, not at the first sample.
+        let scorer = detector.scorer(1)?;
+        detector.put_back(1, scorer);
+        Ok(detector)
+    }
+
+    /// The same with another share of false alarms among normal samples, in (0, 1); 0.05 unless told, 0.01 of the points
+    /// of a series.
+    ///
+    /// # Errors
+    /// [`DetectError::Eval`] for a rate out of range.
+    pub fn with_false_alarm_rate(mut self, rate: f64) -> Result<Self, DetectError> {
+        if let Some(calibration) = own(&self.model, &self.score) {
+            calibration.quantiles.threshold(rate)?;
+        }
+        self.rate = rate;
+        Ok(self)
+    }
+
+    /// The same with another score or search. Verdicts need a calibration with the same settings.
+    ///
+    /// # Errors
+    /// [`DetectError::Config`] for a score that the system does not have, or a search out of range.
+    pub fn with_score(mut self, score: ScoreConfig) -> Result<Self, DetectError> {
+        score.check()?;
+        let name = self.model.header.info(&self.name)?.score(&score.score)?.to_owned();
+        self.score = ScoreConfig { score: name, ..score };
+        self.idle = Mutex::default();
+        let scorer = self.scorer(1)?;
+        self.put_back(1, scorer);
+        Ok(self)
+    }
+
+    /// Writes the model file, beside its place first.
+    ///
+    /// # Errors
+    /// [`DetectError::File`] where it cannot be written; an old file stays.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DetectError> {
+        Ok(self.model.save(path.as_ref())?)
+    }
+
+    /// The bytes of the model file.
+    ///
+    /// # Errors
+    /// [`DetectError::File`] where a number of its header has no form in JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, DetectError> {
+        Ok(self.model.to_bytes(&self.name)?)
+    }
+
+    /// Settings, calibration and weights.
+    pub fn model(&self) -> &ModelFile {
+        &self.model
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The calibration in use; `None` where nothing was held out or other settings were calibrated.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        own(&self.model, &self.score)
+    }
+
+    /// The threshold in use and where it comes from.
+    ///
+    /// # Errors
+    /// [`DetectError::Eval`] for a rate out of range.
+    pub fn threshold(&self) -> Result<Option<Threshold>, DetectError> {
+        own_threshold(&self.model, &self.score, self.rate)
+    }
+
+    /// Judges one sample.
+    ///
+    /// # Errors
+    /// [`DetectError::Data`] for what is no usable image, [`DetectError::Input`] for values of another length,
+    /// [`DetectError::Score`] where the device fails or the score is no number.
+    pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
+        let values = self.values(query.into())?;
+        let found = self.found(1, &values)?;
+        let verdict = found.into_iter().next().map(|found| self.verdict(found)).transpose()?;
+        verdict.ok_or_else(|| DetectError::Input("no values were given".to_owned()))
+    }
+
+    /// Judges several samples, in batches; each has the bits that it has alone.
+    ///
+    /// # Errors
+    /// As [`Detector::score`]; the first sample that cannot be judged ends it.
+    pub fn score_many<'q, Q: Into<Query<'q>>>(
+        &self,
+        queries: impl IntoIterator<Item = Q>,
+    ) -> Result<Vec<Verdict>, DetectError> {
+        let largest = Self::BATCHES[Self::BATCHES.len() - 1];
+        let mut queries = queries.into_iter();
+        let mut verdicts = vec![];
+        loop {
+            let mut values = vec![];
+            let mut count = 0;
+            for query in queries.by_ref().take(largest) {
+                values.extend(self.values(query.into())?);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(verdicts);
+            }
+            let batch = Self::BATCHES.into_iter().find(|&b| b >= count).unwrap_or(largest);
+            for found in self.found(batch, &values)? {
+                verdicts.push(self.verdict(found)?);
+            }
+        }
+    }
+
+    /// Every metric on labelled test data: a folder or set of images, a series, or a table, as the model is of one.
+    ///
+    /// # Errors
+    /// [`DetectError`] for data that cannot be read, have no labels, or do not fit the model.
+    pub fn evaluate(&self, data: &str) -> Result<Evaluated, DetectError> {
+        self.evaluate_watched(data, &mut ())
+    }
+
+    /// As [`Detector::evaluate`], under an observer.
+    ///
+    /// # Errors
+    /// As [`Detector::evaluate`], and where the observer stops it.
+    pub fn evaluate_watched(
+        &self,
+        data: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluated, DetectError> {
+        match self.model.header.config.form {
+            Form::Image => self.evaluate_images(data, observer),
+            Form::Signal => self.evaluate_series(data, observer),
+            Form::Table => self.evaluate_rows(data, observer),
+        }
+    }
+
+    fn evaluate_images(&self, data: &str, observer: &mut dyn Observer) -> Result<Evaluated, DetectError> {
+        let dataset =
+            Arc::new(Dataset::open(data, &images::options_of(&self.model, OpenOptions::default()))?);
+        let test = TestSet::new(data, dataset.clone(), None, 0)?;
+        let mut applied = self.applied(observer);
+        let calibration = match own(&self.model, &self.score) {
+            Some(own) => Some(own.clone()),
+            None => match Images::held_out_of(&self.model, &dataset)? {
+                Some(held_out) => super::calibrate(&held_out, &mut applied, self.rate)?,
+                None => None,
+            },
+        };
+        let largest = Self::BATCHES[Self::BATCHES.len() - 1];
+        let mut scorer = applied.scorer(largest.min(test.indices.len().max(1)))?;
+        let Assessment { evaluation, .. } =
+            assess(&mut applied, &mut scorer, &test, calibration.as_ref(), self.rate, 0, &mut |_, _, _| {})?;
+        Ok(Evaluated::Samples(Box::new(evaluation)))
+    }
+
+    fn evaluate_series(&self, data: &str, observer: &mut dyn Observer) -> Result<Evaluated, DetectError> {
+        let set = series::open_series(data, &self.model, SignalOptions::default())?;
+        if !set.is_labelled() {
+            return Err(DetectError::Input(format!("nothing says which rows of '{data}' are anomalous")));
+        }
+        let scores = series::point_scores(&mut self.applied(observer), &set, set.test_rows(), None)?;
+        let truths = PointTruths::of(&set);
+        let rule = alarm_rule(self.model.header.config.size);
+        let threshold = self.threshold()?;
+        let evaluation = SignalEvaluation::new(&[truths.scored(&scores)], threshold.as_ref(), rule, PA_K)?;
+        Ok(Evaluated::Points(Box::new(evaluation)))
+    }
+
+    fn evaluate_rows(&self, data: &str, observer: &mut dyn Observer) -> Result<Evaluated, DetectError> {
+        let table = rows::open_table(data, &self.model, &self.name, TableOptions::default())?;
+        let test = table.len(Split::Test);
+        if !table.is_labelled() || test == 0 {
+            return Err(DetectError::Input(format!("'{data}' has no labelled row to test")));
+        }
+        let chosen: Vec<usize> = (0..test).map(|i| table.source_row(Split::Test, i)).collect();
+        let truths: Vec<bool> = (0..test).map(|i| table.truth(Split::Test, i) == Truth::Anomalous).collect();
+        let started = std::time::Instant::now();
+        let scores = rows::row_scores(&mut self.applied(observer), &table, &chosen)?;
+        let description = self.device.describe();
+        let evaluation = Evaluation::new(&EvaluationInput {
+            system: &self.model.header.system,
+            device: &description,
+            scores: &scores,
+            truths: &truths,
+            threshold: self.threshold()?,
+            seconds_per_image: started.elapsed().as_secs_f64() / scores.len().max(1) as f64,
+            ..EvaluationInput::default()
+        })?;
+        Ok(Evaluated::Samples(Box::new(evaluation)))
+    }
+
+    fn applied<'a>(&'a self, observer: &'a mut dyn Observer) -> Applied<'a> {
+        Applied { device: &self.device, model: &self.model, path: &self.name, score: &self.score, observer }
+    }
+
+    /// The values of a query as the networks see them.
+    fn values(&self, query: Query<'_>) -> Result<Vec<f32>, DetectError> {
+        let header = &self.model.header;
+        let options = || images::options_of(&self.model, OpenOptions::default());
+        let values = match query {
+            Query::Values(values) => {
+                if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                    return Err(DetectError::Input(format!("a value is {value}; all must be numbers")));
+                }
+                values.to_vec()
+            }
+            _ if header.config.form != Form::Image => {
+                return Err(DetectError::Input(
+                    "the model is of series or tables, not of images; give values".to_owned(),
+                ));
+            }
+            Query::File(path) => {
+                let spec = path.to_string_lossy();
+                let options = OpenOptions { without_masks: true, ..options() };
+                let set = Dataset::open(&spec, &options)?;
+                let split = if set.is_empty(Split::Test) { Split::Train } else { Split::Test };
+                if set.len(split) != 1 {
+                    return Err(DetectError::Input(format!(
+                        "'{spec}' holds {} images; give one file",
+                        set.len(split)
+                    )));
+                }
+                set.load(split, 0)?.image.pixels
+            }
+            Query::Encoded(bytes) => decode_image("the image", bytes.to_vec(), &options())?.pixels,
+            Query::Pixels(image) => prepare_image("the image", image.clone(), &options())?.pixels,
+        };
+        let len = header.config.sample_len();
+        if values.len() != len {
+            return Err(DetectError::Input(format!("a sample has {len} values, not {}", values.len())));
+        }
+        Ok(values)
+    }
+
+    fn scorer(&self, batch: usize) -> Result<Scorer, DetectError> {
+        Ok(Scorer::new(&self.device, &self.model, &self.name, &self.score, batch)?)
+    }
+
+    fn found(&self, batch: usize, values: &[f32]) -> Result<Vec<Found>, DetectError> {
+        let idle = self.idle().get_mut(&batch).and_then(Vec::pop);
+        let mut scorer = match idle {
+            Some(scorer) => scorer,
+            None => self.scorer(batch)?,
+        };
+        // A scorer that failed is dropped: what it holds may be anything.
+        let found = scorer.score(values, None)?;
+        self.put_back(batch, scorer);
+        Ok(found)
+    }
+
+    fn put_back(&self, batch: usize, scorer: Scorer) {
+        let mut idle = self.idle();
+        let kept = idle.entry(batch).or_default();
+        if kept.len() < Self::KEPT {
+            kept.push(scorer);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Vec<Scorer>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn verdict(&self, found: Found) -> Result<Verdict, DetectError> {
+        let threshold = self.threshold()?;
+        Ok(Verdict {
+            score: found.score,
+            probability: self.calibration().map(|c| c.quantiles.probability(found.score)),
+            anomalous: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
+            threshold: threshold.map(|t| t.value),
+            parts: found.parts,
+            map: found.map,
+            reconstruction: found.reconstruction,
+        })
+    }
+}
+
+impl std::fmt::Debug for Detector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Detector({} on {})", self.model.header.system, self.device.describe())
+    }
+}

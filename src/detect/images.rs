@@ -1,0 +1,190 @@
+//! Images of a data set as samples.
+
+use std::sync::Arc;
+
+use ganomede_datasets::{
+    Augment, BatchOptions, Batches, Channels, DataError, Dataset, Findings, Indices, OpenOptions, Split,
+};
+
+use super::apply::{Selection, score_selection};
+use super::{Applied, DetectError, Samples};
+use crate::models::Form;
+use crate::models::file::{DataInfo, ModelFile};
+use crate::models::scorer::Sampler;
+use crate::train::Epoch;
+
+/// Held-out images scored for calibration, at most.
+const MAX_CALIBRATION: usize = 256;
+
+/// The training images of a set, and those of them that are held out.
+pub struct Images {
+    dataset: Arc<Dataset>,
+    training: Indices,
+    held_out: Selection,
+    augment: Augment,
+    /// What is remembered beyond what the set itself says: framing, classes, augmentation as text.
+    remembered: DataInfo,
+}
+
+impl Images {
+    /// The training images of a set; a share `val_fraction` of them, drawn by the seed, is held out. `remembered` is
+    /// what a model file is to say of framing and classes; what follows from the set is filled in.
+    ///
+    /// # Errors
+    /// [`DataError`] for a share out of range.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        val_fraction: f64,
+        seed: u64,
+        augment: Augment,
+        remembered: DataInfo,
+    ) -> Result<Self, DataError> {
+        let (training, held_out) = dataset.holdout(val_fraction, seed)?;
+        let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
+        let remembered = DataInfo { val_fraction, ..remembered };
+        Ok(Self { dataset, training, held_out, augment, remembered })
+    }
+
+    /// The training images of a trained model with another seed: other held-out ones.
+    ///
+    /// # Errors
+    /// [`DetectError::Input`] where the set does not hold the images that the model was trained on.
+    pub fn again(dataset: Arc<Dataset>, model: &ModelFile, seed: u64) -> Result<Self, DetectError> {
+        let info = &model.header.data;
+        if !is_own(model, &dataset)? {
+            return Err(DetectError::Input(format!(
+                "'{}' does not hold the images that the model was trained on ('{}')",
+                dataset.spec(),
+                info.spec
+            )));
+        }
+        let augment = info.augment.parse()?;
+        Ok(Self::new(dataset, info.val_fraction, seed, augment, info.clone())?)
+    }
+
+    /// The held-out images of a model, where they are in the set.
+    ///
+    /// # Errors
+    /// [`DataError`] where the set cannot be read.
+    pub fn held_out_of(model: &ModelFile, dataset: &Arc<Dataset>) -> Result<Option<Self>, DataError> {
+        if !is_own(model, dataset)? {
+            return Ok(None);
+        }
+        let info = &model.header.data;
+        let images = Self::new(
+            dataset.clone(),
+            info.val_fraction,
+            model.header.seed,
+            Augment::default(),
+            info.clone(),
+        )?;
+        Ok((!images.held_out.indices.is_empty()).then_some(images))
+    }
+
+    /// Scores of the held-out images in batches of `batch`.
+    ///
+    /// # Errors
+    /// As [`Samples::held_out_scores`].
+    pub fn held_out_scores_by(&self, batch: usize, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
+        let indices = self.held_out.indices.take(MAX_CALIBRATION);
+        if indices.is_empty() {
+            return Ok(vec![]);
+        }
+        let selection = Selection { indices, ..self.held_out.clone() };
+        let mut scorer = model.scorer(batch.min(selection.indices.len()))?;
+        let mut scores = vec![];
+        let task = "calibrating on held-out normals";
+        score_selection(&mut scorer, &selection, task, model.observer, &mut |_, found| {
+            scores.extend(found.iter().map(|f| f.score));
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+}
+
+/// Whether a set holds the images that a model was trained on.
+fn is_own(model: &ModelFile, dataset: &Dataset) -> Result<bool, DataError> {
+    Ok(!dataset.is_empty(Split::Train) && dataset.digest(Split::Train)? == model.header.data.digest)
+}
+
+impl Samples for Images {
+    fn form(&self) -> Form {
+        Form::Image
+    }
+
+    fn channels(&self) -> usize {
+        self.dataset.options().preprocess.channels.count()
+    }
+
+    fn len(&self) -> usize {
+        self.training.len()
+    }
+
+    fn get(&self, i: usize, _: [u64; 2]) -> Result<Vec<f32>, DataError> {
+        let missing = || DataError::option("sample", i, format!("there are {}", self.len()));
+        let entry = self.training.get(i).ok_or_else(missing)?;
+        Ok(self.dataset.load(Split::Train, entry)?.image.pixels)
+    }
+
+    /// Decoded on several threads ahead of the training.
+    fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch<'_>, DataError> {
+        let options = BatchOptions {
+            batch,
+            seed,
+            epoch,
+            shuffle: true,
+            augment: self.augment.clone(),
+            start_batch: start as usize,
+            drop_last: true,
+            ..BatchOptions::default()
+        };
+        let batches = Batches::new(self.dataset.clone(), Split::Train, self.training.clone(), options)?;
+        Ok(Box::new(batches.map(|batch| batch.map(|b| b.images))))
+    }
+
+    fn preview(&self) -> Vec<f32> {
+        let mut pixels = vec![];
+        for i in self.held_out.indices.take(Sampler::COUNT / 2).iter() {
+            // A file that cannot be read is reported where it counts, in training or calibration.
+            if let Ok(sample) = self.dataset.load(Split::Train, i) {
+                pixels.extend(sample.image.pixels);
+            }
+        }
+        pixels
+    }
+
+    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
+        self.held_out_scores_by(model.model.header.batch, model)
+    }
+
+    fn info(&self) -> Result<DataInfo, DataError> {
+        Ok(DataInfo {
+            spec: self.dataset.spec().to_owned(),
+            digest: self.dataset.digest(Split::Train)?,
+            training_images: self.training.len(),
+            held_out: self.held_out.indices.len(),
+            ..self.remembered.clone()
+        })
+    }
+
+    fn findings(&self) -> Findings {
+        self.dataset.findings()
+    }
+}
+
+/// How a data set is opened for a trained model: sizes, colour and framing are the model's, and so are its classes of a
+/// labelled set where `given` names none.
+pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
+    use ganomede_datasets::{Crop, PatchOptions, Preprocess};
+    let (info, config) = (&model.header.data, &model.header.config);
+    let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
+    let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };
+    OpenOptions {
+        preprocess: Preprocess { size: config.size, channels, crop },
+        learned_classes: [info.normal_classes.clone(), info.anomalous_classes.clone()],
+        flatten: info.flatten,
+        patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
+        bits: info.bits,
+        ..given
+    }
+}

@@ -1,0 +1,172 @@
+//! What is trained on: one trait for images, windows of series, rows of tables and what a user has.
+
+use ganomede_datasets::{DataError, Findings, Indices};
+
+use super::{Applied, DetectError};
+use crate::models::Form;
+use crate::models::file::DataInfo;
+use crate::train::Epoch;
+
+/// Samples to train on and samples held out for calibration, both normal.
+///
+/// A training asks for them in an order that is a function of (seed, epoch), and again from the middle of an epoch when it
+/// is resumed: what `get` returns must depend on its arguments alone.
+pub trait Samples: Send + Sync {
+    /// What one sample is.
+    fn form(&self) -> Form;
+
+    /// Channels of an image or window, features of a row.
+    fn channels(&self) -> usize;
+
+    /// Samples that are trained on.
+    fn len(&self) -> usize;
+
+    /// Whether there is nothing to train on.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Training sample `i` as the networks see it in an epoch: `[channels, height, width]` values in [−1, 1]. `draw` is
+    /// (seed, epoch), for what is changed at random each time.
+    ///
+    /// # Errors
+    /// [`DataError`] where it cannot be read.
+    fn get(&self, i: usize, draw: [u64; 2]) -> Result<Vec<f32>, DataError>;
+
+    /// Batches of an epoch from number `start` on; the last that is not full is left out.
+    ///
+    /// # Errors
+    /// [`DataError`] where the data cannot be read.
+    fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch<'_>, DataError> {
+        let order = Indices::shuffled(self.len(), seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let batches = (start as usize..self.len() / batch).map(move |number| {
+            let chosen = (0..batch).filter_map(|i| order.get(number * batch + i));
+            let mut values = vec![];
+            for i in chosen {
+                values.extend(self.get(i, [seed, epoch])?);
+            }
+            Ok(values)
+        });
+        Ok(Box::new(batches))
+    }
+
+    /// Samples for grids of reconstructions, never trained on.
+    fn preview(&self) -> Vec<f32> {
+        vec![]
+    }
+
+    /// Scores of held-out normal samples, from which scale and threshold follow; none where nothing is held out.
+    ///
+    /// # Errors
+    /// [`DetectError`] where samples cannot be read or scored.
+    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError>;
+
+    /// The share of false alarms that thresholds aim at unless told otherwise.
+    fn false_alarm_rate(&self) -> f64 {
+        super::FALSE_ALARM_RATE
+    }
+
+    /// What a model file remembers of the data.
+    ///
+    /// # Errors
+    /// [`DataError`] where the data cannot be read.
+    fn info(&self) -> Result<DataInfo, DataError>;
+
+    /// What of the data is not used.
+    fn findings(&self) -> Findings {
+        Findings::default()
+    }
+}
+
+/// Samples that a program holds in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InMemory {
+    form: Form,
+    channels: usize,
+    samples: Vec<Vec<f32>>,
+    held_out: Vec<Vec<f32>>,
+}
+
+impl InMemory {
+    /// Normal samples of `channels` channels with values in [−1, 1]; the share `held_out` of them, drawn by the seed, is
+    /// kept for calibration.
+    ///
+    /// # Errors
+    /// [`DetectError::Input`] for no samples, samples of different lengths, values outside [−1, 1], or a share outside
+    /// [0, 1).
+    pub fn new(
+        form: Form,
+        channels: usize,
+        samples: Vec<Vec<f32>>,
+        held_out: f64,
+        seed: u64,
+    ) -> Result<Self, DetectError> {
+        let refused = |reason: String| Err(DetectError::Input(reason));
+        let Some(first) = samples.first() else { return refused("there are no samples".to_owned()) };
+        if channels == 0 || first.is_empty() || !first.len().is_multiple_of(channels) {
+            return refused(format!("a sample of {} values has no {channels} channels", first.len()));
+        }
+        for (i, sample) in samples.iter().enumerate() {
+            if sample.len() != first.len() {
+                return refused(format!("sample {i} has {} values, sample 0 {}", sample.len(), first.len()));
+            }
+            if let Some(value) = sample.iter().find(|v| !(-1.0..=1.0).contains(*v)) {
+                return refused(format!("sample {i} holds {value}; scale all values to [-1, 1]"));
+            }
+        }
+        if !(0.0..1.0).contains(&held_out) {
+            return refused(format!("the share held out is {held_out}; it must be in [0, 1)"));
+        }
+        let count = (samples.len() as f64 * held_out).round() as usize;
+        let mut is_held_out = vec![false; samples.len()];
+        Indices::shuffled(samples.len(), seed).take(count).iter().for_each(|i| is_held_out[i] = true);
+        let (mut kept, mut rest) = (vec![], vec![]);
+        for (sample, out) in samples.into_iter().zip(is_held_out) {
+            if out { rest.push(sample) } else { kept.push(sample) }
+        }
+        Ok(Self { form, channels, samples: kept, held_out: rest })
+    }
+}
+
+impl Samples for InMemory {
+    fn form(&self) -> Form {
+        self.form
+    }
+
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn get(&self, i: usize, _: [u64; 2]) -> Result<Vec<f32>, DataError> {
+        let missing = || DataError::option("sample", i, format!("there are {}", self.samples.len()));
+        self.samples.get(i).cloned().ok_or_else(missing)
+    }
+
+    fn preview(&self) -> Vec<f32> {
+        self.held_out.iter().take(crate::models::scorer::Sampler::COUNT / 2).flatten().copied().collect()
+    }
+
+    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
+        let gather = |chosen: &[usize]| chosen.iter().flat_map(|&i| self.held_out[i].clone()).collect();
+        let mut scores = vec![];
+        model.each(self.held_out.len(), gather, |_, _, found| {
+            scores.push(found.score);
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    fn info(&self) -> Result<DataInfo, DataError> {
+        Ok(DataInfo {
+            spec: "samples in memory".to_owned(),
+            training_images: self.samples.len(),
+            held_out: self.held_out.len(),
+            val_fraction: self.held_out.len() as f64 / (self.samples.len() + self.held_out.len()) as f64,
+            ..DataInfo::default()
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The settings of a training, with the system's recommendations where nothing is said, checked before any work.
+
+use super::{DetectError, Job};
+use crate::models::file::{DataInfo, FORMAT, Header, Progress};
+use crate::models::scorer::ScoreConfig;
+use crate::models::system::Length;
+use crate::models::{Config, ConfigError, Info, Options, Training};
+use crate::train::Limits;
+
+/// What is to be trained, and how long.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The system.
+    pub system: &'static Info,
+    /// Sizes of the networks.
+    pub config: Config,
+    /// Options of the system, by name.
+    pub options: Vec<(String, String)>,
+    /// The score that the model is calibrated with.
+    pub score: ScoreConfig,
+    /// When training ends; as recommended without any limit.
+    pub limits: Limits,
+    /// Samples in a step; as recommended without, or as many as there are.
+    pub batch: Option<usize>,
+    /// Adam's step size; as recommended without.
+    pub lr: Option<f32>,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// Settings that were found to be in range.
+#[derive(Debug, Clone)]
+pub struct CheckedSettings {
+    settings: Settings,
+    options: Options,
+    training: Training,
+}
+
+impl Settings {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first that is out of range.
+    pub fn checked(mut self) -> Result<CheckedSettings, DetectError> {
+        let info = self.system;
+        let defaults = info.defaults_for(self.config.form);
+        self.config.check()?;
+        let given = self.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let options = Options::new(info.options, given)?;
+        self.score.score = info.score(&self.score.score)?.to_owned();
+        self.score.check()?;
+        self.limits = limits(self.limits, defaults.length)?;
+        let lr = self.lr.unwrap_or(defaults.lr);
+        if !(lr > 0.0 && lr.is_finite()) {
+            return Err(ConfigError::new("lr", lr, "a positive number, 0.0002 is usual").into());
+        }
+        if self.batch == Some(0) {
+            return Err(ConfigError::new("batch", 0, "at least 1, 64 is usual").into());
+        }
+        let training = Training { lr, betas: defaults.betas };
+        Ok(CheckedSettings { settings: self, options, training })
+    }
+}
+
+impl CheckedSettings {
+    /// The training of these settings on data; it writes nothing unless its fields are set so.
+    pub fn job(self, data: DataInfo) -> Job {
+        let Self { settings, options, training } = self;
+        let recommended = settings.system.defaults_for(settings.config.form).batch;
+        // A recommended batch gives way to a small set; one that was asked for does not.
+        let batch = settings.batch.unwrap_or_else(|| recommended.min(data.training_images.max(1)));
+        let header = Header {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            system: settings.system.name.to_owned(),
+            config: settings.config,
+            options,
+            training,
+            batch,
+            seed: settings.seed,
+            device: String::new(),
+            progress: Progress {
+                steps_per_epoch: (data.training_images / batch) as u64,
+                ..Progress::default()
+            },
+            data,
+            calibration: None,
+        };
+        Job {
+            header,
+            score: settings.score,
+            limits: settings.limits,
+            out: None,
+            checkpoint_every: 0,
+            resume: false,
+            half: false,
+            half_checkpoints: false,
+            samples: None,
+        }
+    }
+}
+
+fn limits(given: Limits, usual: Length) -> Result<Limits, ConfigError> {
+    if let Some(minutes) = given.minutes
+        && !(minutes > 0.0 && minutes.is_finite())
+    {
+        return Err(ConfigError::new("minutes", minutes, "a positive number"));
+    }
+    for (field, value) in [("epochs", given.epochs), ("steps", given.steps)] {
+        if value == Some(0) {
+            return Err(ConfigError::new(field, 0, "at least 1"));
+        }
+    }
+    if given != Limits::default() {
+        return Ok(given);
+    }
+    Ok(match usual {
+        Length::Epochs(epochs) => Limits { epochs: Some(epochs), ..given },
+        Length::Steps(steps) => Limits { steps: Some(steps), ..given },
+    })
+}
