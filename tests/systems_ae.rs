@@ -84,7 +84,7 @@ fn run(
     let len = trainer.header().batch * config.sample_len();
     let options = LoopOptions {
         limits: Limits { steps: Some(steps), ..Limits::default() },
-        checkpoint: checkpoint.to_owned(),
+        checkpoint: Some(checkpoint.to_owned()),
         checkpoint_every: 0,
         half_checkpoints: false,
         samples: None,

@@ -64,7 +64,8 @@ static OWN: RwLock<Vec<&'static Info>> = RwLock::new(Vec::new());
 pub fn register(info: &'static Info) -> Result<(), ConfigError> {
     if let Some(known) = find(info.name) {
         let taken = || ConfigError::new("name", info.name, "a name that no other system has");
-        return if std::ptr::eq(known, info) { Ok(()) } else { Err(taken()) };
+        let is_same = (known.title, known.paper) == (info.title, info.paper);
+        return if is_same { Ok(()) } else { Err(taken()) };
     }
     OWN.write().unwrap_or_else(PoisonError::into_inner).push(info);
     Ok(())
