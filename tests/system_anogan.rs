@@ -202,6 +202,7 @@ fn scores_are_made_of_the_losses_that_the_paper_names() {
     }
     let found = scorer(&pd(), 4).score(&queries, None).unwrap();
     assert_eq!(found.len(), 3);
+    assert!(found.windows(2).all(|w| w[0].score != w[1].score), "other images have other scores");
     for found in found {
         assert!((0.0..=1.0).contains(&found.score), "1 − D(x) is {}", found.score);
         assert!(found.z.is_empty() && found.map.is_none() && found.reconstruction.is_none());

@@ -436,10 +436,11 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
         let config = Config { size, channels, width: 2, latent: 3, kernel: 4 + i % 2, ..TINY };
         let pairs = [("encoder", encoder), ("nets", nets), ("critic-steps", "1"), ("gan-share", "0.5")];
         let model = trained(&cpu(), &config, &pairs, 2, 2);
-        let query = images(&config, Split::Test, 1);
+        let queries = images(&config, Split::Test, 2);
         for (score, refine) in SCORES.map(|s| (s, 0)).into_iter().chain([("f-anogan", 1)]) {
-            let found = scorer(&cpu(), &model, score, refine, 1).score(&query, None).unwrap();
-            assert!(found[0].score.is_finite());
+            let found = scorer(&cpu(), &model, score, refine, 2).score(&queries, None).unwrap();
+            let [a, b] = [found[0].score, found[1].score];
+            assert!(a.is_finite() && b.is_finite() && a != b, "{encoder}, {nets}, {score}: {a} and {b}");
         }
     }
     let signal = Config { form: Form::Signal, channels: 2, width: 2, latent: 3, ..TINY };

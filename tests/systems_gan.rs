@@ -232,6 +232,7 @@ fn windows_of_signals_train_and_score() {
                 let found = scorer(&cpu(), &model, score.name, 2).score(&queries, None).unwrap();
                 assert_eq!(found[0].reconstruction.as_ref().unwrap().len(), 64, "{name}");
                 assert_eq!(found[0].map.as_ref().unwrap().len(), 32, "{name}");
+                assert_ne!(found[0].score, found[1].score, "{name}, {}", score.name);
             }
         }
     }
@@ -414,7 +415,7 @@ fn egbads_averages_follow_the_weights() {
 #[test]
 fn a_margin_bounds_what_a_discriminator_can_gain() {
     // What D reconstructs of real images, and the distance that it makes as large as it can.
-    for (name, kept, spoilt) in [("adae", "real", "fake"), ("dagan", "dcon", "adv")] {
+    for (name, kept, repelled) in [("adae", "real", "fake"), ("dagan", "dcon", "adv")] {
         let len = TINY.sample_len();
         let images = samples(&TINY, Split::Train, 8);
         let losses = |margin: &str| -> Losses {
@@ -426,21 +427,21 @@ fn a_margin_bounds_what_a_discriminator_can_gain() {
         };
         let without = losses("0");
         for l in &without {
-            assert_close(&format!("{name}, L_D"), &[l["loss_d"]], &[l[kept] - l[spoilt]], 1e-4);
+            assert_close(&format!("{name}, L_D"), &[l["loss_d"]], &[l[kept] - l[repelled]], 1e-4);
         }
         assert!(without.iter().any(|l| l["loss_d"] < -0.01), "{name}: D does gain: {without:?}");
         let mut sides = [0, 0];
         for margin in ["0.05", "0.2", "2"] {
             let bound: f32 = margin.parse().unwrap();
             for l in losses(margin) {
-                let want = l[kept] + (bound - l[spoilt]).max(0.0);
+                let want = l[kept] + (bound - l[repelled]).max(0.0);
                 assert_close(
                     &format!("{name}, L_D with a margin of {margin}"),
                     &[l["loss_d"]],
                     &[want],
                     1e-4,
                 );
-                sides[usize::from(l[spoilt] > bound)] += 1;
+                sides[usize::from(l[repelled] > bound)] += 1;
             }
         }
         assert!(

@@ -7,7 +7,7 @@ mod binary;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{RETINA, field, files, folder, ganomede, text, train, write_grays};
+use binary::{RETINA, assert_auroc_of_samples, field, files, folder, ganomede, text, train, write_grays};
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, write_mvtec};
 use serde_json::Value;
@@ -92,11 +92,12 @@ fn score_prints_a_row_for_each_image_in_the_order_given() {
     field(&document, "device", Value::is_string);
     let rows = field(&document, "images", Value::is_array).as_array().unwrap();
     assert_eq!(rows.len(), 4);
+    let quantiles = ModelFile::load(model()).unwrap().header.calibration.unwrap().quantiles;
     for (row, path) in rows.iter().zip(&paths) {
         assert_eq!(field(row, "path", Value::is_string).as_str(), Some(text(path)));
         assert!(field(row, "score", Value::is_f64).as_f64().unwrap() > 0.0);
-        let probability = field(row, "probability", Value::is_f64).as_f64().unwrap();
-        assert!((0.0..=1.0).contains(&probability));
+        let score = row["score"].as_f64().unwrap();
+        assert_eq!(field(row, "probability", Value::is_f64).as_f64(), Some(quantiles.probability(score)));
         let anomalous = field(row, "anomalous", Value::is_boolean).as_bool().unwrap();
         assert_eq!(anomalous, row["score"].as_f64() >= document["threshold"].as_f64());
         assert!(row.get("map").is_none(), "no map was asked for");
@@ -213,6 +214,7 @@ fn eval_prints_and_writes_every_metric() {
         assert_eq!(&metrics[name], value, "{name}");
     }
     assert_eq!(metrics["images"].as_array().unwrap().len(), 12);
+    assert_auroc_of_samples(&metrics);
     let page = std::fs::read_to_string(report.join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("data:image/png;base64,") && page.contains("AUROC"));
     assert!(!page.contains("http://localhost") && !page.contains("<script src"));

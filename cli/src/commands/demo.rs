@@ -19,6 +19,12 @@ pub(crate) struct Args {
     /// Folder for the model, the samples and report.html.
     #[arg(long, value_name = "DIR", default_value = "report")]
     report: PathBuf,
+    /// Side of the images.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Channels of the first feature maps.
+    #[arg(long, default_value_t = 32)]
+    width: usize,
     /// Training steps.
     #[arg(long, default_value_t = 900)]
     steps: u64,
@@ -46,7 +52,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         system: System::of(&anogan::INFO),
         data: data.clone(),
         preprocess: PreprocessArgs {
-            size: 64,
+            size: args.size,
             channels: ChannelsArg::Gray,
             centre_crop: false,
             flatten: false,
@@ -56,7 +62,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             augment: String::new(),
         },
         out: model.clone(),
-        width: 32,
+        width: args.width,
         latent: None,
         prior: None,
         kernel: 4,

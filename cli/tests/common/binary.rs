@@ -219,3 +219,29 @@ pub(crate) fn field<'a>(document: &'a Value, path: &str, is: fn(&Value) -> bool)
     assert!(is(value), "field {path} has the wrong type: {value}");
     value
 }
+
+/// A number of a document.
+pub(crate) fn number(document: &Value, field: &str) -> f64 {
+    document[field].as_f64().unwrap_or_else(|| panic!("{field} is {} in {document}", document[field]))
+}
+
+/// AUROC by its definition: the share of pairs in which the anomalous score is above the normal one, ties counting half.
+pub(crate) fn auroc(scored: &[(f64, bool)]) -> f64 {
+    let of = |truth: bool| scored.iter().filter(move |s| s.1 == truth).map(|s| s.0);
+    let pair = |a: f64, n: f64| if a > n { 1.0 } else { 0.5 * f64::from(a == n) };
+    let pairs: Vec<f64> = of(true).flat_map(|a| of(false).map(move |n| pair(a, n))).collect();
+    assert!(!pairs.is_empty(), "both truths are there");
+    pairs.iter().sum::<f64>() / pairs.len() as f64
+}
+
+/// Asserts that the AUROC of a document is that of the scores which it lists.
+pub(crate) fn assert_auroc_of_samples(document: &Value) -> f64 {
+    let samples = document["images"].as_array().unwrap();
+    let scored: Vec<_> =
+        samples.iter().map(|s| (number(s, "score"), s["anomalous"].as_bool().unwrap())).collect();
+    let count = |field: &str| document[field].as_u64().unwrap() as usize;
+    assert_eq!(scored.len(), count("n_normal") + count("n_anomalous"));
+    let (found, want) = (number(document, "auroc"), auroc(&scored));
+    assert!((found - want).abs() < 1e-12, "AUROC {found}, and {want} of the scores");
+    found
+}
