@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ganomede_kernels::{Kernel, random};
+use ganomede_kernels::Kernel;
 
 use crate::device::gpu::Gpu;
 use crate::device::tuning::Choice;
@@ -38,42 +38,6 @@ pub enum Outcome {
     Wrong(f64),
     /// The adapter cannot run it.
     Refused(String),
-}
-
-/// Inputs of a kernel, and what its outputs hold before it runs.
-pub type Data = (Vec<Vec<f32>>, Vec<Vec<f32>>);
-
-/// Data for a kernel: between −1 and 1 for sums of products, between 0.1 and 1, where every function of the expression
-/// language is tame, otherwise.
-pub fn sample_inputs(kernel: &Kernel, seed: u64) -> Data {
-    let noise = |len: usize, stream: u32| {
-        let fill =
-            Kernel::Random(random::Random { distribution: random::Distribution::Uniform, len, stream });
-        let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
-        let mut values = vec![0.0; len];
-        let mut scratch = vec![0.0; fill.cpu_scratch_len(rayon::current_num_threads())];
-        fill.cpu(&[&key, &[0.0]], &mut [&mut values], &mut scratch);
-        values
-    };
-    let ranged = |(stream, len): (u32, usize)| {
-        let mut values = noise(len, stream);
-        match kernel {
-            Kernel::Conv(_) | Kernel::Gemm(_) | Kernel::Moments(_) => {
-                values.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0)
-            }
-            Kernel::MaxPool(pool) if stream == 1 => {
-                // The second input holds positions within a plane.
-                let plane = (pool.x[0] * pool.x[1]) as f32;
-                values.iter_mut().for_each(|v| *v = (*v * plane).floor().min(plane - 1.0));
-            }
-            Kernel::Random(_) if stream == 1 => values.fill(3.0),
-            _ => values.iter_mut().for_each(|v| *v = 0.1 + 0.9 * *v),
-        }
-        values
-    };
-    let inputs = (0..).zip(kernel.input_lens()).map(ranged).collect();
-    let outputs = (100..).zip(kernel.output_lens()).map(ranged).collect();
-    (inputs, outputs)
 }
 
 /// Outputs of the kernel's CPU twin.
@@ -141,7 +105,7 @@ fn seconds(executable: &mut Executable) -> Result<f64, DeviceError> {
 pub fn tune(gpu: &Gpu, kernel: &Kernel) -> Result<(Choice, Vec<Candidate>), DeviceError> {
     let fault = |source| DeviceError::Kernel { launch: format!("tune: {}", kernel.name()), source };
     let default = kernel.gpu(gpu.traits(), None).map_err(fault)?.variant;
-    let (inputs, before) = sample_inputs(kernel, 1);
+    let (inputs, before) = kernel.sample_data(1);
     let views: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let olds: Vec<&[f32]> = before.iter().map(Vec::as_slice).collect();
     let want: Vec<Vec<f64>> = run_twin(kernel, &views, &olds)

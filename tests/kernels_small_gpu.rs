@@ -8,9 +8,10 @@ mod spaces;
 mod zoo;
 
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
-use ganomede_kernels::Kernel;
+use ganomede::tune::{TOLERANCE, relative_error};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
+use ganomede_kernels::{Kernel, Size, ladders};
 use spaces::{assert_close, views};
 use zoo::Case;
 
@@ -36,6 +37,23 @@ fn check(cases: Vec<Case>) {
             println!("{variant} of {}", case.kernel.name());
             assert_close(&got, &want, case.tolerance, &case.kernel);
             assert_eq!(bits(&got), bits(&run()), "{variant} differs from run to run: {:?}", case.kernel);
+        }
+    }
+}
+
+/// Whatever family is in the list: each variant on the kernel that shows it.
+#[test]
+fn samples() {
+    let gpu = open();
+    for ladder in ladders() {
+        for variant in ladder.variants {
+            let kernel = Kernel::sample(ladder, variant.name, Size::Small).expect("a rung has a sample");
+            let (inputs, before) = kernel.sample_data(3);
+            let want = kernel.oracle(&views(&inputs), &views(&before));
+            let got = gpu.run_kernel(&kernel, Some(variant.name), &views(&inputs), Some(&views(&before)));
+            let got = got.unwrap_or_else(|e| panic!("{} of {kernel:?}: {e}", variant.name));
+            let (error, _) = relative_error(&got, &want);
+            assert!(error <= TOLERANCE, "{} of {kernel:?} is wrong by {error}", variant.name);
         }
     }
 }

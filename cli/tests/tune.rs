@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::device::tuning::{Choice, Identity, Tuning};
-use ganomede::tune::{Outcome, TOLERANCE, relative_error, run_twin, sample_inputs, tune};
+use ganomede::tune::{Outcome, TOLERANCE, relative_error, run_twin, tune};
 use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::Epilogue;
 use ganomede_kernels::gemm::Gemm;
@@ -84,7 +84,7 @@ fn a_choice_on_disk_is_used_where_it_can_be() {
     assert_eq!(open(None).tuned(&gemm(20)), None);
 
     // The right result all the same.
-    let (inputs, before) = sample_inputs(&gemm(20), 3);
+    let (inputs, before) = gemm(20).sample_data(3);
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let before: Vec<&[f32]> = before.iter().map(Vec::as_slice).collect();
     let twin = run_twin(&gemm(20), &inputs, &before);

@@ -1,14 +1,9 @@
-//! Iteration spaces walked a block of lanes at a time, and the parallel loop over pieces of work.
+//! Iteration spaces walked a block of lanes at a time.
 
 use crate::expr::{LANES, ROWS, Value};
 use crate::layout::{numel, offset};
-use rayon::prelude::*;
-use std::marker::PhantomData;
+use crate::space::merge;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Elements that one task works on: 256 KiB of floats. A constant, so that results never depend on the threads.
-pub(crate) const TASK: usize = 1 << 16;
 
 /// Rows shorter than this are not worth a loop of their own: a block then is one row, whatever it spans.
 const SHORT_ROW: usize = 16;
@@ -184,90 +179,5 @@ impl Space {
             }
             (dst, row, column) = (rest, row + 1, 0);
         }
-    }
-}
-
-/// A shape, the strides of each operand over it, and a label for each dimension.
-pub(crate) type Labelled = (Vec<usize>, Vec<Vec<usize>>, Vec<bool>);
-
-/// Drops dimensions of size 1 and merges neighbours with the same label where, for every operand, the stride of the
-/// first is the stride of the second times its size.
-pub(crate) fn merge(shape: &[usize], strides: &[&[usize]], labels: &[bool]) -> Labelled {
-    let mut sizes: Vec<usize> = Vec::new();
-    let mut dims: Vec<usize> = Vec::new(); // the last dimension merged into each
-    for d in (0..shape.len()).filter(|&d| shape[d] > 1) {
-        let joins = |p: usize| labels[p] == labels[d] && strides.iter().all(|s| s[p] == s[d] * shape[d]);
-        match (sizes.last_mut(), dims.last_mut()) {
-            (Some(size), Some(p)) if joins(*p) => (*size, *p) = (*size * shape[d], d),
-            _ => {
-                sizes.push(shape[d]);
-                dims.push(d);
-            }
-        }
-    }
-    let strides = strides.iter().map(|s| dims.iter().map(|&d| s[d]).collect()).collect();
-    (sizes, strides, dims.iter().map(|&d| labels[d]).collect())
-}
-
-/// Runs `task(i, slot)` for every `i < tasks`. `scratch` is divided into slots of `slot_len`, as many as there are
-/// threads to use; tasks go to whichever is free, so a task's result must not depend on what its slot holds.
-pub(crate) fn for_each_task(
-    tasks: usize,
-    slot_len: usize,
-    scratch: &mut [f32],
-    task: impl Fn(usize, &mut [f32]) + Sync,
-) {
-    if tasks <= 1 || scratch.len() < 2 * slot_len {
-        let slot = &mut scratch[..slot_len];
-        (0..tasks).for_each(|i| task(i, slot));
-        return;
-    }
-    let next = AtomicUsize::new(0);
-    scratch.par_chunks_exact_mut(slot_len).for_each(|slot| {
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= tasks {
-                break;
-            }
-            task(i, slot);
-        }
-    });
-}
-
-/// A slice that several tasks write disjoint parts of.
-pub(crate) struct Shared<'a, T> {
-    start: *mut T,
-    len: usize,
-    lifetime: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: a `Shared` is an exclusive borrow of plain numbers handed out in parts; see `Shared::part`.
-unsafe impl<T: Send> Send for Shared<'_, T> {}
-// SAFETY: as above; parts that overlap in time are disjoint in place by the contract of `Shared::part`.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
-
-impl<'a, T> Shared<'a, T> {
-    pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
-    }
-
-    /// Elements `range` of the slice.
-    ///
-    /// # Safety
-    /// Parts that live at the same time must not overlap.
-    #[allow(clippy::mut_from_ref, reason = "disjoint parts of one exclusive borrow, by the contract above")]
-    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
-        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} elements", self.len);
-        // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
-    /// Writes element `at`.
-    ///
-    /// # Safety
-    /// No other task reads or writes that element at the same time.
-    pub(crate) unsafe fn write(&self, at: usize, value: T) {
-        assert!(at < self.len, "element {at} of {}", self.len);
-        // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
-        unsafe { self.start.add(at).write(value) }
     }
 }

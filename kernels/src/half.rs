@@ -26,6 +26,12 @@ pub fn unpack(packed: &[f32], values: &mut [f32]) {
     pieces.for_each(|(values, halves)| halves.convert_to_f32_slice(values));
 }
 
+/// The first `len` of numbers in halves, one by one: what oracles read.
+pub(crate) fn unpacked_plainly(words: &[f32], len: usize) -> Vec<f32> {
+    let halves = words.iter().flat_map(|word| [word.to_bits() as u16, (word.to_bits() >> 16) as u16]);
+    halves.take(len).map(|bits| f16::from_bits(bits).to_f32()).collect()
+}
+
 /// Numbers that a thread converts in one go.
 const PIECE: usize = 1 << 14;
 

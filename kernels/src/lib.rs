@@ -4,183 +4,212 @@
 //! [`GpuPlan`]s of its variants (WGSL text, constants, workgroup counts, bindings, parameter words: everything a
 //! GPU runtime needs and no type of any), and its CPU twin. All buffers are contiguous row-major `f32`.
 //!
-//! | family | file | WGSL | computes |
+//! What a family owes is [`Family`]. Each has a folder of the name of its shaders:
+//!
+//! | family | folder | WGSL | computes |
 //! |---|---|---|---|
-//! | [`Conv`](conv::Conv) | `conv.rs` | `conv*.wgsl` | the three faces of the trilinear form ⟨conv(x, w), y⟩ |
-//! | [`Gemm`](gemm::Gemm) | `gemm.rs` | `gemm*.wgsl` | batched, transposed matrix products |
-//! | [`Pointwise`](pointwise::Pointwise) | `pointwise.rs` | `pointwise.wgsl` | fused element-wise expressions with broadcasting |
-//! | [`Reduce`](reduce::Reduce) | `reduce.rs` | `reduce.wgsl` | sums and maxima over any axes of a fused expression |
-//! | [`Moments`](moments::Moments) | `moments.rs` | `moments.wgsl` | mean and variance by Welford's method |
-//! | [`Copy`](copy::Copy) | `copy.rs` | `copy.wgsl` | slices, pads, transposes, broadcasts, concatenation |
-//! | [`MaxPool`](pool::MaxPool) | `pool.rs` | `pool.wgsl` | max-pool indices, their gather and scatter |
-//! | [`Sparse`](sparse::Sparse) | `sparse.rs` | `sparse.wgsl` | a fixed sparse matrix along one axis |
-//! | [`Random`](random::Random) | `random.rs` | `random.wgsl` | Philox 4×32-10 uniform and normal numbers |
+//! | [`Conv`](conv::Conv) | `conv/` | `conv*.wgsl` | the three faces of the trilinear form ⟨conv(x, w), y⟩ |
+//! | [`Gemm`](gemm::Gemm) | `gemm/` | `gemm*.wgsl` | batched, transposed matrix products |
+//! | [`Pointwise`](pointwise::Pointwise) | `pointwise/` | `pointwise*.wgsl` | fused element-wise expressions with broadcasting |
+//! | [`Reduce`](reduce::Reduce) | `reduce/` | `reduce.wgsl` | sums and maxima over any axes of a fused expression |
+//! | [`Moments`](moments::Moments) | `moments/` | `moments.wgsl` | mean and variance by Welford's method |
+//! | [`Copy`](copy::Copy) | `copy/` | `copy.wgsl` | slices, pads, transposes, broadcasts, concatenation |
+//! | [`MaxPool`](pool::MaxPool) | `pool/` | `pool.wgsl` | max-pool indices, their gather and scatter |
+//! | [`Sparse`](sparse::Sparse) | `sparse/` | `sparse.wgsl` | a fixed sparse matrix along one axis |
+//! | [`Random`](random::Random) | `random/` | `random.wgsl` | Philox 4×32-10 uniform and normal numbers |
 
 mod blocks;
-pub mod catalogue;
-mod class;
 pub mod conv;
 pub mod copy;
+mod epilogue;
+mod error;
 pub mod expr;
+mod family;
 pub mod gemm;
 pub mod half;
-mod index;
+mod ladder;
 mod lanes;
 pub mod launch;
 mod layout;
 pub mod moments;
-pub mod oracle;
 pub mod peak;
+mod plan;
 pub mod pointwise;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod sample;
+mod sections;
 pub mod shaders;
+mod space;
 pub mod sparse;
+mod tasks;
+mod text;
 mod tile;
 
+pub use error::KernelError;
+pub use family::{Family, Size, Values};
+pub use ladder::{Ladder, Variant};
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
 pub use layout::{MAX_LEN, elements};
 
-/// Why a kernel cannot be built or run as asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KernelError {
-    /// Parameters that contradict each other.
-    #[error("{kernel}: {what}")]
-    Shape {
-        /// Family name.
-        kernel: &'static str,
-        /// What does not fit, with the numbers.
-        what: String,
-    },
-    /// A variant name that the family does not have, or that cannot run this shape.
-    #[error("{kernel} has no variant '{variant}' for this shape; it has: {known}")]
-    Variant {
-        /// Family name.
-        kernel: &'static str,
-        /// The name asked for.
-        variant: String,
-        /// The names that exist, separated by commas.
-        known: String,
-    },
-    /// A variant that needs what the adapter does not have.
-    #[error(
-        "{kernel}: variant '{variant}' needs {what}, which the adapter does not have; choose another variant"
-    )]
-    Missing {
-        /// Family name.
-        kernel: &'static str,
-        /// The variant asked for.
-        variant: &'static str,
-        /// What it needs.
-        what: &'static str,
-    },
-    /// A buffer or grid beyond what the adapter can bind or dispatch.
-    #[error(
-        "{kernel}: needs {needed} {unit}, the adapter allows {limit}; use a smaller batch, size or width"
-    )]
-    Limit {
-        /// Family name.
-        kernel: &'static str,
-        /// Amount needed.
-        needed: u64,
-        /// What the adapter allows.
-        limit: u64,
-        /// Unit of both, for example "bytes in one binding".
-        unit: &'static str,
-    },
-}
+/// Makes the enum of all families, what is known of each without parameters, and the one place where the methods of
+/// [`Kernel`] find their family.
+macro_rules! families {
+    ($($(#[$doc:meta])* $kernel:ident: $folder:ident::$parameters:ident,)*) => {
+        /// One kernel with its parameters.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Kernel {
+            $($(#[$doc])* $kernel($folder::$parameters),)*
+        }
 
-/// One kernel with its parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Kernel {
-    /// Convolution, its transpose, or its weight gradient.
-    Conv(conv::Conv),
-    /// Matrix product.
-    Gemm(gemm::Gemm),
-    /// Fused element-wise expression.
-    Pointwise(pointwise::Pointwise),
-    /// Reduction of a fused expression.
-    Reduce(reduce::Reduce),
-    /// Mean and variance.
-    Moments(moments::Moments),
-    /// Strided copies into one output.
-    Copy(copy::Copy),
-    /// Max pooling by indices.
-    MaxPool(pool::MaxPool),
-    /// A fixed sparse matrix along one axis.
-    Sparse(sparse::Sparse),
-    /// Counter-based random numbers.
-    Random(random::Random),
-}
+        /// Every family.
+        pub const FAMILIES: &[Listed] = &[$(Listed {
+            folder: stringify!($folder),
+            ladders: <$folder::$parameters as Family>::ladders,
+            sample: |ladder, variant, size| Kernel::$kernel(Family::sample(ladder, variant, size)),
+        },)*];
 
-/// Calls the same method on whichever family the kernel is.
-macro_rules! each {
-    ($self:expr, $k:ident => $body:expr) => {
-        match $self {
-            Kernel::Conv($k) => $body,
-            Kernel::Gemm($k) => $body,
-            Kernel::Pointwise($k) => $body,
-            Kernel::Reduce($k) => $body,
-            Kernel::Moments($k) => $body,
-            Kernel::Copy($k) => $body,
-            Kernel::MaxPool($k) => $body,
-            Kernel::Sparse($k) => $body,
-            Kernel::Random($k) => $body,
+        impl Kernel {
+            /// The parameters.
+            pub fn family(&self) -> &dyn Family {
+                match self {
+                    $(Self::$kernel(parameters) => parameters,)*
+                }
+            }
         }
     };
 }
 
+families! {
+    /// Convolution, its transpose, or its weight gradient.
+    Conv: conv::Conv,
+    /// Matrix product.
+    Gemm: gemm::Gemm,
+    /// Fused element-wise expression.
+    Pointwise: pointwise::Pointwise,
+    /// Reduction of a fused expression.
+    Reduce: reduce::Reduce,
+    /// Mean and variance.
+    Moments: moments::Moments,
+    /// Strided copies into one output.
+    Copy: copy::Copy,
+    /// Max pooling by indices.
+    MaxPool: pool::MaxPool,
+    /// A fixed sparse matrix along one axis.
+    Sparse: sparse::Sparse,
+    /// Counter-based random numbers.
+    Random: random::Random,
+}
+
+/// A family in the list of all.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed {
+    /// Name of its folder, of its shader, of its test and of its page in `docs/kernels/`.
+    pub folder: &'static str,
+    /// Its ladders: [`Family::ladders`].
+    pub ladders: fn() -> &'static [Ladder],
+    /// A kernel that shows a variant of one of its ladders: [`Family::sample`].
+    pub sample: fn(&str, &str, Size) -> Kernel,
+}
+
+/// The ladders of all families, in the order of the list.
+pub fn ladders() -> impl Iterator<Item = &'static Ladder> + Clone {
+    FAMILIES.iter().flat_map(|family| (family.ladders)())
+}
+
 impl Kernel {
-    /// Family name as people know it, for example `conv_transpose`.
-    pub fn name(&self) -> &'static str {
-        each!(self, k => k.name())
+    /// A kernel that shows a variant of a ladder.
+    ///
+    /// # Errors
+    /// [`KernelError::Variant`] where the ladder has no such variant.
+    pub fn sample(ladder: &Ladder, variant: &str, size: Size) -> Result<Self, KernelError> {
+        let listed = FAMILIES.iter().find(|family| (family.ladders)().contains(ladder));
+        match listed.filter(|_| ladder.variants.iter().any(|known| known.name == variant)) {
+            Some(listed) => Ok((listed.sample)(ladder.name, variant, size)),
+            None => Err(KernelError::Variant {
+                kernel: ladder.name,
+                variant: variant.to_owned(),
+                known: ladder.known(),
+            }),
+        }
     }
 
-    /// Checks the parameters against each other.
+    /// Numbers for its inputs, and for what its outputs hold before a launch: the same for the same seed.
+    pub fn sample_data(&self, seed: u64) -> sample::Data {
+        sample::data(self.family(), seed)
+    }
+
+    /// [`Family::name`].
+    pub fn name(&self) -> &'static str {
+        self.family().name()
+    }
+
+    /// [`Family::check`].
     ///
     /// # Errors
     /// [`KernelError::Shape`] with the numbers that do not fit.
     pub fn check(&self) -> Result<(), KernelError> {
-        each!(self, k => k.check())
+        self.family().check()
     }
 
-    /// Elements of each input buffer, in binding order.
+    /// [`Family::input_lens`].
     pub fn input_lens(&self) -> Vec<usize> {
-        each!(self, k => k.input_lens())
+        self.family().input_lens()
     }
 
-    /// Elements of each output buffer, in binding order.
+    /// [`Family::output_lens`].
     pub fn output_lens(&self) -> Vec<usize> {
-        each!(self, k => k.output_lens())
+        self.family().output_lens()
     }
 
-    /// Arithmetic and traffic of one launch.
+    /// [`Family::cost`].
     pub fn cost(&self) -> Cost {
-        each!(self, k => k.cost())
+        self.family().cost()
     }
 
-    /// Names of the GPU variants, the naive reference first.
+    /// Name of the kernel's shape class, for example `conv 64→128 x 32×32 k 4×4 s 2×2 p 1×1 d 1×1 n 64`, for which one
+    /// choice of variant serves; `None` where there is only one variant.
+    pub fn class(&self) -> Option<String> {
+        let family = self.family();
+        (family.variants().len() > 1).then(|| format!("{} {}", family.name(), family.class()))
+    }
+
+    /// [`Family::line`].
+    pub fn line(&self) -> String {
+        self.family().line()
+    }
+
+    /// [`Family::ladder`].
+    pub fn ladder(&self) -> &'static Ladder {
+        self.family().ladder()
+    }
+
+    /// [`Family::variants`].
     pub fn variants(&self) -> Vec<&'static str> {
-        each!(self, k => k.variants())
+        self.family().variants()
     }
 
-    /// The GPU plan of `variant`, or of the variant chosen for `traits` where `None`.
+    /// [`Family::plan`].
     ///
     /// # Errors
     /// [`KernelError`] for a variant that does not exist or a shape beyond the adapter's limits.
     pub fn gpu(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        each!(self, k => k.gpu(traits, variant))
+        self.family().plan(traits, variant)
     }
 
-    /// Elements of scratch that [`Kernel::cpu`] needs with `threads` threads.
+    /// [`Family::twin_scratch_len`].
     pub fn cpu_scratch_len(&self, threads: usize) -> usize {
-        each!(self, k => k.cpu_scratch_len(threads))
+        self.family().twin_scratch_len(threads)
     }
 
-    /// Runs the CPU twin on the current rayon pool. Buffer lengths are those of [`Kernel::input_lens`] and
-    /// [`Kernel::output_lens`]; results do not depend on the number of threads.
+    /// [`Family::twin`].
     pub fn cpu(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
-        each!(self, k => k.cpu(inputs, outputs, scratch));
+        self.family().twin(inputs, outputs, scratch);
+    }
+
+    /// [`Family::oracle`].
+    pub fn oracle(&self, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64>> {
+        self.family().oracle(inputs, before)
     }
 }

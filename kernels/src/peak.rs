@@ -1,9 +1,10 @@
 //! What a device can do at most: loops that only multiply and add, and loops that only copy. They belong to no program;
 //! measured times of kernels are held against theirs.
 
-use crate::gemm::gpu::product::{check_bindings, fold, read, write};
+use crate::error::KernelError;
+use crate::launch::{Cost, Dispatch, GpuPlan, GpuTraits, Slot};
+use crate::plan::{check_bindings, fold, read, write};
 use crate::tile;
-use crate::{Cost, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
 use multiversion::{multiversion, target::match_target};
 use rayon::prelude::*;
 use std::hint::black_box;

@@ -2,7 +2,7 @@
 
 mod spaces;
 
-use ganomede_kernels::expr::{Binary, Evaluator, Expr, Instr, Kind, LANES, Num, Unary, Value, wgsl};
+use ganomede_kernels::expr::{Binary, Evaluator, Expr, Instr, Kind, LANES, Num, Unary, Value};
 use proptest::prelude::*;
 use spaces::code;
 
@@ -287,11 +287,4 @@ fn every_operation_is_valid_wgsl() {
     let mut validator =
         naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
     validator.validate(&module).unwrap_or_else(|e| panic!("{e:?}"));
-}
-
-#[test]
-fn splice_replaces_between_its_markers_only() {
-    let source = "a\n//#body\nold\n//#end\nb\n//#tail\nkept\n//#end\n";
-    assert_eq!(wgsl::splice(source, "body", "new\n"), "a\nnew\nb\n//#tail\nkept\n//#end\n");
-    assert_eq!(wgsl::splice(source, "none", "new\n"), source);
 }

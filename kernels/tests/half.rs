@@ -3,7 +3,7 @@
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, half, oracle};
+use ganomede_kernels::{Kernel, half};
 
 /// Repeatable numbers in (−1, 1).
 fn noise(seed: u32, len: usize) -> Vec<f32> {
@@ -49,7 +49,7 @@ fn assert_same_bits(whole: &Kernel, halves: &Kernel) {
         assert_eq!(bits(&run(halves, &inputs, threads)), bits(&expected), "{halves:?}");
     }
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let oracle = oracle::run(halves, &slices, &[&expected]).remove(0);
+    let oracle = halves.oracle(&slices, &[&expected]).remove(0);
     for (&got, want) in expected.iter().zip(oracle) {
         assert!((f64::from(got) - want).abs() <= 1e-4 * want.abs().max(1.0), "{got} is not {want}");
     }

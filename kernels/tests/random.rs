@@ -3,7 +3,7 @@
 mod spaces;
 
 use ganomede_kernels::random::{Distribution, Random, philox};
-use ganomede_kernels::{Kernel, oracle};
+use ganomede_kernels::{Family, Kernel};
 use spaces::run_cpu;
 
 /// The vectors of Random123's `kat_vectors`.
@@ -21,7 +21,7 @@ fn draw(distribution: Distribution, len: usize, stream: u32, step: f32) -> Vec<f
     let k = Random { distribution, len, stream };
     let key = vec![f32::from_bits(0x1234_5678), f32::from_bits(0x9abc_def0)];
     let got = run_cpu(&Kernel::Random(k), &[key.clone(), vec![step]], &[vec![f32::NAN; len]]).remove(0);
-    for (i, (&g, w)) in got.iter().zip(oracle::random(&k, &key, step)).enumerate() {
+    for (i, (&g, w)) in got.iter().zip(k.oracle(&[&key, &[step]], &[]).remove(0)).enumerate() {
         match distribution {
             Distribution::Uniform => assert_eq!(f64::from(g), w, "element {i}"),
             Distribution::Normal => assert!((f64::from(g) - w).abs() < 2e-6, "element {i}: {g}, want {w}"),

@@ -1,6 +1,5 @@
 //! Programs: flat lists of kernel launches over planned buffers. A device replays one with nothing left to decide.
 
-mod describe;
 mod fuse;
 mod halves;
 mod join;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ganomede_kernels::Kernel;
-use ganomede_kernels::catalogue::{FAMILIES, Family};
+use ganomede_kernels::{Kernel, ladders};
 use serde::Serialize;
 
 use crate::shared::args::Global;
@@ -87,7 +86,7 @@ struct Document {
 
 /// One kernel of each shape class in the system's programs.
 fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError> {
-    let names = FAMILIES.iter().map(|family| family.name);
+    let names = ladders().map(|ladder| ladder.name);
     if let Some(unknown) = args.kernel.iter().find(|name| !names.clone().any(|known| known == *name)) {
         let known: Vec<&str> = names.collect();
         return Err(CliError::input(format!(
@@ -96,7 +95,7 @@ fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError>
         )));
     }
     let wanted = |kernel: &Kernel| {
-        args.kernel.is_empty() || args.kernel.iter().any(|name| name == Family::of(kernel).name)
+        args.kernel.is_empty() || args.kernel.iter().any(|name| name == kernel.ladder().name)
     };
     let mut found = BTreeMap::new();
     for which in [Which::Step, Which::Search] {

@@ -1,7 +1,6 @@
 //! Single operations as programs, recorded on a tape like any model's.
 
 use clap::ValueEnum;
-use ganomede_kernels::catalogue::Family;
 
 use crate::shared::CliError;
 use ganomede::nn::{Adam, BatchNorm, Mode, random_state};
@@ -116,27 +115,10 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
 }
 
 impl OpArgs {
-    /// An operation with its usual kernel, stride and padding.
-    pub(crate) fn typical(name: OpName, dims: &[usize], out_channels: Option<usize>) -> Self {
-        let shape = Some(Shape(dims.to_vec()));
-        let (kernel, stride, padding) = (4, 2, 1);
-        Self {
-            name,
-            shape,
-            out_channels,
-            kernel,
-            stride,
-            padding,
-            trans_a: false,
-            trans_b: false,
-            variant: None,
-        }
-    }
-
     /// The variant that `--variant` names for the first launch of the operation's program.
     pub(crate) fn variant_of(&self, program: &Program) -> Result<Option<&'static str>, CliError> {
         let (Some(asked), Some(first)) = (&self.variant, program.launches.first()) else { return Ok(None) };
-        let family = Family::of(&first.kernel);
+        let family = first.kernel.ladder();
         let has = first.kernel.variants();
         if let Some(variant) = family.variant(asked).filter(|v| has.contains(&v.name)) {
             return Ok(Some(variant.name));

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use ganomede_kernels::{Kernel, random};
+use ganomede_kernels::sample::uniform;
 
 use crate::shared::args::ChannelsArg;
 use crate::shared::{CliError, Interrupt};
@@ -191,13 +191,7 @@ pub(crate) fn go_on(interrupt: &Interrupt) -> Result<(), CliError> {
 
 /// Uniform numbers in [−1, 1).
 pub(crate) fn random_values(len: usize, seed: u64, stream: u32) -> Vec<f32> {
-    let kernel = Kernel::Random(random::Random { distribution: random::Distribution::Uniform, len, stream });
-    let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
-    let mut values = vec![0.0; len];
-    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
-    kernel.cpu(&[&key, &[0.0]], &mut [&mut values], &mut scratch);
-    values.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0);
-    values
+    uniform(len, seed, stream).into_iter().map(|v| 2.0 * v - 1.0).collect()
 }
 
 /// Writes random numbers to every input.

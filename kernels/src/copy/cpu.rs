@@ -2,8 +2,10 @@
 //! rows along the input's, so that both sides are walked by cache lines.
 
 use super::{Copy, Part};
-use crate::blocks::{Shared, TASK, for_each_task, merge};
+use crate::family::Family;
 use crate::layout::{numel, offset};
+use crate::space::merge;
+use crate::tasks::{Shared, TASK, for_each_task};
 use rayon::prelude::*;
 
 /// Slot of a thread; nothing is kept there.

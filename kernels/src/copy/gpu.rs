@@ -6,10 +6,12 @@
 //! | `tile` | transpositions through shared memory, other parts as `naive` | otherwise |
 
 use super::{Copy, Part};
-use crate::blocks::merge;
-use crate::gemm::gpu::product::{check_bindings, fold, read, write};
+use crate::error::KernelError;
+use crate::family::Family;
+use crate::launch::{Dispatch, GpuPlan, GpuTraits, Slot};
 use crate::layout::numel;
-use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+use crate::plan::{begin, fold, read, write};
+use crate::space::merge;
 
 /// Side of a square, and the smallest side that is worth one.
 const SIDE: usize = 32;
@@ -62,11 +64,8 @@ pub(super) fn variants(k: &Copy) -> Vec<&'static str> {
 }
 
 pub(super) fn plan(k: &Copy, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-    k.check()?;
-    let names = variants(k);
-    let chosen = if traits.software { "naive" } else { names[names.len() - 1] };
-    let variant = crate::layout::variant(k.name(), &names, variant.unwrap_or(chosen))?;
-    check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()), traits)?;
+    let chosen = || if traits.software { "naive" } else { variants(k)[variants(k).len() - 1] };
+    let variant = begin(k, traits, variant, chosen)?;
     let out = write(Slot::Output(0));
     let dispatch = |entry, groups, bindings, params| {
         Ok(Dispatch {

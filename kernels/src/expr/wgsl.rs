@@ -8,20 +8,6 @@ pub fn literal(value: f32) -> String {
     if value.is_finite() { format!("{value:e}f") } else { format!("op_bits({}u)", value.to_bits()) }
 }
 
-/// What stands between the lines `//#marker` and `//#end` of `source`.
-pub fn section<'a>(source: &'a str, marker: &str) -> Option<&'a str> {
-    Some(source.split_once(&format!("//#{marker}\n"))?.1.split_once("//#end")?.0)
-}
-
-/// Replaces what stands between the lines `//#marker` and `//#end` of `source` by `text`. The source is returned as
-/// it is where it has no such lines.
-pub fn splice(source: &str, marker: &str, text: &str) -> String {
-    let open = format!("//#{marker}\n");
-    let Some((before, rest)) = source.split_once(&open) else { return source.to_owned() };
-    let Some((_, after)) = rest.split_once("//#end\n") else { return source.to_owned() };
-    format!("{before}{text}{after}")
-}
-
 impl Expr {
     /// One `let r<i> = …;` line per instruction; operand `o` is the WGSL expression `operand(o)`.
     pub fn wgsl(&self, operand: impl Fn(usize) -> String) -> String {

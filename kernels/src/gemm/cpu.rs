@@ -8,10 +8,10 @@
 //! bits among any others.
 
 use super::Gemm;
-use crate::conv::cpu::share;
-use crate::conv::epilogue::{Channels, Tail};
+use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
+use crate::tasks::share;
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for its copy of B.

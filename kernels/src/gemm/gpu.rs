@@ -8,34 +8,20 @@
 //! | `registers` | register tiles on packed A, split-K | software adapters without subgroups; at most four rows |
 //! | `subgroups` | register tiles whose A a subgroup shares, split-K | software adapters |
 
-pub(crate) mod product;
-
 use super::Gemm;
-use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
-use product::{
-    Product, Stages, Sums, bindings, check_bindings, fold, half_constants, read, with_epilogue, write,
-};
+use super::product::{self, Product, Stages, Sums};
+use crate::epilogue::{bindings, with_epilogue};
+use crate::error::KernelError;
+use crate::family::Family;
+use crate::launch::{Dispatch, GpuPlan, GpuTraits, Slot};
+use crate::plan::{begin, check_bindings, fold, half_constants, read, write};
 
-const VARIANTS: [&str; 6] =
+pub(super) const VARIANTS: [&str; 6] =
     ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2], product::VARIANTS[3]];
 
-pub(super) fn variants(_gemm: &Gemm) -> Vec<&'static str> {
-    VARIANTS.to_vec()
-}
-
 pub(super) fn plan(gemm: &Gemm, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-    gemm.check()?;
-    let asked = variant.unwrap_or_else(|| chosen(gemm, traits));
-    let Some(&variant) = VARIANTS.iter().find(|&&name| name == asked) else {
-        return Err(KernelError::Variant {
-            kernel: gemm.name(),
-            variant: asked.to_owned(),
-            known: VARIANTS.join(", "),
-        });
-    };
+    let variant = begin(gemm, traits, variant, || chosen(gemm, traits))?;
     let stages = stages(gemm, variant, [Slot::Input(0), Slot::Input(1)], 1, traits)?;
-    check_bindings(gemm.name(), gemm.input_lens(), traits)?;
-    check_bindings(gemm.name(), gemm.output_lens(), traits)?;
     check_bindings(gemm.name(), stages.scratch_lens.iter().copied(), traits)?;
     Ok(GpuPlan { variant, dispatches: stages.dispatches, scratch_lens: stages.scratch_lens })
 }

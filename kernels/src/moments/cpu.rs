@@ -2,9 +2,10 @@
 //! (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 use super::Moments;
-use crate::blocks::{Shared, Space, TASK, for_each_task};
+use crate::blocks::Space;
 use crate::expr::{LANES, Value};
 use crate::lanes::{SIDE, add, add_deviations, add_squares, as_f64, deviations, sum};
+use crate::tasks::{Shared, TASK, for_each_task};
 use std::ops::Range;
 
 /// Channels of a batch below which each is cut into segments, so that every core has work.

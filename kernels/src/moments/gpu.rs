@@ -7,12 +7,11 @@
 //! | `groups` | one workgroup per channel and segment | otherwise |
 
 use super::Moments;
-use crate::expr::wgsl::splice;
-use crate::gemm::gpu::product::{check_bindings, fold, read, write};
-use crate::reduce::gpu::segments;
-use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
-
-const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
+use crate::error::KernelError;
+use crate::family::Family;
+use crate::launch::{Bind, Dispatch, GpuPlan, GpuTraits, Slot};
+use crate::plan::{begin, check_bindings, fold, read, segments, write};
+use crate::sections::splice;
 
 /// Stores a segment's set instead of mean and variance.
 const PARTIAL_TARGET: &str = "\
@@ -35,17 +34,12 @@ fn set_at(channel: u32, j: u32, shift: f32) -> vec3f {
 }
 ";
 
-pub(super) fn variants() -> Vec<&'static str> {
-    VARIANTS.to_vec()
-}
-
 pub(super) fn plan(k: &Moments, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-    k.check()?;
-    let chosen = if traits.software || k.outer * k.inner < 64 { "threads" } else { "groups" };
-    let variant = crate::layout::variant(k.name(), &VARIANTS, variant.unwrap_or(chosen))?;
+    let chosen = || if traits.software || k.outer * k.inner < 64 { "threads" } else { "groups" };
+    let variant = begin(k, traits, variant, chosen)?;
     let segments = segments(variant, k.outer * k.inner, traits);
     let scratch_len = if segments == 1 { 0 } else { 3 * k.channels * segments };
-    check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
+    check_bindings(k.name(), [scratch_len], traits)?;
     let text = traits.shaders.text("moments.wgsl");
     let dispatch = |source: String, bindings: Vec<Bind>, sets: usize, segments: usize| {
         let (entry, groups) = match variant {

@@ -1,9 +1,11 @@
 //! CPU twin of `pointwise.wgsl`: blocks of lanes, tasks of a fixed number of elements.
 
-use super::{Pointwise, Source};
-use crate::blocks::{Access, Shared, Space, TASK, for_each_task};
+use super::Pointwise;
+use crate::blocks::{Access, Space};
 use crate::expr::{Evaluator, Kind, Value};
 use crate::layout::numel;
+use crate::space::{MAX_BINDINGS, MAX_OPERANDS, Source};
+use crate::tasks::{Shared, TASK, for_each_task};
 use crate::tile::{self, ALIGN};
 
 fn prepare(k: &Pointwise) -> (Space, Evaluator) {
@@ -35,7 +37,7 @@ pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], 
     let slot_len = (gathered_len + evaluator.scratch_len()).next_multiple_of(ALIGN);
     let n = numel(&k.shape);
     let task_len = space.task_len(TASK);
-    let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
+    let mut buffers: [&[f32]; MAX_OPERANDS] = Default::default();
     for (buffer, operand) in buffers.iter_mut().zip(&k.operands) {
         if let Source::Input(i) = operand.source {
             *buffer = inputs[i];
@@ -45,9 +47,9 @@ pub(super) fn run(k: &Pointwise, inputs: &[&[f32]], outputs: &mut [&mut [f32]], 
     for_each_task(n.div_ceil(task_len), slot_len, tile::aligned(scratch), |task, slot| {
         let (gathered, registers) = slot.split_at_mut(gathered_len);
         for block in space.blocks(task * task_len..n.min((task + 1) * task_len)) {
-            let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
+            let mut values = [Value::Uniform(0.0); MAX_OPERANDS];
             space.load(&buffers[..k.operands.len()], &block, &mut values, gathered);
-            let mut outs: [&mut [f32]; Pointwise::MAX_BINDINGS] = Default::default();
+            let mut outs: [&mut [f32]; MAX_BINDINGS] = Default::default();
             for (out, shared) in outs.iter_mut().zip(&shared) {
                 // SAFETY: tasks cover disjoint ranges, and a task holds the part of one block at a time.
                 *out = unsafe { shared.part(block.range()) };

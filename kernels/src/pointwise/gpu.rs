@@ -5,13 +5,14 @@
 //! | `naive` | one element per thread | rows that are no multiple of four |
 //! | `quads` | four consecutive elements per thread, 16-byte words | otherwise |
 
-use super::{Pointwise, Source};
-use crate::blocks::merge;
-use crate::expr::wgsl::splice;
-use crate::gemm::gpu::product::{check_bindings, fold, read, write};
-use crate::index::{Words, coordinates, offset};
+use super::Pointwise;
+use crate::error::KernelError;
+use crate::family::Family;
+use crate::launch::{Dispatch, GpuPlan, GpuTraits, Slot};
 use crate::layout::{contiguous, numel};
-use crate::{Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+use crate::plan::{Words, begin, coordinates, fold, offset, read, write};
+use crate::sections::splice;
+use crate::space::{Source, merge};
 use std::fmt::Write;
 
 /// A pointwise kernel over its merged shape.
@@ -54,10 +55,7 @@ pub(super) fn variants(k: &Pointwise) -> Vec<&'static str> {
 }
 
 pub(super) fn plan(k: &Pointwise, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-    k.check()?;
-    let names = variants(k);
-    let variant = crate::layout::variant(k.name(), &names, variant.unwrap_or(names[names.len() - 1]))?;
-    check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()), traits)?;
+    let variant = begin(k, traits, variant, || variants(k)[variants(k).len() - 1])?;
     let merged = Merged::new(k);
     let n = numel(&k.shape);
     let words = Words::default();

@@ -1,26 +1,21 @@
 //! CPU twin of `pool.wgsl`, planes in parallel.
 
 use super::{Face, MaxPool};
-use crate::blocks::TASK;
-use rayon::prelude::*;
+use crate::tasks::for_each_part;
 
 pub(super) fn run(k: &MaxPool, inputs: &[&[f32]], out: &mut [f32]) {
     let (nx, ny) = (k.x[0] * k.x[1], k.y[0] * k.y[1]);
     let (n_in, n_out) = if k.face == Face::Scatter { (ny, nx) } else { (nx, ny) };
-    let group = (TASK / n_in.max(n_out)).max(1);
-    out.par_chunks_mut(group * n_out).enumerate().for_each(|(task, chunk)| {
-        for (i, out) in chunk.chunks_mut(n_out).enumerate() {
-            let p = task * group + i;
-            let from = &inputs[0][p * n_in..(p + 1) * n_in];
-            // An index that is no element of the plane is taken as the last one.
-            let index = |o: usize| (inputs[1][p * ny + o] as usize).min(nx - 1);
-            match k.face {
-                Face::Indices => indices(k, from, out),
-                Face::Gather => out.iter_mut().enumerate().for_each(|(o, v)| *v = from[index(o)]),
-                Face::Scatter => {
-                    out.fill(0.0);
-                    from.iter().enumerate().for_each(|(o, v)| out[index(o)] += v);
-                }
+    for_each_part(out, n_out, n_in.max(n_out), |p, out| {
+        let from = &inputs[0][p * n_in..(p + 1) * n_in];
+        // An index that is no element of the plane is taken as the last one.
+        let index = |o: usize| (inputs[1][p * ny + o] as usize).min(nx - 1);
+        match k.face {
+            Face::Indices => indices(k, from, out),
+            Face::Gather => out.iter_mut().enumerate().for_each(|(o, v)| *v = from[index(o)]),
+            Face::Scatter => {
+                out.fill(0.0);
+                from.iter().enumerate().for_each(|(o, v)| out[index(o)] += v);
             }
         }
     });

@@ -1,8 +1,8 @@
 //! CPU twin of `random.wgsl`: 16 Philox blocks side by side.
 
 use super::{Distribution, Random};
-use crate::blocks::TASK;
 use crate::expr::math;
+use crate::tasks::TASK;
 use multiversion::multiversion;
 use rayon::prelude::*;
 

@@ -14,11 +14,12 @@
 //! never from how many outputs there are: those of an image have the same bits in any batch.
 
 use super::{Combine, Reduce};
-use crate::blocks::{Access, Block, Shared, Space, TASK, for_each_task, merge};
+use crate::blocks::{Access, Block, Space};
 use crate::expr::{Evaluator, Kind, LANES, ROWS, Value};
 use crate::lanes::{self, SIDE, as_f64};
 use crate::layout::{numel, offset};
-use crate::pointwise::{Pointwise, Source};
+use crate::space::{MAX_OPERANDS, Source, merge};
+use crate::tasks::{Shared, TASK, for_each_task};
 use crate::tile::{self, ALIGN};
 
 /// Reduced spaces and rows shorter than these go by lanes.
@@ -305,13 +306,13 @@ impl Plan {
             let steps = segment * self.segment..self.reduced_len.min((segment + 1) * self.segment);
             for block in form.space.blocks(steps.start * form.width..steps.end * form.width) {
                 for unit in units.clone().filter(|&u| self.is_tail(u) == tail) {
-                    let mut buffers: [&[f32]; Pointwise::MAX_OPERANDS] = Default::default();
+                    let mut buffers: [&[f32]; MAX_OPERANDS] = Default::default();
                     for ((i, operand), buffer) in k.operands.iter().enumerate().zip(&mut buffers) {
                         if let Source::Input(input) = operand.source {
                             *buffer = &inputs[input][self.first_element(unit, i)..];
                         }
                     }
-                    let mut values = [Value::Uniform(0.0); Pointwise::MAX_OPERANDS];
+                    let mut values = [Value::Uniform(0.0); MAX_OPERANDS];
                     form.space.load(&buffers[..k.operands.len()], &block, &mut values, gathered);
                     form.evaluator.run((block.rows, block.lanes), &values, &mut [], registers);
                     for (o, (output, acc)) in

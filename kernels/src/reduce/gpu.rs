@@ -9,57 +9,25 @@
 //! Segments are added until there is work for a whole adapter; then a second dispatch joins their partial results.
 
 use super::{Combine, Reduce};
-use crate::blocks::merge;
-use crate::expr::wgsl::{literal, splice};
-use crate::gemm::gpu::product::{check_bindings, fold, read, write};
-use crate::index::{Words, coordinates, offset};
-use crate::pointwise::Source;
-use crate::{Bind, Dispatch, GpuPlan, GpuTraits, KernelError, Slot};
+use crate::error::KernelError;
+use crate::expr::wgsl::literal;
+use crate::family::Family;
+use crate::launch::{Access, Bind, Dispatch, GpuPlan, GpuTraits, Slot};
+use crate::plan::{Words, begin, check_bindings, coordinates, fold, offset, read, segments, write};
+use crate::sections::splice;
+use crate::space::{Source, merge};
 use std::fmt::Write;
-
-const VARIANTS: [&str; 3] = ["naive", "threads", "groups"];
-
-/// Elements that one thread of a segment takes, on a software adapter and on a hardware one. An output is cut into segments by
-/// its length alone, so that its bits do not depend on how many outputs there are: an image's not on its batch.
-const SOFTWARE_PER_THREAD: usize = 256;
-const HARDWARE_PER_THREAD: usize = 128;
-/// Elements that one thread of a workgroup takes.
-const GROUPS_PER_THREAD: usize = 32;
-/// Most elements that one thread takes: llvmpipe silently stops a thread after 65,535 loop iterations in all.
-const MOST_PER_THREAD: usize = 1 << 15;
-/// Most segments of one output: what one workgroup joins at four partials a thread. More only where [`MOST_PER_THREAD`] asks for it.
-const MOST_SEGMENTS: usize = 1024;
-
-pub(super) fn variants(_k: &Reduce) -> Vec<&'static str> {
-    VARIANTS.to_vec()
-}
 
 fn chosen(k: &Reduce, traits: &GpuTraits) -> &'static str {
     let kept_innermost = k.shape.iter().zip(&k.reduced).rev().find(|(d, _)| **d > 1).is_some_and(|(_, r)| !r);
     if traits.software || kept_innermost || k.reduced_len() < 64 { "threads" } else { "groups" }
 }
 
-/// Segments of an output of `len` elements.
-pub(crate) fn segments(variant: &str, len: usize, traits: &GpuTraits) -> usize {
-    let (width, per_thread) = match variant {
-        "groups" => (256, GROUPS_PER_THREAD),
-        _ if traits.software => (1, SOFTWARE_PER_THREAD),
-        _ => (1, HARDWARE_PER_THREAD),
-    };
-    // At least as many as keep a thread's loop short enough.
-    let least = len.div_ceil(width * MOST_PER_THREAD);
-    match variant {
-        "naive" => least,
-        _ => (len / (width * per_thread)).clamp(1, MOST_SEGMENTS).max(least),
-    }
-}
-
 pub(super) fn plan(k: &Reduce, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-    k.check()?;
-    let variant = crate::layout::variant(k.name(), &VARIANTS, variant.unwrap_or(chosen(k, traits)))?;
+    let variant = begin(k, traits, variant, || chosen(k, traits))?;
     let (kept, reduced, segments) = (k.kept(), k.reduced_len(), segments(variant, k.reduced_len(), traits));
     let scratch_len = if segments == 1 { 0 } else { k.outputs.len() * kept * segments };
-    check_bindings(k.name(), k.input_lens().into_iter().chain(k.output_lens()).chain([scratch_len]), traits)?;
+    check_bindings(k.name(), [scratch_len], traits)?;
     let inputs: Vec<Bind> = (0..k.input_lens().len()).map(|i| read(Slot::Input(i))).collect();
     let outputs: Vec<Bind> = (0..k.outputs.len()).map(|o| write(Slot::Output(o))).collect();
     let dispatch =
@@ -103,8 +71,8 @@ fn declarations(bindings: &[Bind]) -> String {
         let (access, name) = match (bind.slot, bind.access) {
             (Slot::Input(i), _) => ("read", format!("in{i}")),
             (Slot::Output(o), _) => ("read_write", format!("out{o}")),
-            (Slot::Scratch(_), crate::Access::Read) => ("read", "partials".to_owned()),
-            (Slot::Scratch(_), crate::Access::ReadWrite) => ("read_write", "partials".to_owned()),
+            (Slot::Scratch(_), Access::Read) => ("read", "partials".to_owned()),
+            (Slot::Scratch(_), Access::ReadWrite) => ("read_write", "partials".to_owned()),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "@group(0) @binding({}) var<storage, {access}> {name}: array<f32>;", i + 1);

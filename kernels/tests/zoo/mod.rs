@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::spaces::{data, strides, views};
+use ganomede_kernels::Kernel;
 use ganomede_kernels::copy::{Copy, Part};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::moments::Moments;
@@ -13,7 +14,6 @@ use ganomede_kernels::pool::{Face, MaxPool};
 use ganomede_kernels::random::{Distribution, Random};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
 use ganomede_kernels::sparse::{Matrix, Sparse};
-use ganomede_kernels::{Kernel, oracle};
 
 /// A kernel with everything that a run needs.
 pub(crate) struct Case {
@@ -33,7 +33,7 @@ impl Case {
 
     /// The outputs in f64.
     pub(crate) fn oracle(&self) -> Vec<Vec<f64>> {
-        oracle::run(&self.kernel, &views(&self.inputs), &views(&self.before))
+        self.kernel.oracle(&views(&self.inputs), &views(&self.before))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ganomede::tape::ConvOptions;
-use ganomede_kernels::oracle;
+use ganomede_kernels::Family;
 use ganomede_kernels::random::{Distribution, Random};
 
 use super::functions::{
@@ -179,7 +179,7 @@ impl Run<'_> {
     fn draw(&self, id: Id, distribution: Distribution) -> Vec<f64> {
         let stream = self.script.values[..id].iter().filter(|value| value.draws()).count() as u32;
         let len = self.script.values[id].len();
-        oracle::random(&Random { distribution, len, stream }, &self.world.key, self.world.step)
+        Random { distribution, len, stream }.oracle(&[&self.world.key, &[self.world.step]], &[]).remove(0)
     }
 
     /// The elements that each element of a reduction is made of.

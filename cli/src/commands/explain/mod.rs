@@ -443,7 +443,7 @@ fn rows(
                 kernel: launch.kernel.name(),
                 variant: plan.variant,
                 dispatches: plan.dispatches.len(),
-                shapes: launch.shapes(),
+                shapes: launch.kernel.line(),
                 flop: cost.flops,
                 bytes_read: cost.bytes_read,
                 bytes_written: cost.bytes_written,

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use ganomede_datasets::Reads;
-use ganomede_kernels::catalogue::{FAMILIES, Family};
-use ganomede_kernels::{Dispatch, GpuPlan, Kernel};
+use ganomede_kernels::{Dispatch, GpuPlan, Kernel, Ladder, ladders};
 use serde::Serialize;
 
 use super::{samples, traits};
@@ -95,14 +94,14 @@ struct Row {
 }
 
 fn unknown(family: &str) -> CliError {
-    let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let known: Vec<&str> = ladders().map(|family| family.name).collect();
     CliError::input(format!("there is no kernel family '{family}'; there are: {}", known.join(", ")))
 }
 
 fn catalogue(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
-    let families: Vec<&Family> = match &args.family {
-        None => FAMILIES.iter().collect(),
-        Some(name) => vec![FAMILIES.iter().find(|family| family.name == name).ok_or_else(|| unknown(name))?],
+    let families: Vec<&Ladder> = match &args.family {
+        None => ladders().collect(),
+        Some(name) => vec![ladders().find(|family| family.name == name).ok_or_else(|| unknown(name))?],
     };
     let mut subjects = Vec::new();
     for family in families {
@@ -143,7 +142,7 @@ fn programs(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
             let plan = plan(&launch.kernel)?;
             if subjects.iter().all(|known| !same_code(&known.plan, &plan)) {
                 let scope = Some(format!("{} {}", which.name(), launch.scope));
-                subjects.push(Subject { kernel: Family::of(&launch.kernel).name, plan, scope });
+                subjects.push(Subject { kernel: launch.kernel.ladder().name, plan, scope });
             }
         }
     }

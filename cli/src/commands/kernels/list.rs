@@ -1,7 +1,6 @@
 //! `kernels list`.
 
-use ganomede_kernels::Dispatch;
-use ganomede_kernels::catalogue::{FAMILIES, Family};
+use ganomede_kernels::{Dispatch, Ladder, ladders};
 use serde::Serialize;
 
 use super::samples;
@@ -51,7 +50,7 @@ struct Row {
     stages: Vec<Stage>,
 }
 
-fn rows(family: &Family) -> Result<Vec<Row>, CliError> {
+fn rows(family: &Ladder) -> Result<Vec<Row>, CliError> {
     let mut rows = Vec::with_capacity(family.variants.len());
     for (number, variant) in (1..).zip(family.variants) {
         let plan = samples::plan(family, variant.name)?;
@@ -69,10 +68,10 @@ fn rows(family: &Family) -> Result<Vec<Row>, CliError> {
 }
 
 pub(super) fn run(args: &ListArgs, global: &Global) -> Result<(), CliError> {
-    let wanted = |family: &&Family| args.family.as_deref().is_none_or(|name| name == family.name);
-    let families: Vec<&Family> = FAMILIES.iter().filter(wanted).collect();
+    let wanted = |family: &&Ladder| args.family.as_deref().is_none_or(|name| name == family.name);
+    let families: Vec<&Ladder> = ladders().filter(wanted).collect();
     if families.is_empty() {
-        let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        let known: Vec<&str> = ladders().map(|family| family.name).collect();
         let asked = args.family.as_deref().unwrap_or_default();
         return Err(CliError::input(format!(
             "there is no kernel family '{asked}'; there are: {}",

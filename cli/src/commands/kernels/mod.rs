@@ -6,7 +6,6 @@ mod samples;
 mod show;
 mod verify;
 
-use ganomede_kernels::catalogue::Family;
 use ganomede_kernels::{GpuTraits, Kernel};
 
 use crate::shared::args::Global;
@@ -58,7 +57,7 @@ fn kernels(op: &OpArgs) -> Result<Vec<(Kernel, Option<&'static str>)>, CliError>
 /// The variants of a kernel in the order of its family's numbers.
 fn ladder(kernel: &Kernel) -> Vec<(usize, &'static str)> {
     let has = kernel.variants();
-    let numbered = (1..).zip(Family::of(kernel).variants);
+    let numbered = (1..).zip(kernel.ladder().variants);
     numbered
         .filter(|(_, variant)| has.contains(&variant.name))
         .map(|(n, variant)| (n, variant.name))

@@ -1,6 +1,6 @@
 //! `kernels verify`: variants against plain f64 loops.
 
-use ganomede_kernels::{Kernel, KernelError, oracle};
+use ganomede_kernels::{Kernel, KernelError};
 use serde::Serialize;
 
 use super::{kernels, ladder};
@@ -10,7 +10,7 @@ use crate::shared::programs::go_on;
 use crate::shared::table::Table;
 use crate::shared::{CliError, Interrupt, say, say_json};
 use ganomede::device::Device;
-use ganomede::tune::{TOLERANCE, relative_error, sample_inputs};
+use ganomede::tune::{TOLERANCE, relative_error};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede kernels verify conv --device gpu\n  \
@@ -50,10 +50,10 @@ fn check(
             kernel.name()
         )));
     }
-    let (inputs, before) = sample_inputs(kernel, seed);
+    let (inputs, before) = kernel.sample_data(seed);
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let before: Vec<&[f32]> = before.iter().map(Vec::as_slice).collect();
-    let want = oracle::run(kernel, &inputs, &before);
+    let want = kernel.oracle(&inputs, &before);
     variants
         .iter()
         .map(|&(number, variant)| {

@@ -10,9 +10,9 @@
 //! y and w are used where they lie. x is held padded, its columns sorted by their residue modulo the stride
 //! (`[channel, row, residue, column / stride]`), so that the pixels of one output row are neighbours for every tap.
 
-use super::super::epilogue::{Channels, Tail};
 use super::super::{Conv, Face, Geometry};
-use super::share;
+use crate::epilogue::{Channels, Tail};
+use crate::tasks::share;
 use crate::tile::{self, ALIGN, LANES, ROWS, WIDTH};
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Stride phases: the independent stride-1 convolutions that a transposed convolution is made of.
 
-use crate::conv::{Conv, Face};
+use super::super::{Conv, Face};
 
 /// One slice of the matrix product of a face; pairs are (height, width). Named as in `conv.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! Winograd's F(2 × 2, 2 × 2) on stride phases (`conv_winograd.wgsl`): transforms of both operands, nine products, and the
 //! inverse transform with the epilogue.
 
-use crate::conv::{Conv, Epilogue, Face, NOMINAL_BATCH};
-use crate::gemm::gpu::product::{
-    Product, Stages, bindings, fold, half_constants, packed_len, read, with_epilogue, write,
-};
-use crate::{Dispatch, GpuTraits, KernelError, Slot};
+use super::super::{Conv, Face, NOMINAL_BATCH};
+use crate::epilogue::{Epilogue, bindings, with_epilogue};
+use crate::error::KernelError;
+use crate::family::Family;
+use crate::gemm::product::{Product, Stages, packed_len};
+use crate::launch::{Dispatch, GpuTraits, Slot};
+use crate::plan::{fold, half_constants, read, write};
 
 const SHADER: &str = "conv_winograd.wgsl";
 /// Products of one tile, in place of 16.

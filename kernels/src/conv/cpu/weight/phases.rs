@@ -9,9 +9,9 @@
 //! it transforms its own channels, [`DEPTH`] tiles at a time, and sums into a buffer of its own.
 
 use super::super::super::{Face, Geometry};
+use super::super::has_phases;
 use super::super::winograd::{self, PRODUCTS};
-use super::super::{has_phases, share};
-use crate::blocks::Shared;
+use crate::tasks::{Shared, share};
 use crate::tile::{self, LANES, WIDTH, simd};
 use rayon::prelude::*;
 use std::ops::Range;
