@@ -31,15 +31,13 @@ fn taps(i: u32) -> vec4f {
     return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
 }
 
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
-//#end
+//#use shared/epilogue.wgsl
 
 //#tile
 const CI: u32 = 1u; // channels of x
 //#end
+
+//#use shared/thread.wgsl
 
 @compute @workgroup_size(64)
 fn main(
@@ -47,7 +45,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let places_h = (params.x_h + params.pad_h + 3u) / 4u;
     let places_w = (params.x_w + params.pad_w + 3u) / 4u;
     let place_w = id % places_w;

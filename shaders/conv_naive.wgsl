@@ -22,24 +22,11 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
-override HALF_B: bool = false; // b is stored in halves
+//#use shared/b_at.wgsl
 
-/// Element i of b: a number of its own, or one of the two halves of a word.
-fn b_at(i: u32) -> f32 {
-    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
-    return b[i];
-}
+//#use shared/epilogue.wgsl
 
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
-//#end
-
-/// Number of the calling thread among all threads.
-fn thread(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-    return (group.x + group.y * groups.x) * 64u + lane;
-}
+//#use shared/thread.wgsl
 
 /// Offset of element `at` of plane `plane` of a tensor of planes of `size`.
 fn element(plane: u32, at: vec2i, size: vec2i) -> u32 {

@@ -75,11 +75,7 @@ fn weight_at(i: u32) -> f32 {
 @group(0) @binding(1) var<storage, read> sums: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
-//#end
+//#use shared/epilogue.wgsl
 
 struct Tile { image: u32, h: u32, w: u32 }
 
@@ -131,13 +127,15 @@ fn store_lines(count: u32, quads: u32, line: u32, quad: u32, values: array<vec4f
 }
 
 /// Bt x B. Faces conv and weight: lines are tiles with the phases of a channel in a quad, or phases with four tiles in it.
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn data(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let weight = params.face == 2u;
     let count = select(params.cols, 4u * params.ci, weight);
     let quads = (params.inner + 3u) / 4u;
@@ -172,7 +170,7 @@ fn taps(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let transpose = params.face == 1u;
     let quads = (params.inner + 3u) / 4u;
     let line = id % params.rows;
@@ -201,7 +199,7 @@ fn gradient(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let weight = params.face == 2u;
     let count = select(params.cols, params.co, weight);
     let quads = (params.inner + 3u) / 4u;
@@ -247,7 +245,7 @@ fn output(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let col = id % params.cols;
     let quad = id / params.cols;
     if quad >= (params.rows + 3u) / 4u { return; }
@@ -278,7 +276,7 @@ fn image(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let places_h = (params.x_h + params.pad_h + 3u) / 4u;
     let places_w = (params.x_w + params.pad_w + 3u) / 4u;
     let w = id % places_w;
@@ -331,7 +329,7 @@ fn weights(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let col = id % params.cols;
     let quad = id / params.cols;
     if quad >= (params.rows + 3u) / 4u { return; }

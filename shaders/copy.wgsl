@@ -37,13 +37,15 @@ fn offsets(first: u32, index: u32) -> vec2u {
     return at;
 }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+    let i = thread(group, groups, lane);
     if i >= params.len { return; }
     let at = offsets(0u, i);
     out[at.y] = source[at.x];
@@ -55,7 +57,7 @@ fn zero(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+    let i = thread(group, groups, lane);
     if i < params.len { out[i] = 0.0; }
 }
 

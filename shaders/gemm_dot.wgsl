@@ -9,29 +9,14 @@
 // Dispatch: slices·rows·cols workgroups of 64, folded into two dimensions. Shared memory: 256 bytes.
 // Bindings: 0 params, 1 a, 2 b, 3 out, 4.. epilogue operands.
 
-struct Params {
-    rows: u32, cols: u32, inner: u32, slices: u32,
-    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
-    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
+//#use shared/product.wgsl
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
-override HALF_B: bool = false; // b is stored in halves
+//#use shared/b_at.wgsl
 
-/// Element i of b: a number of its own, or one of the two halves of a word.
-fn b_at(i: u32) -> f32 {
-    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
-    return b[i];
-}
-
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
-//#end
+//#use shared/epilogue.wgsl
 
 const LANES: u32 = 64u;
 var<workgroup> sums: array<f32, 64>;

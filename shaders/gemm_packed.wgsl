@@ -12,22 +12,9 @@
 // Bindings: 0 params, 1 source, 2 lines.
 
 //#operands
-struct Params {
-    rows: u32, cols: u32, inner: u32, slices: u32,
-    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
-    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
+//#use shared/product.wgsl
 
-struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
-struct Inner { a: u32, b: u32 } // one value of the inner index
-struct Col { b: u32, out: u32 } // one column
-
-fn slice_at(i: u32) -> Slice {
-    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
-}
-fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
-fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
+//#use shared/strides.wgsl
 //#end
 
 struct Quad { k: u32, left: u32, inner: array<Inner, 4> }
@@ -62,13 +49,15 @@ fn source_at(i: u32) -> f32 {
     return source[i];
 }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn pack(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let quads = (params.inner + 3u) / 4u;
     let row = id % params.rows;
     let quad = id / params.rows % quads;

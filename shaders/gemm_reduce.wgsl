@@ -13,36 +13,21 @@
 // have QUADS quads of rows and COLS columns, padding included.
 
 //#operands
-struct Params {
-    rows: u32, cols: u32, inner: u32, slices: u32,
-    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
-    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
+//#use shared/product.wgsl
 
-struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
-struct Col { b: u32, out: u32 } // one column
-
-fn slice_at(i: u32) -> Slice {
-    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
-}
-fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
-fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
-fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
+//#use shared/strides.wgsl
 //#end
 
 @group(0) @binding(1) var<storage, read> scratch: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
-//#end
+//#use shared/epilogue.wgsl
 
 override START: u32 = 0u;
 override QUADS: u32 = 1u;
 override COLS: u32 = 1u;
+
+//#use shared/thread.wgsl
 
 @compute @workgroup_size(64)
 fn main(
@@ -50,7 +35,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let id = (group.x + group.y * groups.x) * 64u + lane;
+    let id = thread(group, groups, lane);
     let row_quads = (params.rows + 3u) / 4u;
     let j = id % params.cols;
     let quad = id / params.cols % row_quads;

@@ -1,64 +1,17 @@
 // gemm_registers.wgsl: matrix product with register tiles and no shared memory: for adapters that run on a
 // CPU, where every lane loads by itself and a barrier is a switch of coroutines, and for products with few
 // rows, which waste most of a square tile. Its operands are found through the functions between //#operands
-// and //#end: plain strides here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col
-// buffer).
-//
-//   sums[split, slice, i/4, j][i%4] = sum over the split's chunk of k of A[i, k] · B[k, j]
-//
-// Entry pack copies A into scratch as vec4 of four rows, [slice, k, row/4], rows and inner index padded with
-// zeros, so that entry main reads four rows with one load, whatever A's strides are. In main a thread owns
-// 4·U rows and C columns; the columns are as far apart as there are column tiles, so that neighbouring
-// threads read neighbours. It sums one chunk of the inner index and stores to scratch behind the packed A,
-// whole tiles without a guard, since a branch around each store, or an epilogue after each sum, would
-// multiply the unrolled code. gemm_reduce.wgsl adds the chunks in order and applies the epilogue.
-//
-// Dispatch: pack ceil(slices · inner · row_tiles·U / 64) workgroups of 64; main ceil(slices · splits ·
-// row_tiles · col_tiles / LANES) of LANES; both folded into two dimensions. Shared memory: none.
-// Bindings: 0 params, 1 a (pack), 2 scratch, 3 b (main).
+//#use shared/product.wgsl
 
-//#operands
-struct Params {
-    rows: u32, cols: u32, inner: u32, slices: u32,
-    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
-    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
-
-struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
-struct Inner { a: u32, b: u32 } // one value of the inner index
-struct Col { b: u32, out: u32 } // one column
-
-fn slice_at(i: u32) -> Slice {
-    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
-}
-fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
-fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner { return Inner(k.a + step.a, k.b + step.b); }
-fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
-fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
-fn a_row_step() -> u32 { return params.a_row; }
-fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
+//#use shared/strides.wgsl
 //#end
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read_write> scratch: array<vec4f>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
 
-override HALF_A: bool = false; // a is stored in halves
-
-/// Element i of a: a number of its own, or one of the two halves of a word.
-fn a_at(i: u32) -> f32 {
-    if HALF_A { return unpack2x16float(bitcast<u32>(a[i / 2u]) >> (i % 2u * 16u)).x; }
-    return a[i];
-}
-override HALF_B: bool = false; // b is stored in halves
-
-/// Element i of b: a number of its own, or one of the two halves of a word.
-fn b_at(i: u32) -> f32 {
-    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
-    return b[i];
-}
+//#use shared/a_at.wgsl
+//#use shared/b_at.wgsl
 
 //#tile
 const U: u32 = 4u; // quads of rows per thread
@@ -71,13 +24,15 @@ fn packed_quads() -> u32 {
     return (params.rows + 4u * U - 1u) / (4u * U) * U;
 }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn pack(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = (group.x + group.y * groups.x) * 64u + lane;
+    let index = thread(group, groups, lane);
     let quads = packed_quads();
     let k = index % params.inner;
     let quad = index / params.inner % quads;

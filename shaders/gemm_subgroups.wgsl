@@ -20,26 +20,9 @@
 // Bindings: 0 params, 1 a, 2 b, 3 sums.
 
 //#operands
-struct Params {
-    rows: u32, cols: u32, inner: u32, slices: u32,
-    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
-    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
+//#use shared/product.wgsl
 
-struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
-struct Inner { a: u32, b: u32 } // one value of the inner index
-struct Col { b: u32, out: u32 } // one column
-
-fn slice_at(i: u32) -> Slice {
-    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
-}
-fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
-fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner { return Inner(k.a + step.a, k.b + step.b); }
-fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
-fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
-fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
+//#use shared/strides.wgsl
 //#end
 
 /// Four consecutive inner values from `k` on, of which those from `left` on count as zero.
@@ -48,13 +31,7 @@ struct Quad { k: u32, left: u32, inner: array<Inner, 4> }
 //#a
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 
-override HALF_A: bool = false; // a is stored in halves
-
-/// Element i of a: a number of its own, or one of the two halves of a word.
-fn a_at(i: u32) -> f32 {
-    if HALF_A { return unpack2x16float(bitcast<u32>(a[i / 2u]) >> (i % 2u * 16u)).x; }
-    return a[i];
-}
+//#use shared/a_at.wgsl
 
 fn load_a(s: Slice, slice: u32, row: u32, quad: Quad) -> vec4f {
     let start = a_row(s, min(row, params.rows - 1u));
@@ -70,13 +47,7 @@ fn load_a(s: Slice, slice: u32, row: u32, quad: Quad) -> vec4f {
 //#b
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 
-override HALF_B: bool = false; // b is stored in halves
-
-/// Element i of b: a number of its own, or one of the two halves of a word.
-fn b_at(i: u32) -> f32 {
-    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
-    return b[i];
-}
+//#use shared/b_at.wgsl
 
 fn load_b(s: Slice, slice: u32, j: u32, col: Col, quad: Quad) -> vec4f {
     var value = vec4f();

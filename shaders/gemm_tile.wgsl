@@ -20,55 +20,19 @@
 // scratch), 4.. epilogue operands.
 
 //#operands
-struct Params {
-    rows: u32, cols: u32, inner: u32, slices: u32,
-    splits: u32, a_slice: u32, a_row: u32, a_inner: u32,
-    b_slice: u32, b_inner: u32, b_col: u32, channel_width: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
+//#use shared/product.wgsl
 
-struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
-struct Inner { a: u32, b: u32 } // one value of the inner index
-struct Col { b: u32, out: u32 } // one column
-
-fn slice_at(i: u32) -> Slice {
-    return Slice(params.cols, params.inner, i * params.a_slice, i * params.b_slice, i * params.rows * params.cols);
-}
-fn inner_at(s: Slice, k: u32) -> Inner { return Inner(k * params.a_inner, k * params.b_inner); }
-fn inner_add(s: Slice, k: Inner, step: Inner) -> Inner { return Inner(k.a + step.a, k.b + step.b); }
-fn col_at(s: Slice, j: u32) -> Col { return Col(j * params.b_col, j); }
-fn a_row(s: Slice, row: u32) -> u32 { return s.a + row * params.a_row; }
-fn a_row_step() -> u32 { return params.a_row; }
-fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
-fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
-fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
-fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }
+//#use shared/strides.wgsl
 //#end
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
-override HALF_A: bool = false; // a is stored in halves
+//#use shared/a_at.wgsl
+//#use shared/b_at.wgsl
 
-/// Element i of a: a number of its own, or one of the two halves of a word.
-fn a_at(i: u32) -> f32 {
-    if HALF_A { return unpack2x16float(bitcast<u32>(a[i / 2u]) >> (i % 2u * 16u)).x; }
-    return a[i];
-}
-override HALF_B: bool = false; // b is stored in halves
-
-/// Element i of b: a number of its own, or one of the two halves of a word.
-fn b_at(i: u32) -> f32 {
-    if HALF_B { return unpack2x16float(bitcast<u32>(b[i / 2u]) >> (i % 2u * 16u)).x; }
-    return b[i];
-}
-
-//#epilogue
-fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {
-    return acc;
-}
-//#end
+//#use shared/epilogue.wgsl
 
 //#tile
 const R: u32 = 8u; // rows and columns per thread

@@ -65,13 +65,15 @@ fn walk(channel: u32, first: u32, step: u32) -> vec3f {
     return stats;
 }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn threads(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+    let i = thread(group, groups, lane);
     let channel = i / params.segments;
     let segment = i % params.segments;
     if channel >= params.channels { return; }

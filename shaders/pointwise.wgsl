@@ -26,12 +26,14 @@ fn element(i: u32) {
 }
 //#end
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+    let i = thread(group, groups, lane);
     if i < params.count { element(i); }
 }

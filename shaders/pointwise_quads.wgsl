@@ -35,12 +35,14 @@ fn quad(q: u32) {
 }
 //#end
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let q = (group.x + group.y * groups.x) * 64u + lane;
+    let q = thread(group, groups, lane);
     if q < params.count { quad(q); }
 }

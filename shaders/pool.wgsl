@@ -21,9 +21,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> a: array<f32>;
 @group(0) @binding(3) var<storage, read> index: array<f32>;
 
-fn thread(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-    return (group.x + group.y * groups.x) * 64u + lane;
-}
+//#use shared/thread.wgsl
 
 fn is_nan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }
 

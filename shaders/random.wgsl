@@ -88,13 +88,15 @@ fn block_of(block: u32) -> vec4f {
     return vec4f(unit(w.x), unit(w.y), unit(w.z), unit(w.w));
 }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn naive(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+    let i = thread(group, groups, lane);
     if i < params.len { out[i] = block_of(i / 4u)[i % 4u]; }
 }
 
@@ -104,7 +106,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = ((group.x + group.y * groups.x) * 64u + lane) * 4u;
+    let first = thread(group, groups, lane) * 4u;
     if first >= params.len { return; }
     let values = block_of(first / 4u);
     for (var n = 0u; n < min(4u, params.len - first); n++) {

@@ -54,13 +54,15 @@ fn walk(k: u32, first: u32, step: u32) -> Values {
     return total;
 }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn threads(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+    let i = thread(group, groups, lane);
     if i >= params.kept * params.segments { return; }
     var k = i / params.segments;
     var s = i % params.segments;

@@ -25,13 +25,15 @@ struct Params {
 
 fn word(i: u32) -> u32 { return params.table[i / 4u][i % 4u]; }
 
+//#use shared/thread.wgsl
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = (group.x + group.y * groups.x) * 64u + lane;
+    let index = thread(group, groups, lane);
     if index >= params.outer * params.count * params.inner { return; }
     let i = index % params.inner;
     let row = index / params.inner % params.count;

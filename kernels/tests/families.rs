@@ -34,11 +34,15 @@ fn every_family_has_its_files() {
         for file in files {
             assert!(root.join(&file).is_file(), "{folder} has no {file}");
         }
-        let shaders: Vec<_> = FILES.iter().filter(|(name, _)| name.starts_with(folder)).collect();
-        assert!(!shaders.is_empty(), "{folder} has no shader of its name");
-        for (name, _) in shaders {
-            validate(name, Shaders::default().text(name));
-        }
+        let shader = FILES.iter().any(|(name, _)| name.starts_with(folder));
+        assert!(shader, "{folder} has no shader of its name");
+    }
+}
+
+#[test]
+fn every_shader_validates_as_it_stands() {
+    for (name, _) in FILES.iter().filter(|(name, _)| !name.starts_with("shared/")) {
+        validate(name, Shaders::default().text(name));
     }
 }
 

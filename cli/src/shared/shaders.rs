@@ -1,6 +1,7 @@
 //! `--shaders`: WGSL from a folder in place of what is built in, measured again whenever a file changes.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -73,20 +74,29 @@ impl Folder {
     }
 
     fn stamp(&self) -> Result<Stamp, CliError> {
-        let entries = std::fs::read_dir(&self.0).map_err(|e| {
+        let mut files = Stamp::new();
+        self.list("", &mut files).map_err(|e| {
             self.error(format!("{e}; give a folder, for example a copy of shaders/ of the source tree"))
         })?;
-        let mut files = Stamp::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| self.error(e))?;
+        // The pieces that shaders share; without them, the built-in ones serve.
+        match self.list("shared/", &mut files) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.error(error)),
+            _ => Ok(files),
+        }
+    }
+
+    /// The shaders of a folder below, by their names in [`FILES`].
+    fn list(&self, below: &str, files: &mut Stamp) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(self.0.join(below))? {
+            let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // Editors write beside the file and rename: a file may be gone by now.
             let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
             if name.ends_with(".wgsl") && !name.starts_with('.') && metadata.is_file() {
-                files.insert(name, (metadata.modified().ok(), metadata.len()));
+                files.insert(below.to_owned() + &name, (metadata.modified().ok(), metadata.len()));
             }
         }
-        Ok(files)
+        Ok(())
     }
 
     fn read(&self, stamp: &Stamp) -> Result<Shaders, CliError> {
