@@ -60,6 +60,10 @@ impl Fused<'_> {
             Op::Random(distribution, stream) => {
                 Kernel::Random(Random { distribution: *distribution, len, stream: *stream })
             }
+            Op::Custom(custom) => {
+                let shapes: Vec<&[usize]> = (0..inputs.len()).map(|i| from(i).as_slice()).collect();
+                custom.kernel(&shapes)?
+            }
             other => return Err(format!("{other:?} has no kernel of its own")),
         };
         Ok(Lowered { kernel, inputs, outputs: vec![Some(id)] })

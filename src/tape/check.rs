@@ -96,6 +96,7 @@ impl Op {
             Self::MaxPool(_) => "max_pool",
             Self::Sparse(..) => "sparse",
             Self::Random(..) => "random",
+            Self::Custom(custom) => custom.name(),
         }
     }
 
@@ -106,6 +107,7 @@ impl Op {
             Self::Concat(_) => 1..=MAX_PARTS,
             Self::Binary(_) | Self::Conv(..) | Self::MatMul { .. } | Self::Random(..) => 2..=2,
             Self::Select => 3..=3,
+            Self::Custom(_) => 1..=MAX_PARTS,
             Self::MaxPool(p) if p.face != pool::Face::Indices => 2..=2,
             _ => 1..=1,
         }
@@ -189,6 +191,7 @@ impl Op {
                 [from[axis], shape[axis]] == [matrix.columns(), matrix.rows()]
             }
             Self::Random(..) => *operands[0] == [2] && *operands[1] == [1],
+            Self::Custom(custom) => custom.check(operands, shape)?,
         };
         let name = self.name();
         follows.then_some(()).ok_or_else(|| format!("{operands:?} does not give {shape:?} by {name}"))

@@ -220,6 +220,10 @@ impl Tape {
             }
             Op::Sparse(axis, matrix) => vec![Some(self.sparse(*axis, Arc::new(matrix.transposed()), g))],
             Op::MaxPool(p) => self.max_pool_vjp(p, input, g),
+            Op::Custom(custom) => {
+                let operands: Vec<Tensor<'t>> = (0..node.inputs.len()).map(input).collect();
+                custom.operation().vjp(self, &operands, y, g)
+            }
         }
     }
 

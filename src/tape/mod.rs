@@ -17,10 +17,12 @@
 //! ```
 
 mod check;
+mod custom;
 mod grad;
 mod ops;
 mod state;
 
+pub use custom::{Custom, Operation};
 pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};
 pub use state::{Initial, StateError, States, Variable};
 
@@ -124,6 +126,8 @@ pub enum Op {
     Sparse(usize, Arc<Matrix>),
     /// Random numbers; inputs are the key and step states.
     Random(Distribution, u32),
+    /// An operation that one kernel computes, in a file of its own.
+    Custom(Custom),
 }
 
 /// A node: operation, inputs, shape, and the layer it belongs to.

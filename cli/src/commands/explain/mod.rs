@@ -358,6 +358,7 @@ fn operation(op: &Op) -> &'static str {
         Op::MaxPool(_) => "max pool",
         Op::Sparse(..) => "sparse matrix",
         Op::Random(..) => "random",
+        Op::Custom(custom) => custom.name(),
     }
 }
 
