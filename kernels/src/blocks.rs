@@ -23,8 +23,8 @@ pub(crate) enum Access {
 
 /// A shape with the strides of several operands, its dimensions merged as far as all operands allow.
 ///
-/// A block is `rows × lanes` consecutive elements. Lanes run along the last dimension and rows along the one before;
-/// where the last is very short, a block is a single row across all dimensions.
+/// A block is `rows × lanes` consecutive elements. Lanes run along the last dimension and rows along the one
+/// before; where the last is very short, a block is a single row across all dimensions.
 #[derive(Debug)]
 pub(crate) struct Space {
     shape: Vec<usize>,
@@ -58,8 +58,8 @@ impl Block {
 }
 
 impl Space {
-    /// Blocks start at multiples of `granule ≤` [`LANES`], which divides the last dimension. Dimensions with different
-    /// labels are not merged.
+    /// Blocks start at multiples of `granule ≤` [`LANES`], which divides the last dimension. Dimensions with
+    /// different labels are not merged.
     pub(crate) fn new(shape: &[usize], strides: &[&[usize]], labels: &[bool], granule: usize) -> Self {
         let (shape, strides, _) = merge(shape, strides, labels);
         let rank = shape.len();
@@ -92,7 +92,8 @@ impl Space {
         Self { shape, strides, access, row, rows, block }
     }
 
-    /// About `len` elements, in whole planes of rows or at least whole rows where they are not longer than that.
+    /// About `len` elements, in whole planes of rows or at least whole rows where they are not longer than
+    /// that.
     pub(crate) fn task_len(&self, len: usize) -> usize {
         let whole = [self.row * self.rows, self.row].into_iter().find(|&whole| whole <= len).unwrap_or(1);
         len / whole * whole

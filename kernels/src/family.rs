@@ -6,9 +6,9 @@ use crate::launch::{Cost, GpuPlan, GpuTraits, Slot};
 use crate::text::rounded;
 use std::fmt::Debug;
 
-/// A kernel family. Its parameters are plain data, and from them follows everything that a program, a device or a reader
-/// wants to know of a launch. [`crate::Kernel`] holds one of them; whoever has the parameters themselves calls the same
-/// methods on those.
+/// A kernel family. Its parameters are plain data, and from them follows everything that a program, a device
+/// or a reader wants to know of a launch. [`crate::Kernel`] holds one of them; whoever has the parameters
+/// themselves calls the same methods on those.
 pub trait Family: Debug {
     /// Name as people know it, for example `conv_transpose`; it stands in messages and profiles.
     fn name(&self) -> &'static str;
@@ -28,8 +28,8 @@ pub trait Family: Debug {
     /// FLOPs, where a multiply-add counts two, and bytes, each buffer once.
     fn cost(&self) -> Cost;
 
-    /// The sizes that a choice of variant depends on, those that follow the batch rounded up to powers of two, so that a
-    /// choice measured at one batch holds for its neighbours.
+    /// The sizes that a choice of variant depends on, those that follow the batch rounded up to powers of
+    /// two, so that a choice measured at one batch holds for its neighbours.
     fn class(&self) -> String {
         rounded(self.output_lens().iter().sum()).to_string()
     }
@@ -64,8 +64,8 @@ pub trait Family: Debug {
     /// The CPU twin, on the current rayon pool. Results do not depend on the number of threads.
     fn twin(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]);
 
-    /// The operation in plain f64 loops, by its definition and not by the kernel's method: what twins and variants are
-    /// tested against. `before` holds what the outputs held before the launch.
+    /// The operation in plain f64 loops, by its definition and not by the kernel's method: what twins and
+    /// variants are tested against. `before` holds what the outputs held before the launch.
     fn oracle(&self, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64>>;
 
     /// Parameters that show a variant of one of [`Family::ladders`].

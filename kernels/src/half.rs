@@ -1,6 +1,6 @@
-//! Weights in half the room: pairs of IEEE 754 halves, each pair one word of a buffer, the first in the low bits, as
-//! WGSL's `pack2x16float` has them. Arithmetic stays in f32: a kernel that reads such weights gives the bits that it
-//! would give for the same weights as f32.
+//! Weights in half the room: pairs of IEEE 754 halves, each pair one word of a buffer, the first in the low
+//! bits, as WGSL's `pack2x16float` has them. Arithmetic stays in f32: a kernel that reads such weights gives
+//! the bits that it would give for the same weights as f32.
 
 use ::half::f16;
 use ::half::slice::HalfFloatSliceExt;
@@ -11,7 +11,8 @@ pub fn words(len: usize) -> usize {
     len.div_ceil(2)
 }
 
-/// Rounds numbers to halves and packs them; the last word is filled up with a zero. Beyond ±65504 they become infinite.
+/// Rounds numbers to halves and packs them; the last word is filled up with a zero. Beyond ±65504 they become
+/// infinite.
 pub fn pack(values: &[f32]) -> Vec<f32> {
     let mut packed = vec![0.0; words(values.len())];
     let halves: &mut [f16] = bytemuck::cast_slice_mut(&mut packed);
@@ -35,7 +36,8 @@ pub(crate) fn unpacked_plainly(words: &[f32], len: usize) -> Vec<f32> {
 /// Numbers that a thread converts in one go.
 const PIECE: usize = 1 << 14;
 
-/// Runs a kernel on the CPU whose second input, of `len` weights, is packed: they are unpacked to the front of scratch.
+/// Runs a kernel on the CPU whose second input, of `len` weights, is packed: they are unpacked to the front
+/// of scratch.
 pub(crate) fn unpacked(
     len: usize,
     inputs: &[&[f32]],

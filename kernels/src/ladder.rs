@@ -1,5 +1,5 @@
-//! The GPU variants of a family in the order in which they are taught: each rung, its number, its tile and why it
-//! exists. `kernels list` prints this; the choice itself is made beside the plans.
+//! The GPU variants of a family in the order in which they are taught: each rung, its number, its tile and
+//! why it exists. `kernels list` prints this; the choice itself is made beside the plans.
 
 /// The variants of a family, or of one face of it, as people ask for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,8 +56,8 @@ fn quarters(lanes: &[f32; WIDTH]) -> [f32; SIDE] {
     sums
 }
 
-/// Adds the sums of every 16th value of each row to the row's accumulators: adding up the lanes of every short row would
-/// take longer than the rows.
+/// Adds the sums of every 16th value of each row to the row's accumulators: adding up the lanes of every
+/// short row would take longer than the rows.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
     "x86_64+avx2+fma",

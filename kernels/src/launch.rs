@@ -17,7 +17,8 @@ pub struct Cost {
 /// What a plan may know of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuTraits {
-    /// A CPU rasteriser such as llvmpipe: every lane is scalar there and every barrier costs a context switch.
+    /// A CPU rasteriser such as llvmpipe: every lane is scalar there and every barrier costs a context
+    /// switch.
     pub software: bool,
     /// Largest storage buffer binding, bytes.
     pub max_binding_bytes: u64,
@@ -77,8 +78,8 @@ pub struct Bind {
     pub access: Access,
 }
 
-/// One compute dispatch. Group 0 holds the parameter words as a uniform buffer at binding 0 (absent where `params`
-/// is empty) and the storage bindings from binding 1 on, in order.
+/// One compute dispatch. Group 0 holds the parameter words as a uniform buffer at binding 0 (absent where
+/// `params` is empty) and the storage bindings from binding 1 on, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
     /// Shader file, for messages: `conv.wgsl`.

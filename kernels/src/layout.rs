@@ -2,7 +2,8 @@
 
 use crate::error::{KernelError, shape_error};
 
-/// Most elements of a tensor, 4 TiB of them: sums and products of a few lengths, in bytes too, stay within 64 bits.
+/// Most elements of a tensor, 4 TiB of them: sums and products of a few lengths, in bytes too, stay within 64
+/// bits.
 pub const MAX_LEN: usize = 1 << 40;
 
 /// Number of elements of `shape`, if there are any and no more than [`MAX_LEN`].

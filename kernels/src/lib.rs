@@ -1,8 +1,9 @@
 //! The kernel families of Ganomede.
 //!
 //! A [`Kernel`] is plain data: a family with its parameters. From it follow its shape check, its cost, the
-//! [`GpuPlan`]s of its variants (WGSL text, constants, workgroup counts, bindings, parameter words: everything a
-//! GPU runtime needs and no type of any), and its CPU twin. All buffers are contiguous row-major `f32`.
+//! [`GpuPlan`]s of its variants (WGSL text, constants, workgroup counts, bindings, parameter words:
+//! everything a GPU runtime needs and no type of any), and its CPU twin. All buffers are contiguous row-major
+//! `f32`.
 //!
 //! What a family owes is [`Family`]. Each has a folder of the name of its shaders:
 //!
@@ -53,8 +54,8 @@ pub use ladder::{Ladder, Variant};
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
 pub use layout::{MAX_LEN, elements};
 
-/// Makes the enum of all families, what is known of each without parameters, and the one place where the methods of
-/// [`Kernel`] find their family.
+/// Makes the enum of all families, what is known of each without parameters, and the one place where the
+/// methods of [`Kernel`] find their family.
 macro_rules! families {
     ($($(#[$doc:meta])* $kernel:ident: $folder:ident::$parameters:ident,)*) => {
         /// One kernel with its parameters.
@@ -168,8 +169,8 @@ impl Kernel {
         self.family().cost()
     }
 
-    /// Name of the kernel's shape class, for example `conv 64→128 x 32×32 k 4×4 s 2×2 p 1×1 d 1×1 n 64`, for which one
-    /// choice of variant serves; `None` where there is only one variant.
+    /// Name of the kernel's shape class, for example `conv 64→128 x 32×32 k 4×4 s 2×2 p 1×1 d 1×1 n 64`, for
+    /// which one choice of variant serves; `None` where there is only one variant.
     pub fn class(&self) -> Option<String> {
         let family = self.family();
         (family.variants().len() > 1).then(|| format!("{} {}", family.name(), family.class()))

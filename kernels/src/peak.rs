@@ -1,5 +1,5 @@
-//! What a device can do at most: loops that only multiply and add, and loops that only copy. They belong to no program;
-//! measured times of kernels are held against theirs.
+//! What a device can do at most: loops that only multiply and add, and loops that only copy. They belong to
+//! no program; measured times of kernels are held against theirs.
 
 use crate::error::KernelError;
 use crate::launch::{Cost, Dispatch, GpuPlan, GpuTraits, Slot};
@@ -97,8 +97,8 @@ impl Peak {
     }
 }
 
-/// Runs `rounds` rounds of multiply-adds on every thread of the current pool, and returns how many floating-point
-/// operations that were.
+/// Runs `rounds` rounds of multiply-adds on every thread of the current pool, and returns how many
+/// floating-point operations that were.
 pub fn fma_on_cpu(rounds: usize) -> u64 {
     // Every thread has exactly one piece, whatever others would like to steal.
     rayon::broadcast(|_| multiply_add(rounds)).into_iter().sum()
@@ -118,8 +118,8 @@ fn multiply_add(rounds: usize) -> u64 {
     }
 }
 
-/// Eight vectors of `L` lanes: what two multiply-add units of four cycles each keep in flight. They are variables, since
-/// LLVM leaves an array of them in memory.
+/// Eight vectors of `L` lanes: what two multiply-add units of four cycles each keep in flight. They are
+/// variables, since LLVM leaves an array of them in memory.
 #[inline(always)]
 fn multiply_add_in<const L: usize, const FMA: bool>(rounds: usize) -> u64 {
     let start = black_box([1.0_f32; 9 * 16]);

@@ -1,12 +1,13 @@
-//! Sections of shader texts: what stands between the lines `//#name` and `//#end`, which plans take out or fill in.
+//! Sections of shader texts: what stands between the lines `//#name` and `//#end`, which plans take out or
+//! fill in.
 
 /// What stands between the lines `//#marker` and `//#end` of `source`.
 pub(crate) fn section<'a>(source: &'a str, marker: &str) -> Option<&'a str> {
     Some(source.split_once(&format!("//#{marker}\n"))?.1.split_once("//#end")?.0)
 }
 
-/// Replaces what stands between the lines `//#marker` and `//#end` of `source` by `text`. The source is returned as
-/// it is where it has no such lines.
+/// Replaces what stands between the lines `//#marker` and `//#end` of `source` by `text`. The source is
+/// returned as it is where it has no such lines.
 pub(crate) fn splice(source: &str, marker: &str, text: &str) -> String {
     let open = format!("//#{marker}\n");
     let Some((before, rest)) = source.split_once(&open) else { return source.to_owned() };

@@ -41,7 +41,8 @@ impl Shaders {
         Ok(Self(Arc::new(Own { files, texts })))
     }
 
-    /// The text of a file of [`FILES`], with the pieces that it uses in their places; empty for any other name.
+    /// The text of a file of [`FILES`], with the pieces that it uses in their places; empty for any other
+    /// name.
     pub fn text(&self, name: &str) -> &str {
         self.0.texts.get(name).map(String::as_str).or(text(name)).unwrap_or_default()
     }

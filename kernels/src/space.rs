@@ -16,7 +16,8 @@ pub(crate) const MAX_OPERANDS: usize = 16;
 pub enum Source {
     /// Input `i` of the launch.
     Input(usize),
-    /// The value that output `i` holds before the launch (in-place update); its strides are those of the output.
+    /// The value that output `i` holds before the launch (in-place update); its strides are those of the
+    /// output.
     Output(usize),
 }
 
@@ -31,8 +32,9 @@ pub struct Operand {
     pub strides: Vec<usize>,
 }
 
-/// Checks an iteration space: rank, operands inside their buffers, inputs numbered from 0 without gaps and with one
-/// length each, code that reads only earlier registers and existing operands. Returns the lengths of the inputs.
+/// Checks an iteration space: rank, operands inside their buffers, inputs numbered from 0 without gaps and
+/// with one length each, code that reads only earlier registers and existing operands. Returns the lengths of
+/// the inputs.
 pub(crate) fn check_space(
     kernel: &'static str,
     shape: &[usize],
@@ -115,8 +117,8 @@ pub(crate) fn input_lens(operands: &[Operand]) -> Vec<usize> {
 /// A shape, the strides of each operand over it, and a label for each dimension.
 pub(crate) type Labelled = (Vec<usize>, Vec<Vec<usize>>, Vec<bool>);
 
-/// Drops dimensions of size 1 and merges neighbours with the same label where, for every operand, the stride of the
-/// first is the stride of the second times its size.
+/// Drops dimensions of size 1 and merges neighbours with the same label where, for every operand, the stride
+/// of the first is the stride of the second times its size.
 pub(crate) fn merge(shape: &[usize], strides: &[&[usize]], labels: &[bool]) -> Labelled {
     let mut sizes: Vec<usize> = Vec::new();
     let mut dims: Vec<usize> = Vec::new(); // the last dimension merged into each

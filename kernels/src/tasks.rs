@@ -6,11 +6,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Elements that one task works on: 256 KiB of floats. A constant, so that results never depend on the threads.
+/// Elements that one task works on: 256 KiB of floats. A constant, so that results never depend on the
+/// threads.
 pub(crate) const TASK: usize = 1 << 16;
 
-/// Runs `task(i, slot)` for every `i < tasks`. `scratch` is divided into slots of `slot_len`, as many as there are
-/// threads to use; tasks go to whichever is free, so a task's result must not depend on what its slot holds.
+/// Runs `task(i, slot)` for every `i < tasks`. `scratch` is divided into slots of `slot_len`, as many as
+/// there are threads to use; tasks go to whichever is free, so a task's result must not depend on what its
+/// slot holds.
 pub(crate) fn for_each_task(
     tasks: usize,
     slot_len: usize,
@@ -89,8 +91,8 @@ pub(crate) fn share<T: Send>(
     });
 }
 
-/// Runs `fill(i, part)` on every part `i` of `out`, each of `len` elements, several in a row on one thread where a part
-/// is small: `work`, at least 1, is what a part costs in elements read or written.
+/// Runs `fill(i, part)` on every part `i` of `out`, each of `len` elements, several in a row on one thread
+/// where a part is small: `work`, at least 1, is what a part costs in elements read or written.
 pub(crate) fn for_each_part(
     out: &mut [f32],
     len: usize,

@@ -1,4 +1,5 @@
-//! Expressions on the CPU: every operation against f64 over the whole range of floats, and the placement of registers.
+//! Expressions on the CPU: every operation against f64 over the whole range of floats, and the placement of
+//! registers.
 
 mod spaces;
 
@@ -30,7 +31,8 @@ fn floats() -> Vec<f32> {
     special.into_iter().chain((0..=u32::MAX / 1009).map(|i| f32::from_bits(i * 1009))).collect()
 }
 
-/// Largest relative error over `floats()` where the true value is normal; below, the largest in denormal steps.
+/// Largest relative error over `floats()` where the true value is normal; below, the largest in denormal
+/// steps.
 fn errors(op: Unary) -> (f64, f64) {
     let x = floats();
     let y = evaluate(&unary(op), &[&x]);
@@ -120,7 +122,8 @@ fn exact_operations_round_once() {
     }
 }
 
-/// What is chosen comes out bit for bit, and what is not leaves no trace; only the two zeros choose the second.
+/// What is chosen comes out bit for bit, and what is not leaves no trace; only the two zeros choose the
+/// second.
 #[test]
 fn select_chooses() {
     let x = floats();
@@ -137,7 +140,8 @@ fn select_chooses() {
 }
 
 proptest! {
-    /// Any mixture of uniform, per-lane and in-place operands, and any registers as outputs, gives what f64 gives.
+    /// Any mixture of uniform, per-lane and in-place operands, and any registers as outputs, gives what f64
+    /// gives.
     #[test]
     fn placement_never_changes_values(
         expr in code(4, 12),

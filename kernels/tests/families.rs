@@ -1,5 +1,5 @@
-//! Every family in the list has what `docs/adding-a-kernel.md` asks of one, and its samples run: a shader that validates,
-//! a twin that agrees with the oracle, a test, and a page.
+//! Every family in the list has what `docs/adding-a-kernel.md` asks of one, and its samples run: a shader
+//! that validates, a twin that agrees with the oracle, a test, and a page.
 
 mod plans;
 mod spaces;

@@ -1,4 +1,5 @@
-//! The loops that measure peaks: shaders validate and bind what plans say, the CPU's loops do what they count.
+//! The loops that measure peaks: shaders validate and bind what plans say, the CPU's loops do what they
+//! count.
 
 mod plans;
 

@@ -1,5 +1,6 @@
-//! GPU plans of convolutions and matrix products without a device: the shaders validate as files and as emitted, what
-//! they declare is what the plan binds, and the choice of variant is what the documentation says.
+//! GPU plans of convolutions and matrix products without a device: the shaders validate as files and as
+//! emitted, what they declare is what the plan binds, and the choice of variant is what the documentation
+//! says.
 
 mod plans;
 

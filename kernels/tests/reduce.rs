@@ -52,7 +52,8 @@ proptest! {
     }
 }
 
-/// Full sums, per-sample, per-channel and per-column sums with several tasks and segments, two outputs in one pass.
+/// Full sums, per-sample, per-channel and per-column sums with several tasks and segments, two outputs in one
+/// pass.
 #[test]
 fn large_spaces_match_the_oracle() {
     let r = true;

@@ -1,5 +1,6 @@
-//! GPU plans of the small families without a device: shaders validate as files and as emitted, what they declare is
-//! what the plan binds, and the choice of variant is what the documentation says. Their CPU twins run the same kernels.
+//! GPU plans of the small families without a device: shaders validate as files and as emitted, what they
+//! declare is what the plan binds, and the choice of variant is what the documentation says. Their CPU twins
+//! run the same kernels.
 
 mod plans;
 mod spaces;

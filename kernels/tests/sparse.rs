@@ -1,4 +1,5 @@
-//! Sparse matrices along an axis against the plain oracle, their adjoints, and the cut of large ones into dispatches.
+//! Sparse matrices along an axis against the plain oracle, their adjoints, and the cut of large ones into
+//! dispatches.
 
 mod spaces;
 

@@ -1,8 +1,8 @@
 //! Convolution as one trilinear form T(x, w, y) = ⟨conv(x, w), y⟩ and its three partial derivatives.
 //!
-//! `x [n, ci, h, w]`, `w [co, ci, kh, kw]`, `y [n, co, oh, ow]`. conv2d reads x and w and gives y; conv_transpose2d
-//! (PyTorch weight layout `[in, out, kh, kw]`, in = co, out = ci) reads y and w and gives x; the weight gradient of
-//! both reads x and y and gives w. 1-D convolution is h = 1.
+//! `x [n, ci, h, w]`, `w [co, ci, kh, kw]`, `y [n, co, oh, ow]`. conv2d reads x and w and gives y;
+//! conv_transpose2d (PyTorch weight layout `[in, out, kh, kw]`, in = co, out = ci) reads y and w and gives x;
+//! the weight gradient of both reads x and y and gives w. 1-D convolution is h = 1.
 
 mod cpu;
 mod gpu;
@@ -19,8 +19,8 @@ use crate::launch::{Cost, GpuPlan, GpuTraits, Slot};
 use crate::layout::checked_len;
 use crate::text::{pair, rounded, shape};
 
-/// The batch for which the form of a convolution is chosen, on both devices and whatever the real one: forms add in
-/// different orders, and an image must have the same bits in any batch.
+/// The batch for which the form of a convolution is chosen, on both devices and whatever the real one: forms
+/// add in different orders, and an image must have the same bits in any batch.
 pub(crate) const NOMINAL_BATCH: usize = 16;
 
 /// Which of the three tensors is computed from the other two.
@@ -60,8 +60,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Size of y that follows from the rest along `axis` (0 = height, 1 = width), `None` where the dilated kernel
-    /// is larger than the padded image.
+    /// Size of y that follows from the rest along `axis` (0 = height, 1 = width), `None` where the dilated
+    /// kernel is larger than the padded image.
     pub fn y_size(&self, axis: usize) -> Option<usize> {
         let span = self.dilation[axis].checked_mul(self.kernel[axis].checked_sub(1)?)?.checked_add(1)?;
         let padded = self.x[axis].checked_add(self.pad_low[axis])?.checked_add(self.pad_high[axis])?;
@@ -147,8 +147,8 @@ impl Geometry {
     }
 }
 
-/// One face of a convolution. Inputs: `[x, w]`, `[y, w]` or `[x, y]` by face, then the epilogue's operands. One
-/// output. [`Face::Weight`] takes no epilogue.
+/// One face of a convolution. Inputs: `[x, w]`, `[y, w]` or `[x, y]` by face, then the epilogue's operands.
+/// One output. [`Face::Weight`] takes no epilogue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Conv {
     /// Face.
@@ -208,8 +208,8 @@ impl Family for Conv {
         vec![self.out_len()]
     }
 
-    /// Multiply-adds are counted over the whole window, padding included, as the field does: the three faces of
-    /// one geometry cost the same.
+    /// Multiply-adds are counted over the whole window, padding included, as the field does: the three faces
+    /// of one geometry cost the same.
     fn cost(&self) -> Cost {
         let g = &self.geometry;
         let products = (g.y_len() as u64).saturating_mul((g.ci * g.kernel[0] * g.kernel[1]) as u64);

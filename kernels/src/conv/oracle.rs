@@ -4,8 +4,8 @@ use super::{Conv, Face};
 use crate::family::Family;
 use crate::half::unpacked_plainly;
 
-/// A face of a convolution: every product of the trilinear form ⟨conv(x, w), y⟩ is visited once and added to the
-/// element of the tensor that is asked for.
+/// A face of a convolution: every product of the trilinear form ⟨conv(x, w), y⟩ is visited once and added to
+/// the element of the tensor that is asked for.
 pub(super) fn conv(conv: &Conv, inputs: &[&[f32]]) -> Vec<f64> {
     let g = &conv.geometry;
     let weights: Vec<f32>;

@@ -1,5 +1,5 @@
-//! CPU twin of `copy.wgsl`: every part as planes `[rows, columns]`, columns along the output's smallest stride and
-//! rows along the input's, so that both sides are walked by cache lines.
+//! CPU twin of `copy.wgsl`: every part as planes `[rows, columns]`, columns along the output's smallest
+//! stride and rows along the input's, so that both sides are walked by cache lines.
 
 use super::{Copy, Part};
 use crate::family::Family;
@@ -54,7 +54,8 @@ fn copy_part(part: &Part, input: &[f32], out: &Shared<'_, f32>, scratch: &mut [f
     let outer: Vec<usize> = dims.iter().map(|d| d.size).collect();
     let outer_dst: Vec<usize> = dims.iter().map(|d| d.dst).collect();
     let outer_src: Vec<usize> = dims.iter().map(|d| d.src).collect();
-    // Pieces of a plane: at most TASK columns of as many rows as make a task, in whole tiles where there are many.
+    // Pieces of a plane: at most TASK columns of as many rows as make a task, in whole tiles where there are
+    // many.
     let wide = columns.size.min(TASK);
     let tall = (TASK / wide).max(1).min(rows.size.next_multiple_of(TILE));
     let (across, down) = (columns.size.div_ceil(wide), rows.size.div_ceil(tall));
@@ -106,8 +107,8 @@ fn copy_plane(rows: Dim, columns: Dim, input: &[f32], out: &Shared<'_, f32>, dst
     }
 }
 
-/// Squares go through a buffer, so that both sides are touched a whole cache line at a time; strides that are powers
-/// of two would otherwise fight over a few cache sets.
+/// Squares go through a buffer, so that both sides are touched a whole cache line at a time; strides that are
+/// powers of two would otherwise fight over a few cache sets.
 fn transpose<'a>(
     rows: Dim,
     columns: Dim,

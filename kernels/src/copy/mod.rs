@@ -38,8 +38,8 @@ pub struct Part {
     pub dst_strides: Vec<usize>,
 }
 
-/// One output written by disjoint parts; elements that no part covers are zero when `zero` is set (it must be, if
-/// any exist).
+/// One output written by disjoint parts; elements that no part covers are zero when `zero` is set (it must
+/// be, if any exist).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Copy {
     /// Elements of the output.

@@ -11,7 +11,8 @@ pub(crate) fn bindings(mut main: Vec<Bind>, epilogue: &Epilogue) -> Vec<Bind> {
     main
 }
 
-/// A shader file with its `//#epilogue` section replaced by the expression; operand `i` at binding `first + i`.
+/// A shader file with its `//#epilogue` section replaced by the expression; operand `i` at binding `first +
+/// i`.
 pub(crate) fn with_epilogue(file: &str, epilogue: &Epilogue, first: usize, traits: &GpuTraits) -> String {
     let shader = traits.shaders.text(file);
     if epilogue.expr.code.is_empty() {

@@ -20,8 +20,8 @@ pub enum Spread {
     Scalar,
 }
 
-/// What is done to each output element before it is stored: `expr` with operand 0 = the accumulator and operand
-/// `i + 1` = `operands[i]`; the last register is stored. An empty `expr` stores the accumulator.
+/// What is done to each output element before it is stored: `expr` with operand 0 = the accumulator and
+/// operand `i + 1` = `operands[i]`; the last register is stored. An empty `expr` stores the accumulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Epilogue {
     /// Extra inputs, at most [`Epilogue::MAX_OPERANDS`].

@@ -1,8 +1,8 @@
 //! Elementary functions that LLVM vectorises: branch-free, by polynomials, NaN in → NaN out.
 //!
-//! Largest relative errors over one float in 1009 of all 2³² (`tests/expr.rs`): exp 8.3e-8, log 7.8e-8, tanh 1.34e-7,
-//! sigmoid 1.67e-7, softplus 1.21e-7; denormal results within one denormal step. Polynomials are minimax fits on the
-//! reduced ranges. Comparisons are written so that a NaN takes the branch that keeps it.
+//! Largest relative errors over one float in 1009 of all 2³² (`tests/expr.rs`): exp 8.3e-8, log 7.8e-8, tanh
+//! 1.34e-7, sigmoid 1.67e-7, softplus 1.21e-7; denormal results within one denormal step. Polynomials are
+//! minimax fits on the reduced ranges. Comparisons are written so that a NaN takes the branch that keeps it.
 
 /// 1.5 · 2²³: adding it rounds a small float to an integer, held in the low bits of the sum.
 const ROUND: f32 = 12_582_912.0;
@@ -32,8 +32,8 @@ fn exp2i(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }
 
-/// eˣ = 2ⁿ · eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2. 2ⁿ is applied in two factors, so that results run
-/// through the denormals to 0 and up to ∞.
+/// eˣ = 2ⁿ · eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2. 2ⁿ is applied in two factors, so that results
+/// run through the denormals to 0 and up to ∞.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = clamp(x, -104.0, 89.0);

@@ -1,7 +1,8 @@
 //! Scalar expressions: the one language for pointwise kernels, reduction prologues and convolution epilogues.
 //!
-//! An [`Expr`] is straight-line SSA: register `i` is the value of instruction `i`. The CPU evaluates it a block of
-//! lanes at a time; the GPU gets the same instructions as WGSL, one hand-written function per operation.
+//! An [`Expr`] is straight-line SSA: register `i` is the value of instruction `i`. The CPU evaluates it a
+//! block of lanes at a time; the GPU gets the same instructions as WGSL, one hand-written function per
+//! operation.
 
 mod cpu;
 pub(crate) mod math;
@@ -105,8 +106,8 @@ pub enum Instr {
     Unary(Unary, Reg),
     /// Operation of two registers.
     Binary(Binary, Reg, Reg),
-    /// The second register where the first is not 0 (NaN is not), else the third. What is not chosen leaves no trace, whatever
-    /// it is.
+    /// The second register where the first is not 0 (NaN is not), else the third. What is not chosen leaves
+    /// no trace, whatever it is.
     Select(Reg, Reg, Reg),
 }
 
@@ -187,7 +188,8 @@ impl Binary {
     }
 }
 
-/// The first value where the condition is not 0, else the second: the definition that both devices are tested against.
+/// The first value where the condition is not 0, else the second: the definition that both devices are tested
+/// against.
 pub fn select(condition: f64, a: f64, b: f64) -> f64 {
     if condition == 0.0 { b } else { a }
 }

@@ -1,4 +1,5 @@
-//! Expressions as WGSL: straight lines that call the functions of `expr.wgsl`, which stands before the kernel's own text.
+//! Expressions as WGSL: straight lines that call the functions of `expr.wgsl`, which stands before the
+//! kernel's own text.
 
 use super::{Binary, Expr, Instr, Num, Unary};
 use std::fmt::Write;

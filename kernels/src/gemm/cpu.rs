@@ -1,11 +1,11 @@
 //! CPU twin of the matrix product.
 //!
-//! A piece of work is a block of rows of one output, or a part of its only row. B is copied (or transposed) a panel of
-//! [`LANES`] columns and [`DEPTH`] inner indices at a time; A is broadcast from where it lies, transposed or not. A single
-//! column would leave lanes empty and is made of scalar products.
+//! A piece of work is a block of rows of one output, or a part of its only row. B is copied (or transposed) a
+//! panel of [`LANES`] columns and [`DEPTH`] inner indices at a time; A is broadcast from where it lies,
+//! transposed or not. A single column would leave lanes empty and is made of scalar products.
 //!
-//! The order of every sum follows from n, k and the forms of A and B: a row, which may be an image of a batch, has the same
-//! bits among any others.
+//! The order of every sum follows from n, k and the forms of A and B: a row, which may be an image of a
+//! batch, has the same bits among any others.
 
 use super::Gemm;
 use crate::epilogue::{Channels, Tail};

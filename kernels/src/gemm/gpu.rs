@@ -83,7 +83,8 @@ fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'
         cols: n,
         inner: k,
         slices: batch,
-        // A stored transposed has its rows, as those of a weight gradient, in another dimension than the batch.
+        // A stored transposed has its rows, as those of a weight gradient, in another dimension than the
+        // batch.
         nominal: if gemm.trans_a { [m, n, batch] } else { [NOMINAL_ROWS, n, 1] },
         params: strides.iter().map(|&stride| stride as u32).collect(),
         a,

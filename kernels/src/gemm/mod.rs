@@ -51,9 +51,9 @@ const LADDERS: [Ladder; 1] = [Ladder {
     ],
 }];
 
-/// `out[b] = op(A[b]) · op(B[b])`, out `[batch, m, n]` row-major, then the epilogue (its channel is the column).
-/// A is stored `[m, k]`, or `[k, m]` where `trans_a`; B `[k, n]`, or `[n, k]` where `trans_b`. An operand without
-/// its own batch dimension is shared by all batches. Inputs: A, B, epilogue operands.
+/// `out[b] = op(A[b]) · op(B[b])`, out `[batch, m, n]` row-major, then the epilogue (its channel is the
+/// column). A is stored `[m, k]`, or `[k, m]` where `trans_a`; B `[k, n]`, or `[n, k]` where `trans_b`. An
+/// operand without its own batch dimension is shared by all batches. Inputs: A, B, epilogue operands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Gemm {
     /// Number of products.

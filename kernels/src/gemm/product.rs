@@ -1,4 +1,5 @@
-//! The matrix-product shaders with their operands found by strides or, for convolutions, by the maps of `conv.wgsl`.
+//! The matrix-product shaders with their operands found by strides or, for convolutions, by the maps of
+//! `conv.wgsl`.
 
 use crate::epilogue::{Epilogue, bindings, with_epilogue};
 use crate::error::KernelError;
@@ -17,8 +18,8 @@ const BUSY_SOFTWARE_THREADS: usize = 512;
 const BUSY_SUBGROUPS: usize = 64;
 /// Lines in a block of packed operands (`gemm_packed.wgsl`).
 const BLOCK: usize = 64;
-/// Tiles along the columns from which on packing A costs less than finding its values anew for each: one packed value takes about
-/// as long to find and to store as 24 more to find.
+/// Tiles along the columns from which on packing A costs less than finding its values anew for each: one
+/// packed value takes about as long to find and to store as 24 more to find.
 const PACK_FROM: usize = 24;
 /// Fewest inner values to pack: a product of shorter sums gains less than two more shaders take to compile.
 const PACK_INNER: usize = 128;
@@ -37,8 +38,9 @@ pub(crate) struct Product<'a> {
     pub(crate) inner: usize,
     /// Number of products.
     pub(crate) slices: usize,
-    /// Rows, columns and slices by which the variant and its splits are chosen: those of a nominal batch where one side is a
-    /// batch, since variants add in different orders and what is made of an image must not depend on the others.
+    /// Rows, columns and slices by which the variant and its splits are chosen: those of a nominal batch
+    /// where one side is a batch, since variants add in different orders and what is made of an image must
+    /// not depend on the others.
     pub(crate) nominal: [usize; 3],
     /// The words of `Params` after rows, cols, inner, slices and splits.
     pub(crate) params: Vec<u32>,
@@ -48,8 +50,8 @@ pub(crate) struct Product<'a> {
     pub(crate) b: Slot,
     /// Which of them are stored in halves.
     pub(crate) half: [bool; 2],
-    /// Both operands lie in the form of `gemm_packed.wgsl`, and the sums are left in scratch buffer 0, for stages that
-    /// the caller adds: Winograd's.
+    /// Both operands lie in the form of `gemm_packed.wgsl`, and the sums are left in scratch buffer 0, for
+    /// stages that the caller adds: Winograd's.
     pub(crate) packed: bool,
     /// Fused tail.
     pub(crate) epilogue: &'a Epilogue,
@@ -79,9 +81,11 @@ pub(crate) const VARIANTS: [&str; 4] = ["tile64", "tile32", "registers", "subgro
 impl Product<'_> {
     /// The variant for an adapter.
     ///
-    /// Software adapters take register tiles where the scratch fits a binding, shared by subgroups where those have a fixed
-    /// size and have work for half of their lanes at least; so do products of at most four rows. On hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a side is short and
-    /// give four times the workgroups where, split-K included, the grid would leave the adapter idle.
+    /// Software adapters take register tiles where the scratch fits a binding, shared by subgroups where
+    /// those have a fixed size and have work for half of their lanes at least; so do products of at most four
+    /// rows. On hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a
+    /// side is short and give four times the workgroups where, split-K included, the grid would leave the
+    /// adapter idle.
     pub(crate) fn choose(&self, traits: &GpuTraits) -> &'static str {
         let fits = |stages: Stages| stages.fit(traits);
         let [rows, cols, _] = self.nominal;
@@ -192,16 +196,16 @@ impl Product<'_> {
         half_constants(self.half[0], self.half[1])
     }
 
-    /// Register tiles whose A the lanes of a subgroup share, with A packed first where many columns use it, and the
-    /// epilogue last.
+    /// Register tiles whose A the lanes of a subgroup share, with A packed first where many columns use it,
+    /// and the epilogue last.
     fn subgroups(&self, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let lanes = traits.subgroup.map_or(0, |lanes| lanes as usize);
         if !matches!(lanes, 4 | 8 | 16 | 32) {
             let what = "subgroup operations with subgroups of always 4, 8, 16 or 32 lanes";
             return Err(KernelError::Missing { kernel: self.kernel, variant: "subgroups", what });
         }
-        // Where columns are found value by value, more of them share a row's load for less than their code takes to compile,
-        // which counts most where sums are short.
+        // Where columns are found value by value, more of them share a row's load for less than their code
+        // takes to compile, which counts most where sums are short.
         let most = match self.packed {
             true => 8,
             false if self.inner < PACK_INNER => 2,
@@ -260,7 +264,8 @@ impl Product<'_> {
         Ok(Stages { dispatches, scratch_lens, sums })
     }
 
-    /// Adds the partial sums of the splits and applies the epilogue, where there are sums and the caller does not.
+    /// Adds the partial sums of the splits and applies the epilogue, where there are sums and the caller does
+    /// not.
     fn reduce(&self, needed: bool, sums: &Sums, traits: &GpuTraits) -> Result<Option<Dispatch>, KernelError> {
         if !needed || self.packed {
             return Ok(None);
@@ -286,8 +291,8 @@ impl Product<'_> {
         sums.splits * self.slices * sums.quads * 4 * sums.cols
     }
 
-    /// Chunks of the inner index: as many as bring `units` of parallel work, of a nominal batch, up to `busy`, while each keeps
-    /// [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
+    /// Chunks of the inner index: as many as bring `units` of parallel work, of a nominal batch, up to
+    /// `busy`, while each keeps [`SHORTEST_CHUNK`] and the partial sums stay within half of one binding.
     fn split(&self, units: usize, busy: usize, sums: Sums, traits: &GpuTraits) -> Sums {
         let fitting = traits.max_binding_bytes as usize / 2 / (4 * self.sums_len(&sums));
         Sums { splits: (busy / units).min(self.inner / SHORTEST_CHUNK).min(fitting).max(1), ..sums }
@@ -302,8 +307,8 @@ impl Product<'_> {
         words
     }
 
-    /// A shader file with this product's operands; its epilogue's operands from binding `epilogue` on, where the file
-    /// has one.
+    /// A shader file with this product's operands; its epilogue's operands from binding `epilogue` on, where
+    /// the file has one.
     fn source(
         &self,
         file: &str,

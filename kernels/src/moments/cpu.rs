@@ -1,5 +1,6 @@
-//! CPU twin of `moments.wgsl`: a shifted two-pass over rows that stay in the L1 cache, merged by Chan's formula
-//! (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+//! CPU twin of `moments.wgsl`: a shifted two-pass over rows that stay in the L1 cache, merged by Chan's
+//! formula (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+//! variances", 1979).
 
 use super::Moments;
 use crate::blocks::Space;
@@ -78,8 +79,8 @@ pub(super) fn scratch_len(k: &Moments, threads: usize) -> usize {
     threads * slot_len(k) + 4 * k.channels * partials(k) + 2
 }
 
-/// Whether channels are cut into segments. Where they are rows of their own, as those of a layer norm, they are cut by their
-/// length alone: how many there are follows the batch, and an image's bits must not.
+/// Whether channels are cut into segments. Where they are rows of their own, as those of a layer norm, they
+/// are cut by their length alone: how many there are follows the batch, and an image's bits must not.
 fn is_cut(k: &Moments) -> bool {
     if k.outer == 1 { segments(k).1 > 1 } else { k.channels < FEW }
 }
@@ -129,8 +130,9 @@ pub(super) fn run(k: &Moments, x: &[f32], mean: &mut [f32], var: &mut [f32], scr
     });
 }
 
-/// Segments of whole images, every channel's set in each. The mean of a segment's first row is near enough to that of the
-/// channel to sum deviations from it: of r rows, the square of its distance is at most r times the variance.
+/// Segments of whole images, every channel's set in each. The mean of a segment's first row is near enough to
+/// that of the channel to sum deviations from it: of r rows, the square of its distance is at most r times
+/// the variance.
 fn in_segments(
     k: &Moments,
     images: usize,
@@ -181,8 +183,8 @@ fn in_segments(
     }
 }
 
-/// Short rows of neighbouring channels, every element with accumulators of its own, in f64: means first, then the
-/// deviations from them.
+/// Short rows of neighbouring channels, every element with accumulators of its own, in f64: means first, then
+/// the deviations from them.
 fn side_by_side<'a>(k: &Moments, images: impl Iterator<Item = &'a [f32]> + Clone, sets: &mut [Set]) {
     const MOST: usize = GROUP * (SHORT_ROW - 1);
     let width = sets.len() * k.inner;

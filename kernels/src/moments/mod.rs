@@ -28,8 +28,9 @@ const LADDERS: [Ladder; 1] = [Ladder {
     ],
 }];
 
-/// x viewed as `[outer, channels, inner]` → outputs mean `[channels]` and variance `[channels]` over outer × inner.
-/// Batch norm: outer = n, channels = c, inner = h·w. Layer norm: outer = 1, channels = n, inner = c·h·w.
+/// x viewed as `[outer, channels, inner]` → outputs mean `[channels]` and variance `[channels]` over outer ×
+/// inner. Batch norm: outer = n, channels = c, inner = h·w. Layer norm: outer = 1, channels = n, inner =
+/// c·h·w.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Moments {
     /// Dimension before the channels.

@@ -10,8 +10,8 @@ use crate::error::KernelError;
 use crate::family::Family;
 use crate::launch::{Access, Bind, GpuTraits, Slot};
 
-/// What every plan begins with: the parameters are checked, and so are the buffers against what the adapter can bind.
-/// Returns the variant asked for, or the `chosen` one, as the family names it.
+/// What every plan begins with: the parameters are checked, and so are the buffers against what the adapter
+/// can bind. Returns the variant asked for, or the `chosen` one, as the family names it.
 pub(crate) fn begin(
     kernel: &dyn Family,
     traits: &GpuTraits,

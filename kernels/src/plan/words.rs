@@ -4,8 +4,8 @@ use crate::sections::splice;
 use std::cell::RefCell;
 use std::fmt::Write;
 
-/// Numbers and sizes that generated text takes from `Params` and does not hold as literals, so that kernels which differ in them
-/// alone, such as those of batch norms over other images, share a pipeline.
+/// Numbers and sizes that generated text takes from `Params` and does not hold as literals, so that kernels
+/// which differ in them alone, such as those of batch norms over other images, share a pipeline.
 #[derive(Default)]
 pub(crate) struct Words(RefCell<Vec<u32>>);
 
@@ -48,8 +48,9 @@ impl Words {
     }
 }
 
-/// Lines that split the row-major number `of` over `shape` into coordinates `{name}0, {name}1, …`: by a mask and a shift where a size is a
-/// power of two, else by literals, so that shader compilers turn divisions into multiplications.
+/// Lines that split the row-major number `of` over `shape` into coordinates `{name}0, {name}1, …`: by a mask
+/// and a shift where a size is a power of two, else by literals, so that shader compilers turn divisions into
+/// multiplications.
 pub(crate) fn coordinates(shape: &[usize], name: &str, of: &str, words: &Words) -> String {
     let mut text = String::new();
     let mut rest = of.to_owned();

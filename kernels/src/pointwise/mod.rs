@@ -24,7 +24,8 @@ const LADDERS: [Ladder; 1] = [Ladder {
 }];
 
 /// `outputs[j][i] = register outputs_regs[j] at element i` over `shape`. Outputs are contiguous in `shape`.
-/// `shape` has its neighbouring dimensions merged where every operand allows it, at most [`Pointwise::MAX_RANK`].
+/// `shape` has its neighbouring dimensions merged where every operand allows it, at most
+/// [`Pointwise::MAX_RANK`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pointwise {
     /// Iteration shape.

@@ -1,4 +1,5 @@
-//! Max pooling as three closed operations: the index of each window's maximum, and the gather and scatter by it.
+//! Max pooling as three closed operations: the index of each window's maximum, and the gather and scatter by
+//! it.
 
 mod cpu;
 

@@ -64,7 +64,8 @@ fn philox(first: u32, rest: [u32; 2], mut key: [u32; 2]) -> [[u32; SIDE]; 4] {
         *word = first.wrapping_add(l as u32);
     }
     for _ in 0..10 {
-        // Separate loops of one operation each: LLVM makes vectors of these, but not of a round written per block.
+        // Separate loops of one operation each: LLVM makes vectors of these, but not of a round written per
+        // block.
         let (mut a, mut b) = ([0u64; SIDE], [0u64; SIDE]);
         for l in 0..SIDE {
             a[l] = u64::from(c0[l]).wrapping_mul(0xD251_1F53);

@@ -1,4 +1,5 @@
-//! Counter-based random numbers: Philox 4×32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+//! Counter-based random numbers: Philox 4×32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+//! 3", 2011).
 
 mod cpu;
 
@@ -27,8 +28,9 @@ pub enum Distribution {
     Normal,
 }
 
-/// Fills an output of `len`. Inputs: `key [2]` (bit patterns of two u32 words) and `step [1]` (a whole number held as
-/// f32, the replay count). Element i uses word i mod 4 of the block with counter (i / 4, stream, step, 0).
+/// Fills an output of `len`. Inputs: `key [2]` (bit patterns of two u32 words) and `step [1]` (a whole number
+/// held as f32, the replay count). Element i uses word i mod 4 of the block with counter (i / 4, stream,
+/// step, 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Random {
     /// Distribution.
@@ -132,7 +134,8 @@ impl Family for Random {
             match self.distribution {
                 Distribution::Uniform => unit(words[i % 4]),
                 Distribution::Normal => {
-                    // Box–Muller on words (0, 1) and (2, 3): the even element takes the cosine, the odd the sine.
+                    // Box–Muller on words (0, 1) and (2, 3): the even element takes the cosine, the odd the
+                    // sine.
                     let pair = i % 4 / 2 * 2;
                     let radius = (-2.0 * (unit(words[pair]) + 1.0 / f64::from(1 << 24)).ln()).sqrt();
                     let angle = std::f64::consts::TAU * unit(words[pair + 1]);

@@ -7,11 +7,11 @@
 //! * Lanes: neighbouring outputs lie side by side in a block, and every step over the reduced space adds a block to
 //!   their accumulators.
 //!
-//! A unit is the outputs of one block; a task takes a group of units through one segment of the reduced space. Where
-//! there are several segments, their partial results are added in order.
+//! A unit is the outputs of one block; a task takes a group of units through one segment of the reduced
+//! space. Where there are several segments, their partial results are added in order.
 //!
-//! The order in which an output's values are added follows from its reduced space and from where the kept dimensions lie,
-//! never from how many outputs there are: those of an image have the same bits in any batch.
+//! The order in which an output's values are added follows from its reduced space and from where the kept
+//! dimensions lie, never from how many outputs there are: those of an image have the same bits in any batch.
 
 use super::{Combine, Reduce};
 use crate::blocks::{Access, Block, Space};
@@ -127,7 +127,8 @@ impl Plan {
         let most = if arrangement == Arrangement::Planes { PLANE_OUTPUTS } else { LANES };
         let tasks = |elements: usize| elements.div_ceil(TASK).min(MOST_SEGMENTS);
         let innermost = kept_innermost && arrangement == Arrangement::Lanes;
-        // Over several planes all units go together, so that memory is read in its own order; else units are apart.
+        // Over several planes all units go together, so that memory is read in its own order; else units are
+        // apart.
         let wanted = match arrangement {
             Arrangement::Planes if planes > 1 => tasks(inner_len * TOGETHER),
             _ => tasks(inner_len * if innermost { width } else { 1 }),
@@ -189,7 +190,8 @@ impl Plan {
         self.tail.is_some() && unit % self.units_across() + 1 == self.units_across()
     }
 
-    /// Floats of a task's slot: gathered operands and registers, then f64 accumulators with room to align them.
+    /// Floats of a task's slot: gathered operands and registers, then f64 accumulators with room to align
+    /// them.
     fn slot_len(&self, outputs: usize) -> usize {
         let forms = std::iter::once(&self.full).chain(&self.tail);
         let work = forms.map(|f| f.space.scratch_len() + f.evaluator.scratch_len()).max().unwrap_or(0);
@@ -285,8 +287,8 @@ pub(super) fn run(k: &Reduce, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scr
 }
 
 impl Plan {
-    /// Reduces one segment of some units. Accumulators of output o are `acc[o · sums_len..]`, in the end `width` for each
-    /// unit.
+    /// Reduces one segment of some units. Accumulators of output o are `acc[o · sums_len..]`, in the end
+    /// `width` for each unit.
     fn reduce(
         &self,
         k: &Reduce,

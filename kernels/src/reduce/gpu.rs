@@ -6,7 +6,8 @@
 //! | `threads` | one thread per output and segment | software adapters; kept dimensions innermost; short reductions |
 //! | `groups` | one workgroup per output and segment | otherwise |
 //!
-//! Segments are added until there is work for a whole adapter; then a second dispatch joins their partial results.
+//! Segments are added until there is work for a whole adapter; then a second dispatch joins their partial
+//! results.
 
 use super::{Combine, Reduce};
 use crate::error::KernelError;

@@ -50,8 +50,8 @@ pub struct Output {
     pub scale: Num,
 }
 
-/// Reduces `expr` over the dimensions of `shape` marked in `reduced`; every output is contiguous over the kept
-/// dimensions. Operands read inputs only ([`Source::Input`]).
+/// Reduces `expr` over the dimensions of `shape` marked in `reduced`; every output is contiguous over the
+/// kept dimensions. Operands read inputs only ([`Source::Input`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reduce {
     /// Iteration shape, neighbours of the same kind merged where operands allow.

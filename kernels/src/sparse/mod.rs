@@ -1,7 +1,9 @@
-//! A fixed sparse matrix along one axis: gathers, paddings that repeat or mirror, resampling, averages of windows.
+//! A fixed sparse matrix along one axis: gathers, paddings that repeat or mirror, resampling, averages of
+//! windows.
 //!
-//! `y[o, j, i] = Σ weight · x[o, column, i]` over the entries of row j, in their order. The adjoint is the same with the
-//! transposed matrix, so that a scatter-add is a gather by columns: no atomics, one order of summation.
+//! `y[o, j, i] = Σ weight · x[o, column, i]` over the entries of row j, in their order. The adjoint is the
+//! same with the transposed matrix, so that a scatter-add is a gather by columns: no atomics, one order of
+//! summation.
 
 mod cpu;
 
@@ -26,8 +28,8 @@ const LADDERS: [Ladder; 1] = [Ladder {
 /// Words of one dispatch's part of a matrix: half of what WebGPU lets a uniform buffer hold.
 const MOST_WORDS: usize = 8192;
 
-/// A sparse matrix by rows. A row without entries gives 0; one of a single entry of weight 1 copies the element, bits
-/// included.
+/// A sparse matrix by rows. A row without entries gives 0; one of a single entry of weight 1 copies the
+/// element, bits included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Matrix {
     columns: usize,
@@ -62,8 +64,8 @@ impl Matrix {
         &self.entries[self.starts[row]..self.starts[row + 1]]
     }
 
-    /// Rows become columns; the entries of a new row stand in the order of the old rows. Entries beyond the columns,
-    /// which [`crate::Kernel::check`] refuses, are left out.
+    /// Rows become columns; the entries of a new row stand in the order of the old rows. Entries beyond the
+    /// columns, which [`crate::Kernel::check`] refuses, are left out.
     pub fn transposed(&self) -> Self {
         let mut rows = vec![vec![]; self.columns];
         for row in 0..self.rows() {

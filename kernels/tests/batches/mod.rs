@@ -24,8 +24,8 @@ impl Case {
         Self { of: Box::new(of), batched: batched.to_vec() }
     }
 
-    /// Runs batches of each size and compares every image's outputs with those of the image alone. Returns the number of
-    /// comparisons.
+    /// Runs batches of each size and compares every image's outputs with those of the image alone. Returns
+    /// the number of comparisons.
     pub(crate) fn check(&self, run: impl Fn(&Kernel, &[&[f32]]) -> Vec<Vec<f32>>) -> usize {
         let one = (self.of)(1);
         let number = |seed: usize| {

@@ -22,8 +22,8 @@ pub(crate) fn shape() -> impl Strategy<Value = Vec<usize>> {
     )
 }
 
-/// Strides of an operand over `shape`: dimensions where `broadcast` is set stay still, the others are dense in an
-/// order rotated by `turn` and spaced by `gap`. Returns the strides and the length of the buffer.
+/// Strides of an operand over `shape`: dimensions where `broadcast` is set stay still, the others are dense
+/// in an order rotated by `turn` and spaced by `gap`. Returns the strides and the length of the buffer.
 pub(crate) fn strides(shape: &[usize], broadcast: u8, turn: usize, gap: usize) -> (Vec<usize>, usize) {
     let rank = shape.len();
     let mut strides = vec![0; rank];
@@ -101,7 +101,8 @@ pub(crate) fn data(len: usize, buffer: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Runs the CPU twin on pools of one and of two threads, checks that both give the same bits, and returns the outputs.
+/// Runs the CPU twin on pools of one and of two threads, checks that both give the same bits, and returns the
+/// outputs.
 pub(crate) fn run_cpu(kernel: &Kernel, inputs: &[Vec<f32>], before: &[Vec<f32>]) -> Vec<Vec<f32>> {
     kernel.check().unwrap_or_else(|e| panic!("{e}: {kernel:?}"));
     assert_eq!(kernel.input_lens(), inputs.iter().map(Vec::len).collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! Kernels of the small families with awkward shapes, their data and their oracle: what both devices are tested on.
+//! Kernels of the small families with awkward shapes, their data and their oracle: what both devices are
+//! tested on.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -198,7 +199,8 @@ pub(crate) fn moments() -> Vec<Case> {
         case
     };
     let far = |(outer, channels, inner)| {
-        // Close together and far from zero: a running mean in f32 would be a sixteenth off, the variance a percent.
+        // Close together and far from zero: a running mean in f32 would be a sixteenth off, the variance a
+        // percent.
         let mut case = Case::new(Kernel::Moments(Moments { outer, channels, inner }), 2e-5);
         case.inputs[0].iter_mut().for_each(|v| *v += 1e6);
         case
@@ -278,7 +280,8 @@ pub(crate) fn pool() -> Vec<Case> {
     cases
 }
 
-/// Rows of no, one and many entries, columns that nobody reads, tables of several dispatches and a row of several.
+/// Rows of no, one and many entries, columns that nobody reads, tables of several dispatches and a row of
+/// several.
 pub(crate) fn sparse() -> Vec<Case> {
     let build = |outer: usize, inner: usize, columns: usize, rows: Vec<Vec<(usize, f32)>>| {
         let matrix = Matrix::new(columns, rows);

@@ -1,9 +1,9 @@
 //! CPU twin of the convolution faces.
 //!
-//! Inside, everything is channels-last: images are transposed to `[pixel, channel]`, rows of patches (or of their
-//! Winograd transforms) are multiplied by packed weights with output channels in vector lanes, and the result is
-//! transposed back while it is in cache, where the epilogue is applied. Work is cut by the shape alone, and workers
-//! take pieces from a queue, so bits do not depend on the number of threads.
+//! Inside, everything is channels-last: images are transposed to `[pixel, channel]`, rows of patches (or of
+//! their Winograd transforms) are multiplied by packed weights with output channels in vector lanes, and the
+//! result is transposed back while it is in cache, where the epilogue is applied. Work is cut by the shape
+//! alone, and workers take pieces from a queue, so bits do not depend on the number of threads.
 
 mod images;
 mod pixels;
@@ -76,8 +76,8 @@ fn finish_images(conv: &Conv, inputs: &[&[f32]], out: &mut [f32], scratch: &mut 
     }
 }
 
-/// A window as large as the image, as between a latent vector and its first feature map, makes each face a matrix
-/// product with x as `[n, (ci, tap)]` and y as `[n, co]`: y = x wᵀ, x = y w, w = yᵀ x.
+/// A window as large as the image, as between a latent vector and its first feature map, makes each face a
+/// matrix product with x as `[n, (ci, tap)]` and y as `[n, co]`: y = x wᵀ, x = y w, w = yᵀ x.
 fn full_window(conv: &Conv) -> Option<Gemm> {
     let g = &conv.geometry;
     let full = g.kernel == g.x && g.y == [1, 1] && g.pad_low == [0, 0] && g.dilation == [1, 1];
@@ -101,8 +101,8 @@ fn full_window(conv: &Conv) -> Option<Gemm> {
     })
 }
 
-/// The taps that reach a grid of positions along one axis: tap `tap + m·tap_step` of position `g` reads the source
-/// at `g·step + offset + m·offset_step`, for m < taps; position g is destination `g·out_step + out`.
+/// The taps that reach a grid of positions along one axis: tap `tap + m·tap_step` of position `g` reads the
+/// source at `g·step + offset + m·offset_step`, for m < taps; position g is destination `g·out_step + out`.
 #[derive(Debug, Clone, Copy)]
 struct Axis {
     grid: usize,
@@ -132,8 +132,9 @@ impl Axis {
         }
     }
 
-    /// Its adjoint at the positions `h = g·stride + phase`: tap k reaches y at o = (h + pad − k·dilation) / stride
-    /// where that is whole. With c = gcd(stride, dilation) such k are stride/c apart, and o falls by dilation/c.
+    /// Its adjoint at the positions `h = g·stride + phase`: tap k reaches y at o = (h + pad − k·dilation) /
+    /// stride where that is whole. With c = gcd(stride, dilation) such k are stride/c apart, and o falls by
+    /// dilation/c.
     fn transpose(g: &Geometry, axis: usize, phase: usize) -> Self {
         let (stride, dilation) = (g.stride[axis], g.dilation[axis]);
         let common = gcd(stride, dilation);

@@ -1,14 +1,15 @@
 //! Faces with pixels in the vector lanes, for few channels.
 //!
-//! Where x is an image of 1 to 3 channels, channels would leave lanes empty. With `columns[k][p]` the value that tap
-//! k = (channel, row, column) reads at output pixel p,
+//! Where x is an image of 1 to 3 channels, channels would leave lanes empty. With `columns[k][p]` the value
+//! that tap k = (channel, row, column) reads at output pixel p,
 //!
 //! * convolution: `y[co, p] = Σ_k w[co, k] · columns[k, p]`
 //! * transpose: `columns[k, p] = Σ_co w[co, k] · y[co, p]`, added up into x
 //! * weight: `w[co, k] = Σ_p y[co, p] · columns[k, p]`
 //!
 //! y and w are used where they lie. x is held padded, its columns sorted by their residue modulo the stride
-//! (`[channel, row, residue, column / stride]`), so that the pixels of one output row are neighbours for every tap.
+//! (`[channel, row, residue, column / stride]`), so that the pixels of one output row are neighbours for
+//! every tap.
 
 use super::super::{Conv, Face, Geometry};
 use crate::epilogue::{Channels, Tail};
@@ -81,8 +82,8 @@ impl Plan {
         self.g.kernel[0] * self.g.kernel[1]
     }
 
-    /// The last rows of w padded to a tile; w with padded rows, where a tile could reach over its end; or the sums of
-    /// all parts of the weight gradient.
+    /// The last rows of w padded to a tile; w with padded rows, where a tile could reach over its end; or the
+    /// sums of all parts of the weight gradient.
     fn shared_len(&self) -> usize {
         match self.face {
             Face::Conv => ROWS * self.depth,
@@ -92,8 +93,8 @@ impl Plan {
         }
     }
 
-    /// Padded x; a panel of columns or of y; a tile of outputs, all column sums of a piece, or rows of y; and scratch
-    /// of the tail.
+    /// Padded x; a panel of columns or of y; a tile of outputs, all column sums of a piece, or rows of y; and
+    /// scratch of the tail.
     fn worker_lens(&self) -> [usize; 4] {
         let rows = self.g.co.next_multiple_of(ROWS);
         let made = self.channels * self.taps();
@@ -288,7 +289,8 @@ impl Plan {
             }
             let rows = taps.next_multiple_of(ROWS);
             let product = if run.len() > WIDTH { tile::product } else { tile::product_narrow };
-            // Rows of w are pages apart: some of them at a time, and those of the next block are fetched meanwhile.
+            // Rows of w are pages apart: some of them at a time, and those of the next block are fetched
+            // meanwhile.
             for block in (0..g.co).step_by(SPREAD) {
                 let depth = SPREAD.min(g.co - block);
                 for row in (0..rows).step_by(2 * ROWS) {

@@ -1,11 +1,12 @@
-//! Winograd F(2 × 2, 2 × 2): a 4 × 4 convolution at stride 2 is a sum over four phases of 2 × 2-tap convolutions at
-//! stride 1, and two neighbouring outputs of such a pair of taps,
+//! Winograd F(2 × 2, 2 × 2): a 4 × 4 convolution at stride 2 is a sum over four phases of 2 × 2-tap
+//! convolutions at stride 1, and two neighbouring outputs of such a pair of taps,
 //!
-//! `y₀ = d₀f₀ + d₁f₁`, `y₁ = d₁f₀ + d₂f₁`, are `Aᵀ[(G f) ∘ (Bᵀ d)]` with three products in place of four, from
-//! Bᵀ = [1 −1 0; 0 1 0; 0 1 −1], G = [1 0; 1 1; 0 1], Aᵀ = [1 1 0; 0 1 −1].
+//! `y₀ = d₀f₀ + d₁f₁`, `y₁ = d₁f₀ + d₂f₁`, are `Aᵀ[(G f) ∘ (Bᵀ d)]` with three products in place of four,
+//! from Bᵀ = [1 −1 0; 0 1 0; 0 1 −1], G = [1 0; 1 1; 0 1], Aᵀ = [1 1 0; 0 1 −1].
 //!
-//! In two dimensions each map is applied along both axes: 9 products in place of 16. The weight gradient is the
-//! adjoint in f: `Gᵀ[(A y) ∘ (Bᵀ d)]`. Coefficients are 0 and ±1, so the transforms round only in additions.
+//! In two dimensions each map is applied along both axes: 9 products in place of 16. The weight gradient is
+//! the adjoint in f: `Gᵀ[(A y) ∘ (Bᵀ d)]`. Coefficients are 0 and ±1, so the transforms round only in
+//! additions.
 
 use super::super::{Face, Geometry};
 use super::Axis;
@@ -112,8 +113,8 @@ pub(super) fn store<const N: usize, const L: usize>(tile: &Tile<N, L>, values: &
     }
 }
 
-/// One axis of one phase: output p of the tile at grid position g is `d_p·f₀ + d_{p+1}·f₁` with d_r the source at
-/// `(g + r)·step + offset` and f the two taps.
+/// One axis of one phase: output p of the tile at grid position g is `d_p·f₀ + d_{p+1}·f₁` with d_r the
+/// source at `(g + r)·step + offset` and f the two taps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Phase {
     pub(super) step: isize,
@@ -122,8 +123,9 @@ pub(super) struct Phase {
 }
 
 impl Phase {
-    /// Phase `p` (0 or 1) along `axis`. In a convolution it is the parity of the tap, and all phases add to the
-    /// same output; in a transpose it is the parity of the output, which only the taps of one parity reach.
+    /// Phase `p` (0 or 1) along `axis`. In a convolution it is the parity of the tap, and all phases add to
+    /// the same output; in a transpose it is the parity of the output, which only the taps of one parity
+    /// reach.
     pub(super) fn new(face: Face, g: &Geometry, axis: usize, p: usize) -> Self {
         if face == Face::Transpose {
             let Axis { tap, offset, .. } = Axis::transpose(g, axis, p);

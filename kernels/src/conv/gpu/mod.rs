@@ -101,7 +101,8 @@ fn check_positions(conv: &Conv) -> Result<(), KernelError> {
     let g = &conv.geometry;
     let limit = i32::MAX as u64;
     for axis in 0..2 {
-        // A kernel of 1 or an output of 1 leaves dilation and stride without use, and so without a bound by x.
+        // A kernel of 1 or an output of 1 leaves dilation and stride without use, and so without a bound by
+        // x.
         let sizes = [g.x[axis] + g.pad_low[axis] + g.pad_high[axis], g.stride[axis], g.dilation[axis]];
         if let Some(&needed) = sizes.iter().find(|&&size| size as u64 > limit / 2) {
             let needed = needed as u64;
@@ -168,8 +169,8 @@ struct Matmul {
     channel_width: usize,
 }
 
-/// Where the kernel covers the image exactly once, y is one pixel, and x `[n, ci·kh·kw]`, w `[co, ci·kh·kw]` and
-/// y `[n, co]` are plain matrices: y = x · wᵀ, x = y · w, w = yᵀ · x.
+/// Where the kernel covers the image exactly once, y is one pixel, and x `[n, ci·kh·kw]`, w `[co, ci·kh·kw]`
+/// and y `[n, co]` are plain matrices: y = x · wᵀ, x = y · w, w = yᵀ · x.
 fn as_gemm(conv: &Conv) -> Option<Matmul> {
     let g = &conv.geometry;
     let covers = (0..2).all(|axis| {

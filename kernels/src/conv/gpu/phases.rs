@@ -62,8 +62,8 @@ pub(super) fn of(conv: &Conv) -> Vec<Phase> {
     }
 }
 
-/// The phases along one axis. Output `first + stride·q` is reached by tap k from `o` where
-/// `o·stride + k·dilation − pad = first + stride·q`, so the taps are those with `k·dilation ≡ first + pad (mod stride)`.
+/// The phases along one axis. Output `first + stride·q` is reached by tap k from `o` where `o·stride +
+/// k·dilation − pad = first + stride·q`, so the taps are those with `k·dilation ≡ first + pad (mod stride)`.
 fn along(conv: &Conv, axis: usize) -> Vec<AxisPhase> {
     let g = &conv.geometry;
     let (stride, dilation, kernel) = (g.stride[axis], g.dilation[axis], g.kernel[axis]);

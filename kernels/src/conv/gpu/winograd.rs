@@ -1,5 +1,5 @@
-//! Winograd's F(2 × 2, 2 × 2) on stride phases (`conv_winograd.wgsl`): transforms of both operands, nine products, and the
-//! inverse transform with the epilogue.
+//! Winograd's F(2 × 2, 2 × 2) on stride phases (`conv_winograd.wgsl`): transforms of both operands, nine
+//! products, and the inverse transform with the epilogue.
 
 use super::super::{Conv, Face, NOMINAL_BATCH};
 use crate::epilogue::{Epilogue, bindings, with_epilogue};
@@ -12,10 +12,11 @@ use crate::plan::{fold, half_constants, read, write};
 const SHADER: &str = "conv_winograd.wgsl";
 /// Products of one tile, in place of 16.
 const PRODUCTS: usize = 9;
-/// Fewest tiles of a nominal batch: with fewer, transforming the weights takes longer than the multiplications saved.
+/// Fewest tiles of a nominal batch: with fewer, transforming the weights takes longer than the
+/// multiplications saved.
 const FEWEST_TILES: usize = 64;
-/// Fewest channels of what is transformed: below, the transforms of the images do. A transpose to an image has four rows, its
-/// phases, and only needs the channels of y.
+/// Fewest channels of what is transformed: below, the transforms of the images do. A transpose to an image
+/// has four rows, its phases, and only needs the channels of y.
 const FEWEST_CHANNELS: usize = 8;
 
 /// Whether the shape is one that it computes: 4 × 4 at stride 2 without dilation.
@@ -24,8 +25,9 @@ pub(super) fn applies(conv: &Conv) -> bool {
     (g.kernel, g.stride, g.dilation) == ([4, 4], [2, 2], [1, 1])
 }
 
-/// Whether it is the choice for an adapter. On hardware the transformed tensors, 2.25 times the plain ones and both
-/// written and read, cost about what the multiplications save, so only measuring (`tune`) can choose it there.
+/// Whether it is the choice for an adapter. On hardware the transformed tensors, 2.25 times the plain ones
+/// and both written and read, cost about what the multiplications save, so only measuring (`tune`) can choose
+/// it there.
 pub(super) fn pays(conv: &Conv, traits: &GpuTraits) -> bool {
     let g = &conv.geometry;
     applies(conv)
@@ -45,7 +47,8 @@ fn tiles(conv: &Conv) -> usize {
     conv.geometry.batch * tiles_along(conv, 0) * tiles_along(conv, 1)
 }
 
-/// Tiles by which forms are chosen: the weight gradient adds over the batch, the others must not depend on it.
+/// Tiles by which forms are chosen: the weight gradient adds over the batch, the others must not depend on
+/// it.
 fn nominal_tiles(conv: &Conv) -> usize {
     let batch = if conv.face == Face::Weight { conv.geometry.batch } else { NOMINAL_BATCH };
     batch * tiles_along(conv, 0) * tiles_along(conv, 1)

@@ -17,9 +17,11 @@ pub(super) enum Pass {
     AddLeaky(Num, Reg, Reg),
     /// Leaky ReLU of (x − m) · s + c, where all but x are the same along a row: a norm and its activation.
     NormLeaky(Num, [Reg; 4]),
-    /// a · (1 where (x − m) · s + c > 0, else slope), with the same along a row as above: the gradient of the activation.
+    /// a · (1 where (x − m) · s + c > 0, else slope), with the same along a row as above: the gradient of the
+    /// activation.
     NormMask(Num, [Reg; 5]),
-    /// a · k + (x − m) · s, and c added to that, where k, m, s and c are the same along a row: the gradient of a norm.
+    /// a · k + (x − m) · s, and c added to that, where k, m, s and c are the same along a row: the gradient
+    /// of a norm.
     NormGrad([Reg; 6]),
     /// Part of a later pass.
     Joined,
@@ -48,8 +50,9 @@ impl Pass {
     }
 }
 
-/// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and is no output. The
-/// difference from what is the same along a row may be read more often: to compute it again costs less than to store it.
+/// The passes of some code: instructions joined in pairs where the first varies along rows, is read once, and
+/// is no output. The difference from what is the same along a row may be read more often: to compute it again
+/// costs less than to store it.
 pub(super) fn passes(code: &[Instr], by_row: &[bool], outputs: &[Reg]) -> Vec<Pass> {
     let mut passes: Vec<Pass> = code.iter().map(|&instr| Pass::One(instr)).collect();
     let mut uses = vec![0; code.len()];

@@ -1,9 +1,9 @@
 //! The CPU evaluator: straight-line code over a block of lanes at a time.
 //!
-//! A block is a few rows of lanes. Registers that are the same along a row are computed once for each row; the
-//! others are blocks of [`LANES`] floats placed by linear scan, so that the live ones stay in the L1 cache. Operands
-//! are read where they lie, and results are written straight to their output wherever no later instruction needs
-//! what it held.
+//! A block is a few rows of lanes. Registers that are the same along a row are computed once for each row;
+//! the others are blocks of [`LANES`] floats placed by linear scan, so that the live ones stay in the L1
+//! cache. Operands are read where they lie, and results are written straight to their output wherever no
+//! later instruction needs what it held.
 
 mod joining;
 mod registers;
@@ -55,8 +55,8 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Prepares `expr` for operands of these kinds. With `store`, [`Evaluator::run`] writes `outputs` to buffers;
-    /// without, they are kept for [`Evaluator::value`].
+    /// Prepares `expr` for operands of these kinds. With `store`, [`Evaluator::run`] writes `outputs` to
+    /// buffers; without, they are kept for [`Evaluator::value`].
     pub fn new(expr: &Expr, kinds: &[Kind], outputs: &[Reg], store: bool) -> Self {
         let mut by_row = vec![true; expr.code.len()];
         for (i, instr) in expr.code.iter().enumerate() {
@@ -77,8 +77,8 @@ impl Evaluator {
         (self.row_registers * ROWS + self.blocks * LANES).max(16)
     }
 
-    /// Evaluates `rows ≤` [`ROWS`] rows of `lanes` lanes, together at most [`LANES`]. `outputs` are the blocks stored
-    /// to (empty slice without `store`).
+    /// Evaluates `rows ≤` [`ROWS`] rows of `lanes` lanes, together at most [`LANES`]. `outputs` are the
+    /// blocks stored to (empty slice without `store`).
     #[inline]
     pub fn run(
         &self,

@@ -1,5 +1,5 @@
-//! Where registers live: the same along a row once for each row, the others in blocks placed by linear scan, or in the
-//! output that they are stored to.
+//! Where registers live: the same along a row once for each row, the others in blocks placed by linear scan,
+//! or in the output that they are stored to.
 
 use super::super::{Instr, Reg};
 use super::joining::Pass;
@@ -15,8 +15,9 @@ pub(super) enum Place {
     Output(usize),
 }
 
-/// The place of each register, the number of row registers, and the number of blocks. `by_row` tells what is the same
-/// along a row; with `store`, results are written straight to their output where no later instruction needs what it held.
+/// The place of each register, the number of row registers, and the number of blocks. `by_row` tells what is
+/// the same along a row; with `store`, results are written straight to their output where no later
+/// instruction needs what it held.
 pub(super) fn places(
     code: &[Pass],
     kinds: &[Kind],

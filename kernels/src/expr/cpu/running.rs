@@ -7,13 +7,14 @@ use super::{Evaluator, Kind, LANES, ROWS, Value};
 use crate::tile;
 use multiversion::multiversion;
 
-/// Passes over a block during which the next one is fetched into the second-level cache; a single one ends before it arrives.
+/// Passes over a block during which the next one is fetched into the second-level cache; a single one ends
+/// before it arrives.
 const AHEAD_PASSES: usize = 2;
 /// Numbers in a cache line.
 const LINE: usize = 16;
 
-/// Asks for the part of pass `pass` of what follows a block of `n` elements, where the next block mostly lies: memory then
-/// works while arithmetic does.
+/// Asks for the part of pass `pass` of what follows a block of `n` elements, where the next block mostly
+/// lies: memory then works while arithmetic does.
 #[inline(always)]
 fn fetch_ahead(values: &[f32], n: usize, pass: usize, passes: usize) {
     let lines = n / LINE;
@@ -51,7 +52,8 @@ pub(super) fn run_block(
             }
             passed += 1;
         }
-        // One call for every place: `apply` is inlined, and a second copy of its loops would only be compiled again.
+        // One call for every place: `apply` is inlined, and a second copy of its loops would only be compiled
+        // again.
         let mut taken: &mut [f32] = &mut [];
         let (dst, lanes, registers) = match ev.places[i] {
             Place::Const(_) | Place::Operand(_) => continue,
@@ -145,8 +147,8 @@ fn parts<'a, const N: usize>(values: &[Value<'a>; N], r: usize, lanes: usize) ->
     parts
 }
 
-// Loops over rows stand in each of these functions: a closure around the arithmetic would be compiled without the machine's
-// vector instructions wherever it is too large to be inlined.
+// Loops over rows stand in each of these functions: a closure around the arithmetic would be compiled without
+// the machine's vector instructions wherever it is too large to be inlined.
 
 #[inline(always)]
 fn map(dst: &mut [f32], lanes: usize, a: Value<'_>, f: impl Fn(f32) -> f32) {

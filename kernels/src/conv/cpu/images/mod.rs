@@ -1,8 +1,8 @@
 //! The faces that make images: convolution and its transpose.
 //!
-//! A piece of work is a few whole images, or a block of channels of one. Its positions (pixels of the output, or
-//! 2 × 2 tiles of them) are taken [`BLOCK`] at a time: their source patches become rows of at most [`DEPTH`]
-//! numbers, and rows × packed weights gives the outputs of all channels.
+//! A piece of work is a few whole images, or a block of channels of one. Its positions (pixels of the output,
+//! or 2 × 2 tiles of them) are taken [`BLOCK`] at a time: their source patches become rows of at most
+//! [`DEPTH`] numbers, and rows × packed weights gives the outputs of all channels.
 
 mod pack;
 
@@ -139,7 +139,8 @@ impl Plan {
         self.panel_len() * self.to.0.div_ceil(LANES)
     }
 
-    /// Source images and a pixel of zeros, rows, sums, and images made, all channels-last; scratch of the tail.
+    /// Source images and a pixel of zeros, rows, sums, and images made, all channels-last; scratch of the
+    /// tail.
     fn worker_lens(&self) -> [usize; 5] {
         let lanes = self.channels.next_multiple_of(LANES);
         let block = self.products() * BLOCK;
@@ -302,7 +303,8 @@ impl Plan {
         }
     }
 
-    /// Rows of transformed 3 × 3 patches: segment by segment the channels of a phase, for each of nine products.
+    /// Rows of transformed 3 × 3 patches: segment by segment the channels of a phase, for each of nine
+    /// products.
     fn phase_rows(
         &self,
         source: &[f32],

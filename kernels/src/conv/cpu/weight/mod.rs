@@ -1,4 +1,5 @@
-//! The face that makes weights: `w[(tap, ci), co] = Σ_positions patch[position, (tap, ci)] · y[position, co]`.
+//! The face that makes weights: `w[(tap, ci), co] = Σ_positions patch[position, (tap, ci)] · y[position,
+//! co]`.
 //!
 //! A piece of work is a block of input channels over a fixed part of the images; each piece sums into its own
 //! buffer, and parts are added in order at the end, so that bits depend on the shape alone.

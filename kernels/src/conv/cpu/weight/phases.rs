@@ -2,11 +2,11 @@
 //!
 //! `sums[p][(phase, ci), co] = Σ_tiles rows[p][(phase, ci), tile] · columns[p][tile, co]`,
 //!
-//! rows the transformed patches of x and columns the transformed tiles of y; then each group of nine sums becomes
-//! the 2 × 2 taps of its phase.
+//! rows the transformed patches of x and columns the transformed tiles of y; then each group of nine sums
+//! becomes the 2 × 2 taps of its phase.
 //!
-//! Columns are made once, for all of y. A piece of work is a block of input channels over a fixed part of the tiles:
-//! it transforms its own channels, [`DEPTH`] tiles at a time, and sums into a buffer of its own.
+//! Columns are made once, for all of y. A piece of work is a block of input channels over a fixed part of the
+//! tiles: it transforms its own channels, [`DEPTH`] tiles at a time, and sums into a buffer of its own.
 
 use super::super::super::{Face, Geometry};
 use super::super::has_phases;
@@ -18,7 +18,8 @@ use std::ops::Range;
 
 /// Tiles multiplied in one go: a panel of columns of this depth fills the first-level cache.
 const DEPTH: usize = 256;
-/// A panel of rows or of columns; not a power of two, so that the panels of a tile fall into different cache sets.
+/// A panel of rows or of columns; not a power of two, so that the panels of a tile fall into different cache
+/// sets.
 const ROW_PANEL: usize = DEPTH * WIDTH + WIDTH;
 const COLUMN_PANEL: usize = DEPTH * LANES + WIDTH;
 /// Rows of a piece: a vector of input channels for each phase.
@@ -288,8 +289,8 @@ simd! {
 }
 
 simd! {
-    /// The 16 taps of one input channel and [`WIDTH`] output channels, `[tap][WIDTH]`, from sums `product_len` apart
-    /// in each part.
+    /// The 16 taps of one input channel and [`WIDTH`] output channels, `[tap][WIDTH]`, from sums
+    /// `product_len` apart in each part.
     fn filter_taps(
         sums: &[f32],
         part_len: usize,
