@@ -1,6 +1,7 @@
 //! The texts of Ganomede's shaders: every `*.wgsl` file beside this one and in `shared/`, embedded.
 //!
-//! What several shaders are made of stands once, in `shared/`; a line `//#use shared/thread.wgsl` takes it in.
+//! What several shaders are made of stands once, in `shared/`; a line `//#use shared/thread.wgsl` takes it
+//! in.
 //!
 //! A shader's header gives its formula, layouts, bindings and dispatch. What launches them, and the pipeline
 //! constants that choose their tiles, is the crate `ganomede-kernels`.
@@ -58,8 +59,8 @@ pub fn text(name: &str) -> Option<&'static str> {
     Some(&TEXTS[place])
 }
 
-/// A text with the piece that each of its `//#use` lines names in the place of the line. The header of a piece, its first
-/// comment, is left out; so is a piece that `find` does not have.
+/// A text with the piece that each of its `//#use` lines names in the place of the line. The header of a
+/// piece, its first comment, is left out; so is a piece that `find` does not have.
 pub fn joined<'a>(text: &str, find: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut whole = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {

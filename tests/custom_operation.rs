@@ -1,5 +1,5 @@
-//! An operation of one kernel in a file of its own: recorded, differentiated twice, compiled, run, and refused where it
-//! does not fit.
+//! An operation of one kernel in a file of its own: recorded, differentiated twice, compiled, run, and
+//! refused where it does not fit.
 
 use std::sync::Arc;
 

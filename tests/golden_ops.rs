@@ -1,5 +1,6 @@
-//! Every operation of the tape against PyTorch: values, first and second derivatives, in the middle of a graph, on
-//! both devices. `tests/goldens/ops.py` defines the graph around each operation and writes the numbers.
+//! Every operation of the tape against PyTorch: values, first and second derivatives, in the middle of a
+//! graph, on both devices. `tests/goldens/ops.py` defines the graph around each operation and writes the
+//! numbers.
 
 mod common;
 
@@ -295,7 +296,8 @@ const LOSSES: &[Case] = &[
     ("loss_bce_target", |x| bce(x[0], x[1])),
 ];
 
-/// The graph that `ops.py` describes, with one output for each golden; returns the names of inputs and outputs.
+/// The graph that `ops.py` describes, with one output for each golden; returns the names of inputs and
+/// outputs.
 fn record(tape: &Tape, fixture: &Fixture, (name, f): &Case) {
     let inputs = fixture.numbered(&format!("{name}/x"));
     assert!(!inputs.is_empty(), "no golden for {name}: add it to tests/goldens/ops.py");
@@ -371,8 +373,8 @@ groups! {
     losses: LOSSES;
 }
 
-/// A match without wildcard, and the list of its arms: a new operation fails to compile here, and once it has an arm,
-/// [`every_operation_has_a_golden`] fails until some case uses it.
+/// A match without wildcard, and the list of its arms: a new operation fails to compile here, and once it has
+/// an arm, [`every_operation_has_a_golden`] fails until some case uses it.
 macro_rules! kinds {
     ($name:ident, $list:ident, $type:ty: $($pattern:pat => $kind:literal,)*) => {
         fn $name(op: &$type) -> &'static str {

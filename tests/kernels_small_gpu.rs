@@ -1,4 +1,5 @@
-//! Every variant of the small families on whatever adapter answers, against the f64 oracle; twice, for equal bits.
+//! Every variant of the small families on whatever adapter answers, against the f64 oracle; twice, for equal
+//! bits.
 
 #[path = "../kernels/tests/batches/mod.rs"]
 mod batches;

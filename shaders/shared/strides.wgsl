@@ -1,5 +1,6 @@
-// strides.wgsl: where the operands of a product are: plain strides. What stands between //#operands and //#end of conv.wgsl
-// replaces this and product.wgsl, and makes the product an implicit-GEMM convolution (no im2col buffer).
+// strides.wgsl: where the operands of a product are: plain strides. What stands between //#operands and
+// //#end of conv.wgsl replaces this and product.wgsl, and makes the product an implicit-GEMM convolution (no
+// im2col buffer).
 
 struct Slice { cols: u32, inner: u32, a: u32, b: u32, out: u32 } // one matrix product of a batch
 struct Inner { a: u32, b: u32 } // one value of the inner index

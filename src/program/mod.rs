@@ -149,6 +149,12 @@ pub struct Program {
 }
 
 impl Launch {
+    /// What the kernel reads and writes, as a reader of the model thinks of it:
+    /// `64×64×32×32 → 64×128×16×16, k4 s2 p1`.
+    pub fn shapes(&self) -> String {
+        self.kernel.line()
+    }
+
     /// Buffers whose values it reads, with the elements it reads of them: its inputs, then the outputs that it updates in
     /// place.
     pub fn reads(&self) -> Vec<(usize, usize)> {

@@ -1,4 +1,5 @@
-//! Operations in a file of their own: each is one kernel with its derivative, and no case of [`Op`] by itself.
+//! Operations in a file of their own: each is one kernel with its derivative, and no case of [`Op`] by
+//! itself.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
@@ -50,8 +51,8 @@ pub trait Operation: Debug + Send + Sync {
     /// What messages call it.
     fn name(&self) -> &'static str;
 
-    /// The shape of the result for operands of these shapes, and the kernel that gives it: one input for each operand, one
-    /// output.
+    /// The shape of the result for operands of these shapes, and the kernel that gives it: one input for each
+    /// operand, one output.
     ///
     /// # Errors
     /// What does not fit, with the shapes.
@@ -67,7 +68,8 @@ pub trait Operation: Debug + Send + Sync {
     ) -> Vec<Option<Tensor<'t>>>;
 }
 
-/// An [`Operation`] on a tape. Two are equal where they print alike under `{:?}`, which `derive(Debug)` sees to.
+/// An [`Operation`] on a tape. Two are equal where they print alike under `{:?}`, which `derive(Debug)` sees
+/// to.
 #[derive(Debug, Clone)]
 pub struct Custom(Arc<dyn Operation>);
 

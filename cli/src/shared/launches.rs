@@ -165,7 +165,7 @@ impl LaunchTimes {
                     kernel: Some(launch.kernel.name()),
                     variant: Some(executable.variant(index)),
                     scope: Some(launch.scope.clone()),
-                    shapes: Some(launch.kernel.line()),
+                    shapes: Some(launch.shapes()),
                 };
                 (name, Sum::new(ms, launch.kernel.cost(), peaks))
             })

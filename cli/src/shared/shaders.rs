@@ -38,8 +38,8 @@ pub(crate) struct Loaded {
     folder: String,
     /// Files that differ from the built-in ones.
     changed: Vec<String>,
-    /// Largest distance of a result from that of the built-in shaders, relative to the largest result; `null` where one
-    /// of them is no number. Absent where results are not compared.
+    /// Largest distance of a result from that of the built-in shaders, relative to the largest result; `null`
+    /// where one of them is no number. Absent where results are not compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) difference: Option<Option<f64>>,
 }
@@ -128,8 +128,9 @@ impl Folder {
     }
 }
 
-/// Measures on `device`, with the shaders of the folder where one is given, and again at every change where the user
-/// watches; then a shader that does not work is only told. Returns when there is nothing more to measure.
+/// Measures on `device`, with the shaders of the folder where one is given, and again at every change where
+/// the user watches; then a shader that does not work is only told. Returns when there is nothing more to
+/// measure.
 pub(crate) fn measure(
     args: &ShaderArgs,
     device: &Device,

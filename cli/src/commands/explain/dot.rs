@@ -55,7 +55,7 @@ fn write_graph(out: &mut String, program: &Program, states: &States, title: &str
             let launch = &program.launches[index];
             let kernel = launch.kernel.name();
             let label =
-                format!("#{index} {kernel}\n{}\n{}", launch.kernel.line(), flops(launch.kernel.cost().flops));
+                format!("#{index} {kernel}\n{}\n{}", launch.shapes(), flops(launch.kernel.cost().flops));
             let label = quoted(&label).replace('\n', "\\n");
             writeln!(out, "    l{index} [label={label}, fillcolor=\"{}\"];", colour(kernel))?;
         }

@@ -444,7 +444,7 @@ fn rows(
                 kernel: launch.kernel.name(),
                 variant: plan.variant,
                 dispatches: plan.dispatches.len(),
-                shapes: launch.kernel.line(),
+                shapes: launch.shapes(),
                 flop: cost.flops,
                 bytes_read: cost.bytes_read,
                 bytes_written: cost.bytes_written,
