@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Finds modules that need each other in circles: python3 scripts/module_circles.py [--depth N] FOLDER...
 
-FOLDER is the `src` of a crate. A file needs every module that one of its paths (`crate::…`, `super::…`, in `use` lines and
-elsewhere) leads to, re-exports followed; what stands in `#[cfg(test)]` does not count. A parent and its children may need
-each other. Beside that, the modules of one folder, each with all that lies below it, must need each other in one
-direction only. --depth 1 looks at the modules of the crate's root alone, 2 at those inside them as well, and so on.
+FOLDER is the `src` of a crate. A file needs every module that one of its paths (`crate::…`, `super::…`, in
+`use` lines and elsewhere) leads to, re-exports followed; what stands in `#[cfg(test)]` does not count. A
+parent and its children may need each other. Beside that, the modules of one folder, each with all that lies
+below it, must need each other in one direction only. --depth 1 looks at the modules of the crate's root
+alone, 2 at those inside them as well, and so on.
 
-Prints a circle a line, with the files that close it, and exits 1 where there is one. Needs Python 3.11 and nothing else.
+Prints a circle a line, with the files that close it, and exits 1 where there is one. Needs Python 3.11 and
+nothing else.
 """
 
 import argparse

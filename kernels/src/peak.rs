@@ -25,14 +25,14 @@ const PIECE: usize = 1 << 16;
 pub enum Peak {
     /// `threads` independent threads of `rounds` rounds of multiply-adds. Output: one number a thread.
     Fma {
-        /// Threads.
+        /// Number of threads.
         threads: usize,
         /// Rounds, at most [`MAX_ROUNDS`].
         rounds: usize,
     },
     /// Copies `len` floats, a multiple of four. Input and output: `[len]`.
     Copy {
-        /// Floats.
+        /// Number of floats.
         len: usize,
     },
 }

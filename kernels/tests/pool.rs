@@ -84,7 +84,8 @@ fn faults_are_named() {
         MaxPool { pad_low: [2, 0], ..k },
         MaxPool { planes: 0, ..k },
         MaxPool { dilation: [1, 0], ..k },
-        MaxPool { dilation: [3, 1], x: [2, 4], pad_low: [1, 0], ..k }, // rows 0 and 3 around an image of rows 1 and 2
+        // Rows 0 and 3 around an image of rows 1 and 2.
+        MaxPool { dilation: [3, 1], x: [2, 4], pad_low: [1, 0], ..k },
         MaxPool { dilation: [usize::MAX / 2, 1], ..k },
         MaxPool { x: [4097, 4097], ..k },
     ] {

@@ -37,7 +37,7 @@ pub enum Face {
 /// Sizes of one convolution; pairs are (height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
-    /// Images.
+    /// Number of images.
     pub batch: usize,
     /// Channels of x.
     pub ci: usize,
@@ -49,7 +49,7 @@ pub struct Geometry {
     pub y: [usize; 2],
     /// Kernel size.
     pub kernel: [usize; 2],
-    /// Stride.
+    /// Distance of neighbouring windows in x.
     pub stride: [usize; 2],
     /// Zeros before the first row and column.
     pub pad_low: [usize; 2],
@@ -151,9 +151,9 @@ impl Geometry {
 /// One output. [`Face::Weight`] takes no epilogue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Conv {
-    /// Face.
+    /// Which tensor is computed.
     pub face: Face,
-    /// Sizes.
+    /// Sizes of all three tensors.
     pub geometry: Geometry,
     /// w is stored in halves ([`crate::half`]). Not of [`Face::Weight`], which makes w.
     pub half: bool,

@@ -32,7 +32,7 @@ pub struct Pointwise {
     pub shape: Vec<usize>,
     /// Operands; the distinct inputs are numbered from 0 without gaps.
     pub operands: Vec<Operand>,
-    /// Instructions.
+    /// Instructions evaluated at every element.
     pub expr: Expr,
     /// Register stored to each output.
     pub outputs: Vec<Reg>,

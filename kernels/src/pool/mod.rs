@@ -31,17 +31,17 @@ pub enum Face {
 /// Max pooling over `planes` = n·c planes; padding counts as −∞.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MaxPool {
-    /// Face.
+    /// Which of the three operations.
     pub face: Face,
-    /// Planes.
+    /// Number of planes, n·c.
     pub planes: usize,
     /// Input size.
     pub x: [usize; 2],
     /// Output size.
     pub y: [usize; 2],
-    /// Window.
+    /// Size of a window in elements.
     pub kernel: [usize; 2],
-    /// Stride.
+    /// Distance of neighbouring windows.
     pub stride: [usize; 2],
     /// Padding before.
     pub pad_low: [usize; 2],

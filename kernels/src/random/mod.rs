@@ -19,7 +19,7 @@ const LADDERS: [Ladder; 1] = [Ladder {
     ],
 }];
 
-/// Distribution.
+/// How the numbers are distributed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Distribution {
     /// [0, 1): the top 24 bits of each word times 2⁻²⁴; the same bits on every device.
@@ -33,9 +33,9 @@ pub enum Distribution {
 /// step, 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Random {
-    /// Distribution.
+    /// How they are distributed.
     pub distribution: Distribution,
-    /// Elements.
+    /// Number of elements.
     pub len: usize,
     /// Distinguishes the random nodes of one program.
     pub stream: u32,

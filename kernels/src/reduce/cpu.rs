@@ -2,10 +2,10 @@
 //!
 //! Three forms, by where the kept dimensions lie; all add block results in f64.
 //! * Rows: an output's whole reduced space is walked in blocks, each summed in 64 f32 lanes.
-//! * Planes, `[…, kept, reduced]`: a block is a plane of several outputs' rows, each row summed by itself, into 16
-//!   accumulators side by side that are joined at the end.
-//! * Lanes: neighbouring outputs lie side by side in a block, and every step over the reduced space adds a block to
-//!   their accumulators.
+//! * Planes, `[…, kept, reduced]`: a block is a plane of several outputs' rows, each row summed by itself,
+//!   into 16 accumulators side by side that are joined at the end.
+//! * Lanes: neighbouring outputs lie side by side in a block, and every step over the reduced space adds a
+//!   block to their accumulators.
 //!
 //! A unit is the outputs of one block; a task takes a group of units through one segment of the reduced
 //! space. Where there are several segments, their partial results are added in order.
@@ -25,7 +25,7 @@ use crate::tile::{self, ALIGN};
 /// Reduced spaces and rows shorter than these go by lanes.
 const SHORT_SPACE: usize = 64;
 const SHORT_ROW: usize = 16;
-/// Outputs that go through several planes together, as a segment's work is reckoned.
+/// Outputs that go through several planes together, as a segment's work is estimated.
 const TOGETHER: usize = 128;
 /// Most segments: bounds the memory of partial results.
 const MOST_SEGMENTS: usize = 64;

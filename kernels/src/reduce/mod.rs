@@ -44,7 +44,7 @@ pub enum Combine {
 pub struct Output {
     /// The register combined.
     pub reg: Reg,
-    /// How.
+    /// How its values are combined.
     pub combine: Combine,
     /// Factor applied at the end, for means.
     pub scale: Num,
@@ -58,11 +58,11 @@ pub struct Reduce {
     pub shape: Vec<usize>,
     /// Which dimensions are reduced.
     pub reduced: Vec<bool>,
-    /// Operands.
+    /// Operands, which read inputs only.
     pub operands: Vec<Operand>,
     /// Instructions evaluated at every element.
     pub expr: Expr,
-    /// Results.
+    /// Results, one buffer each.
     pub outputs: Vec<Output>,
 }
 

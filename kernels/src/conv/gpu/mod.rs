@@ -269,7 +269,8 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
         rows: maps.rows,
         cols: maps.cols_outer * cols,
         nominal: [maps.rows, nominal_outer * cols, phases.len()],
-        inner: (maps.inner_outer * most(|phase| phase.inner)).max(1), // 0 where no phase has taps: their sums are empty
+        // 0 where no phase has taps: their sums are empty.
+        inner: (maps.inner_outer * most(|phase| phase.inner)).max(1),
         slices: phases.len(),
         params: maps.words(phases),
         a: Slot::Input(1),
