@@ -139,7 +139,7 @@ impl Family for Random {
                     let pair = i % 4 / 2 * 2;
                     let radius = (-2.0 * (unit(words[pair]) + 1.0 / f64::from(1 << 24)).ln()).sqrt();
                     let angle = std::f64::consts::TAU * unit(words[pair + 1]);
-                    radius * if i % 2 == 0 { angle.cos() } else { angle.sin() }
+                    radius * if i.is_multiple_of(2) { angle.cos() } else { angle.sin() }
                 }
             }
         };

@@ -188,7 +188,8 @@ impl Family for Sparse {
         let (outer, columns, inner) = if size == Size::Typical { (4096, 32, 32) } else { (3, 7, 5) };
         let row = |j: usize| {
             // Half a column before or behind column j / 2, of those that there are.
-            let (near, far) = (j / 2, if j % 2 == 0 { (j / 2).saturating_sub(1) } else { j / 2 + 1 });
+            let (near, far) =
+                (j / 2, if j.is_multiple_of(2) { (j / 2).saturating_sub(1) } else { j / 2 + 1 });
             let [first, second] =
                 if far < near { [(far, 0.25), (near, 0.75)] } else { [(near, 0.75), (far, 0.25)] };
             if near == far || far == columns { vec![(near, 1.0)] } else { vec![first, second] }
