@@ -1,6 +1,23 @@
 // gemm_registers.wgsl: matrix product with register tiles and no shared memory: for adapters that run on a
 // CPU, where every lane loads by itself and a barrier is a switch of coroutines, and for products with few
-// rows, which waste most of a square tile. Its operands are found through the functions between //#operands
+// rows, which waste most of a square tile. Its operands are found through the functions of its section
+// operands: plain strides here; conv.wgsl in their place makes it an implicit-GEMM convolution (no im2col
+// buffer).
+//
+//   sums[split, slice, i/4, j][i%4] = sum over the split's chunk of k of A[i, k] · B[k, j]
+//
+// Entry pack copies A into scratch as vec4 of four rows, [slice, k, row/4], rows and inner index padded with
+// zeros, so that entry main reads four rows with one load, whatever A's strides are. In main a thread owns
+// 4·U rows and C columns; the columns are as far apart as there are column tiles, so that neighbouring
+// threads read neighbours. It sums one chunk of the inner index and stores to scratch behind the packed A,
+// whole tiles without a guard, since a branch around each store, or an epilogue after each sum, would
+// multiply the unrolled code. gemm_reduce.wgsl adds the chunks in order and applies the epilogue.
+//
+// Dispatch: pack ceil(slices · inner · row_tiles·U / 64) workgroups of 64; main ceil(slices · splits ·
+// row_tiles · col_tiles / LANES) of LANES; both folded into two dimensions. Shared memory: none.
+// Bindings: 0 params, 1 a (pack), 2 scratch, 3 b (main).
+
+//#operands
 //#use shared/product.wgsl
 
 //#use shared/strides.wgsl
