@@ -1,4 +1,4 @@
-//! GPU plans of convolutions and matrix products without a device: the shaders validate as files and as
+//! GPU plans of convolutions and matrix products without a device: the shaders validate as
 //! emitted, what they declare is what the plan binds, and the choice of variant is what the documentation
 //! says.
 
@@ -8,7 +8,7 @@ use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{GpuTraits, Kernel, KernelError};
-use plans::{assert_all_variants_consistent, software, validate};
+use plans::{assert_all_variants_consistent, software};
 
 const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
 

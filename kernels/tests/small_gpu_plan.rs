@@ -1,4 +1,4 @@
-//! GPU plans of the small families without a device: shaders validate as files and as emitted, what they
+//! GPU plans of the small families without a device: shaders validate as emitted, what they
 //! declare is what the plan binds, and the choice of variant is what the documentation says. Their CPU twins
 //! run the same kernels.
 
@@ -11,7 +11,7 @@ use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
 use ganomede_kernels::{GpuTraits, Kernel, KernelError};
-use plans::{assert_all_variants_consistent, software, validate};
+use plans::{assert_all_variants_consistent, software};
 use spaces::{assert_close, run_cpu};
 use zoo::{Case, cases};
 
