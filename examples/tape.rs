@@ -5,7 +5,7 @@ use ganomede::device::{Device, Selector};
 use ganomede::program::compile;
 use ganomede::tape::{States, Tape};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tape = Tape::new();
     let x = tape.input("x", &[3]);
     let y = (x.square() + 1.0).sqrt().sum_all(); // Σ √(x² + 1)
