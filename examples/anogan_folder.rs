@@ -1,5 +1,5 @@
-//! AnoGAN on a folder of images, in the MVTec layout: train, evaluate, judge each test image.
-//! `cargo run --release --example anogan_folder [FOLDER]`; without one it writes a small set of synthetic scans.
+//! AnoGAN on a folder of images, in the MVTec layout: train, evaluate, judge each test image. `cargo run
+//! --release --example anogan_folder [FOLDER]`; without one it writes a small set of synthetic scans.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

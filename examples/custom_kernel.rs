@@ -1,6 +1,6 @@
-//! A kernel of your own in place of a built-in one: the text of the naive matrix product, to be changed at will, run on the
-//! first adapter (a software one included) and held against sums in f64.
-//! `cargo run --release --example custom_kernel`
+//! A kernel of your own in place of a built-in one: the text of the naive matrix product, to be changed at
+//! will, run on the first adapter (a software one included) and held against sums in f64. `cargo run
+//! --release --example custom_kernel`
 
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector};

@@ -1,5 +1,5 @@
-//! A system of your own: networks, one training step and a score; training, calibration, files and evaluation come with
-//! the rest. `cargo run --release --example custom_system`
+//! A system of your own: networks, one training step and a score; training, calibration, files and evaluation
+//! come with the rest. `cargo run --release --example custom_system`
 
 use ganomede::detect::Detector;
 use ganomede::device::Device;

@@ -1,5 +1,5 @@
-//! AnoGAN's search step by step (Schlegl et al. 2017, §2.2): which scan of the generator is most like the query?
-//! `cargo run --release --example latent_search`
+//! AnoGAN's search step by step (Schlegl et al. 2017, §2.2): which scan of the generator is most like the
+//! query? `cargo run --release --example latent_search`
 
 use std::path::Path;
 

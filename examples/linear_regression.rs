@@ -1,4 +1,5 @@
-//! A line through points by gradient descent: states, a loss, an optimiser. `cargo run --release --example linear_regression`
+//! A line through points by gradient descent: states, a loss, an optimiser. `cargo run --release --example
+//! linear_regression`
 
 use ganomede::device::Device;
 use ganomede::nn::{Linear, Sgd, mse};

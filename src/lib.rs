@@ -1,7 +1,8 @@
-//! Ganomede: a GPU compute engine for adversarial anomaly detection, from hand-written kernels to calibrated verdicts.
+//! Ganomede: a GPU compute engine for adversarial anomaly detection, from hand-written kernels to calibrated
+//! verdicts.
 //!
-//! **Detectors.** A [`Detector`] is a published [system](systems) trained on normal samples, with its preprocessing,
-//! calibration and threshold:
+//! **Detectors.** A [`Detector`] is a published [system](systems) trained on normal samples, with its
+//! preprocessing, calibration and threshold:
 //!
 //! ```
 //! use ganomede::{Detector, Device, systems};
@@ -26,8 +27,8 @@
 //! # Ok::<(), ganomede::DetectError>(())
 //! ```
 //!
-//! **The engine.** Maths is recorded on a [`tape`], differentiated as often as one likes, compiled into a [`program`] (a
-//! flat list of kernel launches over planned buffers), and replayed by a [`device`]:
+//! **The engine.** Maths is recorded on a [`tape`], differentiated as often as one likes, compiled into a
+//! [`program`] (a flat list of kernel launches over planned buffers), and replayed by a [`device`]:
 //!
 //! ```
 //! use ganomede::{Device, program::compile, tape::{States, Tape}};

@@ -1,5 +1,5 @@
-//! Detectors as a library's user meets them: trained, saved, loaded from bytes, asked about one image or many, from one
-//! thread or several, with samples and systems of the user's own.
+//! Detectors as a library's user meets them: trained, saved, loaded from bytes, asked about one image or
+//! many, from one thread or several, with samples and systems of the user's own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -11,11 +11,12 @@ use crate::flatten::flatten;
 use crate::memory::Permit;
 use crate::pixels::{Image, Raw};
 
-/// Decodes an encoded image (PNG, JPEG, BMP or TIFF) and prepares it as a data set with these options would; `name` is
-/// what messages call it.
+/// Decodes an encoded image (PNG, JPEG, BMP or TIFF) and prepares it as a data set with these options would;
+/// `name` is what messages call it.
 ///
 /// # Errors
-/// [`DataError`] for what is no usable image, takes more memory than the budget has, or comes from a model of patches.
+/// [`DataError`] for what is no usable image, takes more memory than the budget has, or comes from a model of
+/// patches.
 pub fn decode_image(name: &str, bytes: Vec<u8>, options: &OpenOptions) -> Result<Image, DataError> {
     let path = Path::new(name);
     let file = decode::of_bytes(path, bytes)?;

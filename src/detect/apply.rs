@@ -38,8 +38,8 @@ impl Applied<'_> {
         Ok(Scorer::new(self.device, self.model, self.path, self.score, batch)?)
     }
 
-    /// Scores `count` samples in memory; `gather` gives the values of those chosen, one after the other, `each` sees the
-    /// number of a sample, its values, and what was found.
+    /// Scores `count` samples in memory; `gather` gives the values of those chosen, one after the other,
+    /// `each` sees the number of a sample, its values, and what was found.
     ///
     /// # Errors
     /// [`DetectError`] where a batch cannot be scored or the observer stops it.

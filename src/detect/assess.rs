@@ -61,7 +61,8 @@ pub struct Assessment {
 /// Sees each labelled sample of a batch, by its place in it, with what was found.
 pub type See<'a> = &'a mut dyn FnMut(&Batch, usize, &Found);
 
-/// Scores a test set and computes every metric; `rate` is the share of false alarms that the threshold aims at.
+/// Scores a test set and computes every metric; `rate` is the share of false alarms that the threshold aims
+/// at.
 ///
 /// # Errors
 /// [`DetectError`] where images cannot be read or scored, or the observer stops it.
@@ -167,8 +168,8 @@ fn choose(
     })
 }
 
-/// At most `limit` of `total` test samples, as many normal as anomalous where possible, with a sentence about it; `None`
-/// where all fit. Samples of unknown truth are left out.
+/// At most `limit` of `total` test samples, as many normal as anomalous where possible, with a sentence about
+/// it; `None` where all fit. Samples of unknown truth are left out.
 ///
 /// # Errors
 /// For a limit below two.

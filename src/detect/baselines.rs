@@ -14,7 +14,8 @@ pub type Baseline = fn(&SignalSet, Range<usize>, usize) -> Vec<f64>;
 pub const BASELINES: [(&str, Baseline); 2] =
     [("distance to the training mean", to_mean), ("distance to the moving average", to_moving_average)];
 
-/// Scores of the test rows, and the quantiles of those of the rows that were held out; `None` where none were.
+/// Scores of the test rows, and the quantiles of those of the rows that were held out; `None` where none
+/// were.
 pub fn scored(
     baseline: Baseline,
     set: &SignalSet,

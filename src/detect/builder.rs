@@ -24,7 +24,8 @@ enum From {
     Own(Box<dyn Samples>),
 }
 
-/// A training that is being described; [`TrainingBuilder::run`] does it. What is not said is as the system recommends.
+/// A training that is being described; [`TrainingBuilder::run`] does it. What is not said is as the system
+/// recommends.
 ///
 /// ```
 /// use ganomede::detect::Detector;
@@ -99,7 +100,8 @@ impl<'a> TrainingBuilder<'a> {
     }
 
     setters! {
-        /// Side of the square images, or length of the windows: a power of two from 16 to 256; 64 unless told.
+        /// Side of the square images, or length of the windows: a power of two from 16 to 256; 64 unless
+        /// told.
         size: usize => size = size;
         /// Gray images, unless told.
         channels: Channels => channels = channels;

@@ -25,8 +25,9 @@ const PA_K: f64 = 20.0;
 
 /// A trained detector on a device.
 ///
-/// It is `Send + Sync`: programs are kept per batch size, and several threads score side by side, each with a program of
-/// its own; on a GPU the launches of all threads go through one queue, one submission after the other.
+/// It is `Send + Sync`: programs are kept per batch size, and several threads score side by side, each with a
+/// program of its own; on a GPU the launches of all threads go through one queue, one submission after the
+/// other.
 pub struct Detector {
     device: Device,
     model: ModelFile,
@@ -76,7 +77,8 @@ pub struct Verdict {
     pub anomalous: Option<bool>,
     /// What the score is made of, by name.
     pub parts: Vec<(&'static str, f32)>,
-    /// Where the sample is anomalous, `[height, width]` of the networks' input; absent for scores without a place.
+    /// Where the sample is anomalous, `[height, width]` of the networks' input; absent for scores without a
+    /// place.
     pub map: Option<Vec<f32>>,
     /// What the system makes of the sample, in its shape.
     pub reconstruction: Option<Vec<f32>>,
@@ -157,8 +159,8 @@ impl Detector {
         Ok(detector)
     }
 
-    /// The same with another share of false alarms among normal samples, in (0, 1); 0.05 unless told, 0.01 of the points
-    /// of a series.
+    /// The same with another share of false alarms among normal samples, in (0, 1); 0.05 unless told, 0.01 of
+    /// the points of a series.
     ///
     /// # Errors
     /// [`DetectError::Eval`] for a rate out of range.
@@ -226,8 +228,8 @@ impl Detector {
     /// Judges one sample.
     ///
     /// # Errors
-    /// [`DetectError::Data`] for what is no usable image, [`DetectError::Input`] for values of another length,
-    /// [`DetectError::Score`] where the device fails or the score is no number.
+    /// [`DetectError::Data`] for what is no usable image, [`DetectError::Input`] for values of another
+    /// length, [`DetectError::Score`] where the device fails or the score is no number.
     pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
         let values = self.values(query.into())?;
         let found = self.found(1, &values)?;
@@ -263,7 +265,8 @@ impl Detector {
         }
     }
 
-    /// Every metric on labelled test data: a folder or set of images, a series, or a table, as the model is of one.
+    /// Every metric on labelled test data: a folder or set of images, a series, or a table, as the model is
+    /// of one.
     ///
     /// # Errors
     /// [`DetectError`] for data that cannot be read, have no labels, or do not fit the model.

@@ -27,8 +27,9 @@ pub struct Images {
 }
 
 impl Images {
-    /// The training images of a set; a share `val_fraction` of them, drawn by the seed, is held out. `remembered` is
-    /// what a model file is to say of framing and classes; what follows from the set is filled in.
+    /// The training images of a set; a share `val_fraction` of them, drawn by the seed, is held out.
+    /// `remembered` is what a model file is to say of framing and classes; what follows from the set is
+    /// filled in.
     ///
     /// # Errors
     /// [`DataError`] for a share out of range.
@@ -172,8 +173,8 @@ impl Samples for Images {
     }
 }
 
-/// How a data set is opened for a trained model: sizes, colour and framing are the model's, and so are its classes of a
-/// labelled set where `given` names none.
+/// How a data set is opened for a trained model: sizes, colour and framing are the model's, and so are its
+/// classes of a labelled set where `given` names none.
 pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
     use ganomede_datasets::{Crop, PatchOptions, Preprocess};
     let (info, config) = (&model.header.data, &model.header.config);

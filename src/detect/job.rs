@@ -54,8 +54,8 @@ pub struct Trained {
 }
 
 impl Job {
-    /// A training as another model was trained, with another seed and perhaps other samples; it writes no checkpoints on
-    /// the way.
+    /// A training as another model was trained, with another seed and perhaps other samples; it writes no
+    /// checkpoints on the way.
     pub fn again(model: &ModelFile, seed: u64, out: Option<&Path>, data: DataInfo) -> Self {
         let progress = &model.header.progress;
         let batch = model.header.batch.min(data.training_images).max(1);

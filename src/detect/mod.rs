@@ -1,10 +1,10 @@
-//! Detectors: trained systems with preprocessing, calibration and threshold. Every door of the program (command line,
-//! library, service) stands on this layer.
+//! Detectors: trained systems with preprocessing, calibration and threshold. Every door of the program
+//! (command line, library, service) stands on this layer.
 //!
-//! A [`Detector`] is trained from [`Samples`] or read from a model file, and gives a [`Verdict`] on each sample. The
-//! threshold follows from held-out normal samples alone (split conformal prediction): of new normal samples at most the
-//! share that was asked for is flagged. Nothing here prints, and nothing reads the environment; what goes on is told to an
-//! [`Observer`].
+//! A [`Detector`] is trained from [`Samples`] or read from a model file, and gives a [`Verdict`] on each
+//! sample. The threshold follows from held-out normal samples alone (split conformal prediction): of new
+//! normal samples at most the share that was asked for is flagged. Nothing here prints, and nothing reads the
+//! environment; what goes on is told to an [`Observer`].
 
 mod apply;
 mod assess;

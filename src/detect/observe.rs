@@ -27,7 +27,8 @@ pub struct Progress<'a> {
 
 /// Sees how long work goes. Every method may be left out; `()` sees nothing and lets all work end.
 pub trait Observer {
-    /// After each step or batch, and at the end of a piece of work; where the total is known, also at its beginning.
+    /// After each step or batch, and at the end of a piece of work; where the total is known, also at its
+    /// beginning.
     fn progress(&mut self, _progress: &Progress<'_>) {}
 
     /// A sentence about what was decided on the way.
@@ -36,7 +37,8 @@ pub trait Observer {
     /// What of the data was not used, when all of it has been looked at.
     fn findings(&mut self, _findings: &Findings) {}
 
-    /// Whether to go on; asked between batches and steps. A training that is stopped writes its checkpoint first.
+    /// Whether to go on; asked between batches and steps. A training that is stopped writes its checkpoint
+    /// first.
     fn goes_on(&mut self) -> bool {
         true
     }

@@ -36,11 +36,12 @@ impl Rows {
         Ok(Self { table: Arc::new(table), info })
     }
 
-    /// The rows that a model was trained on, split by another seed. What the model remembers of labels and columns holds;
-    /// the rest is as `given`.
+    /// The rows that a model was trained on, split by another seed. What the model remembers of labels and
+    /// columns holds; the rest is as `given`.
     ///
     /// # Errors
-    /// [`DetectError::Data`] where the table cannot be read, [`DetectError::Input`] where its columns are others.
+    /// [`DetectError::Data`] where the table cannot be read, [`DetectError::Input`] where its columns are
+    /// others.
     pub fn again(spec: &str, model: &ModelFile, seed: u64, given: TableOptions) -> Result<Self, DetectError> {
         let info = &model.header.data;
         let schema = info.table.clone().unwrap_or_default();
@@ -110,8 +111,8 @@ impl Samples for Rows {
 /// Opens a table as a model's own was read: columns, labels, scaling and held-out rows are the model's.
 ///
 /// # Errors
-/// [`DetectError::Data`] where it cannot be read or does not fit the model, [`DetectError::Input`] for a model that
-/// remembers nothing of tables.
+/// [`DetectError::Data`] where it cannot be read or does not fit the model, [`DetectError::Input`] for a
+/// model that remembers nothing of tables.
 pub fn open_table(
     spec: &str,
     model: &ModelFile,

@@ -9,8 +9,8 @@ use crate::train::Epoch;
 
 /// Samples to train on and samples held out for calibration, both normal.
 ///
-/// A training asks for them in an order that is a function of (seed, epoch), and again from the middle of an epoch when it
-/// is resumed: what `get` returns must depend on its arguments alone.
+/// A training asks for them in an order that is a function of (seed, epoch), and again from the middle of an
+/// epoch when it is resumed: what `get` returns must depend on its arguments alone.
 pub trait Samples: Send + Sync {
     /// What one sample is.
     fn form(&self) -> Form;
@@ -26,8 +26,8 @@ pub trait Samples: Send + Sync {
         self.len() == 0
     }
 
-    /// Training sample `i` as the networks see it in an epoch: `[channels, height, width]` values in [−1, 1]. `draw` is
-    /// (seed, epoch), for what is changed at random each time.
+    /// Training sample `i` as the networks see it in an epoch: `[channels, height, width]` values in [−1, 1].
+    /// `draw` is (seed, epoch), for what is changed at random each time.
     ///
     /// # Errors
     /// [`DataError`] where it cannot be read.
@@ -55,7 +55,8 @@ pub trait Samples: Send + Sync {
         vec![]
     }
 
-    /// Scores of held-out normal samples, from which scale and threshold follow; none where nothing is held out.
+    /// Scores of held-out normal samples, from which scale and threshold follow; none where nothing is held
+    /// out.
     ///
     /// # Errors
     /// [`DetectError`] where samples cannot be read or scored.
@@ -88,12 +89,12 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// Normal samples of `channels` channels with values in [−1, 1]; the share `held_out` of them, drawn by the seed, is
-    /// kept for calibration.
+    /// Normal samples of `channels` channels with values in [−1, 1]; the share `held_out` of them, drawn by
+    /// the seed, is kept for calibration.
     ///
     /// # Errors
-    /// [`DetectError::Input`] for no samples, samples of different lengths, values outside [−1, 1], or a share outside
-    /// [0, 1).
+    /// [`DetectError::Input`] for no samples, samples of different lengths, values outside [−1, 1], or a
+    /// share outside [0, 1).
     pub fn new(
         form: Form,
         channels: usize,

@@ -23,8 +23,9 @@ pub struct Series {
 }
 
 impl Series {
-    /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a window at
-    /// least. `stride` is the distance of the windows that are scored for calibration, as of [`point_scores`].
+    /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a
+    /// window at least. `stride` is the distance of the windows that are scored for calibration, as of
+    /// [`point_scores`].
     ///
     /// # Errors
     /// [`DataError`] for fewer rows than a window, or a share out of range.
@@ -111,8 +112,8 @@ pub fn open_series(spec: &str, model: &ModelFile, given: SignalOptions) -> Resul
     SignalSet::open(spec, &SignalOptions { scale, ..given })
 }
 
-/// As [`open_series`], to be scored: a file of its own holds nothing that was trained on, so that all of its rows are
-/// scored, unless `given` says which part is not.
+/// As [`open_series`], to be scored: a file of its own holds nothing that was trained on, so that all of its
+/// rows are scored, unless `given` says which part is not.
 ///
 /// # Errors
 /// As [`open_series`].
@@ -122,9 +123,9 @@ pub fn open_to_score(spec: &str, model: &ModelFile, given: SignalOptions) -> Res
     open_series(spec, model, SignalOptions { train, ..given })
 }
 
-/// A score for each row of a stretch of a series: the mean over the windows that cover it of the squared residual at
-/// the row, or of the window's score where the system reconstructs nothing. `stride` is the distance between windows;
-/// 1 if left open, a quarter of a window for searched scores.
+/// A score for each row of a stretch of a series: the mean over the windows that cover it of the squared
+/// residual at the row, or of the window's score where the system reconstructs nothing. `stride` is the
+/// distance between windows; 1 if left open, a quarter of a window for searched scores.
 ///
 /// # Errors
 /// [`DetectError::Input`] for a model of something else or other channels; else as [`Applied::each`].
@@ -190,7 +191,8 @@ pub struct Alarm {
     pub peak: f64,
 }
 
-/// Points above the threshold as intervals: alarms closer than an eighth of a window are one, single points none.
+/// Points above the threshold as intervals: alarms closer than an eighth of a window are one, single points
+/// none.
 pub fn alarm_rule(size: usize) -> AlarmRule {
     AlarmRule { merge_gap: size / 8, min_points: 2 }
 }

@@ -1,4 +1,5 @@
-//! The settings of a training, with the system's recommendations where nothing is said, checked before any work.
+//! The settings of a training, with the system's recommendations where nothing is said, checked before any
+//! work.
 
 use super::{DetectError, Job};
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
