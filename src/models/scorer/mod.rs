@@ -3,22 +3,26 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ganomede_kernels::{Kernel, random};
-use image::RgbImage;
-
 use serde::{Deserialize, Serialize};
 
 use super::file::{FileError, Header, ModelFile};
 use super::load::Prepared;
 use super::search::{Search, SearchConfig};
 use super::system::System;
-use super::{Config, ConfigError, Form, Prior};
+use super::{Config, ConfigError};
 use crate::device::{Device, DeviceError, Executable, Store};
 use crate::program::{CompileError, Program, compile};
-use crate::report::image_grid;
 use crate::tape::Tape;
 
+mod pass;
+mod sampler;
+mod search;
+
 pub use super::load::{Loaded, load};
+use pass::Has;
+pub use sampler::Sampler;
+pub(super) use sampler::draw_latents;
+use search::Level;
 
 /// Why a model cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -125,116 +129,6 @@ pub fn compiled(record: impl FnOnce(&Tape)) -> Result<Program, CompileError> {
     compile(&tape.finish()?)
 }
 
-/// What a model makes of the same things all through a training: images of fixed latents, or reconstructions of fixed
-/// samples.
-pub struct Sampler {
-    make: Executable,
-    given: Vec<f32>,
-    reconstructs: bool,
-    config: Config,
-}
-
-impl Sampler {
-    /// Images in a grid.
-    pub const COUNT: usize = 64;
-
-    /// Draws from a model whose weights are in `store`: images of latents that are a function of the seed where there
-    /// is a generator, else the first of the `preview` samples beside their reconstructions. `None` where there is
-    /// nothing to draw.
-    ///
-    /// # Errors
-    /// [`ScoreError`] where the device refuses.
-    pub fn new(
-        device: &Device,
-        system: &dyn System,
-        store: &Store,
-        seed: u64,
-        preview: &[f32],
-    ) -> Result<Option<Self>, ScoreError> {
-        let config = system.config().clone();
-        if config.form != Form::Image {
-            return Ok(None);
-        }
-        let tape = Tape::new();
-        let (given, reconstructs) = match system.latent() {
-            Some(latent) => {
-                let z = tape.input("given", &[Self::COUNT, config.latent]);
-                tape.output("images", latent.generate(&tape, z));
-                (draw_latents(&config, seed, 0, Self::COUNT * config.latent), false)
-            }
-            None => {
-                let count = (preview.len() / config.sample_len()).min(Self::COUNT / 2);
-                let x = tape.input("given", &config.images(count.max(1)));
-                let Some(made) = system.score(&tape, x, "").reconstruction.filter(|_| count > 0) else {
-                    return Ok(None);
-                };
-                tape.output("images", made);
-                (preview[..count * config.sample_len()].to_vec(), true)
-            }
-        };
-        let program = compile(&tape.finish().map_err(CompileError::from)?)?;
-        Ok(Some(Self { make: device.load(&program, store)?, given, reconstructs, config }))
-    }
-
-    /// Whether the grid shows samples beside their reconstructions, not images of latents.
-    pub fn reconstructs(&self) -> bool {
-        self.reconstructs
-    }
-
-    /// Draws from a model file.
-    ///
-    /// # Errors
-    /// [`ScoreError`] for a file that does not fit, or a device at fault.
-    pub fn of_file(
-        device: &Device,
-        file: &ModelFile,
-        path: &Path,
-        preview: &[f32],
-    ) -> Result<Option<Self>, ScoreError> {
-        let loaded = load(device, &file.header, Some((file, path)), false, |_, _| {})?;
-        Self::new(device, loaded.system.as_ref(), &loaded.store, file.header.seed, preview)
-    }
-
-    /// Bytes held on the device for its program.
-    pub fn bytes(&self) -> u64 {
-        self.make.bytes()
-    }
-
-    /// A grid of eight columns; samples and their reconstructions take turns.
-    ///
-    /// # Errors
-    /// [`ScoreError`] where the device fails.
-    pub fn grid(&mut self) -> Result<RgbImage, ScoreError> {
-        self.make.write("given", &self.given)?;
-        self.make.run(1)?;
-        let mut images = self.make.read("images")?;
-        if self.reconstructs {
-            let len = self.config.sample_len();
-            let pairs = self.given.chunks(len).zip(images.chunks(len));
-            images = pairs.flat_map(|(x, made)| [x, made].concat()).collect();
-        }
-        let count = images.len() / self.config.sample_len();
-        Ok(image_grid(&images, count, self.config.channels, self.config.size, 8)?)
-    }
-}
-
-/// Latents from the prior, a function of seed and stream.
-pub(super) fn draw_latents(config: &Config, seed: u64, stream: u32, len: usize) -> Vec<f32> {
-    let distribution = match config.prior {
-        Prior::Uniform => random::Distribution::Uniform,
-        Prior::Normal => random::Distribution::Normal,
-    };
-    let kernel = Kernel::Random(random::Random { distribution, len, stream });
-    let key = [f32::from_bits(seed as u32), f32::from_bits((seed >> 32) as u32)];
-    let mut z = vec![0.0; len];
-    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
-    kernel.cpu(&[&key, &[0.0]], &mut [&mut z], &mut scratch);
-    if config.prior == Prior::Uniform {
-        z.iter_mut().for_each(|v| *v = 2.0 * *v - 1.0);
-    }
-    z
-}
-
 /// A model on a device, ready to score batches.
 pub struct Scorer {
     device: Device,
@@ -278,36 +172,6 @@ enum How {
     Pass { program: Executable, parts: Vec<&'static str>, has: Has },
     /// Latent searches side by side: queries times restarts in the first level, in each further one half as many as before.
     Search { levels: Vec<Level>, encodes: bool, prepare: Executable, finish: Executable },
-}
-
-/// Searches side by side and a step of them, loaded when it is first needed.
-struct Level {
-    search: Search,
-    program: Program,
-    step: Option<Executable>,
-}
-
-impl Level {
-    fn step(&mut self, device: &Device, store: &Store) -> Result<&mut Executable, DeviceError> {
-        Ok(match self.step.take() {
-            Some(step) => self.step.insert(step),
-            None => self.step.insert(device.load(&self.program, store)?),
-        })
-    }
-}
-
-/// Which lanes of a batch still search, and where.
-struct Going {
-    level: usize,
-    /// The lane of the first level that each lane of this level continues; lanes beyond stand still.
-    lanes: Vec<usize>,
-}
-
-/// Which of its optional outputs a pass has.
-#[derive(Debug, Clone, Copy)]
-struct Has {
-    reconstruction: bool,
-    map: bool,
 }
 
 impl Scorer {
@@ -408,154 +272,6 @@ impl Scorer {
             Some(index) => Err(ScoreError::NotANumber { index }),
             None => Ok(found),
         }
-    }
-
-    fn pass(&mut self, images: &[f32]) -> Result<Vec<Found>, ScoreError> {
-        let (len, map_len) = (self.sizes.sample_len(), self.sizes.map_len());
-        let How::Pass { program, parts, has } = &mut self.how else { return Ok(vec![]) };
-        let count = images.len() / len;
-        // Places beyond the samples repeat the last one, so that no value is out of the ordinary.
-        let mut x = images.to_vec();
-        x.extend((count..self.batch).flat_map(|_| &images[(count - 1) * len..]));
-        program.write("x", &x)?;
-        program.run(1)?;
-        let scores = program.read("score")?;
-        let values = parts.iter().map(|part| program.read(part)).collect::<Result<Vec<_>, _>>()?;
-        let read = |wanted: bool, name: &str| wanted.then(|| program.read(name)).transpose();
-        let reconstructions = read(has.reconstruction, "reconstruction")?;
-        let maps = read(has.map, "map")?;
-        let row = |all: &Option<Vec<f32>>, i: usize, len: usize| {
-            all.as_ref().map(|all| all[i * len..][..len].to_vec())
-        };
-        Ok((0..count)
-            .map(|i| Found {
-                score: f64::from(scores[i]),
-                parts: parts.iter().zip(&values).map(|(&part, values)| (part, values[i])).collect(),
-                z: vec![],
-                reconstruction: row(&reconstructions, i, len),
-                map: row(&maps, i, map_len),
-            })
-            .collect())
-    }
-
-    /// Start of the search of one image: a function of the seed, the restart and the image's own pixels, so that a
-    /// score depends neither on the batch nor on the order of the images.
-    fn start(&self, image: &[f32], restart: usize) -> Vec<f32> {
-        let words = image.iter().map(|v| v.to_bits()).chain([restart as u32]);
-        let stream = words.fold(0x811c_9dc5_u32, |h, w| (h ^ w).wrapping_mul(0x0100_0193));
-        draw_latents(&self.sizes, self.seed, stream, self.sizes.latent)
-    }
-
-    fn search(&mut self, images: &[f32], mut watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
-        let How::Search { levels, encodes, .. } = &self.how else { return Ok(vec![]) };
-        let (lanes, encodes) = (levels[0].search.lanes(), *encodes);
-        let len = self.image_len();
-        let queries = images.len() / len;
-        let SearchConfig { steps, restarts, tolerance, .. } = self.score.search;
-        // Lanes beyond the queries repeat the last one: every lane is a valid search and none is counted twice.
-        let query_of = |lane: usize| (lane / restarts).min(queries - 1);
-        let (mut x, mut z) = (Vec::with_capacity(lanes * len), vec![]);
-        for lane in 0..lanes {
-            let image = &images[query_of(lane) * len..][..len];
-            x.extend_from_slice(image);
-            if !encodes {
-                z.extend(self.start(image, lane % restarts));
-            }
-        }
-        let How::Search { prepare, .. } = &mut self.how else { return Ok(vec![]) };
-        prepare.write("x", &x)?;
-        if !encodes {
-            prepare.write("z", &z)?;
-        }
-        prepare.run(1)?;
-        let mut done = 0;
-        let mut going = Going { level: 0, lanes: (0..lanes).collect() };
-        while done < steps {
-            if let Some(watch) = &mut watch
-                && watch.stages.contains(&done)
-            {
-                self.settle(&going)?;
-                (watch.see)(done, &self.collect(queries)?);
-            }
-            let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
-            let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(steps);
-            // With early stop the host looks at the progress from time to time, and converged searches leave the batch.
-            let chunk = if tolerance > 0.0 { 25 } else { usize::MAX };
-            let count = chunk.min(next.min(steps) - done);
-            let How::Search { levels, .. } = &mut self.how else { return Ok(vec![]) };
-            let step = levels[going.level].step(&self.device, &self.store)?;
-            step.run(count)?;
-            let active = if tolerance > 0.0 { step.scalar("active")?.round() as usize } else { lanes };
-            done += count;
-            self.lane_steps += (count * levels[going.level].search.lanes()) as u64;
-            if active == 0 {
-                break;
-            }
-            if done < steps {
-                self.narrow(&mut going, active)?;
-            }
-        }
-        self.settle(&going)?;
-        let found = self.collect(queries)?;
-        if let Some(watch) = &mut watch {
-            (watch.see)(done, &found);
-        }
-        Ok(found)
-    }
-
-    /// Goes on with as few lanes as hold the searches that have not converged.
-    fn narrow(&mut self, going: &mut Going, active: usize) -> Result<(), ScoreError> {
-        let How::Search { levels, .. } = &self.how else { return Ok(()) };
-        let fits = levels.iter().rposition(|level| level.search.lanes() >= active).unwrap_or(0);
-        if fits <= going.level {
-            return Ok(());
-        }
-        self.settle(going)?;
-        let (from, to) = (&levels[going.level].search, &levels[fits].search);
-        let active = self.store.read(from.active())?;
-        let kept: Vec<usize> = (0..active.len()).filter(|&lane| active[lane] > 0.5).collect();
-        from.hand_over(to, &kept, &self.store)?;
-        *going = Going { level: fits, lanes: kept.into_iter().map(|lane| going.lanes[lane]).collect() };
-        Ok(())
-    }
-
-    /// Puts the latents of the searches that go on back among those of all.
-    fn settle(&self, going: &Going) -> Result<(), ScoreError> {
-        let How::Search { levels, .. } = &self.how else { return Ok(()) };
-        if going.level == 0 {
-            return Ok(());
-        }
-        let (all, latent) = (levels[0].search.z(), self.sizes.latent);
-        let (mut z, moved) = (self.store.read(all)?, self.store.read(levels[going.level].search.z())?);
-        for (&lane, moved) in going.lanes.iter().zip(moved.chunks(latent)) {
-            z[lane * latent..][..latent].copy_from_slice(moved);
-        }
-        Ok(self.store.write(all, &z)?)
-    }
-
-    /// Reads the best restart of every query.
-    fn collect(&mut self, queries: usize) -> Result<Vec<Found>, ScoreError> {
-        let (len, map_len, latent) = (self.sizes.sample_len(), self.sizes.map_len(), self.sizes.latent);
-        let restarts = self.score.search.restarts;
-        let How::Search { finish, .. } = &mut self.how else { return Ok(vec![]) };
-        finish.run(1)?;
-        let read = |name| finish.read(name);
-        let (loss, residual, discrimination) = (read("loss")?, read("residual")?, read("discrimination")?);
-        let (images, maps, z) = (read("reconstruction")?, read("map")?, read("z")?);
-        let best = |query: usize| {
-            let lanes = query * restarts..(query + 1) * restarts;
-            lanes.min_by(|&a, &b| loss[a].total_cmp(&loss[b])).unwrap_or(query)
-        };
-        Ok((0..queries)
-            .map(best)
-            .map(|lane| Found {
-                score: f64::from(loss[lane]),
-                parts: vec![("residual", residual[lane]), ("discrimination", discrimination[lane])],
-                z: z[lane * latent..][..latent].to_vec(),
-                reconstruction: Some(images[lane * len..][..len].to_vec()),
-                map: Some(maps[lane * map_len..][..map_len].to_vec()),
-            })
-            .collect())
     }
 }
 
