@@ -1,7 +1,6 @@
 //! A tape in a page: record, differentiate twice, compile, replay. `cargo run --release --example tape`
 
-use ganomede::device::gpu::GpuOptions;
-use ganomede::device::{Device, Selector};
+use ganomede::device::{Device, GpuOptions, Selector};
 use ganomede::program::compile;
 use ganomede::tape::{States, Tape};
 

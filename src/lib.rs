@@ -59,6 +59,7 @@
 pub mod detect;
 pub mod device;
 pub mod eval;
+#[cfg(feature = "isa")]
 pub mod inspect;
 pub mod models;
 pub mod nn;
@@ -66,6 +67,7 @@ pub mod program;
 pub mod report;
 pub mod tape;
 pub mod train;
+#[cfg(feature = "gpu")]
 pub mod tune;
 
 pub use detect::{DetectError, Detector, Verdict};

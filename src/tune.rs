@@ -1,4 +1,5 @@
-//! Measuring which variant of a kernel is the fastest on an adapter. A candidate must first give the right result.
+//! Measuring which variant of a kernel is the fastest on an adapter. A candidate must first give the right
+//! result.
 
 use std::time::Instant;
 
@@ -10,11 +11,13 @@ use crate::device::{Device, DeviceError, Executable};
 use crate::program::{Buffer, Launch, Program, Role};
 use crate::tape::States;
 
-/// Largest error of a variant, relative to the root mean square of the right values: sums of any order stay below it.
+/// Largest error of a variant, relative to the root mean square of the right values: sums of any order stay
+/// below it.
 pub const TOLERANCE: f64 = 1e-4;
 /// A candidate whose first run takes this many times the best one's is dropped.
 const HOPELESS: f64 = 1.5;
-/// Timed runs of a candidate that is not dropped, and the least time of one: launches of a tiny kernel are repeated.
+/// Timed runs of a candidate that is not dropped, and the least time of one: launches of a tiny kernel are
+/// repeated.
 const RUNS: usize = 5;
 const RUN_SECONDS: f64 = 0.01;
 
@@ -49,8 +52,8 @@ pub fn run_twin(kernel: &Kernel, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Ve
     outputs
 }
 
-/// Largest error over the root mean square of the values wanted (of each output by itself), and the largest error; a
-/// NaN or infinity where none is wanted is infinitely wrong.
+/// Largest error over the root mean square of the values wanted (of each output by itself), and the largest
+/// error; a NaN or infinity where none is wanted is infinitely wrong.
 pub fn relative_error(got: &[Vec<f32>], want: &[Vec<f64>]) -> (f64, f64) {
     let (mut relative, mut absolute) = (0.0_f64, 0.0_f64);
     for (got, want) in got.iter().zip(want) {
@@ -97,8 +100,8 @@ fn seconds(executable: &mut Executable) -> Result<f64, DeviceError> {
     }
 }
 
-/// Measures the variants of a kernel, its default choice first, and returns what won with how each did. Wrong results
-/// and refusals lose; a fault of the device ends it.
+/// Measures the variants of a kernel, its default choice first, and returns what won with how each did. Wrong
+/// results and refusals lose; a fault of the device ends it.
 ///
 /// # Errors
 /// [`DeviceError`] where the device fails, or where the default choice itself cannot run.

@@ -9,8 +9,8 @@ use crate::leftovers::temporary;
 /// Symbolic links followed, as many as Linux does.
 const LINKS: usize = 40;
 
-/// The regular file, or the free place, that an output path names: symbolic links are followed, also to where there is no
-/// file yet.
+/// The regular file, or the free place, that an output path names: symbolic links are followed, also to where
+/// there is no file yet.
 ///
 /// # Errors
 /// For a folder, device, pipe or socket, and for links that go round in circles.
@@ -42,8 +42,8 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Writes `bytes` to `path`: a reader sees the old file or the new one, never a part, whatever happens. Symbolic links are
-/// followed, and a file that was there keeps its permissions and, where we may, its owner.
+/// Writes `bytes` to `path`: a reader sees the old file or the new one, never a part, whatever happens.
+/// Symbolic links are followed, and a file that was there keeps its permissions and, where we may, its owner.
 ///
 /// # Errors
 /// Of the system, and for what [`target`] refuses; the old file stays and nothing is left behind.

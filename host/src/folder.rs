@@ -103,7 +103,8 @@ fn occupied() -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, reason)
 }
 
-/// Makes sure before the work that files can be written to a folder: makes it, and a file in it that is gone at once.
+/// Makes sure before the work that files can be written to a folder: makes it, and a file in it that is gone
+/// at once.
 ///
 /// # Errors
 /// Of the system.

@@ -38,7 +38,8 @@ impl HoldError {
     }
 }
 
-/// Holds an output for this process: a second one is refused until this is dropped or the process ends in whatever way.
+/// Holds an output for this process: a second one is refused until this is dropped or the process ends in
+/// whatever way.
 #[derive(Debug)]
 pub struct Hold {
     path: PathBuf,
@@ -46,8 +47,8 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Holds the file that `output` names, whether it is there or not; its folder must be. What earlier runs left in the
-    /// folder is removed.
+    /// Holds the file that `output` names, whether it is there or not; its folder must be. What earlier runs
+    /// left in the folder is removed.
     ///
     /// # Errors
     /// [`HoldError::Held`] where another process holds it.

@@ -1,5 +1,5 @@
-//! Temporary files and folders with a name of ours, locked by their writer for as long as it lives, and removed by whoever
-//! finds one whose writer is gone.
+//! Temporary files and folders with a name of ours, locked by their writer for as long as it lives, and
+//! removed by whoever finds one whose writer is gone.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -33,8 +33,8 @@ pub(crate) fn lock_name(name: &[u8]) -> String {
     format!("{PREFIX}{:016x}{LOCK}", name.iter().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
-/// Locks a file for this process alone. `false` where another process holds it, or where it is no longer what its path
-/// names; file systems without locks count as locked by us.
+/// Locks a file for this process alone. `false` where another process holds it, or where it is no longer what
+/// its path names; file systems without locks count as locked by us.
 pub(crate) fn lock(file: &File, path: &Path) -> io::Result<bool> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Ok(false),
@@ -68,8 +68,8 @@ fn stolen(folder: &Path) -> io::Error {
     ))
 }
 
-/// A new temporary file in `folder`, ours until it is dropped or given another name; `mode` less the umask are its
-/// permissions.
+/// A new temporary file in `folder`, ours until it is dropped or given another name; `mode` less the umask
+/// are its permissions.
 ///
 /// # Errors
 /// Of the system.
@@ -106,8 +106,8 @@ pub(crate) fn temporary_folder(folder: &Path) -> io::Result<(TempDir, File)> {
     Err(stolen(folder))
 }
 
-/// Removes what runs that are gone left in `folder`; each folder is looked at once in a process. What cannot be removed
-/// stays: a leftover is no reason to fail.
+/// Removes what runs that are gone left in `folder`; each folder is looked at once in a process. What cannot
+/// be removed stays: a leftover is no reason to fail.
 pub(crate) fn sweep(folder: &Path) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let Ok(place) = fs::canonicalize(folder) else { return };

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a terminal, or a reader of lines, would take the character for more than a letter: control characters (C0,
-/// DEL, C1), line and paragraph separators, and those that reorder what stands around them.
+/// Whether a terminal, or a reader of lines, would take the character for more than a letter: control
+/// characters (C0, DEL, C1), line and paragraph separators, and those that reorder what stands around them.
 fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -24,8 +24,8 @@ fn escaped(text: &str, escape: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A name as part of a line: nothing in it ends the line, moves the cursor, colours or reorders; such characters show as
-/// `\n`, `\t`, `\u{1b}`.
+/// A name as part of a line: nothing in it ends the line, moves the cursor, colours or reorders; such
+/// characters show as `\n`, `\t`, `\u{1b}`.
 pub fn line(name: &str) -> Cow<'_, str> {
     escaped(name, acts)
 }

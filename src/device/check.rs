@@ -1,8 +1,10 @@
-//! What must hold of a program before anything of it runs, on any device: it fits itself, and the store given to it.
+//! What must hold of a program before anything of it runs, on any device: it fits itself, and the store given
+//! to it.
 
 use std::collections::HashSet;
 
 use super::DeviceError;
+use super::backend::Stored;
 use crate::program::{Buffer, Launch, Program, Role};
 
 /// Most buffers of one launch: WebGPU's storage bindings, and what a replay on the CPU keeps on its stack.
@@ -29,8 +31,8 @@ pub(super) fn program(program: &Program) -> Result<(), DeviceError> {
     })
 }
 
-/// Checks that each state and each named tensor is in one buffer. Two of a state would hide from the checks of a launch
-/// that it reads what it writes.
+/// Checks that each state and each named tensor is in one buffer. Two of a state would hide from the checks
+/// of a launch that it reads what it writes.
 fn roles(buffers: &[Buffer]) -> Result<(), DeviceError> {
     let mut seen = HashSet::new();
     for (i, buffer) in buffers.iter().enumerate().filter(|(_, buffer)| buffer.role != Role::Temporary) {
@@ -42,19 +44,20 @@ fn roles(buffers: &[Buffer]) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Checks that the states of a program are those of a store, whose lengths are given: each is there, in one buffer, and
-/// as long as the program has it.
-pub(super) fn states(buffers: &[Buffer], lens: &[usize]) -> Result<(), DeviceError> {
+/// Checks that the states of a program are those of a store: each is there, in one buffer, and as long as the
+/// program has it.
+pub(super) fn states(buffers: &[Buffer], store: &dyn Stored) -> Result<(), DeviceError> {
     roles(buffers)?;
+    let known = store.count();
     for (i, buffer) in buffers.iter().enumerate() {
         let Role::State(id) = buffer.role else { continue };
-        match lens.get(id.0) {
-            None => return Err(unknown_state(id.0, lens.len())),
-            Some(&len) if len != buffer.len => {
-                let name = buffer_name(i, buffer);
-                return Err(DeviceError::WrongLength { name, expected: buffer.len, got: len });
-            }
-            Some(_) => {}
+        if id.0 >= known {
+            return Err(unknown_state(id.0, known));
+        }
+        let got = store.len(id);
+        if got != buffer.len {
+            let name = buffer_name(i, buffer);
+            return Err(DeviceError::WrongLength { name, expected: buffer.len, got });
         }
     }
     Ok(())
@@ -63,7 +66,8 @@ pub(super) fn states(buffers: &[Buffer], lens: &[usize]) -> Result<(), DeviceErr
 /// Program buffer and used elements of each operand.
 pub(super) type Operands = Vec<(usize, usize)>;
 
-/// The inputs and outputs of a launch with what its kernel uses of them, after checking the kernel and their number.
+/// The inputs and outputs of a launch with what its kernel uses of them, after checking the kernel and their
+/// number.
 pub(super) fn operands(launch: &Launch) -> Result<(Operands, Operands), DeviceError> {
     let kernel = &launch.kernel;
     kernel.check().map_err(|source| DeviceError::Kernel { launch: label(launch), source })?;

@@ -16,6 +16,21 @@ pub enum DeviceError {
         /// What exists instead.
         found: String,
     },
+    /// A device that the library was built without.
+    #[error(
+        "this build of ganomede has no device '{device}': the feature of that name was left out; use the CPU, or build \
+         with the feature"
+    )]
+    NotBuilt {
+        /// Its name.
+        device: &'static str,
+    },
+    /// What a device is not able to do.
+    #[error("this device cannot {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A device selector that names nothing.
     #[error("device '{selector}' does not exist; known devices: {known}")]
     Selector {
@@ -154,7 +169,8 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// True where the machine is at fault (no adapter, lost device, memory), false where the request or this crate is.
+    /// True where the machine is at fault (no adapter, lost device, memory), false where the request or this
+    /// crate is.
     pub fn is_machine_fault(&self) -> bool {
         matches!(
             self,

@@ -1,5 +1,5 @@
-//! What of the machine's memory this process may use: its control groups (a container's limit) and its resource limits.
-//! Linux tells the first, every Unix the second.
+//! What of the machine's memory this process may use: its control groups (a container's limit) and its
+//! resource limits. Linux tells the first, every Unix the second.
 
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,9 @@ pub(super) fn all() -> Vec<Limit> {
     limits
 }
 
-/// Limits of the control groups in `listing` (`/proc/self/cgroup`) and of those above them, under `root`. In a container the
-/// path may be that of the host, of which nothing is mounted but the container's own group, at `root`.
+/// Limits of the control groups in `listing` (`/proc/self/cgroup`) and of those above them, under `root`. In
+/// a container the path may be that of the host, of which nothing is mounted but the container's own group,
+/// at `root`.
 fn groups(listing: &str, root: &Path) -> Vec<Limit> {
     let mut limits = vec![];
     for line in listing.lines() {

@@ -1,5 +1,5 @@
-//! The machine under the CPU device: processor, vector instructions, memory. Linux tells all of it; elsewhere what is
-//! not known is `None`.
+//! The machine under the CPU device: processor, vector instructions, memory. Linux tells all of it; elsewhere
+//! what is not known is `None`.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,8 @@ pub(super) fn proc_bytes(file: &str, key: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Memory that can be allocated without swapping, within the limits of this process (a container's, `ulimit`), bytes.
+/// Memory that can be allocated without swapping, within the limits of this process (a container's,
+/// `ulimit`), bytes.
 pub fn available_memory() -> Option<u64> {
     let left = limits::all().into_iter().map(limits::Limit::left);
     proc_bytes("/proc/meminfo", "MemAvailable").into_iter().chain(left).min()
@@ -42,8 +43,8 @@ pub fn resident_anonymous() -> Option<u64> {
 /// Processor time of all threads of this process so far, in seconds, to a hundredth.
 pub fn processor_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold blanks; after it, user and system time are fields 12 and 13, in ticks, of which
-    // Linux has 100 a second wherever user space looks.
+    // The name in parentheses may hold blanks; after it, user and system time are fields 12 and 13, in ticks,
+    // of which Linux has 100 a second wherever user space looks.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / 100.0)

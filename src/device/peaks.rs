@@ -1,12 +1,12 @@
-//! What a device can do at most, measured on the device itself: the roof that times of launches are held against.
+//! What a device can do at most, measured on the device itself: the roof that times of launches are held
+//! against.
 
 use std::time::{Duration, Instant};
 
 use ganomede_kernels::copy::{Copy, Part};
-use ganomede_kernels::peak::{self, MAX_ROUNDS};
 use ganomede_kernels::{Cost, Kernel};
 
-use super::{Device, DeviceError, host_has};
+use super::{Device, DeviceError};
 use crate::program::{Buffer, Launch, Program, Role};
 use crate::tape::States;
 
@@ -33,8 +33,6 @@ impl Peaks {
 pub(super) const MEASURED: Duration = Duration::from_millis(10);
 /// Measurements, of which the best counts.
 const REPEATS: usize = 3;
-/// Floats of the CPU's copy: with their copies 128 MiB, beyond the caches of desktop processors.
-const CPU_COPY: usize = 1 << 24;
 /// Launches of the program that does nothing.
 const LAUNCHES: usize = 64;
 
@@ -42,12 +40,9 @@ impl Device {
     /// Measures the device's peaks; takes about a fifth of a second and up to 256 MiB.
     ///
     /// # Errors
-    /// A device fault, or no memory even for small buffers.
+    /// A device fault, no memory even for small buffers, or [`DeviceError::Unsupported`].
     pub fn peaks(&self) -> Result<Peaks, DeviceError> {
-        let (flops_per_second, bytes_per_second) = match self {
-            Self::Gpu(gpu) => (gpu.peak_flops()?, gpu.peak_bytes()?),
-            Self::Cpu | Self::Mixed(..) => (cpu_flops()?, cpu_bytes()?),
-        };
+        let [flops_per_second, bytes_per_second] = self.backend().rates()?;
         Ok(Peaks { flops_per_second, bytes_per_second, launch_seconds: self.launch_seconds()? })
     }
 
@@ -82,8 +77,8 @@ impl Device {
     }
 }
 
-/// Runs `work` with as much to do as lasts [`MEASURED`], a few times. It is told how much to do, from `start` on, and
-/// says how much it did in what time; returns the highest amount a second.
+/// Runs `work` with as much to do as lasts [`MEASURED`], a few times. It is told how much to do, from `start`
+/// on, and says how much it did in what time; returns the highest amount a second.
 pub(super) fn best_rate(
     start: usize,
     mut work: impl FnMut(usize) -> Result<(f64, Duration), DeviceError>,
@@ -109,29 +104,4 @@ pub(super) fn best_rate(
         best = best.max(timed(amount)?.0);
     }
     Ok(best)
-}
-
-fn cpu_flops() -> Result<f64, DeviceError> {
-    best_rate(1 << 12, |rounds| {
-        let started = Instant::now();
-        Ok((peak::fma_on_cpu(rounds) as f64, started.elapsed()))
-    })
-}
-
-fn cpu_bytes() -> Result<f64, DeviceError> {
-    host_has(8 * CPU_COPY as u64)?;
-    let (from, mut to) = (vec![1.0_f32; CPU_COPY], vec![0.0_f32; CPU_COPY]);
-    best_rate(1, |times| {
-        let started = Instant::now();
-        for _ in 0..times {
-            peak::copy_on_cpu(&from, &mut to);
-            std::hint::black_box(&mut to);
-        }
-        Ok(((8 * CPU_COPY * times) as f64, started.elapsed()))
-    })
-}
-
-/// Rounds of one launch that stay within what a thread may loop.
-pub(super) fn rounds_and_replays(amount: usize) -> (usize, usize) {
-    (amount.min(MAX_ROUNDS), amount.div_ceil(MAX_ROUNDS))
 }

@@ -123,3 +123,54 @@ fn principal_plane(gram: &[f64], n: usize) -> Vec<[f64; 2]> {
     }
     plane
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Vectors of 40 features about one of three centres; vector i belongs to centre i % 3.
+    fn clusters(n: usize) -> Vec<f32> {
+        let value =
+            |i: usize| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+        (0..n * 40).map(|i| value(i) + if i % 40 == i / 40 % 3 { 3.0 } else { 0.0 }).collect()
+    }
+
+    #[test]
+    fn an_embedding_keeps_neighbours_and_repeats() {
+        let n = 90;
+        let plane = embed(&clusters(n), 40).unwrap();
+        assert_eq!(plane.len(), n);
+        assert!(plane.iter().flatten().all(|v| v.is_finite()));
+        let distance = |a: usize, b: usize| (plane[a][0] - plane[b][0]).hypot(plane[a][1] - plane[b][1]);
+        for i in 0..n {
+            let nearest =
+                (0..n).filter(|&j| j != i).min_by(|&a, &b| distance(i, a).total_cmp(&distance(i, b)));
+            assert_eq!(nearest.unwrap() % 3, i % 3, "the nearest neighbour of {i} is of its own cluster");
+        }
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(|| embed(&clusters(n), 40).unwrap()), plane, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn an_embedding_of_little_or_odd_data_holds_together() {
+        assert!(embed(&[], 3).unwrap().is_empty());
+        assert_eq!(embed(&[1.0; 30], 3).unwrap(), vec![[0.0; 2]; 10]);
+        // Few vectors keep their principal components: points on a line, and one across it.
+        let line = embed(&[0.0, 0.0, 4.0, 0.0, 2.0, 1.5], 2).unwrap();
+        let distance = |a: usize, b: usize| (line[a][0] - line[b][0]).hypot(line[a][1] - line[b][1]);
+        assert!((distance(0, 1) / distance(0, 2) - 4.0 / 2.5).abs() < 1e-6, "{line:?}");
+        // Duplicates, one direction only, and magnitudes near the limits of f32.
+        let doubled: Vec<f32> = (0..20).flat_map(|i| [(i / 2) as f32; 3]).collect();
+        for features in [doubled.clone(), doubled.iter().map(|v| v * 1e37).collect()] {
+            let plane = embed(&features, 3).unwrap();
+            assert!(plane.len() == 20 && plane.iter().flatten().all(|v| v.is_finite()), "{plane:?}");
+        }
+        assert!(matches!(embed(&[1.0; 7], 3), Err(EvalError::Length { got: 7, expected: 9, .. })));
+        assert!(matches!(embed(&[1.0; 7], 0), Err(EvalError::Length { .. })));
+        assert!(matches!(embed(&[1.0, f32::NAN], 1), Err(EvalError::NotFinite { index: 1, .. })));
+        let many = vec![0.0; MAX_EMBEDDED + 1];
+        assert!(matches!(embed(&many, 1), Err(EvalError::TooMany { .. })));
+    }
+}

@@ -8,6 +8,7 @@
 //! * metrics that pick their operating point by looking at the truths are called *oracle*.
 
 mod bootstrap;
+#[cfg(feature = "report")]
 mod embed;
 mod evaluation;
 mod pixel;
@@ -17,7 +18,9 @@ mod repeated;
 pub mod signal;
 
 pub use bootstrap::auroc_ci95;
+#[cfg(feature = "report")]
 pub(crate) use bootstrap::quantile_of_sorted;
+#[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};
 pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
 pub use pixel::{PixelMap, PixelMetrics, aupro, pixel_auroc, pixel_metrics};

@@ -41,8 +41,8 @@ fn lines(assembly: &str) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// The innermost loop with the most multiply-adds, `None` where no loop has one. Loops are what lies between a label
-/// and the last branch back to it; one that contains another is not innermost.
+/// The innermost loop with the most multiply-adds, `None` where no loop has one. Loops are what lies between
+/// a label and the last branch back to it; one that contains another is not innermost.
 pub fn hottest_loop(assembly: &str) -> Option<Loop> {
     let mut labels: HashMap<&str, usize> = HashMap::new();
     let mut instructions: Vec<&str> = Vec::new();

@@ -1,5 +1,5 @@
-//! Statistics of the machine code that Mesa's RADV makes of kernels, without a GPU: registers, spills, shared memory,
-//! occupancy, instruction mix.
+//! Statistics of the machine code that Mesa's RADV makes of kernels, without a GPU: registers, spills, shared
+//! memory, occupancy, instruction mix.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -54,8 +54,8 @@ pub struct Statistics {
     pub subgroups_per_simd: u32,
     /// Instructions.
     pub instructions: u32,
-    /// Multiply-adds of the vector instructions of the innermost loop with the most of them, 0 to 1; `None` where no
-    /// loop has any.
+    /// Multiply-adds of the vector instructions of the innermost loop with the most of them, 0 to 1; `None`
+    /// where no loop has any.
     pub fma_share: Option<f64>,
     /// Multiply-adds in one pass of that loop.
     pub loop_fma: u32,
@@ -105,8 +105,9 @@ fn advice() -> String {
         .to_owned()
 }
 
-/// Compiles dispatches for a target and reads what the driver says of them. `program` is this program's own file: it
-/// is run once more, as [`worker`], in an environment that makes the driver show a GPU that is not there.
+/// Compiles dispatches for a target and reads what the driver says of them. `program` is this program's own
+/// file: it is run once more, as [`worker`], in an environment that makes the driver show a GPU that is not
+/// there.
 ///
 /// # Errors
 /// [`InspectError::Driver`] where RADV is missing or too old for the target, [`InspectError::Shader`] and
@@ -226,7 +227,8 @@ fn statistics(compiled: super::radv::Compiled) -> Statistics {
     }
 }
 
-/// Where [`analyse`] has started this process: reads its jobs, compiles them, writes the answer and returns true.
+/// Where [`analyse`] has started this process: reads its jobs, compiles them, writes the answer and returns
+/// true.
 ///
 /// # Errors
 /// Where the jobs cannot be read or the answer cannot be written.

@@ -1,5 +1,5 @@
-//! What kernels become on a target, without running them: translations to other shader languages, and statistics of
-//! the machine code that a driver makes of them.
+//! What kernels become on a target, without running them: translations to other shader languages, and
+//! statistics of the machine code that a driver makes of them.
 
 pub mod assembly;
 pub mod isa;

@@ -1,5 +1,6 @@
-//! The part that talks to Mesa's RADV: a Vulkan device without a GPU behind it. Runs in a process of its own, started
-//! by [`super::isa`] with `RADV_FORCE_FAMILY` set, since drivers read their environment when they are loaded.
+//! The part that talks to Mesa's RADV: a Vulkan device without a GPU behind it. Runs in a process of its own,
+//! started by [`super::isa`] with `RADV_FORCE_FAMILY` set, since drivers read their environment when they are
+//! loaded.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};

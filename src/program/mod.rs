@@ -22,6 +22,7 @@ use ganomede_kernels::{Cost, Kernel, KernelError};
 pub use halves::halvable;
 pub use simplify::simplify;
 
+pub use crate::tape::StateId;
 use crate::tape::{Graph, Op};
 
 /// Why a graph cannot become a program.
@@ -96,10 +97,6 @@ pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
     }
     Ok(program)
 }
-
-/// Identifies a state tensor (parameter, optimiser moment, running statistic) within one [`crate::tape::States`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StateId(pub usize);
 
 /// What a buffer of a program is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

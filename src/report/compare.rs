@@ -1,8 +1,7 @@
 //! The report of a comparison: several systems on the same images under the same budget.
 
-use super::{
-    LossCurve, ReportError, ScoredImage, check, check_panels, html, labelled, select_panels, write_page,
-};
+use super::page::{check, check_panels, labelled, select_panels, write_page};
+use super::{LossCurve, ReportError, ScoredImage, html};
 use crate::eval::{Evaluation, PrPoint, Repeated, RocPoint, pr_curve, roc_curve};
 use serde::Serialize;
 use std::path::{Path, PathBuf};

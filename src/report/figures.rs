@@ -76,7 +76,7 @@ impl Histogram {
 impl BoxPlot {
     /// A box plot per class: normal classes first, then by name.
     pub(super) fn of_classes(images: &[ScoredImage]) -> Vec<Self> {
-        super::classes(images)
+        super::page::classes(images)
             .into_iter()
             .map(|(class, anomalous)| {
                 let mut scores: Vec<f64> =

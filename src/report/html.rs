@@ -6,8 +6,9 @@ mod panels;
 pub(super) mod series;
 
 use super::figures::{self, BoxPlot};
+use super::page::Numbers;
 use super::plot::{number, significant};
-use super::{LossCurve, Numbers, PointKind, ReportError, ReportInput, ScoredImage, Supplement};
+use super::{LossCurve, PointKind, ReportError, ReportInput, ScoredImage, Supplement};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::RgbImage;
 use sha2::{Digest, Sha256};

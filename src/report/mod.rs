@@ -2,35 +2,50 @@
 //!
 //! The page needs no network, no server and no script: figures are inline SVG, images are inline PNG, and a
 //! content-security policy forbids everything else. Text from outside (paths, class names) is always escaped.
+//!
+//! Pages come with the feature `report`; pictures of samples and maps are always there.
 
+#[cfg(feature = "report")]
 mod compare;
+#[cfg(feature = "report")]
 mod figures;
 mod file;
+#[cfg(feature = "report")]
 mod html;
+#[cfg(feature = "report")]
 mod markdown;
+#[cfg(feature = "report")]
+mod page;
 mod picture;
+#[cfg(feature = "report")]
 mod plot;
+#[cfg(feature = "report")]
 mod series;
+#[cfg(feature = "report")]
 mod supplement;
 
+#[cfg(feature = "report")]
 pub use compare::{
     ComparePanel, CompareReport, ComparedPanel, ComparedSystem, select_compared, write_comparison,
 };
 pub use file::write_atomic;
+#[cfg(feature = "report")]
 pub use markdown::{comparison_table, escape_markdown, replace_section, write_section};
+#[cfg(feature = "report")]
+pub use page::{Panel, REPORT_FILES, ReportInput, select_panels, write_report, write_report_with};
 pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
+#[cfg(feature = "report")]
 pub use plot::{PlotLine, line_plot_svg};
+#[cfg(feature = "report")]
 pub use series::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
+#[cfg(feature = "report")]
 pub use supplement::{EmbeddedPoint, Embedding, PointKind, Supplement, sample_timeline};
 
-use crate::eval::{EvalError, Evaluation, PrPoint, RocPoint, pr_curve, roc_curve};
-use figures::{BoxPlot, Histogram};
-use image::RgbImage;
-use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// The files of a report.
-pub const REPORT_FILES: [&str; 2] = ["report.html", "metrics.json"];
+use serde::Serialize;
+
+use crate::eval::EvalError;
 
 /// Why a report, a picture or a file could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -116,27 +131,6 @@ impl ReportError {
     }
 }
 
-/// Everything a report shows.
-#[derive(Debug, Clone)]
-pub struct ReportInput {
-    /// Heading of the page.
-    pub title: String,
-    /// Where the test images come from.
-    pub data: String,
-    /// Rows of the configuration table, name and value.
-    pub configuration: Vec<(String, String)>,
-    /// Metrics; also names the system and the device.
-    pub evaluation: Evaluation,
-    /// Every scored image.
-    pub images: Vec<ScoredImage>,
-    /// Images shown with their reconstruction and map; [`select_panels`] chooses them.
-    pub panels: Vec<Panel>,
-    /// Training losses; empty if unknown.
-    pub losses: Vec<LossCurve>,
-    /// Generator samples, e.g. from [`image_grid`].
-    pub samples: Option<RgbImage>,
-}
-
 /// One row of the score table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredImage {
@@ -154,31 +148,6 @@ pub struct ScoredImage {
     pub verdict: Option<bool>,
 }
 
-/// One image in detail. Images are CHW in [−1, 1].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Panel {
-    /// Path or other name.
-    pub id: String,
-    /// Class, as in [`ScoredImage`].
-    pub class: String,
-    /// Anomaly score.
-    pub score: f64,
-    /// Channels of query and reconstruction.
-    pub channels: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// The image, `channels × height × width`.
-    pub query: Vec<f32>,
-    /// What the system makes of it, of the same shape; `None` for systems without a reconstruction.
-    pub reconstruction: Option<Vec<f32>>,
-    /// Residual or anomaly map, `height × width`.
-    pub map: Vec<f32>,
-    /// Ground truth, `height × width`.
-    pub mask: Option<Vec<bool>>,
-}
-
 /// One loss term over training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LossCurve {
@@ -192,132 +161,5 @@ pub struct LossCurve {
     pub values: Vec<f32>,
 }
 
-/// Indices of the `k` highest and `k` lowest scores of each class: normal classes first, each from high to low.
-pub fn select_panels(images: &[ScoredImage], k: usize) -> Vec<usize> {
-    let of_class = |(class, _): (&str, _)| {
-        let mut of: Vec<usize> = (0..images.len()).filter(|&i| images[i].class == class).collect();
-        of.sort_by(|&a, &b| images[b].score.total_cmp(&images[a].score));
-        let lowest = of.len().saturating_sub(k).max(k.min(of.len()));
-        of.drain(k.min(of.len())..lowest);
-        of
-    };
-    classes(images).into_iter().flat_map(of_class).collect()
-}
-
-/// Writes `report.html` and `metrics.json` into `folder`, which is created if missing; returns both paths.
-///
-/// Errors: numbers that are not finite, panels whose lengths do not fit, files that cannot be written. Each
-/// file is whole or absent.
-pub fn write_report(folder: &Path, input: &ReportInput) -> Result<[PathBuf; 2], ReportError> {
-    write_report_with(folder, input, &Supplement::default())
-}
-
-/// [`write_report`] with sample grids over time and an embedding of features.
-pub fn write_report_with(
-    folder: &Path,
-    input: &ReportInput,
-    extra: &Supplement,
-) -> Result<[PathBuf; 2], ReportError> {
-    let numbers = Numbers::new(input, extra)?;
-    write_page(folder, &html::page(input, extra, &numbers)?, &numbers)
-}
-
-/// Writes a page and its numbers.
-fn write_page(folder: &Path, page: &str, numbers: &impl Serialize) -> Result<[PathBuf; 2], ReportError> {
-    let json = serde_json::to_vec_pretty(numbers).map_err(|e| ReportError::Picture(e.to_string()))?;
-    std::fs::create_dir_all(folder)
-        .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
-    let [html_path, json_path] = REPORT_FILES.map(|name| folder.join(name));
-    write_atomic(&json_path, &json)?;
-    write_atomic(&html_path, page.as_bytes())?;
-    Ok([html_path, json_path])
-}
-
-/// Every number of the report: the document of `eval --json`, and what the figures draw.
-#[derive(Serialize)]
-struct Numbers<'a> {
-    title: &'a str,
-    data: &'a str,
-    configuration: &'a [(String, String)],
-    #[serde(flatten)]
-    evaluation: &'a Evaluation,
-    roc: Option<Vec<RocPoint>>,
-    precision_recall: Option<Vec<PrPoint>>,
-    histogram: Histogram,
-    box_plots: Vec<BoxPlot>,
-    losses: &'a [LossCurve],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    embedding: Option<&'a Embedding>,
-    #[serde(flatten)]
-    findings: &'a serde_json::Map<String, serde_json::Value>,
-    images: &'a [ScoredImage],
-}
-
-impl<'a> Numbers<'a> {
-    fn new(input: &'a ReportInput, extra: &'a Supplement) -> Result<Self, ReportError> {
-        check(&input.images, &input.losses)?;
-        check_panels(input.panels.iter().map(|p| (&p.id, p.score)))?;
-        extra.check()?;
-        let (scores, truths) = labelled(&input.images);
-        Ok(Self {
-            title: &input.title,
-            data: &input.data,
-            configuration: &input.configuration,
-            evaluation: &input.evaluation,
-            roc: roc_curve(&scores, &truths)?,
-            precision_recall: pr_curve(&scores, &truths)?,
-            histogram: Histogram::new(&input.images, input.evaluation.threshold.as_ref().map(|t| t.value)),
-            box_plots: BoxPlot::of_classes(&input.images),
-            losses: &input.losses,
-            embedding: extra.embedding.as_ref(),
-            findings: &extra.findings,
-            images: &input.images,
-        })
-    }
-}
-
-/// Scores and truths of the images that have a truth.
-fn labelled(images: &[ScoredImage]) -> (Vec<f64>, Vec<bool>) {
-    images.iter().filter_map(|i| Some((i.score, i.anomalous?))).unzip()
-}
-
-fn check(images: &[ScoredImage], losses: &[LossCurve]) -> Result<(), ReportError> {
-    let mut scores = images.iter().flat_map(|i| {
-        let probability = i.probability.map(|p| ("probability", &i.id, p));
-        [Some(("score", &i.id, i.score)), probability].into_iter().flatten()
-    });
-    if let Some((what, id, value)) = scores.find(|(_, _, v)| !v.is_finite()) {
-        return Err(ReportError::NotFinite { what, id: id.clone(), value });
-    }
-    match losses.iter().find(|l| l.steps.len() != l.values.len()) {
-        Some(l) => {
-            Err(ReportError::Loss { name: l.name.clone(), steps: l.steps.len(), values: l.values.len() })
-        }
-        None => Ok(()),
-    }
-}
-
-fn check_panels<'a>(mut scores: impl Iterator<Item = (&'a String, f64)>) -> Result<(), ReportError> {
-    match scores.find(|(_, score)| !score.is_finite()) {
-        Some((id, value)) => Err(ReportError::NotFinite { what: "score", id: id.clone(), value }),
-        None => Ok(()),
-    }
-}
-
-/// Class names and their truth: normal classes first, then anomalous, then unlabelled, each by name.
-fn classes(images: &[ScoredImage]) -> Vec<(&str, Option<bool>)> {
-    let order =
-        |&(class, anomalous): &(&str, Option<bool>)| (anomalous.map_or(2, u8::from), class.to_owned());
-    let mut classes: Vec<(&str, Option<bool>)> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for image in images {
-        if seen.insert(image.class.as_str()) {
-            classes.push((&image.class, image.anomalous));
-        }
-    }
-    classes.sort_by_key(order);
-    classes
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "report"))]
 mod tests;

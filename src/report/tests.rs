@@ -1,6 +1,8 @@
+use super::figures::BoxPlot;
+use super::page::Numbers;
 use super::*;
-use crate::eval::{EvaluationInput, PixelMap, Threshold};
-use image::Rgb;
+use crate::eval::{Evaluation, EvaluationInput, PixelMap, Threshold};
+use image::{Rgb, RgbImage};
 
 /// A small evaluation of 40 images in three classes with names from `name`.
 fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {

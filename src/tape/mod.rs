@@ -24,7 +24,7 @@ mod state;
 
 pub use custom::{Custom, Operation};
 pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};
-pub use state::{Initial, StateError, States, Variable};
+pub use state::{Initial, StateError, StateId, States, Variable};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -37,8 +37,6 @@ use ganomede_kernels::expr::{Binary, Num, Unary};
 use ganomede_kernels::pool::MaxPool;
 use ganomede_kernels::random::Distribution;
 use ganomede_kernels::sparse::Matrix;
-
-use crate::program::StateId;
 
 /// Index of a node on its tape.
 pub type NodeId = usize;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ganomede_kernels::elements;
 
-use crate::program::StateId;
+/// Identifies a state tensor (parameter, optimiser moment, running statistic) within one [`States`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StateId(pub usize);
 
 /// A state that cannot be registered or does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

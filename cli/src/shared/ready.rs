@@ -98,6 +98,7 @@ pub(crate) fn names(device: &Device) -> (&'static str, String, Option<usize>) {
         Device::Cpu => ("cpu", format!("{}, {}", machine::processor(), machine::simd())),
         Device::Gpu(gpu) => ("gpu", gpu.describe()),
         Device::Mixed(gpu, _) => ("mixed", gpu.describe()),
+        Device::Other(other) => ("other", other.describe()),
     };
     (kind, adapter, (kind != "gpu").then(rayon::current_num_threads))
 }

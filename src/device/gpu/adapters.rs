@@ -43,7 +43,8 @@ pub(super) fn subgroup(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Op
     (fixed && features.contains(wgpu::Features::SUBGROUP)).then_some(info.subgroup_min_size)
 }
 
-/// Hardware before software, discrete before integrated before virtual; then Vulkan, Metal, DX12, GL; then by name.
+/// Hardware before software, discrete before integrated before virtual; then Vulkan, Metal, DX12, GL; then by
+/// name.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8, String, String) {
     use wgpu::{Backend, DeviceType};
     let kind = match info.device_type {
@@ -77,9 +78,9 @@ fn same_adapter(earlier: &wgpu::AdapterInfo, later: &wgpu::AdapterInfo) -> bool 
     same_ids || same_name || (is_software(later) && later.backend == wgpu::Backend::Gl)
 }
 
-/// Every adapter once, through its best backend; adapters without compute shaders come last. OpenGL is asked only where
-/// no other backend has hardware, and on Linux only where a desktop session or `WGPU_BACKEND` says that it makes sense:
-/// its libraries write complaints to stderr otherwise.
+/// Every adapter once, through its best backend; adapters without compute shaders come last. OpenGL is asked
+/// only where no other backend has hardware, and on Linux only where a desktop session or `WGPU_BACKEND` says
+/// that it makes sense: its libraries write complaints to stderr otherwise.
 pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
     let asked = wgpu::Backends::from_env();
     let backends = asked.unwrap_or(wgpu::Backends::all());
@@ -156,8 +157,8 @@ pub(super) fn report(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
     }
 }
 
-/// Finds the adapter of `choice`. `name_filter`, where given, limits `Auto` and `Any` to adapters whose name contains
-/// it (case is ignored) and lets `Auto` take a software adapter, since naming one is asking for it.
+/// Finds the adapter of `choice`. `name_filter`, where given, limits `Auto` and `Any` to adapters whose name
+/// contains it (case is ignored) and lets `Auto` take a software adapter, since naming one is asking for it.
 pub(super) fn select(choice: GpuChoice, name_filter: Option<&str>) -> Result<wgpu::Adapter, DeviceError> {
     let adapters = enumerate();
     let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();

@@ -1,15 +1,15 @@
-//! Compiled pipelines kept on disk between runs, where the driver hands them out (Vulkan). Drivers that keep caches of
-//! their own gain little; others compile every shader anew in every process. A cache saves time or does nothing: what is
-//! wrong with it is never an error.
+//! Compiled pipelines kept on disk between runs, where the driver hands them out (Vulkan). Drivers that keep
+//! caches of their own gain little; others compile every shader anew in every process. A cache saves time or
+//! does nothing: what is wrong with it is never an error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 
-use super::super::tuning::Identity;
-use super::super::vault::Vault;
 use super::shared::{Shared, lock};
+use super::tuning::Identity;
+use super::vault::Vault;
 
 /// More would be no file of ours.
 const MOST_BYTES: u64 = 256 << 20;
@@ -27,8 +27,8 @@ pub(super) struct DiskCache {
 }
 
 impl DiskCache {
-    /// The cache of an adapter and driver in `folder`, from its file or empty; `None` where the device has none, and where
-    /// no folder there can be closed to other users.
+    /// The cache of an adapter and driver in `folder`, from its file or empty; `None` where the device has
+    /// none, and where no folder there can be closed to other users.
     pub(super) fn open(shared: &Shared, identity: &Identity, folder: &Path) -> Option<Self> {
         if !shared.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -38,11 +38,12 @@ impl DiskCache {
         let data = vault.read(&name, &purpose, MOST_BYTES);
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data: data.as_deref(), fallback: true };
-        // SAFETY: the data must come from `PipelineCache::get_data` of the same adapter and driver. It was written by
-        // `DiskCache::save` of this program version for this adapter and driver: nothing else knows the key of its HMAC,
-        // which lies in a folder that the vault has checked to be this user's, closed to others and no link. What remains
-        // to be trusted is whoever can act as this user (who can alter this program as well), the administrator, and the
-        // driver's word that its name and version tell its builds apart; wgpu and the driver check headers of their own.
+        // SAFETY: the data must come from `PipelineCache::get_data` of the same adapter and driver. It was
+        // written by `DiskCache::save` of this program version for this adapter and driver: nothing else
+        // knows the key of its HMAC, which lies in a folder that the vault has checked to be this user's,
+        // closed to others and no link. What remains to be trusted is whoever can act as this user (who can
+        // alter this program as well), the administrator, and the driver's word that its name and version
+        // tell its builds apart; wgpu and the driver check headers of their own.
         let create = || unsafe { shared.device.create_pipeline_cache(&descriptor) };
         let cache = shared.scoped(|| "the pipeline cache".to_owned(), 0, create).ok()?;
         let written = Mutex::new(data.map(|data| Sha256::digest(data).into()));

@@ -86,7 +86,7 @@ impl GpuExecutable {
                 known: "stores on this device".to_owned(),
             });
         }
-        check::states(buffers, &store.lens())?;
+        check::states(buffers, store)?;
         let reservation = shared.reserve(Self::bytes_for(shared, buffers, &launches)?)?;
         let dispatches: Vec<&Dispatch> = launches.iter().flat_map(|launch| &launch.plan.dispatches).collect();
         let arena = Arena::new(&dispatches, shared.limits.min_uniform_buffer_offset_alignment);
@@ -216,8 +216,8 @@ impl GpuExecutable {
         self.wait()
     }
 
-    /// Like [`GpuExecutable::run`], returning while the last submissions still run; their errors come out of the next
-    /// call that waits.
+    /// Like [`GpuExecutable::run`], returning while the last submissions still run; their errors come out of
+    /// the next call that waits.
     ///
     /// # Errors
     /// As for [`GpuExecutable::run`].
@@ -249,8 +249,8 @@ impl GpuExecutable {
         .count()
     }
 
-    /// End of the submission that begins with launch `start`, at most `total`; launches are numbered through all
-    /// replays, `i` being launch `i % launches`.
+    /// End of the submission that begins with launch `start`, at most `total`; launches are numbered through
+    /// all replays, `i` being launch `i % launches`.
     pub(super) fn cut(&self, start: usize, total: usize) -> usize {
         let allowance = self.shared.allowance();
         let (mut seconds, mut dispatches) = (0.0, 0);
@@ -278,8 +278,8 @@ impl GpuExecutable {
         self.shared.wait()
     }
 
-    /// Replays once, launch by launch, and returns the first launch that wrote a NaN or an infinity although every
-    /// value it read was finite. Reads everything back: for diagnosis only.
+    /// Replays once, launch by launch, and returns the first launch that wrote a NaN or an infinity although
+    /// every value it read was finite. Reads everything back: for diagnosis only.
     ///
     /// # Errors
     /// As for [`GpuExecutable::run`].
@@ -343,8 +343,8 @@ impl GpuExecutable {
         }
     }
 
-    /// Submits a range of launches, numbered as in [`GpuExecutable::cut`]: in one pass, or each in a pass of its own
-    /// between two timestamps.
+    /// Submits a range of launches, numbered as in [`GpuExecutable::cut`]: in one pass, or each in a pass of
+    /// its own between two timestamps.
     pub(super) fn submit_range(
         &self,
         range: Range<usize>,

@@ -1,5 +1,6 @@
-//! How much work one submission may carry. Drivers reset a GPU whose submission runs for seconds (two on Windows), and
-//! a display or Ctrl-C waits for the end of the current one, so submissions are cut at an estimated time.
+//! How much work one submission may carry. Drivers reset a GPU whose submission runs for seconds (two on
+//! Windows), and a display or Ctrl-C waits for the end of the current one, so submissions are cut at an
+//! estimated time.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ pub(super) const MAX_DISPATCHES: usize = 4096;
 /// Submissions in flight at most: the next is encoded while one runs.
 pub(super) const MAX_IN_FLIGHT: usize = 2;
 
-/// Seconds from FLOPs and bytes, corrected by what submissions really took. It decides where submissions are cut and
-/// nothing else, so measured time never changes a result.
+/// Seconds from FLOPs and bytes, corrected by what submissions really took. It decides where submissions are
+/// cut and nothing else, so measured time never changes a result.
 #[derive(Debug, Clone)]
 pub(super) struct Pace {
     flops_per_second: f64,
@@ -45,7 +46,8 @@ impl Pace {
         budget.as_secs_f64() / self.correction
     }
 
-    /// Learns from a submission. `exact` is false where `measured` is only an upper bound, because the host looked late.
+    /// Learns from a submission. `exact` is false where `measured` is only an upper bound, because the host
+    /// looked late.
     pub(super) fn observe(&mut self, estimated: f64, measured: Duration, exact: bool) {
         let ratio = measured.as_secs_f64() / estimated.max(1e-9);
         // Below a millisecond the submission's own latency is what was measured.

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use ganomede_kernels::peak::Peak;
+use ganomede_kernels::peak::{MAX_ROUNDS, Peak};
 
 use super::super::DeviceError;
-use super::super::peaks::{best_rate, rounds_and_replays};
+use super::super::peaks::best_rate;
 use super::executable::GpuExecutable;
 use super::{Gpu, PlannedLaunch};
 use crate::program::{Buffer, Role};
@@ -13,7 +13,8 @@ use crate::program::{Buffer, Role};
 /// Threads that fill an adapter: a large hardware one has about as many at work at a time.
 const HARDWARE_THREADS: usize = 1 << 18;
 const SOFTWARE_THREADS: usize = 1 << 12;
-/// Floats copied: 128 MiB are beyond the caches of the largest adapters, 64 MiB beyond those of most processors.
+/// Floats copied: 128 MiB are beyond the caches of the largest adapters, 64 MiB beyond those of most
+/// processors.
 const HARDWARE_COPY: usize = 1 << 25;
 const SOFTWARE_COPY: usize = 1 << 24;
 /// Fewest floats that a copy is measured with, where memory is short.
@@ -21,7 +22,7 @@ const LEAST_COPY: usize = 1 << 18;
 
 impl Gpu {
     /// Floating-point operations a second.
-    pub(in crate::device) fn peak_flops(&self) -> Result<f64, DeviceError> {
+    pub(super) fn peak_flops(&self) -> Result<f64, DeviceError> {
         let threads = if self.traits.software { SOFTWARE_THREADS } else { HARDWARE_THREADS };
         best_rate(64, |amount| {
             let (rounds, replays) = rounds_and_replays(amount);
@@ -34,7 +35,7 @@ impl Gpu {
     }
 
     /// Bytes a second, read and written.
-    pub(in crate::device) fn peak_bytes(&self) -> Result<f64, DeviceError> {
+    pub(super) fn peak_bytes(&self) -> Result<f64, DeviceError> {
         let wanted = if self.traits.software { SOFTWARE_COPY } else { HARDWARE_COPY };
         let mut len = wanted.min(self.traits.max_binding_bytes as usize / 16 * 4);
         loop {
@@ -69,4 +70,9 @@ impl Gpu {
         let launch = PlannedLaunch { label, plan, inputs: operands, outputs, cost: peak.cost() };
         GpuExecutable::new(&self.shared, &buffers, vec![launch], &self.store(&[])?, !self.checked)
     }
+}
+
+/// Rounds of one launch that stay within what a thread may loop.
+fn rounds_and_replays(amount: usize) -> (usize, usize) {
+    (amount.min(MAX_ROUNDS), amount.div_ceil(MAX_ROUNDS))
 }

@@ -1,7 +1,9 @@
-//! Compute pipelines, each compiled once per device: a program of hundreds of launches has a few dozen of them.
+//! Compute pipelines, each compiled once per device: a program of hundreds of launches has a few dozen of
+//! them.
 //!
-//! Some drivers put the longest part of compilation off until a pipeline is first dispatched, and then do it launch after launch. A
-//! dispatch of no workgroups right after a pipeline's creation makes them begin while the next pipelines are still being translated.
+//! Some drivers put the longest part of compilation off until a pipeline is first dispatched, and then do it
+//! launch after launch. A empty dispatch right after a pipeline's creation makes them begin while the next
+//! pipelines are still being translated.
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
@@ -16,7 +18,7 @@ use super::shared::{Shared, lock};
 
 /// Storage buffers of a launch: WebGPU's default limit, which all kernels keep.
 const MOST_BINDINGS: usize = 8;
-/// Bytes of each buffer that a dispatch of nothing binds: no less than any shader's parameters.
+/// Bytes of each buffer that an empty dispatch binds: no less than any shader's parameters.
 const NOTHING_BYTES: u64 = 4096;
 
 /// Everything that compilation depends on.
@@ -56,13 +58,14 @@ pub(super) struct Pipelines {
     compiled: Mutex<HashMap<Key, Pipeline>>,
     /// What drivers compiled in earlier runs, set while the device is opened.
     pub(super) disk: OnceLock<DiskCache>,
-    /// What dispatches of nothing bind: a buffer for each binding, since one may not be read and written at once.
+    /// What empty dispatches bind: a buffer for each binding, since one may not be read and written at once.
     nothing: OnceLock<Vec<wgpu::Buffer>>,
 }
 
 impl Pipelines {
-    /// Pipelines of `dispatches` in order; those not compiled yet are compiled in parallel. `trusted` shaders run without bounds checks:
-    /// only sources of this project's own kernels, which guard every index, may be.
+    /// Pipelines of `dispatches` in order; those not compiled yet are compiled in parallel. `trusted` shaders
+    /// run without bounds checks: only sources of this project's own kernels, which guard every index, may
+    /// be.
     pub(super) fn prepare(
         &self,
         shared: &Shared,
@@ -91,8 +94,8 @@ impl Pipelines {
     }
 }
 
-/// Compiles one dispatch against an explicit layout, so that a shader whose bindings differ from its plan is refused
-/// here with its name and not at the first launch.
+/// Compiles one dispatch against an explicit layout, so that a shader whose bindings differ from its plan is
+/// refused here with its name and not at the first launch.
 fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeline, DeviceError> {
     let shader_error = |error: DeviceError| match error {
         DeviceError::Validation { message, .. } => DeviceError::Shader {
@@ -110,9 +113,10 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
                 source: wgpu::ShaderSource::Wgsl(dispatch.source.as_ref().into()),
             };
             if trusted {
-                // SAFETY: `trusted` is set only for plans made by `Kernel::gpu` from a kernel whose `check` passed, or by
-                // `Peak::gpu`, with buffers at least as long as the plan says; those shaders guard every index and every
-                // loop ends. Who puts own texts in their place vouches for the same (`Gpu::with_shaders`).
+                // SAFETY: `trusted` is set only for plans made by `Kernel::gpu` from a kernel whose `check`
+                // passed, or by `Peak::gpu`, with buffers at least as long as the plan says; those shaders
+                // guard every index and every loop ends. Who puts own texts in their place guarantees the
+                // same (`Gpu::with_shaders`).
                 unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     shared.device.create_shader_module_trusted(descriptor, unchecked)
@@ -154,13 +158,14 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
                 entry_point: Some(dispatch.entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &dispatch.constants,
-                    // Kernels write shared memory before they read it; zeroing it first costs a barrier a workgroup.
+                    // Kernels write shared memory before they read it; zeroing it first costs a barrier a
+                    // workgroup.
                     zero_initialize_workgroup_memory: !trusted,
                 },
                 cache: shared.pipelines.disk.get().map(|disk| &disk.cache),
             });
             let pipeline = Pipeline { compute, layout };
-            // Shaders of others may bind more, or larger, than what dispatches of nothing have.
+            // Shaders of others may bind more, or larger, than what empty dispatches have.
             if trusted {
                 warm_up(shared, &pipeline, &entries);
             }
@@ -169,7 +174,7 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
         .map_err(shader_error)
 }
 
-/// Dispatches no workgroups.
+/// Makes an empty dispatch.
 fn warm_up(shared: &Shared, pipeline: &Pipeline, layout: &[wgpu::BindGroupLayoutEntry]) {
     let nothing = shared.pipelines.nothing.get_or_init(|| {
         let buffer = |_| {

@@ -34,7 +34,8 @@ impl PlannedLaunch {
     /// Plans `launch` for an adapter; `variant` `None` takes the kernel's own choice.
     ///
     /// # Errors
-    /// [`DeviceError::Kernel`] where the kernel cannot run, [`DeviceError::Launch`] where its buffers do not match it.
+    /// [`DeviceError::Kernel`] where the kernel cannot run, [`DeviceError::Launch`] where its buffers do not
+    /// match it.
     pub fn new(launch: &Launch, traits: &GpuTraits, variant: Option<&str>) -> Result<Self, DeviceError> {
         let kernel = &launch.kernel;
         let (inputs, outputs) = check::operands(launch)?;

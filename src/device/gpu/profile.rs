@@ -7,6 +7,7 @@ use ganomede_kernels::{Access, Bind, Cost, Dispatch, GpuPlan, Slot};
 use super::super::{DeviceError, Span};
 use super::executable::GpuExecutable;
 use super::plan::PlannedLaunch;
+use super::ticks::Ticked;
 use super::{Gpu, Shared};
 use crate::program::{Buffer, Role};
 
@@ -24,8 +25,8 @@ pub struct TimestampReport {
 }
 
 impl Gpu {
-    /// Takes two timestamps around a dispatch and says whether they are set, ordered and within the host's time.
-    /// `None` where the adapter has no timestamps.
+    /// Takes two timestamps around a dispatch and says whether they are set, ordered and within the host's
+    /// time. `None` where the adapter has no timestamps.
     ///
     /// # Errors
     /// A device fault.
@@ -56,17 +57,11 @@ impl Gpu {
     }
 }
 
-/// One replay with ticks at the begin and end of each launch, beside the host's view of it.
-pub(in crate::device) struct Ticked {
-    pub(in crate::device) ticks: Vec<(u64, u64)>,
-    pub(in crate::device) submissions: Vec<Span>,
-    pub(in crate::device) wall: Duration,
-}
-
 impl GpuExecutable {
-    /// Replays the program once, each launch in a pass of its own between two timestamps; small launches cost more than
-    /// in [`GpuExecutable::run`]. `None` where the adapter has no timestamps, or too few for so many launches.
-    pub(in crate::device) fn replay_ticked(&self) -> Result<Option<Ticked>, DeviceError> {
+    /// Replays the program once, each launch in a pass of its own between two timestamps; small launches cost
+    /// more than in [`GpuExecutable::run`]. `None` where the adapter has no timestamps, or too few for so
+    /// many launches.
+    pub(super) fn replay_ticked(&self) -> Result<Option<Ticked>, DeviceError> {
         let Some(timestamps) = Timestamps::new(self.shared(), self.launches())? else { return Ok(None) };
         let (started, mut submissions) = (Instant::now(), vec![]);
         let mut start = 0;
@@ -83,9 +78,9 @@ impl GpuExecutable {
         Ok(Some(Ticked { ticks: timestamps.read(self.shared())?, submissions, wall }))
     }
 
-    /// Replays the program once, waiting for each launch before the next, by the host's clock. Returns when each launch
-    /// was submitted and when it ran.
-    pub(in crate::device) fn replay_apart(&self) -> Result<(Vec<Span>, Vec<Span>, Duration), DeviceError> {
+    /// Replays the program once, waiting for each launch before the next, by the host's clock. Returns when
+    /// each launch was submitted and when it ran.
+    pub(super) fn replay_apart(&self) -> Result<(Vec<Span>, Vec<Span>, Duration), DeviceError> {
         let started = Instant::now();
         let (mut submissions, mut launches) = (vec![], vec![]);
         for i in 0..self.launches() {

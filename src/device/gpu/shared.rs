@@ -12,7 +12,8 @@ use super::GpuOptions;
 use super::pace::{MAX_IN_FLIGHT, Pace};
 use super::pipelines::Pipelines;
 
-/// Locks `mutex`, also after another thread panicked while holding it: every value here is whole between statements.
+/// Locks `mutex`, also after another thread panicked while holding it: every value here is whole between
+/// statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -94,8 +95,8 @@ impl Shared {
         }
     }
 
-    /// Runs `work` and turns what wgpu objects to into an error that names `what`. Error scopes belong to the thread, so
-    /// `work` must stay on it.
+    /// Runs `work` and turns what wgpu objects to into an error that names `what`. Error scopes belong to the
+    /// thread, so `work` must stay on it.
     pub(super) fn scoped<T>(
         &self,
         what: impl Fn() -> String,
@@ -111,8 +112,8 @@ impl Shared {
         let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
         let error = errors.into_iter().flatten().next();
         if error.is_some() {
-            // What fails on a lost device fails validation, and only polling tells that the device is lost. The result
-            // is of no interest, and wgpu panics in poll where the driver reports the loss.
+            // What fails on a lost device fails validation, and only polling tells that the device is lost.
+            // The result is of no interest, and wgpu panics in poll where the driver reports the loss.
             drop(catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::Poll))));
         }
         self.alive(&what)?;
@@ -196,7 +197,8 @@ impl Shared {
             let looked = Instant::now();
             self.poll_to(&oldest.index, &oldest.launches)?;
             let now = Instant::now();
-            // Work starts when it is submitted or when its predecessor ends, and its end is seen when somebody looks.
+            // Work starts when it is submitted or when its predecessor ends, and its end is seen when
+            // somebody looks.
             let blocked = now - looked > std::time::Duration::from_micros(200);
             let started = oldest.submitted.max(flight.last_end);
             if oldest.submitted >= flight.last_end || flight.last_end_exact {
@@ -291,13 +293,14 @@ impl Drop for Reservation {
     }
 }
 
-/// Bytes of a binding of `len` elements: whole `vec4f`s, so that `array<vec4f>` sees the last elements, and never none.
+/// Bytes of a binding of `len` elements: whole `vec4f`s, so that `array<vec4f>` sees the last elements, and
+/// never none.
 pub(super) fn binding_bytes(len: usize) -> u64 {
     (len as u64).saturating_mul(4).max(1).checked_next_multiple_of(16).unwrap_or(u64::MAX)
 }
 
-/// A software adapter allocates from the machine's memory, lazily, and would be killed rather than refused; a driver of
-/// hardware knows its own limit.
+/// A software adapter allocates from the machine's memory, lazily, and would be killed rather than refused; a
+/// driver of hardware knows its own limit.
 fn default_memory_limit(software: bool) -> u64 {
     let available = || super::super::machine::available_memory().map(|bytes| bytes / 10 * 9);
     if software { available().unwrap_or(u64::MAX) } else { u64::MAX }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{DeviceError, check};
 use super::shared::{Reservation, Shared, binding_bytes};
-use crate::program::StateId;
+use crate::tape::StateId;
 
 /// One device buffer per state. Clones share the buffers.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ struct Inner {
 
 impl GpuStore {
     /// Bytes that [`GpuStore::new`] takes.
-    pub(in crate::device) fn bytes_for(lens: &[usize]) -> u64 {
+    pub(super) fn bytes_for(lens: &[usize]) -> u64 {
         lens.iter().fold(0, |sum, &len| binding_bytes(len).saturating_add(sum))
     }
 
@@ -41,13 +41,8 @@ impl GpuStore {
     }
 
     /// Number of states.
-    pub fn len(&self) -> usize {
+    pub fn states(&self) -> usize {
         self.inner.buffers.len()
-    }
-
-    /// True where there are no states.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Bytes of its buffers.
@@ -56,12 +51,7 @@ impl GpuStore {
     }
 
     pub(super) fn buffer(&self, id: StateId) -> Result<&(wgpu::Buffer, usize), DeviceError> {
-        self.inner.buffers.get(id.0).ok_or_else(|| check::unknown_state(id.0, self.len()))
-    }
-
-    /// Elements of each state.
-    pub(in crate::device) fn lens(&self) -> Vec<usize> {
-        self.inner.buffers.iter().map(|&(_, len)| len).collect()
+        self.inner.buffers.get(id.0).ok_or_else(|| check::unknown_state(id.0, self.states()))
     }
 
     pub(super) fn is_on(&self, shared: &Arc<Shared>) -> bool {

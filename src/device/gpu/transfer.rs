@@ -28,7 +28,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads the first `len` elements of `buffer`, after everything submitted, through one buffer kept for all reads.
+    /// Reads the first `len` elements of `buffer`, after everything submitted, through one buffer kept for
+    /// all reads.
     pub(super) fn download<T: bytemuck::Pod>(
         &self,
         buffer: &wgpu::Buffer,

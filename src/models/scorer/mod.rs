@@ -189,10 +189,7 @@ impl Scorer {
         let header = &file.header;
         let (score, prepared, recorded) = planned(header, Some((file, path)), score, batch)?;
         // The CPU's kernels would unpack halves again in every launch, and memory is not short there.
-        let halves = match device {
-            Device::Gpu(_) => prepared.halves(recorded.programs()),
-            Device::Cpu | Device::Mixed(..) => BTreeSet::new(),
-        };
+        let halves = if device.halves() { prepared.halves(recorded.programs()) } else { BTreeSet::new() };
         let store = prepared.place(device, &halves)?.store;
         let load = |program: Program| device.load(&program.with_halves(&halves), &store);
         let how = match recorded {

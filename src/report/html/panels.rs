@@ -1,9 +1,10 @@
 //! Images in detail: query, reconstruction, map, overlay, ground truth.
 
 use super::{escape, outcome, truth};
+use crate::report::page::classes;
 use crate::report::picture::{heat_colour, heat_map, overlay, picture, png, truth_overlay};
 use crate::report::plot::{number, significant};
-use crate::report::{Panel, ReportError, ReportInput, classes};
+use crate::report::{Panel, ReportError, ReportInput};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::{RgbImage, imageops};
 

@@ -111,7 +111,7 @@ impl Doctor<'_> {
         let asked = match self.global.device {
             Selector::Gpu => adapters.is_empty(),
             Selector::GpuIndex(index) => index >= adapters.len(),
-            Selector::Auto | Selector::Cpu => false,
+            Selector::Auto | Selector::Cpu | Selector::Named(_) => false,
         };
         let how = "install the GPU's Vulkan driver (NVIDIA: the driver package; AMD and Intel on Debian or Ubuntu: \
                    apt-get install mesa-vulkan-drivers, which also has a software adapter)";
@@ -152,7 +152,7 @@ impl Doctor<'_> {
     /// Whether the user's choice of device depends on this adapter.
     fn needs(&self, adapter: &AdapterReport) -> bool {
         match self.global.device {
-            Selector::Cpu => false,
+            Selector::Cpu | Selector::Named(_) => false,
             Selector::Auto => !adapter.software,
             Selector::Gpu => adapter.index == 0,
             Selector::GpuIndex(index) => adapter.index == index,

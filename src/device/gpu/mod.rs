@@ -1,12 +1,13 @@
 //! The GPU device: any adapter that wgpu can open.
 //!
-//! Loading a program checks it against the adapter's limits, compiles its pipelines in parallel, allocates its buffers
-//! and builds its bind groups. Replaying encodes dispatches and nothing else, in submissions short enough that no
-//! driver takes them for a hang. Every failure is a [`DeviceError`] that names the launch; wgpu's own way, a panic, is
-//! closed off by error scopes.
+//! Loading a program checks it against the adapter's limits, compiles its pipelines in parallel, allocates
+//! its buffers and builds its bind groups. Replaying encodes dispatches and nothing else, in submissions
+//! short enough that no driver takes them for a hang. Every failure is a [`DeviceError`] that names the
+//! launch; wgpu's own way, a panic, is closed off by error scopes.
 
 mod adapters;
 mod arena;
+mod backend;
 mod disk_cache;
 mod executable;
 mod pace;
@@ -16,27 +17,30 @@ mod plan;
 mod profile;
 mod shared;
 mod store;
+mod ticks;
 mod transfer;
+pub mod tuning;
+pub mod vault;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ganomede_kernels::shaders::Shaders;
 use ganomede_kernels::{Cost, GpuPlan, GpuTraits, Kernel};
 
+pub use super::options::GpuOptions;
 pub use adapters::AdapterReport;
+pub(super) use backend::ENTRY;
 pub use executable::GpuExecutable;
 pub use plan::PlannedLaunch;
-pub(super) use profile::Ticked;
 pub use profile::TimestampReport;
 pub use store::GpuStore;
 
-use super::tuning::{Identity, Tuning};
 use super::{DeviceError, check};
 use crate::program::{Buffer, Launch, Program, Role};
 use disk_cache::DiskCache;
 use shared::{Faults, Shared, lock};
+use tuning::{Identity, Tuning};
 
 /// Environment variable with a part of an adapter's name, for example `llvmpipe`: [`GpuChoice::Auto`] and
 /// [`GpuChoice::Any`] then take the first adapter whose name contains it, software or not.
@@ -51,34 +55,6 @@ pub enum GpuChoice {
     Any,
     /// An adapter by its [`AdapterReport::index`].
     Index(usize),
-}
-
-/// How to run on the adapter.
-#[derive(Debug, Clone)]
-pub struct GpuOptions {
-    /// Compile shaders with bounds and loop checks: slower, for tests and diagnosis.
-    pub checked: bool,
-    /// Longest wait for one submission.
-    pub timeout: Duration,
-    /// Aim for the length of one submission.
-    pub submission_budget: Duration,
-    /// Most bytes of buffers on this device; `None` asks the machine (software adapters) or leaves it to the driver.
-    pub memory_limit: Option<u64>,
-    /// Folder with the results of `ganomede tune` and with compiled pipelines; `None` for the kernels' own choices of
-    /// variants, and shaders compiled anew.
-    pub cache: Option<PathBuf>,
-}
-
-impl Default for GpuOptions {
-    fn default() -> Self {
-        Self {
-            checked: false,
-            timeout: Duration::from_secs(60),
-            submission_budget: Duration::from_millis(200),
-            memory_limit: None,
-            cache: None,
-        }
-    }
 }
 
 /// An open adapter. Clones share it.
@@ -177,7 +153,8 @@ impl Gpu {
         self.tuning_problem.as_deref()
     }
 
-    /// The file that compiled pipelines are kept in, where [`GpuOptions::cache`] is given and the driver hands them out.
+    /// The file that compiled pipelines are kept in, where [`GpuOptions::cache`] is given and the driver
+    /// hands them out.
     pub fn pipelines_file(&self) -> Option<&Path> {
         self.shared.pipelines.disk.get().map(|disk| disk.path.as_path())
     }
@@ -192,9 +169,9 @@ impl Gpu {
         kernel.gpu(self.traits(), Some(variant)).is_ok().then_some(variant)
     }
 
-    /// The same adapter with other shaders: programs loaded through the returned handle are made of these texts. They
-    /// run trusted like the embedded ones, so only texts that the user vouches for may go in; [`Gpu::with_checks`]
-    /// guards against the others.
+    /// The same adapter with other shaders: programs loaded through the returned handle are made of these
+    /// texts. They run trusted like the embedded ones, so only texts that the user trusts may go in;
+    /// [`Gpu::with_checks`] guards against the others.
     pub fn with_shaders(&self, shaders: Shaders) -> Self {
         Self { traits: GpuTraits { shaders, ..self.traits.clone() }, ..self.clone() }
     }
@@ -221,8 +198,8 @@ impl Gpu {
         self.shared.allocated()
     }
 
-    /// Bytes that the driver has given out on this device, its rounding and wgpu's own staging buffers included; `None`
-    /// where the backend does not count them.
+    /// Bytes that the driver has given out on this device, its rounding and wgpu's own staging buffers
+    /// included; `None` where the backend does not count them.
     pub fn driver_bytes(&self) -> Option<u64> {
         self.shared.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }
@@ -246,13 +223,14 @@ impl Gpu {
     /// Loads a program with the variants that were tuned, or else each kernel's own choice.
     ///
     /// # Errors
-    /// A [`DeviceError`] that names the launch which cannot run here; nothing is allocated before all are checked.
+    /// A [`DeviceError`] that names the launch which cannot run here; nothing is allocated before all are
+    /// checked.
     pub fn load(&self, program: &Program, store: &GpuStore) -> Result<GpuExecutable, DeviceError> {
         self.load_variants(program, store, |_, _| None)
     }
 
-    /// Loads a program, asking `variant` for the variant of each launch by its index; `None` is the tuned variant, or
-    /// else the kernel's choice.
+    /// Loads a program, asking `variant` for the variant of each launch by its index; `None` is the tuned
+    /// variant, or else the kernel's choice.
     ///
     /// # Errors
     /// As for [`Gpu::load`].
@@ -294,8 +272,9 @@ impl Gpu {
         GpuExecutable::new(&self.shared, buffers, launches, store, false)
     }
 
-    /// Runs one kernel and returns its outputs. `variant` `None` is the kernel's choice for this adapter. Outputs start
-    /// as `initial_outputs`, or as NaN so that an element never written shows; scratch starts as NaN.
+    /// Runs one kernel and returns its outputs. `variant` `None` is the kernel's choice for this adapter.
+    /// Outputs start as `initial_outputs`, or as NaN so that an element never written shows; scratch starts
+    /// as NaN.
     ///
     /// # Errors
     /// [`DeviceError::Kernel`], [`DeviceError::WrongLength`], [`DeviceError::Shader`] or a device fault.
@@ -392,7 +371,7 @@ mod tests {
         let gpu = Gpu::open(GpuChoice::Any, GpuOptions::default()).expect("an adapter");
         let store = gpu.store(&[4]).unwrap();
         gpu.shared.device.destroy();
-        let id = crate::program::StateId(0);
+        let id = crate::tape::StateId(0);
         for _ in 0..2 {
             let error = store.write(id, &[0.0; 4]).and_then(|()| store.read(id)).unwrap_err();
             assert!(matches!(error, DeviceError::Lost { .. }), "{error}");

@@ -1,11 +1,67 @@
 //! The native device: replays a program through the kernels' CPU twins on a pool of threads.
 
+mod peaks;
+mod timed;
+
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::check::{self, MAX_OPERANDS};
-use super::{DeviceError, host_has};
-use crate::program::{Program, Role, StateId};
+use super::backend::{Backend, Loaded, Pending, Stored, done};
+use super::check::MAX_OPERANDS;
+use super::list::Entry;
+use super::{Clock, Device, DeviceError, Replay, Store, machine};
+use crate::program::{Launch, Program, Role};
+use crate::tape::StateId;
+
+/// The line in the list of devices.
+pub(super) const ENTRY: Entry = Entry { name: "cpu", open: |_, _| Ok(Device::Cpu) };
+
+/// Native code on the current rayon pool.
+pub(super) struct Cpu;
+
+impl Backend for Cpu {
+    fn describe(&self) -> String {
+        format!("cpu ({} threads)", rayon::current_num_threads())
+    }
+
+    fn store(&self, lens: &[usize]) -> Result<Arc<dyn Stored>, DeviceError> {
+        Ok(Arc::new(CpuStore::new(lens)?))
+    }
+
+    fn store_bytes(&self, lens: &[usize]) -> u64 {
+        Buffer::bytes_for(lens.iter().copied())
+    }
+
+    fn program_bytes(&self, program: &Program) -> Result<u64, DeviceError> {
+        Ok(CpuExecutable::bytes_for(program))
+    }
+
+    fn load<'v>(
+        &self,
+        program: &Arc<Program>,
+        store: &Store,
+        _variant: &dyn Fn(usize, &Launch) -> Option<&'v str>,
+    ) -> Result<Box<dyn Loaded>, DeviceError> {
+        Ok(Box::new(CpuExecutable::new(program, store)?))
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        machine::resident_anonymous()
+    }
+
+    fn rates(&self) -> Result<[f64; 2], DeviceError> {
+        Ok([peaks::flops()?, peaks::bytes()?])
+    }
+}
+
+/// Refuses what the machine's memory cannot hold: the system would end the process rather than fail the
+/// allocation.
+fn host_has(needed: u64) -> Result<(), DeviceError> {
+    match machine::available_memory() {
+        Some(available) if needed > available => Err(DeviceError::Memory { needed, available }),
+        _ => Ok(()),
+    }
+}
 
 /// Numbers that begin at a cache line: vectors of a row then lie in one line each, not across two.
 #[derive(Default)]
@@ -72,65 +128,46 @@ impl DerefMut for Buffer {
 }
 
 /// State tensors of one model on the CPU, shared by its programs.
-#[derive(Clone, Default)]
-pub struct CpuStore(Arc<Mutex<Vec<Buffer>>>);
+#[derive(Clone)]
+struct CpuStore(Arc<Mutex<Vec<Buffer>>>);
 
 impl CpuStore {
-    /// Zeroed states of the given lengths.
-    ///
-    /// # Errors
-    /// [`DeviceError::Memory`] or [`DeviceError::OutOfMemory`].
-    pub fn new(lens: &[usize]) -> Result<Self, DeviceError> {
-        host_has(Self::bytes_for(lens))?;
+    fn new(lens: &[usize]) -> Result<Self, DeviceError> {
+        host_has(Buffer::bytes_for(lens.iter().copied()))?;
         let buffers = lens.iter().map(|&len| Buffer::new(len)).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Mutex::new(buffers))))
-    }
-
-    /// Bytes that [`CpuStore::new`] takes.
-    pub fn bytes_for(lens: &[usize]) -> u64 {
-        Buffer::bytes_for(lens.iter().copied())
-    }
-
-    /// Bytes held, outside a replay.
-    pub fn bytes(&self) -> u64 {
-        self.lock().iter().map(Buffer::bytes).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
         // A panic while the lock was held leaves plain numbers behind; they are as good as before.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Elements of each state.
-    fn lens(&self) -> Vec<usize> {
-        self.lock().iter().map(|state| state.len()).collect()
+impl Stored for CpuStore {
+    fn count(&self) -> usize {
+        self.lock().len()
     }
 
-    /// Copies a state to the host.
-    ///
-    /// # Errors
-    /// [`DeviceError::UnknownName`].
-    pub fn read(&self, id: StateId) -> Result<Vec<f32>, DeviceError> {
-        let states = self.lock();
-        let state = states.get(id.0).ok_or_else(|| check::unknown_state(id.0, states.len()))?;
-        Ok(state.to_vec())
+    fn len(&self, id: StateId) -> usize {
+        self.lock()[id.0].len()
     }
 
-    /// Replaces a state.
-    pub(super) fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
-        let mut states = self.lock();
-        let known = states.len();
-        let state = states.get_mut(id.0).ok_or_else(|| check::unknown_state(id.0, known))?;
-        if state.len() != values.len() {
-            let name = format!("state {}", id.0);
-            return Err(DeviceError::WrongLength { name, expected: state.len(), got: values.len() });
-        }
-        state.copy_from_slice(values);
+    fn bytes(&self) -> u64 {
+        self.lock().iter().map(Buffer::bytes).sum()
+    }
+
+    fn read(&self, id: StateId) -> Pending<'_, Vec<f32>> {
+        done(Ok(self.lock()[id.0].to_vec()))
+    }
+
+    fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
+        self.lock()[id.0].copy_from_slice(values);
         Ok(())
     }
 }
 
-/// Runs one launch in place of the CPU twin, for bisection: kernel inputs, outputs' old values → outputs.
+/// Runs one launch in place of the CPU twin: kernel inputs, outputs' old values → outputs.
 pub(super) type Elsewhere<'a> =
     &'a mut dyn FnMut(usize, &[&[f32]], &mut [&mut [f32]]) -> Option<Result<(), DeviceError>>;
 
@@ -138,8 +175,8 @@ pub(super) type Elsewhere<'a> =
 pub(super) type After<'a> = &'a mut dyn FnMut(usize, &[&[f32]], &[&[f32]]) -> bool;
 
 /// A program with its buffers.
-pub struct CpuExecutable {
-    program: Arc<Program>,
+pub(super) struct CpuExecutable {
+    pub(super) program: Arc<Program>,
     store: CpuStore,
     /// One for each buffer; those of states are empty here and lent by the store during a replay.
     buffers: Vec<Buffer>,
@@ -161,27 +198,65 @@ fn scratch_lens(program: &Program) -> Vec<usize> {
     program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect()
 }
 
-impl CpuExecutable {
-    /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers and scratch.
-    ///
-    /// # Errors
-    /// A [`DeviceError`] that names the launch which contradicts itself or the program.
-    pub fn bytes_for(program: &Program) -> Result<u64, DeviceError> {
-        check::program(program)?;
-        let scratch = scratch_lens(program).into_iter().max().unwrap_or(0);
-        Ok(Buffer::bytes_for(own_lens(program)).saturating_add(bytes(scratch)))
+/// Stands between replay `i` and the one before: where a process that is asked to stop stops. A single replay
+/// is a step of a training and always done whole.
+pub(super) fn between(i: usize) -> Result<(), DeviceError> {
+    if i > 0 { Ok(ganomede_host::interrupt::check()?) } else { Ok(()) }
+}
+
+impl Loaded for CpuExecutable {
+    fn bytes(&self) -> u64 {
+        self.buffers.iter().map(Buffer::bytes).sum::<u64>() + 4 * self.scratch.capacity() as u64
     }
 
-    /// Checks the program against itself, the store and the machine's memory, then allocates all that a replay needs.
-    ///
-    /// # Errors
-    /// A [`DeviceError`] that names the launch, state or memory at fault.
-    pub fn new(program: Arc<Program>, store: &CpuStore) -> Result<Self, DeviceError> {
-        let needed = Self::bytes_for(&program)?;
-        check::states(&program.buffers, &store.lens())?;
-        host_has(needed)?;
-        let buffers = own_lens(&program).map(Buffer::new).collect::<Result<_, _>>()?;
-        let scratch_lens = scratch_lens(&program);
+    fn write(&mut self, buffer: usize, values: &[f32]) -> Result<(), DeviceError> {
+        self.buffers[buffer].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read(&self, buffer: usize) -> Pending<'_, Vec<f32>> {
+        done(Ok(self.buffers[buffer].to_vec()))
+    }
+
+    fn run(&mut self, times: usize) -> Result<(), DeviceError> {
+        // On a thread of the pool, so that a launch begins at once and only its helpers have to be woken.
+        rayon::scope(|_| (0..times).try_for_each(|i| between(i).and_then(|()| self.replay(None, None))))
+    }
+
+    fn replay_timed(&mut self, _clock: &mut Clock) -> Result<Replay, DeviceError> {
+        timed::replay(self)
+    }
+
+    fn find_non_finite(&mut self) -> Result<Option<usize>, DeviceError> {
+        let finite = |tensors: &[&[f32]]| tensors.iter().all(|t| t.iter().all(|v| v.is_finite()));
+        let mut found = None;
+        let mut check = |index: usize, _inputs: &[&[f32]], outputs: &[&[f32]]| {
+            // Random words travel as f32 bit patterns through inputs, so only outputs are judged.
+            if !finite(outputs) {
+                found = Some(index);
+            }
+            found.is_none()
+        };
+        match self.replay(None, Some(&mut check)) {
+            Ok(()) | Err(DeviceError::Stopped) => Ok(found),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl CpuExecutable {
+    /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers and scratch.
+    fn bytes_for(program: &Program) -> u64 {
+        let scratch = scratch_lens(program).into_iter().max().unwrap_or(0);
+        Buffer::bytes_for(own_lens(program)).saturating_add(bytes(scratch))
+    }
+
+    /// Checks the program against the store and the machine's memory, then allocates all that a replay needs.
+    pub(super) fn new(program: &Arc<Program>, store: &Store) -> Result<Self, DeviceError> {
+        let store: &CpuStore = store.own(program)?;
+        host_has(Self::bytes_for(program))?;
+        let buffers = own_lens(program).map(Buffer::new).collect::<Result<_, _>>()?;
+        let scratch_lens = scratch_lens(program);
         Ok(Self {
             store: store.clone(),
             buffers,
@@ -189,27 +264,12 @@ impl CpuExecutable {
             scratch_lens,
             input_lens: program.launches.iter().map(|l| l.kernel.input_lens()).collect(),
             output_lens: program.launches.iter().map(|l| l.kernel.output_lens()).collect(),
-            program,
+            program: Arc::clone(program),
         })
     }
 
-    /// Writes a buffer; the caller has checked index and length.
-    pub(super) fn write(&mut self, buffer: usize, values: &[f32]) {
-        self.buffers[buffer][..values.len()].copy_from_slice(values);
-    }
-
-    /// A buffer's contents.
-    pub(super) fn read(&self, buffer: usize) -> &[f32] {
-        &self.buffers[buffer]
-    }
-
-    /// Bytes held, outside a replay: buffers and scratch, without the states.
-    pub fn bytes(&self) -> u64 {
-        self.buffers.iter().map(Buffer::bytes).sum::<u64>() + 4 * self.scratch.capacity() as u64
-    }
-
-    /// Replays the program; `after` sees the outputs of each launch and may stop the replay by returning false,
-    /// `elsewhere` may run a launch on another device.
+    /// Replays the program; `after` sees the outputs of each launch and may stop the replay by returning
+    /// false, `elsewhere` may run a launch on another device.
     pub(super) fn replay(
         &mut self,
         mut elsewhere: Option<Elsewhere<'_>>,
@@ -248,8 +308,9 @@ impl CpuExecutable {
     }
 }
 
-/// The buffers of a replay. States are lent by the store, and the outputs of the launch that runs leave the table, so that
-/// they are written without allocation or aliasing. All go back when this is dropped, by an error or a panic too.
+/// The buffers of a replay. States are lent by the store, and the outputs of the launch that runs leave the
+/// table, so that they are written without allocation or aliasing. All go back when this is dropped, by an
+/// error or a panic too.
 struct Lent<'a> {
     program: &'a Program,
     buffers: &'a mut [Buffer],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ganomede_datasets::files;
+use ganomede_host::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -54,7 +54,7 @@ impl Identity {
 /// What won for one shape class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
-    /// Variant.
+    /// The variant that was fastest, by the name that its kernel knows it by.
     pub variant: String,
     /// Its time, milliseconds.
     pub ms: f64,

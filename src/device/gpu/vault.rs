@@ -1,5 +1,5 @@
-//! Files that only this user can have written: in a folder that is closed to everyone else, under a key that lies in it and
-//! was made for this installation. What is read back is what was written here, or nothing.
+//! Files that only this user can have written: in a folder that is closed to everyone else, under a key that
+//! lies in it and was made for this installation. What is read back is what was written here, or nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ const CODE: usize = 32;
 const KEY: &str = "key";
 const KEY_BYTES: usize = 64;
 
-/// A private folder and its key. Opened on Unix only: elsewhere the standard library cannot tell whose a folder is.
+/// A private folder and its key. Opened on Unix only: elsewhere the standard library cannot tell whose a
+/// folder is.
 #[derive(Debug)]
 pub struct Vault {
     folder: PathBuf,
@@ -23,8 +24,8 @@ impl Vault {
     /// Opens `folder`, made if it is not there, with its key, made if it has none.
     ///
     /// # Errors
-    /// What is wrong: it is a link, another user's, or cannot be closed to others (permissions 0700 are set); the key is
-    /// not a plain file of this user alone.
+    /// What is wrong: it is a link, another user's, or cannot be closed to others (permissions 0700 are set);
+    /// the key is not a plain file of this user alone.
     pub fn open(folder: &Path) -> std::io::Result<Self> {
         private::make(folder)?;
         let key = match private::read(folder, KEY, KEY_BYTES as u64) {
@@ -48,8 +49,9 @@ impl Vault {
         self.folder.join(name)
     }
 
-    /// The data that was written under `name` for `purpose`; `None` where there is none, where it is longer than `most`
-    /// bytes, and where the file is anything but what [`Vault::write`] made of the same purpose under the same key.
+    /// The data that was written under `name` for `purpose`; `None` where there is none, where it is longer
+    /// than `most` bytes, and where the file is anything but what [`Vault::write`] made of the same purpose
+    /// under the same key.
     pub fn read(&self, name: &str, purpose: &str, most: u64) -> Option<Vec<u8>> {
         let mut code = private::read(&self.folder, name, most.saturating_add(CODE as u64)).ok()?;
         if code.len() < CODE {
