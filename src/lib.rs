@@ -53,7 +53,7 @@
 //! | [`train`], [`eval`], [`report`] | the training loop; metrics and thresholds; pictures and pages |
 //! | [`nn`], [`tape`] | layers, losses, optimisers; recording and gradients |
 //! | [`program`], [`device`] | the compiler; the processor and the GPU |
-//! | [`tune`], [`inspect`] | measuring kernel variants; what kernels become on a target |
+//! | `tune`, `inspect` | measuring kernel variants (feature `gpu`); what kernels become on a target (`isa`) |
 //! | [`datasets`], [`kernels`] | the crates below |
 
 pub mod detect;
