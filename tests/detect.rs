@@ -137,6 +137,9 @@ fn samples_in_memory_are_trained_on() {
     let normal = detector.score(&samples[0]).unwrap().score;
     let odd: Vec<f32> = (0..256).map(|j| if j % 2 == 0 { 0.9 } else { -0.9 }).collect();
     assert!(detector.score(&odd).unwrap().score > 2.0 * normal, "a checkerboard is no such sample");
+    let wrong = InMemory::new(Form::Image, 1, samples.clone(), 0.25, 1).unwrap();
+    let error = Detector::train(&ae::INFO).samples(wrong).size(32).run(&Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("256 values") && error.to_string().contains("1024"), "{error}");
     for (values, word) in [(vec![0.0; 255], "256"), (vec![f32::NAN; 256], "NaN")] {
         let error = detector.score(&values).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");

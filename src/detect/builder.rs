@@ -215,8 +215,19 @@ impl<'a> TrainingBuilder<'a> {
         let size = if form == Form::Table { 1 } else { self.size };
         // Settings are checked before any data are read; how many channels these have is known after.
         self.settings(form, size, self.channels.count()).checked()?;
+        let own = matches!(self.from, From::Own(_));
         let samples = self.open()?;
         let settings = self.settings(form, size, samples.channels()).checked()?;
+        if own && !samples.is_empty() {
+            // Of data sets the same is known from their options.
+            let (has, needs) = (samples.get(0, [self.seed, 0])?.len(), settings.sample_len());
+            if has != needs {
+                return Err(DetectError::Input(format!(
+                    "a sample has {has} values, but {} channels at size {size} need {needs}",
+                    samples.channels()
+                )));
+            }
+        }
         let mut job = settings.job(samples.info()?);
         (job.out, job.resume) = (self.out.clone(), self.resume);
         job.checkpoint_every = if self.out.is_some() { 500 } else { 0 };

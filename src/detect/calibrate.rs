@@ -13,7 +13,7 @@ pub const POINT_FALSE_ALARM_RATE: f64 = 0.01;
 /// The calibration that follows from scores of held-out normal samples; `None` without any.
 ///
 /// # Errors
-/// [`DetectError::Eval`] for scores that are no numbers or a rate outside (0, 1).
+/// [`DetectError::Eval`] for scores that are NaN or infinite, or a rate outside (0, 1).
 pub fn calibration(
     scores: &[f64],
     score: &ScoreConfig,

@@ -229,7 +229,7 @@ impl Detector {
     ///
     /// # Errors
     /// [`DetectError::Data`] for what is no usable image, [`DetectError::Input`] for values of another
-    /// length, [`DetectError::Score`] where the device fails or the score is no number.
+    /// length, [`DetectError::Score`] where the device fails or the score is NaN.
     pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
         let values = self.values(query.into())?;
         let found = self.found(1, &values)?;

@@ -64,6 +64,11 @@ impl Settings {
 }
 
 impl CheckedSettings {
+    /// Values of one sample.
+    pub fn sample_len(&self) -> usize {
+        self.settings.config.sample_len()
+    }
+
     /// The training of these settings on data; it writes nothing unless its fields are set so.
     pub fn job(self, data: DataInfo) -> Job {
         let Self { settings, options, training } = self;
