@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, ladders};
+use ganomede_kernels::{Kernel, Size, Variant, ladders};
 
 /// A convolution over 4 × 4 images.
 fn conv(face: Face, kernel: usize, stride: usize, batch: usize) -> Kernel {
@@ -51,6 +51,10 @@ fn kernels() -> Vec<Kernel> {
         .collect();
     all.push(gemm(8));
     all.extend(zoo::cases().into_iter().map(|case| case.kernel));
+    for ladder in ladders() {
+        let sample = |variant: &Variant| Kernel::sample(ladder, variant.name, Size::Small).unwrap();
+        all.extend(ladder.variants.iter().map(sample));
+    }
     all
 }
 
