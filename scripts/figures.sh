@@ -1,6 +1,6 @@
 #!/bin/sh
-# Draws the networks of every system for its page in docs/systems; cli/tests/figures.rs holds the pictures against
-# the program.
+# Draws the networks of every system for its page in docs/systems; cli/tests/figures.rs holds the pictures
+# against the program.
 # Usage: scripts/figures.sh [PROGRAM]
 set -eu
 cd "$(dirname "$0")/.."

@@ -31,7 +31,7 @@ SKIPPED = {
 WORDS = {
     r"amiss": "wrong",
     r"are dear|dearer|dearest": "expensive",
-    r"dispatch(es|ing)? (of )?(nothing|no workgroups)|launch(es)? of nothing": "empty dispatch, empty launch",
+    r"dispatch(es|ing)? (of )?nothing|launch(es)? of nothing": "empty dispatch, empty launch",
     r"foretold|foretells?|foretelling|predicated": "predicted, predicts",
     r"heed(s|ed)?": "checks, handles",
     r"in truth": "really",

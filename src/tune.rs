@@ -24,7 +24,7 @@ const RUN_SECONDS: f64 = 0.01;
 /// How one candidate did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Variant.
+    /// Name of the variant.
     pub variant: &'static str,
     /// What became of it.
     pub outcome: Outcome,

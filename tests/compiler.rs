@@ -1,5 +1,5 @@
-//! The compiler: random programs against a plain f64 interpreter of their graphs, state updates that a careless memory
-//! plan gets wrong, and what small graphs compile to, launch by launch.
+//! The compiler: random programs against a plain f64 interpreter of their graphs, state updates that a
+//! careless memory plan gets wrong, and what small graphs compile to, launch by launch.
 
 mod common;
 #[path = "common/interpreter.rs"]
@@ -17,13 +17,14 @@ use interpreter::World;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-// ---- random programs ----------------------------------------------------------------------------------------------
+// ---- random
+// programs ----------------------------------------------------------------------------------------------
 
 /// What random programs are made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Style {
-    /// Small whole numbers and halves, operations that are exact on them: every device must give the same bits as the
-    /// interpreter, whatever the order of summation.
+    /// Small whole numbers and halves, operations that are exact on them: every device must give the same
+    /// bits as the interpreter, whatever the order of summation.
     Exact,
     /// Smooth operations and gradients, compared within a tolerance.
     Smooth,
@@ -226,8 +227,8 @@ fn random_graph(variables: &[Variable], style: Style, code: &[[u8; 4]]) -> Graph
     tape.finish().unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Replays a graph three times on the device and in the interpreter, with new inputs each time, and compares all
-/// outputs and all states.
+/// Replays a graph three times on the device and in the interpreter, with new inputs each time, and compares
+/// all outputs and all states.
 fn compare(device: &Device, graph: &Graph, states: &States, style: Style) -> Result<(), TestCaseError> {
     let program = compile(graph).map_err(|e| TestCaseError::fail(e.to_string()))?;
     check_plan(&program)?;
@@ -282,7 +283,8 @@ fn print(graph: &Graph, program: &Program) -> String {
     nodes.chain(ends).chain(buffers).chain(launches).collect::<Vec<_>>().join("\n")
 }
 
-/// What every program owes its device: no aliasing of inputs and outputs, buffers long enough, few enough bindings.
+/// What every program owes its device: no aliasing of inputs and outputs, buffers long enough, few enough
+/// bindings.
 fn check_plan(program: &Program) -> Result<(), TestCaseError> {
     for launch in &program.launches {
         prop_assert!(launch.kernel.check().is_ok());
@@ -334,9 +336,11 @@ fn random_smooth_programs_equal_the_interpreter_on_cpu() {
     random_programs(&common::cpu(), Style::Smooth, 500, 60);
 }
 
-// ---- state updates ------------------------------------------------------------------------------------------------
+// ---- state
+// updates ------------------------------------------------------------------------------------------------
 
-/// Runs a program over states `a = [1, 2, 3]`, `b = [10, 20, 30]` and input `x = [0.5, 0.25, 4]`, `replays` times.
+/// Runs a program over states `a = [1, 2, 3]`, `b = [10, 20, 30]` and input `x = [0.5, 0.25, 4]`, `replays`
+/// times.
 fn after(replays: usize, record: impl for<'t> Fn(&'t Tape, &Variable, &Variable)) -> [Vec<f32>; 2] {
     let mut states = States::new();
     let a = states.add("a", &[3], Initial::Values(vec![1.0, 2.0, 3.0]));
@@ -429,7 +433,8 @@ fn outputs_may_be_inputs_states_reshapes_and_each_other() {
     assert_eq!(store.read(a.id).unwrap(), read("new"));
 }
 
-// ---- dead code, shared code, fusion -------------------------------------------------------------------------------
+// ---- dead code, shared code,
+// fusion -------------------------------------------------------------------------------
 
 /// Kernel names of the launches of a program without states.
 fn launches(record: impl for<'t> Fn(&'t Tape)) -> Vec<&'static str> {
@@ -563,8 +568,8 @@ fn memory_is_shared_by_values_that_do_not_live_together() {
     assert_eq!(program.buffers.iter().filter(|b| b.role == Role::Temporary).count(), 2, "they take turns");
 }
 
-/// Real and fake images go through one network one after the other: neither branch keeps its activations until the other
-/// is done, and of each only the gradients stay, small here beside one activation.
+/// Real and fake images go through one network one after the other: neither branch keeps its activations
+/// until the other is done, and of each only the gradients stay, small here beside one activation.
 #[test]
 fn branches_over_the_same_weights_do_not_live_together() {
     let step = |branches: &[&str]| {

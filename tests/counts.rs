@@ -1,6 +1,6 @@
-//! Exact counts of what a training step and a search step of AnoGAN take (64 × 64, width 32, batch 64): a change that
-//! costs a launch, a submission, a byte or an operation shows here without a clock. A change that saves some shows too:
-//! then put the new number here.
+//! Exact counts of what a training step and a search step of AnoGAN take (64 × 64, width 32, batch 64): a
+//! change that costs a launch, a submission, a byte or an operation shows here without a clock. A change that
+//! saves some shows too: then put the new number here.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ struct Counts {
     bytes_written: u64,
     /// Bytes of all buffers.
     buffers: u64,
-    /// Dispatches on a hardware adapter with WebGPU's default limits, and on a software adapter without and with
-    /// subgroups of eight lanes.
+    /// Dispatches on a hardware adapter with WebGPU's default limits, and on a software adapter without and
+    /// with subgroups of eight lanes.
     dispatches: [usize; 3],
 }
 
@@ -108,7 +108,8 @@ fn replays_take_exactly_so_many_submissions() {
         assert!((8..=100).contains(&fit), "{replay} dispatches a replay");
         let taken = [0, 1, fit, fit + 1].map(|times| executable.submissions(times));
         assert_eq!(taken, [0, 1, 1, 2], "{replay} dispatches a replay");
-        // A launch is never cut, and has a dozen dispatches at most: the 500 replays leave less than one unused.
+        // A launch is never cut, and has a dozen dispatches at most: the 500 replays leave less than one
+        // unused.
         let largest = program.launches.iter().map(|launch| plan(&launch.kernel)).max().expect("launches");
         assert!(largest <= 12, "{largest} dispatches of one launch");
         let least = (500 * replay).div_ceil(4096);

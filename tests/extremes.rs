@@ -1,5 +1,6 @@
-//! Values and derivatives where numbers are large, small, infinite or at a bend: masks select and do not multiply, losses keep
-//! their digits at any magnitude, and constants are merged only where that changes nothing.
+//! Values and derivatives where numbers are large, small, infinite or at a bend: masks select and do not
+//! multiply, losses keep their digits at any magnitude, and constants are merged only where that changes
+//! nothing.
 
 mod common;
 
@@ -249,7 +250,8 @@ impl Step {
         (y, grown + 2.4e-7 * y.abs() + f32::MIN_POSITIVE)
     }
 
-    /// The exact value, for where a product overflows that is added to in the same breath: x · a + b rounds once.
+    /// The exact value, for where a product overflows that is added to in the same breath: x · a + b rounds
+    /// once.
     fn exact(self, x: f64) -> f64 {
         match self {
             Step::Times(c) => x * f64::from(c),
@@ -283,8 +285,8 @@ fn same(a: f32, b: f32) -> bool {
     a == b || (a.is_nan() && b.is_nan())
 }
 
-/// Chains of constants give what they give one after the other: no constant is merged into one that overflows, vanishes or
-/// cancels, NaN and infinity come and go as they should.
+/// Chains of constants give what they give one after the other: no constant is merged into one that
+/// overflows, vanishes or cancels, NaN and infinity come and go as they should.
 fn chains(device: &Device, cases: u32, width: usize) {
     let x = [0.0, 1.0, -1.0, 0.3, 1e30, -1e30, 1e-30, 1e8, 12_345_678.0, 3e38, f32::INFINITY, f32::NAN];
     let config = Config { cases, failure_persistence: None, ..Config::default() };

@@ -12,7 +12,8 @@ use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};
 use ganomede_kernels::Kernel;
 use interpreter::World;
 
-/// Runs what `record` names as outputs on both devices, over inputs of the given shapes, against the interpreter.
+/// Runs what `record` names as outputs on both devices, over inputs of the given shapes, against the
+/// interpreter.
 fn agrees(states: &States, shapes: &[(&str, &[usize])], record: impl for<'t> Fn(&'t Tape, &[Tensor<'t>])) {
     let tape = Tape::new();
     let inputs: Vec<_> = shapes.iter().map(|(name, shape)| tape.input(name, shape)).collect();
@@ -38,7 +39,7 @@ fn agrees(states: &States, shapes: &[(&str, &[usize])], record: impl for<'t> Fn(
         }
         executable.run(1).unwrap();
         for (name, want) in &wanted {
-            assert!(want.iter().all(|v| v.is_finite()), "{name} is no number: {want:?}");
+            assert!(want.iter().all(|v| v.is_finite()), "{name} is not finite: {want:?}");
             let want: Vec<_> = want.iter().map(|&v| v as f32).collect();
             assert_close(name, &executable.read(name).unwrap(), &want, 1e-4);
         }
@@ -97,8 +98,8 @@ fn two_critics_share_a_norm_of_real_and_fake() {
     });
 }
 
-/// Expressions that read more tensors than a launch binds are cut, whatever was cut before: here a part that two wide
-/// expressions share is stored for the sake of one, which makes the other wider.
+/// Expressions that read more tensors than a launch binds are cut, whatever was cut before: here a part that
+/// two wide expressions share is stored for the sake of one, which makes the other wider.
 #[test]
 fn wide_expressions_are_cut_until_all_fit() {
     let names: Vec<String> = (0..12).map(|i| format!("x{i}")).collect();
@@ -177,8 +178,8 @@ fn deep(layers: usize, conv: bool) -> Program {
     program(&tape)
 }
 
-/// Time grows with the number of layers, not with its square, or this would not end: 1,600 layers are 140,000 nodes. And
-/// each layer takes as many launches as the one before.
+/// Time grows with the number of layers, not with its square, or this would not end: 1,600 layers are 140,000
+/// nodes. And each layer takes as many launches as the one before.
 #[test]
 fn a_program_of_1600_layers_is_a_hundred_of_16() {
     for conv in [false, true] {

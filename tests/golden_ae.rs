@@ -1,4 +1,5 @@
-//! Deep SVDD against PyTorch through all of its stages, and the baselines against scikit-learn; the scripts are in `tests/goldens`.
+//! Deep SVDD against PyTorch through all of its stages, and the baselines against scikit-learn; the scripts
+//! are in `tests/goldens`.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Five steps of DCGAN training against PyTorch: losses of each step, and parameters and running statistics at the
-//! end. `tests/goldens/dcgan.py` defines the steps and writes the numbers.
+//! Five steps of DCGAN training against PyTorch: losses of each step, and parameters and running statistics
+//! at the end. `tests/goldens/dcgan.py` defines the steps and writes the numbers.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! GANomaly, Skip-GANomaly, ADAE, DAGAN and BeatGAN against PyTorch: the losses of every training step and the scores after the
-//! last, on both devices; EGBAD's scores for given weights. `tests/goldens/gan_systems.py` defines the steps and writes
-//! the numbers.
+//! GANomaly, Skip-GANomaly, ADAE, DAGAN and BeatGAN against PyTorch: the losses of every training step and
+//! the scores after the last, on both devices; EGBAD's scores for given weights.
+//! `tests/goldens/gan_systems.py` defines the steps and writes the numbers.
 
 mod common;
 
@@ -13,7 +13,8 @@ use ganomede::tape::{States, Tape};
 const TOLERANCE: f32 = 1e-3;
 const BATCH: usize = 4;
 
-/// Name, width, steps, and what PyTorch's version does not write: numbers to watch, which no update depends on.
+/// Name, width, steps, and what PyTorch's version does not write: numbers to watch, which no update depends
+/// on.
 const SYSTEMS: [(&str, usize, usize, &[&str]); 6] = [
     ("ganomaly", 4, 20, &["var_z", "d_saturated"]),
     ("skip-ganomaly", 2, 5, &["d_saturated"]),
@@ -58,7 +59,8 @@ fn follow(device: &Device, (name, width, steps, watched): (&str, usize, usize, &
     let (mut step, store) = load(device, &program(&tape), &states, 0);
     let mut known = 0;
     for (id, entry) in states.entries()[..of_model].iter().enumerate() {
-        // Scores of EGBAD use averages: those get the fixture's weights, and the weights themselves stay as they are.
+        // Scores of EGBAD use averages: those get the fixture's weights, and the weights themselves stay as
+        // they are.
         let wanted = match name {
             "egbad" if !entry.name.contains("running") => entry.name.strip_prefix("ema."),
             _ => Some(entry.name.as_str()),

@@ -1,5 +1,5 @@
-//! Optimisers and normalising layers over several steps against PyTorch, on both devices. `tests/goldens/nn.py` writes
-//! the numbers.
+//! Optimisers and normalising layers over several steps against PyTorch, on both devices.
+//! `tests/goldens/nn.py` writes the numbers.
 
 mod common;
 
@@ -114,7 +114,8 @@ fn normalising_layers_match_pytorch_on_gpu() {
     norms(&common::gpu());
 }
 
-/// e ← d·e + (1 − d)·p with d = min(0.9, t / (t + 1)): the mean of what was seen so far, then the moving average.
+/// e ← d·e + (1 − d)·p with d = min(0.9, t / (t + 1)): the mean of what was seen so far, then the moving
+/// average.
 #[test]
 fn moving_averages_start_as_means() {
     let mut states = States::new();

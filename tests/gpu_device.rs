@@ -1,5 +1,5 @@
-//! The GPU device on whatever adapter answers, a software one included: running, replaying, sharing, and every way to
-//! be refused. The launches here are hand-written, so that nothing depends on a kernel family.
+//! The GPU device on whatever adapter answers, a software one included: running, replaying, sharing, and
+//! every way to be refused. The launches here are hand-written, so that nothing depends on a kernel family.
 
 use std::time::Duration;
 

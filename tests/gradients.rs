@@ -1,6 +1,6 @@
-//! Gradients of random operations on awkward shapes against numeric differences. Each operation sits in the middle of
-//! a graph; the graphs of a loss, of its gradient and of its gradient's gradient are evaluated in f64, so that the
-//! comparison is tight, and the compiled program is held against the same numbers.
+//! Gradients of random operations on awkward shapes against numeric differences. Each operation sits in the
+//! middle of a graph; the graphs of a loss, of its gradient and of its gradient's gradient are evaluated in
+//! f64, so that the comparison is tight, and the compiled program is held against the same numbers.
 
 mod common;
 #[path = "common/interpreter.rs"]
@@ -32,7 +32,8 @@ fn cases<S: Strategy>(count: u32, strategy: S, check: impl Fn(S::Value) -> Resul
     runner.run(&strategy, check).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// First and second derivatives of `Σ w ⊙ (y + y²/2)`, y the operation of `x + tanh(x)/4`, with respect to every x.
+/// First and second derivatives of `Σ w ⊙ (y + y²/2)`, y the operation of `x + tanh(x)/4`, with respect to
+/// every x.
 fn check(shapes: &[Vec<usize>], f: Operation<'_>) -> Result<(), TestCaseError> {
     let tape = Tape::new();
     let xs: Vec<_> = shapes.iter().enumerate().map(|(i, s)| tape.input(&format!("x{i}"), s)).collect();
@@ -104,7 +105,8 @@ fn pair(range: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = [usize;
     [range.clone(), range]
 }
 
-/// Batch, channels in and out, image, kernel, options: stride above kernel, padding above stride, all sizes from 1.
+/// Batch, channels in and out, image, kernel, options: stride above kernel, padding above stride, all sizes
+/// from 1.
 fn convolutions() -> impl Strategy<Value = ([usize; 3], [usize; 2], [usize; 2], ConvOptions)> {
     let options = (pair(1..=4), pair(0..=2), pair(0..=2), pair(1..=3), pair(0..=2));
     let options = options.prop_map(|(stride, pad_low, pad_high, dilation, output_padding)| ConvOptions {

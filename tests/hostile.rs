@@ -1,5 +1,5 @@
-//! The program's own files, altered: thousands of mutants of each kind, of which none panics or takes more memory than the
-//! budget. One test in this file: others beside it would be counted too.
+//! The program's own files, altered: thousands of mutants of each kind, of which none panics or takes more
+//! memory than the budget. One test in this file: others beside it would be counted too.
 
 #[path = "../datasets/tests/common/counting.rs"]
 mod counting;
@@ -49,7 +49,8 @@ fn hostile_files_of_the_program_neither_panic_nor_take_more_memory_than_the_budg
         assert!(taken >= 10, "{taken} mutants of {kind:?} are taken");
     }
 
-    // Headers that are no headers, and one that is larger than any: nothing of the file but its first bytes is read.
+    // Headers that are no headers, and one that is larger than any: nothing of the file but its first bytes
+    // is read.
     let path = place.path().join("large.safetensors");
     for start in [[0; 8], u64::MAX.to_le_bytes(), (1u64 << 30).to_le_bytes(), (17u64 << 20).to_le_bytes()] {
         let mut file = File::create(&path).unwrap();

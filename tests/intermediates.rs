@@ -1,7 +1,7 @@
-//! Gradients with respect to values in the middle of a graph. Every operation makes a value, every operation reads it, and
-//! the gradient with respect to that value must be what it is where the value is an input of its own. The consumers of one
-//! producer share a program, so that the compiler has much to merge; beside each stands the same value written twice, whose
-//! gradient must not be counted.
+//! Gradients with respect to values in the middle of a graph. Every operation makes a value, every operation
+//! reads it, and the gradient with respect to that value must be what it is where the value is an input of
+//! its own. The consumers of one producer share a program, so that the compiler has much to merge; beside
+//! each stands the same value written twice, whose gradient must not be counted.
 
 mod common;
 #[path = "common/interpreter.rs"]
@@ -269,8 +269,8 @@ fn world(graph: &ganomede::tape::Graph) -> World {
     world
 }
 
-/// What the derivatives must be: those with respect to an input that holds `value`, by the f64 interpreter. The first is
-/// held against differences where those are fair; says whether it was.
+/// What the derivatives must be: those with respect to an input that holds `value`, by the f64 interpreter.
+/// The first is held against differences where those are fair; says whether it was.
 fn wanted(number: usize, shape: &[usize], value: &[f64]) -> (BTreeMap<String, Vec<f64>>, bool) {
     const STEP: f64 = 1e-5;
     let ((_, smooth, consume), (_, variables), tape) = (CONSUMERS[number], states(), Tape::new());
@@ -302,7 +302,8 @@ fn wanted(number: usize, shape: &[usize], value: &[f64]) -> (BTreeMap<String, Ve
     (found, smooth)
 }
 
-/// All consumers of a producer on a device; adds what is wrong, and returns how many pairs were held against differences.
+/// All consumers of a producer on a device; adds what is wrong, and returns how many pairs were held against
+/// differences.
 fn check(device: &Device, (name, produce): Producer, wrong: &mut Vec<String>) -> usize {
     let ((states, variables), tape) = (states(), Tape::new());
     let desk = Desk { tape: &tape, states: &variables };
@@ -458,7 +459,8 @@ fn equal_gradients_are_two_values() {
     assert_eq!(found["cotangent"], [7.0; 3]);
 }
 
-/// A step from a loss that was recorded before the last one would move nothing: it is refused, and a new loss is not.
+/// A step from a loss that was recorded before the last one would move nothing: it is refused, and a new loss
+/// is not.
 #[test]
 fn a_loss_from_before_an_update_is_refused() {
     let finish = |late: bool| {

@@ -180,7 +180,8 @@ fn faces_match_the_oracle_on_gan_layers() {
     for geometry in [
         square(2, [3, 16], 32, 4, 2, 1),
         square(3, [33, 70], 8, 4, 2, 1),
-        square(5, [40, 2], 4, 4, 1, 0), // the critic's last layer and the generator's first: plain matrix products
+        // The critic's last layer and the generator's first: plain matrix products.
+        square(5, [40, 2], 4, 4, 1, 0),
         square(2, [9, 12], 11, 3, 1, 1),
         // DCGAN's k5 s2 with TensorFlow's "same" padding, which is asymmetric.
         with_sizes(Geometry { pad_low: [1; 2], pad_high: [2; 2], ..square(2, [6, 10], 16, 5, 2, 2) })
@@ -248,7 +249,8 @@ fn faces_are_adjoint() {
     }
 }
 
-/// Every variant of a kernel gives the bits with weights in halves that it gives with the same weights in f32.
+/// Every variant of a kernel gives the bits with weights in halves that it gives with the same weights in
+/// f32.
 #[test]
 fn weights_in_halves_give_the_bits_of_f32() {
     let convs = [

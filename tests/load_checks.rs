@@ -1,5 +1,5 @@
-//! What a device refuses before anything runs: programs that contradict themselves, stores that are not theirs. The same
-//! check on the CPU, on a GPU, and on a mix of both, and no refusal touches the states.
+//! What a device refuses before anything runs: programs that contradict themselves, stores that are not
+//! theirs. The same check on the CPU, on a GPU, and on a mix of both, and no refusal touches the states.
 
 mod common;
 
@@ -172,7 +172,7 @@ fn nine_outputs(p: &mut Program) {
 }
 
 fn ten_parts(p: &mut Program) {
-    let part = |i: usize| ganomede_kernels::copy::Part {
+    let part = |i: usize| ganomede_kernels::copy::CopyPart {
         src_len: 1,
         shape: vec![1],
         src_offset: 0,

@@ -1,5 +1,6 @@
-//! Calls that mean nothing: each is an error that says which rule it breaks, on both devices, and never a panic, a
-//! silent number or an abort. And thousands of random calls, which either give a program that runs or such an error.
+//! Calls that mean nothing: each is an error that says which rule it breaks, on both devices, and never a
+//! panic, a silent number or an abort. And thousands of random calls, which either give a program that runs
+//! or such an error.
 
 mod common;
 #[path = "common/nonsense.rs"]
@@ -583,7 +584,8 @@ fn a_copy_of_a_registry_has_the_same_states() {
     assert_eq!(outcome(&cpu(), &tape, &copy), Outcome::Ran);
 }
 
-// ---- random calls ---------------------------------------------------------------------------------------------------
+// ---- random
+// calls ---------------------------------------------------------------------------------------------------
 
 /// Fails where nearly all of them ran or nearly none did: then the test would prove little.
 fn balanced(tally: nonsense::Tally) {

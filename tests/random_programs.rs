@@ -1,6 +1,7 @@
-//! Random programs on both devices against what they mean: all operations, first and second gradients, gradients of
-//! intermediate values, stopped gradients, shared norms, several outputs and states. A program that fails is made as small as
-//! it can be and printed with its seed. `RANDOM_PROGRAMS=20000` looks at so many on each device, from `RANDOM_SEED=…` on.
+//! Random programs on both devices against what they mean: all operations, first and second gradients,
+//! gradients of intermediate values, stopped gradients, shared norms, several outputs and states. A program
+//! that fails is made as small as it can be and printed with its seed. `RANDOM_PROGRAMS=20000` looks at so
+//! many on each device, from `RANDOM_SEED=…` on.
 
 mod common;
 #[path = "common/random/mod.rs"]
@@ -32,7 +33,7 @@ fn values(seed: u64, name: usize, len: usize, whole: bool) -> Vec<f32> {
 struct Looked {
     /// Elements that were compared.
     compared: usize,
-    /// Elements that the program leaves open: they are no numbers, or f32 may make anything of them.
+    /// Elements that the program leaves open: they are NaN, or f32 may make anything of them.
     open: usize,
     /// Compared elements with three digits and more that must be right.
     sharp: usize,
@@ -51,8 +52,8 @@ impl Looked {
     }
 }
 
-/// Bounds of the error that a device may be off: transforms of small convolutions and sums in other orders round a little
-/// more often than the reference counts.
+/// Bounds of the error that a device may be off: transforms of small convolutions and sums in other orders
+/// round a little more often than the reference counts.
 const SLACK: f64 = 2.0;
 
 fn run(device: &Device, script: &Script, seed: u64) -> Result<Looked, String> {

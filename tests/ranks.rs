@@ -1,4 +1,5 @@
-//! Tensors of more dimensions than kernels walk: every operation gives what plain loops give, on both devices.
+//! Tensors of more dimensions than kernels walk: every operation gives what plain loops give, on both
+//! devices.
 
 mod common;
 #[path = "common/interpreter.rs"]

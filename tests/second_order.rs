@@ -1,5 +1,5 @@
-//! Gradients of gradients where they matter: the gradient penalty of WGAN-GP (Gulrajani et al. 2017, equation 3),
-//! λ · mean (‖∇ₓ D(x)‖₂ − 1)², against PyTorch's double backward and against numeric differences in f64.
+//! Gradients of gradients where they matter: the gradient penalty of WGAN-GP (Gulrajani et al. 2017, equation
+//! 3), λ · mean (‖∇ₓ D(x)‖₂ − 1)², against PyTorch's double backward and against numeric differences in f64.
 //! `tests/goldens/penalty.py` defines the two critics and writes the numbers.
 
 mod common;
@@ -84,8 +84,8 @@ fn penalty_gradients_match_pytorch_on_gpu() {
     matches_pytorch(&common::gpu());
 }
 
-/// Along a random direction for each parameter, the penalty's slope by central differences in f64. Leaky ReLU bends
-/// the critic, so the step is small enough that no activation changes sign.
+/// Along a random direction for each parameter, the penalty's slope by central differences in f64. Leaky ReLU
+/// bends the critic, so the step is small enough that no activation changes sign.
 #[test]
 fn penalty_gradients_match_numeric_differences() {
     const STEP: f64 = 1e-6;

@@ -1,10 +1,12 @@
-//! Operations at NaN, infinities, zeros of both signs, denormals and the ends of the range: values and gradients, every
-//! element, against PyTorch on both devices. `tests/goldens/special.py` lists inputs and cases.
+//! Operations at NaN, infinities, zeros of both signs, denormals and the ends of the range: values and
+//! gradients, every element, against PyTorch on both devices. `tests/goldens/special.py` lists inputs and
+//! cases.
 //!
-//! Goldens are PyTorch's float32 and its float64 of the same numbers. An element must be one of the two, or no further from the
-//! true value than float32 is or [`tolerance`] allows. Devices may take a denormal, wherever it arises, as 0 (WGSL 15.7.3):
-//! goldens of flushed inputs are as good, and so is any number below the smallest normal one in place of another. Where
-//! the engine differs from PyTorch on purpose, [`DIFFERS`] names the elements and says why.
+//! Goldens are PyTorch's float32 and its float64 of the same numbers. An element must be one of the two, or
+//! no further from the true value than float32 is or [`tolerance`] allows. Devices may take a denormal,
+//! wherever it arises, as 0 (WGSL 15.7.3): goldens of flushed inputs are as good, and so is any number below
+//! the smallest normal one in place of another. Where the engine differs from PyTorch on purpose, [`DIFFERS`]
+//! names the elements and says why.
 
 mod common;
 

@@ -122,7 +122,8 @@ fn a_score_depends_on_neither_order_nor_company_nor_repetition() {
     }
 }
 
-/// The programs of a search change the states of the search only: weights and running statistics keep every bit.
+/// The programs of a search change the states of the search only: weights and running statistics keep every
+/// bit.
 fn scoring_changes_no_weight(device: &Device) {
     let config = SearchConfig { tolerance: 1e-3, clip_z: true, steps: 3, ..SearchConfig::default() };
     let mut search = None;
@@ -234,7 +235,8 @@ fn early_stop_stops_and_finds_nearly_the_same() {
     let full = scorer(&steps(400), 8).score(&queries, None).unwrap();
     let mut done = 0;
     let mut watch = |step: usize, _: &[Found]| done = step;
-    // Below what a search gains between two looks where it rests before the step size falls: one of these images does.
+    // Below what a search gains between two looks where it rests before the step size falls: one of these
+    // images does.
     let config = searched(SearchConfig { tolerance: 2e-4, steps: 400, ..SearchConfig::default() });
     let stopped = scorer(&config, 8).score(&queries, Some(Watch { stages: &[], see: &mut watch })).unwrap();
     assert!((25..400).contains(&done), "stopped at step {done}");
@@ -248,8 +250,8 @@ fn early_stop_stops_and_finds_nearly_the_same() {
     }
 }
 
-/// Queries that have converged leave the batch: the steps computed are those of batches that halve, and every query finds
-/// what it finds alone.
+/// Queries that have converged leave the batch: the steps computed are those of batches that halve, and every
+/// query finds what it finds alone.
 fn converged_queries_leave_the_batch(device: &Device, restarts: usize) {
     const LOOK: usize = 25;
     let len = TINY.images(1).iter().product::<usize>();
@@ -259,7 +261,8 @@ fn converged_queries_leave_the_batch(device: &Device, restarts: usize) {
         [3, 4, 0, 3, 4, 1, 3].iter().flat_map(|&i| first[i * len..][..len].iter().copied()).collect();
     let search = SearchConfig { tolerance: 5e-3, steps: 200, restarts, ..SearchConfig::default() };
     let config = searched(search);
-    // Each start alone, as the only restart of its query: the step by which the host sees that it stands still.
+    // Each start alone, as the only restart of its query: the step by which the host sees that it stands
+    // still.
     let mut single = scorer_of(device, model(), &config, 1);
     let mut ends = vec![];
     let mut alone = vec![];

@@ -1,5 +1,5 @@
-//! f-AnoGAN against PyTorch (`tests/goldens/f_anogan.py` defines the steps and writes the numbers), and as a whole on
-//! built-in retina scans.
+//! f-AnoGAN against PyTorch (`tests/goldens/f_anogan.py` defines the steps and writes the numbers), and as a
+//! whole on built-in retina scans.
 
 mod common;
 
@@ -122,10 +122,10 @@ fn training_and_scores_match_pytorch(device: &Device, nets: &'static str) -> Vec
         let got = golden.store.read(StateId(id)).unwrap();
         let (before, after) = (golden.get(&format!("before/{name}")), golden.get(&format!("after/{name}")));
         assert_close(&format!("{nets}, {name}"), &got, after, TOLERANCE);
-        // Steps of 2e-5 are small beside the values, so the way they went is compared too. Adam with β₁ = 0 and
-        // RMSProp go by a gradient's sign, which is noise where it is nearly zero: the whole way counts, and it may be
-        // off as far as if one element in a hundred went the other way, 2·√0.01 of its length; not where the gradient
-        // is zero (a bias that a norm or a difference removes).
+        // Steps of 2e-5 are small beside the values, so the way they went is compared too. Adam with β₁ = 0
+        // and RMSProp go by a gradient's sign, which is noise where it is nearly zero: the whole way counts,
+        // and it may be off as far as if one element in a hundred went the other way, 2·√0.01 of its length;
+        // not where the gradient is zero (a bias that a norm or a difference removes).
         let way = |end: &[f32]| end.iter().zip(before).map(|(e, b)| e - b).collect::<Vec<_>>();
         let (went, wanted) = (way(&got), way(after));
         if length(&wanted) > 1e-5 {

@@ -1,5 +1,5 @@
-//! Autoencoders and baselines as a whole: each trains through all of its stages, scores samples one by one, resumes to the last
-//! bit, and does the same on both devices.
+//! Autoencoders and baselines as a whole: each trains through all of its stages, scores samples one by one,
+//! resumes to the last bit, and does the same on both devices.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! GANomaly, EGBAD, Skip-GANomaly, ADAE, DAGAN and BeatGAN as wholes: what holds for every system, and the mistakes that their
-//! published implementations are known for.
+//! GANomaly, EGBAD, Skip-GANomaly, ADAE, DAGAN and BeatGAN as wholes: what holds for every system, and the
+//! mistakes that their published implementations are known for.
 
 mod common;
 
@@ -71,7 +71,8 @@ fn scorer(device: &Device, model: &ModelFile, score: &str, batch: usize) -> Scor
 
 #[test]
 fn training_learns_to_reconstruct() {
-    // Without a margin ADAE's discriminator gains without end at this step size, and G follows it away from the images.
+    // Without a margin ADAE's discriminator gains without end at this step size, and G follows it away from
+    // the images.
     for (name, loss, fraction, options) in [
         ("ganomaly", "con", 0.6, &[][..]),
         ("skip-ganomaly", "con", 0.5, &[]),
@@ -255,7 +256,8 @@ fn rows_of_tables_are_for_egbad_alone() {
     }
 }
 
-/// Data and reconstructions have one range. (Digits scaled to [−0.42, 2.82] under a tanh could never be reconstructed.)
+/// Data and reconstructions have one range. (Digits scaled to [−0.42, 2.82] under a tanh could never be
+/// reconstructed.)
 #[test]
 fn reconstructions_have_the_range_of_the_data() {
     let queries = samples(&TINY, Split::Test, 4);
@@ -348,8 +350,8 @@ fn beatgans_generator_loss_is_the_error_and_the_features() {
     assert!(with.keys().all(|k| !k.starts_with("generator.encoder2")));
 }
 
-/// The authors' Skip-GANomaly asks D too to make f agree; here it does where asked to. Its noise that was never filled
-/// and its schedule that was never stepped are not here: training draws no random number.
+/// The authors' Skip-GANomaly asks D too to make f agree; here it does where asked to. Its noise that was
+/// never filled and its schedule that was never stepped are not here: training draws no random number.
 #[test]
 fn the_latent_loss_is_in_skip_ganomalys_d_where_asked_for() {
     let first = |d_latent| {
@@ -364,12 +366,13 @@ fn the_latent_loss_is_in_skip_ganomalys_d_where_asked_for() {
     assert_close("L_D", &[with["loss_d"]], &[without["loss_d"] + without["lat"]], 1e-5);
 }
 
-/// EGBAD's averages: every network's own, looked up by none but the scores. (The authors' GAN baseline looked D's up
-/// among G's and fell back to raw weights.)
+/// EGBAD's averages: every network's own, looked up by none but the scores. (The authors' GAN baseline looked
+/// D's up among G's and fell back to raw weights.)
 #[test]
 fn egbad_scores_with_averages_of_every_weight() {
     let mut model = model("egbad", &TINY, 1);
-    // A young model's codes are so small that they do not show in a score: weights of a size that every one counts.
+    // A young model's codes are so small that they do not show in a score: weights of a size that every one
+    // counts.
     for (i, tensor) in model.tensors.iter_mut().enumerate() {
         let offset =
             if tensor.name.contains("_bn.weight") || tensor.name.contains("_var") { 1.0 } else { 0.0 };
@@ -410,8 +413,9 @@ fn egbads_averages_follow_the_weights() {
     }
 }
 
-/// Without a margin a discriminator gains without end by spoiling what G makes: L_D falls below 0. With one it gains
-/// up to the margin and nothing beyond. Batches are of one image, so that what holds for each sample holds for the mean.
+/// Without a margin a discriminator gains without end by spoiling what G makes: L_D falls below 0. With one
+/// it gains up to the margin and nothing beyond. Batches are of one image, so that what holds for each sample
+/// holds for the mean.
 #[test]
 fn a_margin_bounds_what_a_discriminator_can_gain() {
     // What D reconstructs of real images, and the distance that it makes as large as it can.

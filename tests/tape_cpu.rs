@@ -1,4 +1,5 @@
-//! The compiler end to end on the Cpu device: gradients against differences of values, in-place state updates.
+//! The compiler end to end on the Cpu device: gradients against differences of values, in-place state
+//! updates.
 
 mod common;
 
@@ -30,7 +31,8 @@ fn conv_bn_leaky_gradients_match_numeric_differences() {
     executable.run(1).unwrap();
     let gradients = [executable.read("dw").unwrap(), executable.read("dx").unwrap()];
     for ((name, values), gradient) in given.iter().zip(gradients) {
-        // Losses whose slope has no kink where that of a leaky ReLU has: what is left is curvature within the step.
+        // Losses whose slope has no kink where that of a leaky ReLU has: what is left is curvature within the
+        // step.
         const STEP: f32 = 2e-3;
         let mut total = |i: usize, by: f32| -> f64 {
             let mut moved = values.clone();

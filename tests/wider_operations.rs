@@ -1,5 +1,6 @@
-//! What `golden_ops.rs` and `gradients.rs` do not ask of the operations around fixed sparse matrices: that misuse is a typed
-//! error whatever the sizes, and that gradients of what is gathered often repeat to the bit on both devices.
+//! What `golden_ops.rs` and `gradients.rs` do not ask of the operations around fixed sparse matrices: that
+//! misuse is a typed error whatever the sizes, and that gradients of what is gathered often repeat to the bit
+//! on both devices.
 
 mod common;
 

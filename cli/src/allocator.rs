@@ -3,8 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 
-/// The system's allocator, which ends the process with a sentence and exit code 1 where the library would abort it. What is
-/// large is checked before it is allocated; this is for what is left.
+/// The system's allocator, which ends the process with a sentence and exit code 1 where the library would
+/// abort it. What is large is checked before it is allocated; this is for what is left.
 struct OrExit;
 
 // SAFETY: every call is passed to the system allocator unchanged, and what it returns is returned.

@@ -14,8 +14,8 @@ use shared::args::Global;
 use shared::output::unless_closed;
 use shared::{CliError, Interrupt, note};
 
-/// Finds what does not look like your normal images: trains a GAN on them, searches the latent of every query, scores
-/// what the search cannot show. Runs on Vulkan, Metal, DX12 or the embedded CPU device.
+/// Finds what does not look like your normal images: trains a GAN on them, searches the latent of every
+/// query, scores what the search cannot show. Runs on Vulkan, Metal, DX12 or the embedded CPU device.
 #[derive(Debug, Parser)]
 #[command(
     name = "ganomede",

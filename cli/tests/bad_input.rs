@@ -1,5 +1,5 @@
-//! Whatever is wrong with the input, the settings or the machine: one paragraph on stderr that names it, exit code 2
-//! for the user's side and 1 for the machine's, nothing on stdout, nothing half-written, nothing lost.
+//! Whatever is wrong with the input, the settings or the machine: one paragraph on stderr that names it, exit
+//! code 2 for the user's side and 1 for the machine's, nothing on stdout, nothing half-written, nothing lost.
 
 #[path = "common/binary.rs"]
 mod binary;

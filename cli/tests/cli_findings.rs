@@ -1,4 +1,5 @@
-//! What `data info`, `train`, `score` and `eval` say of files they do not use, and of series they read otherwise than written.
+//! What `data info`, `train`, `score` and `eval` say of files they do not use, and of series they read
+//! otherwise than written.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use binary::{Ended, folder, ganomede, text, write_gray};
 use serde_json::json;
 
-/// A set of 16-pixel images: 12 normal ones to train on, two to test, and four dents with a mask each, one of 18 pixels.
+/// A set of 16-pixel images: 12 normal ones to train on, two to test, and four dents with a mask each, one of
+/// 18 pixels.
 fn set(place: &Path) -> PathBuf {
     let root = place.join("set");
     for (folder, count, first) in [("train/good", 12, 0), ("test/good", 2, 20), ("test/dent", 4, 40)] {

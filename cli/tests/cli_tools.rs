@@ -1,5 +1,5 @@
-//! The commands that look and measure: their documents hold what they promise, bad usage ends with 2, and nothing
-//! panics.
+//! The commands that look and measure: their documents hold what they promise, bad usage ends with 2, and
+//! nothing panics.
 
 use std::process::{Command, Output};
 
@@ -256,7 +256,8 @@ fn explain_draws_what_is_read_in_place() {
     let step = small(&["explain", "anogan", "--device", "cpu"], &[]);
     let document = json(&step);
     let graph = text(&[&step[..], &["--dot", "-"]].concat());
-    // Temporary values that a launch both reads and writes: the arrow comes from the launch that wrote them before.
+    // Temporary values that a launch both reads and writes: the arrow comes from the launch that wrote them
+    // before.
     let mut wrote = std::collections::HashMap::new();
     let mut updates = 0;
     for (index, launch) in document["launches"].as_array().expect("launches").iter().enumerate() {

@@ -1,5 +1,5 @@
-//! `train`, `score`, `eval` and `search` end to end: what they print and write has the fields, types and order that
-//! the product promises.
+//! `train`, `score`, `eval` and `search` end to end: what they print and write has the fields, types and
+//! order that the product promises.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -271,7 +271,8 @@ fn folders_and_generators_of_the_same_images_give_the_same_results() {
     let [a, b] = [&folders, &built_in].map(|d| d["pixel"]["auroc"].as_f64().unwrap());
     assert!((a - b).abs() < 1e-6, "{a} and {b}");
 
-    // Training on the folder is training on the generator's images; a flat folder of the normals serves as well.
+    // Training on the folder is training on the generator's images; a flat folder of the normals serves as
+    // well.
     let from_parts = at.join("parts.safetensors");
     let summary = train(text(&parts), &from_parts, &["--steps", "3", "--json"]).json();
     assert_eq!((&summary["training_images"], &summary["held_out"]), (&32.into(), &8.into()));

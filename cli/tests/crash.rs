@@ -1,5 +1,5 @@
-//! Killed between any two system calls that change the file system, a training that is resumed ends with the bits of one
-//! that was never stopped, and what it leaves is what that one leaves.
+//! Killed between any two system calls that change the file system, a training that is resumed ends with the
+//! bits of one that was never stopped, and what it leaves is what that one leaves.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 #[path = "common/binary.rs"]

@@ -1,4 +1,5 @@
-//! Pictures of the networks: every system has one, drawing repeats, and those beside the pages are the program's.
+//! Pictures of the networks: every system has one, drawing repeats, and those beside the pages are the
+//! program's.
 
 #[path = "common/binary.rs"]
 mod binary;

@@ -1,5 +1,5 @@
-//! A disk without space: every command that writes says which file it could not write, ends with exit code 1, and leaves
-//! no part of anything behind.
+//! A disk without space: every command that writes says which file it could not write, ends with exit code 1,
+//! and leaves no part of anything behind.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -22,7 +22,8 @@ fn model() -> &'static Path {
 
 const PROGRAM: [&str; 6] = ["--size", "16", "--width", "4", "--batch", "2"];
 
-/// Every command that writes files, with what it would be called on a disk with space; `{}` is a folder of its own.
+/// Every command that writes files, with what it would be called on a disk with space; `{}` is a folder of
+/// its own.
 fn writers() -> Vec<(&'static str, Vec<String>)> {
     let grays = folder("grays");
     write_grays(&grays, 6);

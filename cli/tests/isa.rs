@@ -1,5 +1,5 @@
-//! What Mesa's RADV makes of the kernels for RDNA2: registers, occupancy and instruction mix, without a GPU. A change of
-//! a shader that starts to spill or loses its inner loop shows here.
+//! What Mesa's RADV makes of the kernels for RDNA2: registers, occupancy and instruction mix, without a GPU.
+//! A change of a shader that starts to spill or loses its inner loop shows here.
 #![cfg(target_os = "linux")]
 
 use std::process::{Command, Output};
@@ -69,7 +69,8 @@ fn every_variant_fits_the_registers_of_rdna2() {
     }
 }
 
-/// The kernels as fusion makes them, with their epilogues and expressions, in the variants that hardware gets.
+/// The kernels as fusion makes them, with their epilogues and expressions, in the variants that hardware
+/// gets.
 #[test]
 fn everything_that_anogan_runs_on_hardware_fits_the_registers_of_rdna2() {
     for (size, width, batch) in
@@ -99,8 +100,8 @@ fn one_variant_can_be_asked_for_and_its_machine_code_kept() {
     }
 }
 
-/// RDNA3 needs a newer Mesa than the oldest that the other tests run on: as many rows as for a target that every driver
-/// has, or a message that says so.
+/// RDNA3 needs a newer Mesa than the oldest that the other tests run on: as many rows as for a target that
+/// every driver has, or a message that says so.
 #[test]
 fn a_target_beyond_the_driver_is_told_from_a_failure() {
     let output = isa(&["gemm", "--target", "navi31"]);

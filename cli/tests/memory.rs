@@ -1,4 +1,4 @@
-//! Memory is what was foretold, and does not grow with the number of images.
+//! Memory is what was predicted, and does not grow with the number of images.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -32,10 +32,10 @@ fn programs(size: usize, batch: usize) -> [(States, Program); 2] {
 
 /// Loads a program and asserts that each of its parts takes the bytes that the device said it would.
 fn load_as_foretold(device: &Device, states: &States, program: &Program) -> (Store, Executable) {
-    let foretold = (device.store_bytes(&states.lens()), device.program_bytes(program).unwrap());
+    let predicted = (device.store_bytes(&states.lens()), device.program_bytes(program).unwrap());
     let store = device.store(states, 0).unwrap();
     let executable = device.load(program, &store).unwrap();
-    assert_eq!((store.bytes(), executable.bytes()), foretold, "{}", device.describe());
+    assert_eq!((store.bytes(), executable.bytes()), predicted, "{}", device.describe());
     (store, executable)
 }
 
@@ -79,7 +79,8 @@ fn an_adapter_allocates_what_was_foretold() {
     }
 }
 
-/// `bench` on the two devices: what was foretold, what is allocated, and what the process or the driver counts.
+/// `bench` on the two devices: what was predicted, what is allocated, and what the process or the driver
+/// counts.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_process_grows_by_what_was_foretold() {
@@ -93,13 +94,13 @@ fn the_process_grows_by_what_was_foretold() {
                 |field: &str| report[field].as_u64().unwrap_or_else(|| panic!("{field} in {report}"));
             assert_eq!(number("predicted_bytes"), number("peak_bytes"));
             let ratio = number("measured_bytes") as f64 / number("predicted_bytes") as f64;
-            assert!((0.95..=1.05).contains(&ratio), "{device}, size {size}: {ratio} of what was foretold");
+            assert!((0.95..=1.05).contains(&ratio), "{device}, size {size}: {ratio} of what was predicted");
         }
     }
 }
 
-/// Peak resident memory in kB of a short training on `images` built-in scans. Linux keeps the peak, so the last look
-/// before the process ends is near enough.
+/// Peak resident memory in kB of a short training on `images` built-in scans. Linux keeps the peak, so the
+/// last look before the process ends is near enough.
 #[cfg(target_os = "linux")]
 fn peak_kb(images: usize) -> u64 {
     let out = folder(&format!("images-{images}")).join("m.safetensors");

@@ -1,5 +1,5 @@
-//! Measuring: profiles add up, traces are well formed, sweeps make tables and plots, shaders from disk are used and
-//! watched, and bad input ends with 2.
+//! Measuring: profiles add up, traces are well formed, sweeps make tables and plots, shaders from disk are
+//! used and watched, and bad input ends with 2.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -263,7 +263,7 @@ fn edited(folder: &Path, name: &str, edit: impl Fn(&str) -> String) {
 const BENCH_POINTWISE: [&str; 10] =
     ["bench", "op", "pointwise", "--shape", "2x3x8x8", "--runs", "1", "--device", "gpu", "--json"];
 
-/// The leaky ReLU, thrice as large as it should be.
+/// The leaky ReLU, three times as large as it should be.
 fn wrong(text: &str) -> String {
     let line = text.lines().find(|line| line.starts_with("fn op_leaky_relu")).expect("a leaky ReLU");
     text.replace(

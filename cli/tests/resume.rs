@@ -17,8 +17,8 @@ fn checkpoint(model: &Path) -> PathBuf {
     model.with_extension("checkpoint.safetensors")
 }
 
-/// Starts a training with checkpoints every 3 steps, kills it with SIGKILL some time after `saves` checkpoints, and
-/// returns the step of the checkpoint that is left.
+/// Starts a training with checkpoints every 3 steps, kills it with SIGKILL some time after `saves`
+/// checkpoints, and returns the step of the checkpoint that is left.
 fn kill_after(saves: u32, out: &Path, device: &str) -> u64 {
     let more = ["--steps", "1000000", "--checkpoint-every", "3", "--seed", SEED, "--device", device];
     let mut command = train_command(RETINA, out, &more);
@@ -42,7 +42,8 @@ fn kill_after(saves: u32, out: &Path, device: &str) -> u64 {
     saved()
 }
 
-/// 32 images in batches of 8 are 4 steps an epoch: a checkpoint every 3 steps falls at every place of an epoch.
+/// 32 images in batches of 8 are 4 steps an epoch: a checkpoint every 3 steps falls at every place of an
+/// epoch.
 fn killed_and_resumed_equals_uninterrupted(device: &str, saves: u32) {
     let at = folder(&format!("killed-{device}-{saves}"));
     let (whole, out) = (at.join("whole.safetensors"), at.join("killed.safetensors"));
@@ -182,7 +183,8 @@ fn a_checkpoint_in_halves_has_half_the_bytes_and_is_resumed_close_to_the_trainin
     assert_ne!(exact, close, "rounding shows somewhere");
 }
 
-/// Whatever a checkpoint says of the progress drives loops: what cannot be is refused, though the seal is in order.
+/// Whatever a checkpoint says of the progress drives loops: what cannot be is refused, though the seal is in
+/// order.
 #[test]
 fn a_checkpoint_with_an_impossible_progress_is_refused() {
     let at = folder("impossible");

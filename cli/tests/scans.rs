@@ -29,7 +29,8 @@ fn a_model_of_flattened_patches_is_evaluated_on_flattened_patches() {
     let document = ganomede(["eval", text(&model), "--data", text(&scans), "--json"]).json();
     let count = |name: &str| document[name].as_u64().unwrap();
     assert_eq!(count("n_normal") + count("n_anomalous"), 24, "four patches of six images");
-    // A patch is anomalous where its mask is: of the twelve patches of the three anomalous scans one misses the anomaly.
+    // A patch is anomalous where its mask is: of the twelve patches of the three anomalous scans one misses
+    // the anomaly.
     assert_eq!(count("n_anomalous"), 11, "{document}");
     let seeds = ganomede(["eval", text(&model), "--data", text(&scans), "--seeds", "2", "--json"]).json();
     let auroc = &seeds["repeated"]["auroc"]["values"];

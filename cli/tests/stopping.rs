@@ -1,5 +1,5 @@
-//! Ctrl-C ends every long loop with exit code 130 and nothing half-written; `nohup` protects; two trainings do not write
-//! one file; a machine that gives no threads is told apart from a bug.
+//! Ctrl-C ends every long loop with exit code 130 and nothing half-written; `nohup` protects; two trainings
+//! do not write one file; a machine that gives no threads is told apart from a bug.
 #![cfg(target_os = "linux")]
 
 #[path = "common/binary.rs"]
@@ -139,7 +139,8 @@ fn a_comparison_stops_and_resumes() {
     wait_for(&mut child, &stopped.join("ae.safetensors"));
     signal(&child, "INT");
     let ended = ended(child);
-    // The rest is so little that it may be done before the signal is there; then there is nothing to go on with.
+    // The rest is so little that it may be done before the signal is there; then there is nothing to go on
+    // with.
     assert!(ended.code == Some(130) || ended.code == Some(0), "{}", ended.stderr);
     let resumed = Ended::from(run(&stopped, "3", &["--resume"]).output().unwrap()).json();
     let whole = Ended::from(run(&at.join("whole"), "3", &[]).output().unwrap()).json();

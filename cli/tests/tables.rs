@@ -1,4 +1,5 @@
-//! Tables from the command line: what is trained on, tested and scored, what models remember, and what is refused.
+//! Tables from the command line: what is trained on, tested and scored, what models remember, and what is
+//! refused.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -192,7 +193,8 @@ fn thresholds_keep_their_promise_whatever_the_order_of_the_file() {
             train(&data, &model, &["--normal-class", "run", "--seed", seed]).well();
             rates.push(eval(&model, &data, &[])["threshold"]["false_alarm_rate"].as_f64().unwrap());
         }
-        // 105 rows are held out: a rate of 0.05 is kept on average, with a standard deviation of about 0.02 a seed.
+        // 105 rows are held out: a rate of 0.05 is kept on average, with a standard deviation of about 0.02 a
+        // seed.
         let mean = rates.iter().sum::<f64>() / rates.len() as f64;
         assert!(mean <= 0.08 && mean > 0.0, "{name}: {rates:?}");
     }

@@ -120,9 +120,9 @@ fn brightness_and_contrast_alone_do_not_tell_the_anomalies() {
 
 #[test]
 fn a_little_knowledge_of_normal_anatomy_does_tell_them() {
-    // Distance to the nearest of 600 normal images, over coarse blocks that average speckle out, finds what an
-    // expert sees at a glance. The set is made for a demo of minutes: brightness alone must not tell (above),
-    // knowledge of the anatomy must.
+    // Distance to the nearest of 600 normal images, over coarse blocks that average speckle out, finds what
+    // an expert sees at a glance. The set is made for a demo of minutes: brightness alone must not tell
+    // (above), knowledge of the anatomy must.
     let data = retina("train=600,test=200", 32);
     let coarse = |sample: &Sample| -> Vec<f32> {
         let at = |b: usize| (0..4).map(move |k| (b / 16 * 2 + k / 2) * 32 + b % 16 * 2 + k % 2);

@@ -26,7 +26,7 @@ pub enum HoldError {
     Io {
         /// The output.
         path: PathBuf,
-        /// Reason.
+        /// What the system said.
         source: io::Error,
     },
 }

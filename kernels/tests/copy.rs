@@ -3,7 +3,7 @@
 mod spaces;
 
 use ganomede_kernels::Kernel;
-use ganomede_kernels::copy::{Copy, Part};
+use ganomede_kernels::copy::{Copy, CopyPart};
 use proptest::prelude::*;
 use spaces::{data, draws, run_cpu, shape, strides, views};
 
@@ -33,7 +33,7 @@ proptest! {
         let (src_strides, src_len) = strides(&shape, src[0].0, src[0].1, src[0].2);
         let (dst_strides, dst_len) = strides(&shape, 0, turn, gap);
         let (src_offset, dst_offset) = offsets;
-        let part = Part { src_len: src_len + src_offset, shape, src_offset, src_strides, dst_offset, dst_strides };
+        let part = CopyPart { src_len: src_len + src_offset, shape, src_offset, src_strides, dst_offset, dst_strides };
         check(Copy { len: dst_len + dst_offset + 1, zero: true, parts: vec![part] });
     }
 }
@@ -44,7 +44,7 @@ fn transposes_match_the_oracle() {
         check(Copy {
             len: rows * columns,
             zero: false,
-            parts: vec![Part {
+            parts: vec![CopyPart {
                 src_len: rows * columns,
                 shape: vec![rows, columns],
                 src_offset: 0,
@@ -60,7 +60,7 @@ fn transposes_match_the_oracle() {
 fn a_long_run_is_copied_in_pieces() {
     let n = 200_003;
     let (shape, one) = (vec![n], vec![1]);
-    let part = Part {
+    let part = CopyPart {
         src_len: n + 2,
         shape,
         src_offset: 2,
@@ -76,7 +76,7 @@ fn a_long_run_is_copied_in_pieces() {
 fn concatenation() {
     let part = |channels: usize, dst_offset: usize| {
         let shape = vec![3, channels, 4, 5];
-        Part {
+        CopyPart {
             src_len: 60 * channels,
             src_offset: 0,
             src_strides: dense(&shape),
@@ -95,7 +95,7 @@ fn pad_and_slice() {
     check(Copy {
         len: 60,
         zero: true,
-        parts: vec![Part {
+        parts: vec![CopyPart {
             src_len: 24,
             shape: inner.clone(),
             src_offset: 0,
@@ -107,7 +107,7 @@ fn pad_and_slice() {
     check(Copy {
         len: 24,
         zero: false,
-        parts: vec![Part {
+        parts: vec![CopyPart {
             src_len: 60,
             shape: inner.clone(),
             src_offset: 7,
@@ -124,7 +124,7 @@ fn nearest_upsampling() {
     check(Copy {
         len: 140,
         zero: false,
-        parts: vec![Part {
+        parts: vec![CopyPart {
             src_len: 35,
             shape: vec![5, 2, 7, 2],
             src_offset: 0,
@@ -140,7 +140,7 @@ fn faults_are_named() {
     let good = Copy {
         len: 6,
         zero: false,
-        parts: vec![Part {
+        parts: vec![CopyPart {
             src_len: 6,
             shape: vec![2, 3],
             src_offset: 0,

@@ -12,7 +12,7 @@ use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, Scaling};
 
 /// A series with the windows that are trained on.
-pub struct Series {
+pub struct ScoredSeries {
     set: Arc<SignalSet>,
     windows: Windows,
     /// Rows held out for calibration.
@@ -22,7 +22,7 @@ pub struct Series {
     warp: Warp,
 }
 
-impl Series {
+impl ScoredSeries {
     /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a
     /// window at least. `stride` is the distance of the windows that are scored for calibration, as of
     /// [`point_scores`].
@@ -49,7 +49,7 @@ impl Series {
     }
 }
 
-impl Samples for Series {
+impl Samples for ScoredSeries {
     fn form(&self) -> Form {
         Form::Signal
     }
@@ -237,8 +237,8 @@ impl PointTruths {
     }
 
     /// With scores of the same rows.
-    pub fn scored<'a>(&'a self, scores: &'a [f64]) -> crate::eval::signal::Series<'a> {
-        crate::eval::signal::Series { scores, truths: &self.points, segments: Some(&self.segments) }
+    pub fn scored<'a>(&'a self, scores: &'a [f64]) -> crate::eval::signal::ScoredSeries<'a> {
+        crate::eval::signal::ScoredSeries { scores, truths: &self.points, segments: Some(&self.segments) }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ganomede_kernels::copy::{Copy, Part};
+use ganomede_kernels::copy::{Copy, CopyPart};
 use ganomede_kernels::{Cost, Kernel};
 
 use super::{Device, DeviceError};
@@ -48,7 +48,7 @@ impl Device {
 
     /// A chain of launches that copy four numbers.
     fn launch_seconds(&self) -> Result<f64, DeviceError> {
-        let part = Part {
+        let part = CopyPart {
             src_len: 4,
             shape: vec![4],
             src_offset: 0,

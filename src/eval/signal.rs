@@ -26,7 +26,7 @@ use std::borrow::Cow;
 
 /// Scores and truths of one series, a value per point.
 #[derive(Debug, Clone, Copy)]
-pub struct Series<'a> {
+pub struct ScoredSeries<'a> {
     /// Anomaly score of each point.
     pub scores: &'a [f64],
     /// True for anomalous points.
@@ -36,7 +36,7 @@ pub struct Series<'a> {
     pub segments: Option<&'a [Interval]>,
 }
 
-impl<'a> Series<'a> {
+impl<'a> ScoredSeries<'a> {
     /// A series whose segments are the runs of anomalous points.
     pub fn new(scores: &'a [f64], truths: &'a [bool]) -> Self {
         Self { scores, truths, segments: None }
@@ -163,12 +163,12 @@ impl SignalEvaluation {
     /// Errors: lists of unequal length, values that are not finite, segments that are not the anomalous
     /// points, K outside 0 to 100.
     pub fn new(
-        series: &[Series],
+        series: &[ScoredSeries],
         threshold: Option<&Threshold>,
         rule: AlarmRule,
         k: f64,
     ) -> Result<Self, EvalError> {
-        series.iter().try_for_each(Series::check)?;
+        series.iter().try_for_each(ScoredSeries::check)?;
         let scores: Vec<f64> = series.iter().flat_map(|s| s.scores).copied().collect();
         let truths: Vec<bool> = series.iter().flat_map(|s| s.truths).copied().collect();
         // Segments end where their series ends, so scores are adjusted before they are pooled.
@@ -279,7 +279,7 @@ struct Found {
 }
 
 impl Found {
-    fn of(series: &[Series], threshold: f64, rule: AlarmRule) -> Self {
+    fn of(series: &[ScoredSeries], threshold: f64, rule: AlarmRule) -> Self {
         let mut found = Self::default();
         for s in series {
             let flagged: Vec<bool> = s.scores.iter().map(|&score| score >= threshold).collect();

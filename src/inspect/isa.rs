@@ -52,7 +52,7 @@ pub struct Statistics {
     pub scratch_bytes: u32,
     /// Subgroups that one SIMD unit keeps in flight, by registers and shared memory.
     pub subgroups_per_simd: u32,
-    /// Instructions.
+    /// Machine instructions of the whole shader.
     pub instructions: u32,
     /// Multiply-adds of the vector instructions of the innermost loop with the most of them, 0 to 1; `None`
     /// where no loop has any.

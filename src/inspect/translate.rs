@@ -15,7 +15,7 @@ pub enum Language {
     Wgsl,
     /// Vulkan's, binary.
     Spirv,
-    /// Metal's.
+    /// Metal Shading Language.
     Msl,
     /// DX12's, shader model 6.0.
     Hlsl,

@@ -1,7 +1,9 @@
-//! Adversarially trained convolutional autoencoder: the row aCAE of the table of AnoGAN (Schlegl et al., IPMI 2017, §3).
+//! Adversarially trained convolutional autoencoder: the row aCAE of the table of AnoGAN (Schlegl et al., IPMI
+//! 2017, §3).
 //!
-//! AnoGAN's search for a latent is replaced by an encoder that is trained along with G and D, after Pathak et al. (Context
-//! Encoders, CVPR 2016). The encoder has D's convolutions and a linear layer to z, the decoder is G: [DCGAN](super::dcgan) throughout.
+//! AnoGAN's search for a latent is replaced by an encoder that is trained along with G and D, after Pathak et
+//! al. (Context Encoders, CVPR 2016). The encoder has D's convolutions and a linear layer to z, the decoder
+//! is G: [DCGAN](super::dcgan) throughout.
 //!
 //! | | formula | source |
 //! |---|---|---|
@@ -10,11 +12,12 @@
 //! | score | A(x) = (1 − λ) Σ ∣x − x̂∣ + λ Σ ∣f(x) − f(x̂)∣ | AnoGAN's (6) with x̂ for G(z) |
 //! | map | ∣x − x̂∣ | |
 //!
-//! The paper prints neither the weights of the two losses nor the score of this row; the ratio is that of the context encoders.
+//! The paper prints neither the weights of the two losses nor the score of this row; the ratio is that of the
+//! context encoders.
 
 use super::dcgan::{Generator, Pyramid};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, Mode, NormKind, bce_with_logits, mse};
 use crate::tape::{States, Tape, Tensor};
 
@@ -35,13 +38,13 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "adversarial",
             default: "0.001",
-            kind: Kind::Number(0.0, 100.0),
+            kind: OptionKind::Number(0.0, 100.0),
             help: "weight of the discriminator's verdict beside the mean squared error",
         },
         OptionInfo {
             key: "lambda",
             default: "0.1",
-            kind: Kind::Number(0.0, 1.0),
+            kind: OptionKind::Number(0.0, 1.0),
             help: "weight of the feature matching in the score",
         },
     ],
@@ -60,13 +63,13 @@ pub const INFO: Info = Info {
 /// The three networks.
 #[derive(Debug, Clone)]
 pub struct Acae {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
-    /// E.
+    /// E: x → z.
     pub encoder: Pyramid,
-    /// G.
+    /// G: z → x̂.
     pub generator: Generator,
-    /// D.
+    /// D: x → logit.
     pub discriminator: Pyramid,
     adversarial: f32,
     lambda: f32,

@@ -1,8 +1,8 @@
-//! ADAE (Vu, Ueta, Hashimoto, Maeno, Pranata & Shen, "Anomaly Detection with Adversarial Dual Autoencoders", 2019,
-//! arXiv 1902.06924).
+//! ADAE (Vu, Ueta, Hashimoto, Maeno, Pranata & Shen, "Anomaly Detection with Adversarial Dual Autoencoders",
+//! 2019, arXiv 1902.06924).
 //!
-//! Generator and discriminator are both autoencoders. D learns to give back real images and to spoil G's; G learns to
-//! give back images that D cannot spoil. An anomaly is spoilt twice.
+//! Generator and discriminator are both autoencoders. D learns to give back real images and to spoil G's; G
+//! learns to give back images that D cannot distort. An anomaly is distorted twice.
 //!
 //! | | formula |
 //! |---|---|
@@ -10,17 +10,18 @@
 //! | generator | L_G = ‖x − G(x)‖₁ + ‖G(x) − D(G(x))‖₁ |
 //! | score | A(x) = ‖x − D(G(x))‖₂ |
 //!
-//! Norms are means over pixels in training. Both networks are GANomaly's encoder and decoder; the paper says strided
-//! convolutions without pooling, and no more. L_D gains from ever worse D(G(x)), bounded only by the range of tanh, and D
-//! then spoils everything. `margin` m makes its second term max(0, m − ‖G(x) − D(G(x))‖₁) for each image, as in EBGAN;
-//! 0 is the loss as printed. The paper balances the learning rates by "a sigmoid of the relative performance" and gives
-//! no formula: `balance=yes` takes lr_D = 2σ(r)·lr and lr_G = 2σ(−r)·lr with r = ‖x − D(x)‖₁ − ‖G(x) − D(G(x))‖₁.
+//! Norms are means over pixels in training. Both networks are GANomaly's encoder and decoder; the paper says
+//! strided convolutions without pooling, and no more. L_D gains from ever worse D(G(x)), bounded only by the
+//! range of tanh, and D then spoils everything. `margin` m makes its second term max(0, m − ‖G(x) −
+//! D(G(x))‖₁) for each image, as in EBGAN; 0 is the loss as printed. The paper balances the learning rates by
+//! "a sigmoid of the relative performance" and gives no formula: `balance=yes` takes lr_D = 2σ(r)·lr and
+//! lr_G = 2σ(−r)·lr with r = ‖x − D(x)‖₁ − ‖G(x) − D(G(x))‖₁.
 
 use super::dcgan::{Generator, Pyramid};
 use super::system::{
     Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
 };
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, Mode, l1};
 use crate::tape::{States, Tape, Tensor, Variable};
 
@@ -36,7 +37,7 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "balance",
             default: "no",
-            kind: Kind::Choice(&["no", "yes"]),
+            kind: OptionKind::Choice(&["no", "yes"]),
             help: "whether the network that falls behind learns faster",
         },
     ],
@@ -56,12 +57,12 @@ pub const INFO: Info = Info {
 pub(super) const MARGIN: OptionInfo = OptionInfo {
     key: "margin",
     default: "0",
-    kind: Kind::Number(0.0, 2.0),
+    kind: OptionKind::Number(0.0, 2.0),
     help: "distance of generated images up to which D gains by spoiling them; 0 for no limit, as published",
 };
 
-/// What D loses or gains by distances `[n]` that it makes as large as it can: their mean with a minus, or what is
-/// missing to the margin.
+/// What D loses or gains by distances `[n]` that it makes as large as it can: their mean with a minus, or
+/// what is missing to the margin.
 pub(super) fn repelled(distance: Tensor<'_>, margin: f32) -> Tensor<'_> {
     if margin > 0.0 { (margin - distance).relu().mean_all() } else { -distance.mean_all() }
 }
@@ -93,7 +94,7 @@ impl Autoencoder {
 /// The two autoencoders.
 #[derive(Debug, Clone)]
 pub struct Adae {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     margin: f32,
     balance: bool,
@@ -142,10 +143,10 @@ impl System for Adae {
         let (g, d) = (&self.generator, &self.discriminator);
         let made = g.forward(tape, x, Mode::Train);
         let real = l1(x, d.forward(tape, x, Mode::Train));
-        let spoilt = (made - d.forward(tape, made, Mode::Train)).abs().mean_per_sample();
-        let (recon, fake) = (l1(x, made), spoilt.mean_all());
+        let distorted = (made - d.forward(tape, made, Mode::Train)).abs().mean_per_sample();
+        let (recon, fake) = (l1(x, made), distorted.mean_all());
 
-        let loss_d = real + repelled(spoilt, self.margin);
+        let loss_d = real + repelled(distorted, self.margin);
         let loss_g = recon + fake;
         let gap = if self.balance { (real - fake).stop_gradient() } else { tape.constant(0.0) };
         for (adam, loss, gap) in [(adam_g, loss_g, -gap), (adam_d, loss_d, gap)] {

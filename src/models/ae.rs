@@ -1,7 +1,7 @@
 //! Convolutional autoencoder: what the decoder cannot rebuild from a short code is anomalous.
 //!
-//! The baseline DCAE of Ruff et al. (ICML 2018), also with DCGAN's networks, and with the structural similarity of
-//! Bergmann et al. (VISAPP 2019, arXiv 1807.02011) in place of squared differences.
+//! The baseline DCAE of Ruff et al. (ICML 2018), also with DCGAN's networks, and with the structural
+//! similarity of Bergmann et al. (VISAPP 2019, arXiv 1807.02011) in place of squared differences.
 //!
 //! | | `loss=mse` | `loss=ssim` |
 //! |---|---|---|
@@ -10,12 +10,13 @@
 //! | score | Σ over pixels e | same |
 //! | map | e / channels | same |
 //!
-//! Networks are those of [`nets`](super::nets): `dcgan`, `lenet` (the paper's for CIFAR-10), `lenet-small` (for MNIST), and for
-//! tables MemAE's fully connected ones. Adam with L2 weight decay 5e-7, the step size a tenth from step `drop-steps` on.
+//! Networks are those of [`nets`](super::nets): `dcgan`, `lenet` (the paper's for CIFAR-10), `lenet-small`
+//! (for MNIST), and for tables MemAE's fully connected ones. Adam with L2 weight decay 5e-7, the step size a
+//! tenth from step `drop-steps` on.
 
 use super::nets::{Decoder, Encoder, Nets};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, Mode, ssim};
 use crate::tape::{States, Tape, Tensor};
 
@@ -31,7 +32,7 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "loss",
             default: "mse",
-            kind: Kind::Choice(&["mse", "ssim"]),
+            kind: OptionKind::Choice(&["mse", "ssim"]),
             help: "squared differences, or one minus structural similarity (images and signals)",
         },
         DROP,
@@ -52,7 +53,7 @@ pub const INFO: Info = Info {
 const DROP: OptionInfo = OptionInfo {
     key: "drop-steps",
     default: "0",
-    kind: Kind::Whole(0, 100_000_000),
+    kind: OptionKind::Whole(0, 100_000_000),
     help: "steps after which the step size is a tenth; 0 for never",
 };
 
@@ -78,7 +79,7 @@ impl Loss {
 /// Encoder and decoder.
 #[derive(Debug, Clone)]
 pub struct Ae {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     /// x → z.
     pub encoder: Encoder,
@@ -163,8 +164,8 @@ pub fn dropped<'t>(tape: &'t Tape, adam: &Adam, limit: Tensor<'t>) -> Tensor<'t>
 }
 
 impl<'t> Scored<'t> {
-    /// The score of a reconstruction: the sum of its errors `[n, c, h, w]`, their mean over channels as map, the code as
-    /// features.
+    /// The score of a reconstruction: the sum of its errors `[n, c, h, w]`, their mean over channels as map,
+    /// the code as features.
     pub fn of_errors(errors: Tensor<'t>, made: Tensor<'t>, code: Tensor<'t>) -> Self {
         let s = errors.shape();
         let map = (s[2] * s[3] > 1).then(|| errors.mean(&[1]).reshape(&[s[0], s[2], s[3]]));

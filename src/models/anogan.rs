@@ -45,11 +45,11 @@ pub const INFO: Info = Info {
 /// The two networks.
 #[derive(Debug, Clone)]
 pub struct AnoGan {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
-    /// G.
+    /// G: z → x.
     pub generator: Generator,
-    /// D.
+    /// D: x → logit, and features f.
     pub discriminator: Pyramid,
     optimisers: Option<Optimisers>,
 }
@@ -78,8 +78,9 @@ impl AnoGan {
         })
     }
 
-    /// One step of adversarial training on real images `x` with latents `z`: first D, then G through the D just
-    /// updated. Non-saturating losses, batch means: L_D = BCE(D(x), 1) + BCE(D(G(z)), 0), L_G = BCE(D(G(z)), 1).
+    /// One step of adversarial training on real images `x` with latents `z`: first D, then G through the D
+    /// just updated. Non-saturating losses, batch means: L_D = BCE(D(x), 1) + BCE(D(G(z)), 0), L_G =
+    /// BCE(D(G(z)), 1).
     ///
     /// Needs [`System::register_training`] first; without it nothing is recorded.
     pub fn train_step<'t>(&self, tape: &'t Tape, x: Tensor<'t>, z: Tensor<'t>) -> Losses<'t> {

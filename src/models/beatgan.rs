@@ -1,7 +1,9 @@
-//! BeatGAN (Zhou, Liu, Hooi, Cheng & Ye, IJCAI 2019): GANomaly without its second encoder, on windows of signals.
+//! BeatGAN (Zhou, Liu, Hooi, Cheng & Ye, IJCAI 2019): GANomaly without its second encoder, on windows of
+//! signals.
 //!
-//! The generator is an autoencoder, x → z = G_E(x) → x̂ = G_D(z), the discriminator its regulariser: it should see in x̂
-//! what it sees in x. The score is the reconstruction error, and the residual says at which ticks it arises.
+//! The generator is an autoencoder, x → z = G_E(x) → x̂ = G_D(z), the discriminator its regulariser: it
+//! should see in x̂ what it sees in x. The score is the reconstruction error, and the residual says at which
+//! ticks it arises.
 //!
 //! | | formula | |
 //! |---|---|---|
@@ -11,10 +13,10 @@
 //! | discriminator | L_D = BCE(D(x), 1) + BCE(D(x̂), 0) | |
 //! | score | A(x) = mean (x − x̂)² in the authors' code, ‖x − x̂‖₂ in the paper | |
 //!
-//! Networks are [DCGAN](super::dcgan)'s along the length of a window, kernel 1×4, without any bias, with Glorot's start. The
-//! authors' take beats of 320 ticks down to 10 columns and go on doubling channels; these take powers of two down to 4 and
-//! stop at 8·w. D moves first, then G through the D just updated. Their code draws new weights for D where L_D < 5e-6;
-//! this does not, and `d_saturated` counts steps below 1e-5.
+//! Networks are [DCGAN](super::dcgan)'s along the length of a window, kernel 1×4, without any bias, with
+//! Glorot's start. The authors' take beats of 320 ticks down to 10 columns and go on doubling channels; these
+//! take powers of two down to 4 and stop at 8·w. D moves first, then G through the D just updated. Their code
+//! draws new weights for D where L_D < 5e-6; this does not, and `d_saturated` counts steps below 1e-5.
 
 use super::dcgan::{Generator, Pyramid};
 use super::ganomaly::{Adversary, weight};
@@ -52,7 +54,7 @@ pub const INFO: Info = Info {
 /// The three networks.
 #[derive(Debug, Clone)]
 pub struct Beatgan {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     w_adv: f32,
     /// G_E: x → z.

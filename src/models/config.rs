@@ -8,7 +8,7 @@ use crate::tape::{ConvOptions, RandomState, Tape, Tensor};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}; it must be {allowed}")]
 pub struct ConfigError {
-    /// Field.
+    /// Field of [`Config`] that is out of range.
     pub field: String,
     /// Value given.
     pub value: String,
@@ -186,7 +186,8 @@ impl Config {
         }
     }
 
-    /// The stride-2 convolution that halves a side: kernel 4 with padding 1, or 5 with TensorFlow's "SAME" padding.
+    /// The stride-2 convolution that halves a side: kernel 4 with padding 1, or 5 with TensorFlow's "SAME"
+    /// padding.
     pub fn halving(&self) -> ConvOptions {
         self.strided(2, 1, if self.kernel == 4 { 1 } else { 2 })
     }

@@ -1,8 +1,8 @@
-//! DAGAN (Tang, Kuo, Lan, Ding, Hsu & Young, "Anomaly Detection Neural Network with Dual Auto-Encoders GAN and Its
-//! Industrial Inspection Applications", Sensors 20(12):3336, 2020).
+//! DAGAN (Tang, Kuo, Lan, Ding, Hsu & Young, "Anomaly Detection Neural Network with Dual Auto-Encoders GAN
+//! and Its Industrial Inspection Applications", Sensors 20(12):3336, 2020).
 //!
-//! ADAE's idea with [U-Nets](super::unet) for both autoencoders and L2 terms: D is to give back x, and another image
-//! for G(x); G is to make the two the same.
+//! ADAE's idea with [U-Nets](super::unet) for both autoencoders and L2 terms: D is to give back x, and
+//! another image for G(x); G is to make the two the same.
 //!
 //! | | formula |
 //! |---|---|
@@ -13,10 +13,10 @@
 //! | discriminator | L_D = −w_adv·L_adv + w_dcon·L_Dcon, weights 1, 1 |
 //! | score | R(x) = ‖x − G(x)‖₂ |
 //!
-//! Norms are root mean squares over pixels in training, so that weights and margin mean the same at every size. L_D
-//! gains from ever larger L_adv, bounded only by the range of tanh: `margin` m > 0 puts max(0, m − ‖D(x) − D(G(x))‖₂)
-//! in its place. The skips can carry an anomaly through unchanged: compare the residual of small defects with that of
-//! normal pixels before trusting a score.
+//! Norms are root mean squares over pixels in training, so that weights and margin mean the same at every
+//! size. L_D gains from ever larger L_adv, bounded only by the range of tanh: `margin` m > 0 puts max(0, m −
+//! ‖D(x) − D(G(x))‖₂) in its place. The skips can carry an anomaly through unchanged: compare the residual of
+//! small defects with that of normal pixels before trusting a score.
 
 use super::adae::{MARGIN, repelled};
 use super::ganomaly::weight;
@@ -61,7 +61,7 @@ fn distance<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
 /// The two autoencoders. They have no latent; the bottleneck of a U-Net is as wide as its widest maps.
 #[derive(Debug, Clone)]
 pub struct Dagan {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     weights: [f32; 3],
     margin: f32,

@@ -8,8 +8,8 @@
 //! | L − 1 × (convT s2 → c_i, BN, ReLU) | ×2 each | | L − 1 × (conv s2 → c_i, BN, leaky ReLU 0.2) | ÷2 each |
 //! | convT s2 → channels, tanh | s | | **f(x)** = the last of them, 4×4; linear → 1 logit | |
 //!
-//! Kernel 4 with padding 1, or 5 with TensorFlow's "SAME" padding (1, 2) as in the paper. Signals have kernels and strides
-//! along their length alone, and 4 columns at the bottom.
+//! Kernel 4 with padding 1, or 5 with TensorFlow's "SAME" padding (1, 2) as in the paper. Signals have
+//! kernels and strides along their length alone, and 4 columns at the bottom.
 
 use super::Config;
 use crate::nn::{BatchNorm, Conv2d, Linear, Mode, Norm, NormKind};
@@ -78,8 +78,8 @@ impl Generator {
     }
 }
 
-/// Strided convolutions down to the bottom and a linear head: the discriminator, critics, and the encoders of other
-/// systems.
+/// Strided convolutions down to the bottom and a linear head: the discriminator, critics, and the encoders of
+/// other systems.
 #[derive(Debug, Clone)]
 pub struct Pyramid {
     input: Conv2d,
@@ -101,8 +101,8 @@ impl Pyramid {
         Self::with_bias(states, name, config, norm, outputs, true)
     }
 
-    /// Batch norm and no bias anywhere: GANomaly's encoders and discriminator. The head, a linear layer, is their
-    /// unpadded convolution of the 4×4 map.
+    /// Batch norm and no bias anywhere: GANomaly's encoders and discriminator. The head, a linear layer, is
+    /// their unpadded convolution of the 4×4 map.
     pub fn unbiased(states: &mut States, name: &str, config: &Config, outputs: usize) -> Self {
         Self::with_bias(states, name, config, NormKind::Batch, outputs, false)
     }

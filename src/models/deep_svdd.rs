@@ -10,21 +10,22 @@
 //!
 //! Training has four stages, after the official code (lukasruff/Deep-SVDD-PyTorch):
 //!
-//! 1. `range`: one pass for the least and greatest values of images after global contrast normalisation (less their mean, divided
-//!    by their mean magnitude), by which all images are scaled to [0, 1];
+//! 1. `range`: one pass for the least and greatest values of images after global contrast normalisation (less
+//!    their mean, divided by their mean magnitude), by which all images are scaled to [0, 1];
 //! 2. `pretrain`: φ as the encoder of an autoencoder, batch mean of Σ (x − x̂)²;
 //! 3. `centre`: one pass for c, the mean of φ(x) with batch norm in eval mode, then fixed;
-//! 4. `svdd`: the objective. R is the (1 − ν)-quantile of a batch's distances ‖φ(x) − c‖, set after each step from epoch
-//!    `warmup` on, 0 before.
+//! 4. `svdd`: the objective. R is the (1 − ν)-quantile of a batch's distances ‖φ(x) − c‖, set after each step
+//!    from epoch `warmup` on, 0 before.
 //!
-//! Against the collapse to a constant (propositions 1 to 3): no bias, no affine norm and no bounded activation in φ, and c kept
-//! away from 0 (∣c_i∣ ≥ 0.1). Networks are the [LeNets](super::nets). Adam with L2 weight decay 5e-7 (5e-4 in pretraining); its
-//! step size falls to a tenth at epoch `drop-epochs` of each training stage.
+//! Against the collapse to a constant (propositions 1 to 3): no bias, no affine norm and no bounded
+//! activation in φ, and c kept away from 0 (∣c_i∣ ≥ 0.1). Networks are the [LeNets](super::nets). Adam with
+//! L2 weight decay 5e-7 (5e-4 in pretraining); its step size falls to a tenth at epoch `drop-epochs` of each
+//! training stage.
 
 use super::ae::dropped;
 use super::nets::{LenetDecoder, LenetEncoder, Nets};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::device::{DeviceError, Executable, Store};
 use crate::nn::{Adam, Mode};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
@@ -42,31 +43,31 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "objective",
             default: "one-class",
-            kind: Kind::Choice(&["one-class", "soft-boundary"]),
+            kind: OptionKind::Choice(&["one-class", "soft-boundary"]),
             help: "equation (4), or equation (3) with radius R",
         },
         OptionInfo {
             key: "nu",
             default: "0.1",
-            kind: Kind::Number(0.001, 0.999),
+            kind: OptionKind::Number(0.001, 0.999),
             help: "share of the training images that a soft boundary may leave outside",
         },
         OptionInfo {
             key: "warmup",
             default: "10",
-            kind: Kind::Whole(0, 1_000_000),
+            kind: OptionKind::Whole(0, 1_000_000),
             help: "epochs of the last stage before R is set",
         },
         OptionInfo {
             key: "nets",
             default: "lenet-small",
-            kind: Kind::Choice(&["lenet-small", "lenet"]),
+            kind: OptionKind::Choice(&["lenet-small", "lenet"]),
             help: "the paper's network for MNIST, or for CIFAR-10",
         },
         OptionInfo {
             key: "drop-epochs",
             default: "50",
-            kind: Kind::Whole(0, 1_000_000),
+            kind: OptionKind::Whole(0, 1_000_000),
             help: "epochs of a stage after which the step size is a tenth; 0 for never",
         },
     ],
@@ -94,9 +95,9 @@ pub enum Objective {
 /// φ, the centre, and the range of the training images.
 #[derive(Debug, Clone)]
 pub struct DeepSvdd {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
-    /// φ.
+    /// φ: x → features.
     pub encoder: LenetEncoder,
     /// What the last stage minimises.
     pub objective: Objective,

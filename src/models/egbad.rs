@@ -1,8 +1,8 @@
-//! EGBAD (Zenati, Foo, Lecouat, Manek & Chandrasekhar, "Efficient GAN-Based Anomaly Detection", 2018, arXiv 1802.06222):
-//! a BiGAN (Donahue et al. 2017), whose encoder takes the place of AnoGAN's search.
+//! EGBAD (Zenati, Foo, Lecouat, Manek & Chandrasekhar, "Efficient GAN-Based Anomaly Detection", 2018, arXiv
+//! 1802.06222): a BiGAN (Donahue et al. 2017), whose encoder takes the place of AnoGAN's search.
 //!
-//! D sees pairs: an image with its code, (x, E(x)), or a latent with its image, (G(z), z). Where D is fooled, E is the
-//! inverse of G.
+//! D sees pairs: an image with its code, (x, E(x)), or a latent with its image, (G(z), z). Where D is fooled,
+//! E is the inverse of G.
 //!
 //! | | formula |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | feature matching | L_D(x) = ‖f(x, E(x)) − f(G(E(x)), E(x))‖_p |
 //! | cross-entropy | L_D(x) = BCE(D(G(E(x)), E(x)), 1) |
 //!
-//! Scores use moving averages of all weights (decay 0.999, of tables 0.9999) and batch norm and dropout in eval mode. Networks for images of
-//! width w (64 in the paper), slope 0.1, kernel 4 where none is given:
+//! Scores use moving averages of all weights (decay 0.999, of tables 0.9999) and batch norm and dropout in
+//! eval mode. Networks for images of width w (64 in the paper), slope 0.1, kernel 4 where none is given:
 //!
 //! | E | G | D(x, z) |
 //! |---|---|---|
@@ -22,8 +22,8 @@
 //! | conv 3 s2 → 2w, BN, leaky | convT s2 → w, BN, ReLU | z: linear → 8·w, leaky, dropout ½ |
 //! | linear → z | convT s2 → channels, tanh | both: linear → 16·w, leaky, dropout ½ = **f**; linear → 1 |
 //!
-//! The paper's digits of 28×28 end on maps of b = 7; here b = 8 (4 for images of 16), and larger images have more of the
-//! middle rows. For rows of a table, the paper's KDD networks, Glorot's start, slope 0.1:
+//! The paper's digits of 28×28 end on maps of b = 7; here b = 8 (4 for images of 16), and larger images have
+//! more of the middle rows. For rows of a table, the paper's KDD networks, Glorot's start, slope 0.1:
 //!
 //! | E | G | D(x, z) |
 //! |---|---|---|
@@ -31,17 +31,17 @@
 //! | linear → z | linear → 2w, ReLU | z: linear → 2w, leaky, dropout 0.2 |
 //! | | linear → features | both: linear → 2w, leaky, dropout 0.2 = **f**; linear → 1 |
 //!
-//! The published KDD99 script computes a scaling of the features and drops the result: its step size, 1e-5, belongs to unscaled
-//! features. Here they are scaled and the step size of tables is 1e-4.
+//! The published KDD99 script computes a scaling of the features and drops the result: its step size, 1e-5,
+//! belongs to unscaled features. Here they are scaled and the step size of tables is 1e-4.
 //!
-//! The code takes one batch for D and another for E and G; here a step has one. Batch norm is PyTorch's (momentum 0.1, ε
-//! 1e-5), not TensorFlow's (0.01, 1e-3).
+//! The code takes one batch for D and another for E and G; here a step has one. Batch norm is PyTorch's
+//! (momentum 0.1, ε 1e-5), not TensorFlow's (0.01, 1e-3).
 
-use super::stack::{Activation, Row, Stack};
+use super::stack::{Activation, LayerRow, Stack};
 use super::system::{
     Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
 };
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{self, Adam, Ema, bce_with_logits};
 use crate::tape::{RandomState, States, Tape, Tensor, Variable};
 
@@ -59,13 +59,13 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "alpha",
             default: "0.1",
-            kind: Kind::Number(0.0, 1.0),
+            kind: OptionKind::Number(0.0, 1.0),
             help: "weight of the discriminator's part of the score",
         },
         OptionInfo {
             key: "degree",
             default: "1",
-            kind: Kind::Choice(&["1", "2"]),
+            kind: OptionKind::Choice(&["1", "2"]),
             help: "p of the score's norms",
         },
     ],
@@ -109,7 +109,7 @@ impl Nets {
             Form::Image | Form::Signal => image_rows(config),
         };
         let [encoder, generator, image, latent, both, verdict] = tables;
-        let mut stack = |name: &str, rows: &[Row]| {
+        let mut stack = |name: &str, rows: &[LayerRow]| {
             let stack = Stack::new(states, name, rows);
             if config.form == Form::Table {
                 stack.start_glorot(states);
@@ -161,7 +161,7 @@ impl Nets {
 }
 
 /// Rows of E, G, and D's parts for x, z, both and the verdict.
-fn image_rows(config: &Config) -> [Vec<Row>; 6] {
+fn image_rows(config: &Config) -> [Vec<LayerRow>; 6] {
     let (w, z, c) = (config.width, config.latent, config.channels);
     let (leaky, relu) = (Activation::Leaky(0.1), Activation::Relu);
     let levels = (config.size.ilog2() as usize).saturating_sub(3).max(2);
@@ -173,39 +173,39 @@ fn image_rows(config: &Config) -> [Vec<Row>; 6] {
     let top = at(levels - 1);
 
     let slim = (w / 2).max(1);
-    let mut encoder = vec![Row::conv([c, slim], three, same).then(leaky)];
+    let mut encoder = vec![LayerRow::conv([c, slim], three, same).then(leaky)];
     let mut generator = vec![
-        Row::linear([z, 16 * w]).norm().then(relu),
-        Row::linear([16 * w, bottom * top]).norm().then(relu).shaped([top, height, width]),
+        LayerRow::linear([z, 16 * w]).norm().then(relu),
+        LayerRow::linear([16 * w, bottom * top]).norm().then(relu).shaped([top, height, width]),
     ];
-    let mut image = vec![Row::conv([c, w], kernel, halving).then(leaky).dropout(0.5)];
+    let mut image = vec![LayerRow::conv([c, w], kernel, halving).then(leaky).dropout(0.5)];
     for level in 0..levels {
         let from = if level == 0 { slim } else { at(level - 1) };
-        encoder.push(Row::conv([from, at(level)], three, half).norm().then(leaky));
+        encoder.push(LayerRow::conv([from, at(level)], three, half).norm().then(leaky));
     }
     for level in (1..levels).rev() {
-        generator.push(Row::transposed([at(level), at(level - 1)], kernel, halving).norm().then(relu));
-        image.push(Row::conv([w, w], kernel, halving).norm().then(leaky).dropout(0.5));
+        generator.push(LayerRow::transposed([at(level), at(level - 1)], kernel, halving).norm().then(relu));
+        image.push(LayerRow::conv([w, w], kernel, halving).norm().then(leaky).dropout(0.5));
     }
-    encoder.push(Row::linear([bottom * top, z]));
-    generator.push(Row::transposed([w, c], kernel, halving).then(Activation::Tanh));
-    let latent = vec![Row::linear([z, 8 * w]).then(leaky).dropout(0.5)];
-    let both = vec![Row::linear([bottom * w + 8 * w, 16 * w]).then(leaky).dropout(0.5)];
-    [encoder, generator, image, latent, both, vec![Row::linear([16 * w, 1])]]
+    encoder.push(LayerRow::linear([bottom * top, z]));
+    generator.push(LayerRow::transposed([w, c], kernel, halving).then(Activation::Tanh));
+    let latent = vec![LayerRow::linear([z, 8 * w]).then(leaky).dropout(0.5)];
+    let both = vec![LayerRow::linear([bottom * w + 8 * w, 16 * w]).then(leaky).dropout(0.5)];
+    [encoder, generator, image, latent, both, vec![LayerRow::linear([16 * w, 1])]]
 }
 
 /// As [`image_rows`], for rows of a table.
-fn table_rows(config: &Config) -> [Vec<Row>; 6] {
+fn table_rows(config: &Config) -> [Vec<LayerRow>; 6] {
     let (w, z, c) = (config.width, config.latent, config.channels);
     let (leaky, relu) = (Activation::Leaky(0.1), Activation::Relu);
-    let dropped = |features| vec![Row::linear(features).then(leaky).dropout(0.2)];
-    let encoder = vec![Row::linear([c, w]).then(leaky), Row::linear([w, z])];
+    let dropped = |features| vec![LayerRow::linear(features).then(leaky).dropout(0.2)];
+    let encoder = vec![LayerRow::linear([c, w]).then(leaky), LayerRow::linear([w, z])];
     let generator = vec![
-        Row::linear([z, w]).then(relu),
-        Row::linear([w, 2 * w]).then(relu),
-        Row::linear([2 * w, c]).shaped([c, 1, 1]),
+        LayerRow::linear([z, w]).then(relu),
+        LayerRow::linear([w, 2 * w]).then(relu),
+        LayerRow::linear([2 * w, c]).shaped([c, 1, 1]),
     ];
-    let verdict = vec![Row::linear([2 * w, 1])];
+    let verdict = vec![LayerRow::linear([2 * w, 1])];
     [encoder, generator, dropped([c, 2 * w]), dropped([z, 2 * w]), dropped([4 * w, 2 * w]), verdict]
 }
 
@@ -221,7 +221,7 @@ struct Optimisers {
 /// The networks, and their averages.
 #[derive(Debug, Clone)]
 pub struct Egbad {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     alpha: f32,
     squared: bool,
@@ -233,7 +233,8 @@ pub struct Egbad {
 }
 
 impl Egbad {
-    /// Registers the parameters as `encoder.*`, `generator.*` and `discriminator.*`, and their averages under `ema`.
+    /// Registers the parameters as `encoder.*`, `generator.*` and `discriminator.*`, and their averages under
+    /// `ema`.
     ///
     /// # Errors
     /// [`ConfigError`] for sizes outside their range.

@@ -1,7 +1,8 @@
 //! f-AnoGAN (Schlegl, Seeböck, Waldstein, Langs & Schmidt-Erfurth, Medical Image Analysis 54, 2019).
 //!
-//! A WGAN-GP learns the manifold of normal images; then an encoder learns the way back, so that one pass replaces
-//! AnoGAN's search. Formulas as in the authors' code (tSchlegl/f-AnoGAN), where means stand for the paper's norms:
+//! A WGAN-GP learns the manifold of normal images; then an encoder learns the way back, so that one pass
+//! replaces AnoGAN's search. Formulas as in the authors' code (tSchlegl/f-AnoGAN), where means stand for the
+//! paper's norms:
 //!
 //! | | formula |
 //! |---|---|
@@ -13,13 +14,14 @@
 //! | score | A(x) = A_R(x) + κ·A_D(x), the two means of izi_f for one sample |
 //! | residual map | ∣x − G(E(x))∣ |
 //!
-//! E ends in a tanh, as published, except for ziz, whose targets leave [−1, 1]. G has batch norm in eval mode in the
-//! second stage, the critic has no norm over the batch at all. `nets=lite` are [DCGAN's](super::dcgan) without norm in
-//! the critic; `nets=resnet` the published [residual networks](super::resnet), with layer norm in it.
+//! E ends in a tanh, as published, except for ziz, whose targets leave [−1, 1]. G has batch norm in eval mode
+//! in the second stage, the critic has no norm over the batch at all. `nets=lite` are [DCGAN's](super::dcgan)
+//! without norm in the critic; `nets=resnet` the published [residual networks](super::resnet), with layer
+//! norm in it.
 
 use super::search::{Latent, SearchLosses};
 use super::system::{Defaults, Info, Length, Losses, Named, Part, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior, dcgan, resnet};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior, dcgan, resnet};
 use crate::nn::{self, Adam, Mode, NormKind, RmsProp, mse};
 use crate::tape::{RandomState, States, Tape, Tensor, Variable};
 
@@ -39,43 +41,43 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "nets",
             default: "lite",
-            kind: Kind::Choice(&["lite", "resnet"]),
+            kind: OptionKind::Choice(&["lite", "resnet"]),
             help: "DCGAN's networks, or the published residual ones (50 times the work)",
         },
         OptionInfo {
             key: "encoder",
             default: "izi_f",
-            kind: Kind::Choice(&["izi_f", "izi", "ziz"]),
+            kind: OptionKind::Choice(&["izi_f", "izi", "ziz"]),
             help: "what the encoder minimises",
         },
         OptionInfo {
             key: "kappa",
             default: "1",
-            kind: Kind::Number(0.0, 1e6),
+            kind: OptionKind::Number(0.0, 1e6),
             help: "weight κ of the feature residual",
         },
         OptionInfo {
             key: "penalty",
             default: "10",
-            kind: Kind::Number(0.0, 1e6),
+            kind: OptionKind::Number(0.0, 1e6),
             help: "weight of the gradient penalty",
         },
         OptionInfo {
             key: "critic-steps",
             default: "5",
-            kind: Kind::Whole(1, 1000),
+            kind: OptionKind::Whole(1, 1000),
             help: "steps of the critic for one of the generator",
         },
         OptionInfo {
             key: "encoder-lr",
             default: "5e-5",
-            kind: Kind::Number(1e-9, 1.0),
+            kind: OptionKind::Number(1e-9, 1.0),
             help: "RMSProp's step size",
         },
         OptionInfo {
             key: "gan-share",
             default: "0.7",
-            kind: Kind::Number(0.01, 0.99),
+            kind: OptionKind::Number(0.01, 0.99),
             help: "part of the training budget that WGAN-GP gets; the encoder gets the rest",
         },
     ],

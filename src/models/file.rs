@@ -1,5 +1,5 @@
-//! Model files and checkpoints: safetensors with the weights under PyTorch's names and layouts, and one metadata entry
-//! `ganomede` with everything else as JSON, sealed by a SHA-256 over both.
+//! Model files and checkpoints: safetensors with the weights under PyTorch's names and layouts, and one
+//! metadata entry `ganomede` with everything else as JSON, sealed by a SHA-256 over both.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,7 +23,8 @@ use crate::report::write_atomic;
 pub const FORMAT: u32 = 2;
 /// Name of the metadata entry.
 const ENTRY: &str = "ganomede";
-/// Bytes of the header. Loss histories are kept short; what grows is the scaling of a table, 50 bytes a feature.
+/// Bytes of the header. Loss histories are kept short; what grows is the scaling of a table, 50 bytes a
+/// feature.
 const MAX_HEADER: u64 = 16 << 20;
 /// Memory for a byte of the header: its text twice, and small numbers as values of any kind.
 const PARSED: u64 = 40;
@@ -34,15 +35,15 @@ pub enum FileError {
     /// The file system refused.
     #[error("cannot read model '{path}': {source}")]
     Read {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
-        /// Reason.
+        /// What the system said.
         source: std::io::Error,
     },
     /// More memory than decoding may take.
     #[error("'{path}' {source}")]
     Memory {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
         /// How much.
         source: Short,
@@ -55,9 +56,9 @@ pub enum FileError {
         "'{path}' is not a complete safetensors file ({reason}); it may have been cut short: copy or train it again"
     )]
     Malformed {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
-        /// Reason.
+        /// What is wrong, and where.
         reason: String,
     },
     /// A safetensors file of something else.
@@ -65,15 +66,15 @@ pub enum FileError {
         "'{path}' has no `{ENTRY}` metadata: it was not written by this program; use a file made by `ganomede train`"
     )]
     Foreign {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
     },
     /// Metadata that does not parse.
     #[error("the metadata of '{path}' is damaged ({reason}); copy or train it again")]
     Metadata {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
-        /// Reason.
+        /// What is wrong, and where.
         reason: String,
     },
     /// Another version of the layout.
@@ -81,7 +82,7 @@ pub enum FileError {
         "'{path}' has model format {found}, this program reads {FORMAT}; use the version that wrote it, or train again"
     )]
     Version {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
         /// Version found.
         found: u64,
@@ -89,7 +90,7 @@ pub enum FileError {
     /// The seal does not match.
     #[error("'{path}' was altered after it was written (SHA-256 differs); copy or train it again")]
     Altered {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
     },
     /// A system that this program does not have.
@@ -97,7 +98,7 @@ pub enum FileError {
         "'{path}' is a model of the system '{found}', which this program does not have; use the version that wrote it"
     )]
     System {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
         /// System found.
         found: String,
@@ -105,7 +106,7 @@ pub enum FileError {
     /// Sizes or options that the system does not allow.
     #[error("the metadata of '{path}' is damaged ({source}); copy or train it again")]
     Config {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
         /// What is wrong.
         source: ConfigError,
@@ -115,9 +116,9 @@ pub enum FileError {
         "'{path}': tensor '{tensor}' {what}; the file does not fit its own configuration, train it again"
     )]
     Tensor {
-        /// File.
+        /// The file, as it was named.
         path: PathBuf,
-        /// Tensor.
+        /// Name of the tensor.
         tensor: String,
         /// What is wrong, with the shapes.
         what: String,
@@ -173,7 +174,7 @@ pub struct DataInfo {
     /// Whether the layers of scans were made level.
     #[serde(default)]
     pub flatten: bool,
-    /// Bits that the samples of 16-bit images have in truth; None for all.
+    /// Bits that the samples of 16-bit images really use; None for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits: Option<u32>,
     /// Augmentation, empty for none.
@@ -212,9 +213,9 @@ pub struct Calibration {
 /// A loss over the steps at which it was recorded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// Name.
+    /// Name, unique in the file.
     pub name: String,
-    /// Steps.
+    /// Steps of training at which it was recorded, ascending.
     pub at: Vec<u64>,
     /// Values at those steps.
     pub values: Vec<f32>,
@@ -286,7 +287,7 @@ pub struct Header {
     pub format: u32,
     /// Version of the program that wrote it.
     pub version: String,
-    /// System.
+    /// Name of the system, as `--help` lists it.
     pub system: String,
     /// Sizes of the networks; with them the preprocessing: square size, channels, range [−1, 1].
     pub config: Config,
@@ -379,9 +380,9 @@ impl Storage {
 /// A tensor by name, shape and values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
-    /// Name.
+    /// Name, unique in the file.
     pub name: String,
-    /// Shape.
+    /// Dimensions, row-major; empty for a scalar.
     pub shape: Vec<usize>,
     /// Values, row-major; such as its storage holds.
     pub values: Vec<f32>,
@@ -395,8 +396,8 @@ impl NamedTensor {
         Self { name: name.into(), shape: shape.to_vec(), values, storage: Storage::F32 }
     }
 
-    /// Whether it is the weight of a layer, as large as to be worth storing in halves: of its name, with more than one
-    /// dimension. Biases, statistics, mixtures and counts are small, and some of them must be exact.
+    /// Whether it is the weight of a layer, as large as to be worth storing in halves: of its name, with more
+    /// than one dimension. Biases, statistics, mixtures and counts are small, and some of them must be exact.
     fn is_weight(&self) -> bool {
         self.name.ends_with(".weight") && self.shape.len() > 1
     }
@@ -414,9 +415,9 @@ impl NamedTensor {
 /// A model or checkpoint in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelFile {
-    /// Metadata.
+    /// What stands in the metadata entry `ganomede`.
     pub header: Header,
-    /// Tensors.
+    /// Weights, and in a checkpoint the states of the optimisers.
     pub tensors: Vec<NamedTensor>,
 }
 
@@ -477,14 +478,16 @@ impl Seal {
 }
 
 impl ModelFile {
-    /// Rounds the weights of layers to halves, in memory and in every file: half the size, and what is computed from
-    /// now on is what will be computed from the file. A weight beyond ±65504 keeps its tensor as it is.
+    /// Rounds the weights of layers to halves, in memory and in every file: half the size, and what is
+    /// computed from now on is what will be computed from the file. A weight beyond ±65504 keeps its tensor
+    /// as it is.
     pub fn halve_weights(&mut self) {
         self.tensors.iter_mut().filter(|t| t.is_weight()).for_each(|t| t.store_as(Storage::F16));
     }
 
-    /// As [`ModelFile::halve_weights`], with the optimisers' moments in bfloat16: second moments are far below what a
-    /// half can hold. They are those beyond the first `weights` tensors that are named like one of its weights.
+    /// As [`ModelFile::halve_weights`], with the optimisers' moments in bfloat16: second moments are far
+    /// below what a half can hold. They are those beyond the first `weights` tensors that are named like one
+    /// of its weights.
     pub fn halve_checkpoint(&mut self, weights: usize) {
         let weights = weights.min(self.tensors.len());
         let (model, training) = self.tensors.split_at_mut(weights);
@@ -530,8 +533,8 @@ impl ModelFile {
         serialize(tensors, metadata).map_err(|e| broken(e.to_string()))
     }
 
-    /// Reads and checks a file: whole, ours, of this version, unaltered. The header is judged before anything else is
-    /// read, and tensors are read one at a time.
+    /// Reads and checks a file: whole, ours, of this version, unaltered. The header is judged before anything
+    /// else is read, and tensors are read one at a time.
     ///
     /// # Errors
     /// [`FileError`] with the reason.

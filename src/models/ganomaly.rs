@@ -1,7 +1,8 @@
 //! GANomaly (Akçay, Atapour-Abarghouei & Breckon, ACCV 2018, arXiv 1805.06725).
 //!
-//! The generator is encoder, decoder, encoder: x → z = G_E(x) → x̂ = G_D(z) → ẑ = E(x̂). Trained on normal images, it
-//! gives back what it knows; of anything else the second encoder finds another code than the first.
+//! The generator is encoder, decoder, encoder: x → z = G_E(x) → x̂ = G_D(z) → ẑ = E(x̂). Trained on normal
+//! images, it gives back what it knows; of anything else the second encoder finds another code than the
+//! first.
 //!
 //! | | formula | equation |
 //! |---|---|---|
@@ -12,16 +13,16 @@
 //! | discriminator | L_D = ½·(BCE(D(x), 1) + BCE(D(x̂), 0)) | |
 //! | score | A(x) = ‖G_E(x) − E(G(x))‖₁ in the paper, the mean square in the authors' code | (6) |
 //!
-//! Networks are [DCGAN](super::dcgan)'s without any bias; the second encoder has weights of its own. Where paper and
-//! code differ this follows the code: (2) compares samples, not batch means, and (4) moves both encoders, so that small
-//! codes are an easy way down: `var_z` shows it. The code starts D anew where L_D < 1e-5; this does not, and
-//! `d_saturated` counts how often it would have been.
+//! Networks are [DCGAN](super::dcgan)'s without any bias; the second encoder has weights of its own. Where
+//! paper and code differ this follows the code: (2) compares samples, not batch means, and (4) moves both
+//! encoders, so that small codes are an easy way down: `var_z` shows it. The code starts D anew where L_D <
+//! 1e-5; this does not, and `d_saturated` counts how often it would have been.
 
 use super::dcgan::{Generator, Pyramid};
 use super::system::{
     Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
 };
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, Mode, bce_with_logits, l1, mse};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
 
@@ -54,8 +55,8 @@ pub const INFO: Info = Info {
     new: |states, config, options| Ok(Box::new(Ganomaly::new(states, config, options)?)),
 };
 
-/// The published figures' batch norm, declared: their code scores in train mode, which depends on the order of the
-/// test set, but at batch size 1 is each image's own statistics.
+/// The published figures' batch norm, declared: their code scores in train mode, which depends on the order
+/// of the test set, but at batch size 1 is each image's own statistics.
 pub(super) const INSTANCE: Named = Named {
     name: "instance",
     about: "the default score with batch norm over each sample alone: train mode at batch size 1, as published",
@@ -63,7 +64,7 @@ pub(super) const INSTANCE: Named = Named {
 
 /// An option that weighs a loss.
 pub(super) const fn weight(key: &'static str, default: &'static str, help: &'static str) -> OptionInfo {
-    OptionInfo { key, default, kind: Kind::Number(0.0, 1e4), help }
+    OptionInfo { key, default, kind: OptionKind::Number(0.0, 1e4), help }
 }
 
 /// Batch norm of a score.
@@ -71,8 +72,8 @@ pub(super) fn mode_of(score: &str) -> Mode {
     if score == INSTANCE.name { Mode::Instance } else { Mode::Eval }
 }
 
-/// What the discriminators of this family share in training: Adam, and a count of the steps at which L_D < 1e-5.
-/// There the original code draws new weights for D, which hides that training has come apart.
+/// What the discriminators of this family share in training: Adam, and a count of the steps at which L_D <
+/// 1e-5. There the original code draws new weights for D, which hides that training has come apart.
 #[derive(Debug, Clone)]
 pub(super) struct Adversary {
     adam: Adam,
@@ -102,7 +103,7 @@ impl Adversary {
 /// The four networks.
 #[derive(Debug, Clone)]
 pub struct Ganomaly {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     weights: [f32; 3],
     /// G_E: x → z.
@@ -205,7 +206,8 @@ mod tests {
     use crate::device::Device;
     use crate::models::scorer::compiled;
 
-    /// The original draws new weights for D wherever L_D < 1e-5. Here the weights go on, and the steps are counted.
+    /// The original draws new weights for D wherever L_D < 1e-5. Here the weights go on, and the steps are
+    /// counted.
     #[test]
     fn a_saturated_discriminator_is_counted_and_not_started_anew() {
         let mut states = States::new();

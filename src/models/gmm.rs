@@ -1,7 +1,9 @@
-//! Gaussian mixture on codes of normal images: the baseline that knows nothing of images but a short description.
+//! Gaussian mixture on codes of normal images: the baseline that knows nothing of images but a short
+//! description.
 //!
-//! The description of x is its code z, from [principal components](super::pca) or an [autoencoder](super::ae), with two numbers that
-//! say how good the reconstruction x̂ is (Zong et al., DAGMM, ICLR 2018, §3.2): ‖x − x̂‖ / ‖x‖ and the cosine of x and x̂.
+//! The description of x is its code z, from [principal components](super::pca) or an
+//! [autoencoder](super::ae), with two numbers that say how good the reconstruction x̂ is (Zong et al., DAGMM,
+//! ICLR 2018, §3.2): ‖x − x̂‖ / ‖x‖ and the cosine of x and x̂.
 //!
 //! | | formula |
 //! |---|---|
@@ -10,14 +12,15 @@
 //! | M step | N_k = Σ_i r_ik, π_k = N_k / n, μ_k = Σ_i r_ik f_i / N_k, σ²_k = Σ_i r_ik (f_i − μ_k)² / N_k + 10⁻⁶ |
 //! | score | −log p(f) |
 //!
-//! (Dempster, Laird & Rubin 1977; Bishop, PRML, §9.2.) EM starts from k-means++ (Arthur & Vassilvitskii 2007) and runs on the host in
-//! f64 over the descriptions of at most [`Gmm::SAMPLE`] training images, each feature at unit variance.
+//! (Dempster, Laird & Rubin 1977; Bishop, PRML, §9.2.) EM starts from k-means++ (Arthur & Vassilvitskii 2007)
+//! and runs on the host in f64 over the descriptions of at most [`Gmm::SAMPLE`] training images, each feature
+//! at unit variance.
 
 use super::ae::Ae;
 use super::nets::Nets;
 use super::pca::{self, Pca};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, OptionInfo, OptionKind, Options, Prior};
 use crate::device::{DeviceError, Executable, Store};
 use crate::nn::Mode;
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
@@ -33,13 +36,13 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "features",
             default: "pca",
-            kind: Kind::Choice(&["pca", "ae"]),
+            kind: OptionKind::Choice(&["pca", "ae"]),
             help: "where codes come from: principal components or an autoencoder",
         },
         OptionInfo {
             key: "mixtures",
             default: "8",
-            kind: Kind::Whole(1, 256),
+            kind: OptionKind::Whole(1, 256),
             help: "Gaussians in the mixture",
         },
         Nets::OPTION,
@@ -250,7 +253,8 @@ impl Mixture {
     /// Added to every variance, in units of the variance of all points.
     pub const FLOOR: f64 = 1e-6;
 
-    /// Fits `k` Gaussians to points of `f` features, one after the other; the seed decides where k-means++ starts.
+    /// Fits `k` Gaussians to points of `f` features, one after the other; the seed decides where k-means++
+    /// starts.
     pub fn fit(points: &[f64], f: usize, k: usize, iterations: usize, seed: u64) -> Self {
         let n = (points.len() / f).max(1) as f64;
         let mut centre = vec![0.0; f];
@@ -274,8 +278,8 @@ impl Mixture {
         mixture
     }
 
-    /// One M step from the nearest of k centres that k-means++ picks: each with a probability in proportion to the squared
-    /// distance from those before it.
+    /// One M step from the nearest of k centres that k-means++ picks: each with a probability in proportion
+    /// to the squared distance from those before it.
     fn start(points: &[f64], f: usize, k: usize, seed: u64) -> Self {
         let rows: Vec<&[f64]> = points.chunks_exact(f).collect();
         let mut state = seed;

@@ -20,20 +20,20 @@ pub struct Loaded {
     pub states: States,
     /// The number of weights.
     pub weights: usize,
-    /// Values.
+    /// Values of all states, on the device.
     pub store: Store,
 }
 
-/// Makes the system of a header; `more` registers states beyond its weights. With a file its tensors are loaded:
-/// those of the weights, or of all states where `all`.
+/// Makes the system of a header; `more` registers states beyond its weights. With a file its tensors are
+/// loaded: those of the weights, or of all states where `all`.
 ///
-/// Everything is checked before memory is taken: a file whose configuration promises more than its tensors hold costs
-/// nothing.
+/// Everything is checked before memory is taken: a file whose configuration promises more than its tensors
+/// hold costs nothing.
 ///
 /// # Errors
-/// [`FileError::System`] for a system that this program does not have, [`FileError::Tensor`] for a tensor that is
-/// missing or has another shape, [`ScoreError::Config`] for sizes out of range, [`ScoreError::Device`] where memory is
-/// short.
+/// [`FileError::System`] for a system that this program does not have, [`FileError::Tensor`] for a tensor
+/// that is missing or has another shape, [`ScoreError::Config`] for sizes out of range,
+/// [`ScoreError::Device`] where memory is short.
 pub fn load(
     device: &Device,
     header: &Header,
@@ -77,7 +77,8 @@ impl<'a> Prepared<'a> {
         Ok(Self { system, states, weights, seed: header.seed, values })
     }
 
-    /// The states that may stay in halves: those that the file has so, and these programs read as weights alone.
+    /// The states that may stay in halves: those that the file has so, and these programs read as weights
+    /// alone.
     pub(super) fn halves(&self, programs: &[Program]) -> BTreeSet<StateId> {
         let stored = self.values.iter().filter(|(_, tensor)| tensor.storage == Storage::F16);
         let stored: BTreeSet<_> = stored.map(|(id, _)| *id).collect();

@@ -1,7 +1,7 @@
 //! MemAE (Gong, Liu, Le, Saha, Mansour, Venkatesh & van den Hengel, ICCV 2019, arXiv 1904.02639).
 //!
-//! An autoencoder whose code is replaced by a mixture of a few memorised codes of normal samples, so that an anomaly is rebuilt
-//! from normal parts. For a query z ∈ ℝᶜ and a memory M of N rows m_i:
+//! An autoencoder whose code is replaced by a mixture of a few memorised codes of normal samples, so that an
+//! anomaly is rebuilt from normal parts. For a query z ∈ ℝᶜ and a memory M of N rows m_i:
 //!
 //! | | formula | equation |
 //! |---|---|---|
@@ -14,16 +14,17 @@
 //! | score `reconstruction` | Σ over pixels (x − x̂)² | §3.4 |
 //! | score `absolute` | Σ over pixels ∣x − x̂∣ | |
 //!
-//! λ is `shrink`/N; the paper takes 1/N to 3/N. Where no w_i exceeds λ, ŵ would be 0 and ẑ too: such a query is addressed by w as it is.
-//! So the rows of ŵ always sum to 1.
+//! λ is `shrink`/N; the paper takes 1/N to 3/N. Where no w_i exceeds λ, ŵ would be 0 and ẑ too: such a query
+//! is addressed by w as it is. So the rows of ŵ always sum to 1.
 //!
-//! The encoder and decoder are DCGAN's convolutions with batch norm, to 4×4. With `memory=location` each place of that map is a query
-//! (C its channels, as in the paper's networks), with `memory=flat` the whole code (C the latent). Tables have the paper's network for
-//! KDD99, fully connected 60-30-10-latent, and N = 50.
+//! The encoder and decoder are DCGAN's convolutions with batch norm, to 4×4. With `memory=location` each
+//! place of that map is a query (C its channels, as in the paper's networks), with `memory=flat` the whole
+//! code (C the latent). Tables have the paper's network for KDD99, fully connected 60-30-10-latent, and
+//! N = 50.
 
 use super::nets::{Decoder, Encoder, Nets};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, BatchNorm, Conv2d, Mode, mse};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
 
@@ -41,31 +42,31 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "items",
             default: "0",
-            kind: Kind::Whole(0, 65_536),
+            kind: OptionKind::Whole(0, 65_536),
             help: "memory items N; 0 for the paper's: 100 for gray images and signals, 500 for colour, 50 for tables",
         },
         OptionInfo {
             key: "memory",
             default: "location",
-            kind: Kind::Choice(&["location", "flat"]),
+            kind: OptionKind::Choice(&["location", "flat"]),
             help: "a query at each place of the feature map, or one for the whole sample",
         },
         OptionInfo {
             key: "addressing",
             default: "cosine",
-            kind: Kind::Choice(&["cosine", "dot"]),
+            kind: OptionKind::Choice(&["cosine", "dot"]),
             help: "similarity of query and item: the paper's, or the official code's",
         },
         OptionInfo {
             key: "shrink",
             default: "1",
-            kind: Kind::Number(0.0, 10.0),
+            kind: OptionKind::Number(0.0, 10.0),
             help: "threshold of the hard shrinkage in units of 1/N; 0 for none",
         },
         OptionInfo {
             key: "entropy",
             default: "0.0002",
-            kind: Kind::Number(0.0, 10.0),
+            kind: OptionKind::Number(0.0, 10.0),
             help: "weight of the entropy of the addresses, alpha",
         },
     ],
@@ -94,7 +95,7 @@ pub struct Memory {
     /// M, `[N, C]`.
     pub items: Variable,
     cosine: bool,
-    /// λ.
+    /// λ: addresses below it are shrunk to 0.
     threshold: f32,
 }
 
@@ -198,9 +199,9 @@ impl Maps {
 /// Networks and memory.
 #[derive(Debug, Clone)]
 pub struct MemAe {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
-    /// M.
+    /// M: the rows of normal codes.
     pub memory: Memory,
     networks: Networks,
     alpha: f32,
@@ -214,7 +215,7 @@ pub struct Recalled<'t> {
     pub queries: Tensor<'t>,
     /// ŵ, `[m, N]`.
     pub address: Tensor<'t>,
-    /// x̂.
+    /// x̂: the reconstruction.
     pub made: Tensor<'t>,
 }
 

@@ -32,7 +32,7 @@ pub mod vae;
 use std::sync::{PoisonError, RwLock};
 
 pub use config::{Config, ConfigError, Form, Prior};
-pub use options::{Kind, OptionInfo, Options};
+pub use options::{OptionInfo, OptionKind, Options};
 pub use system::{Info, System, Training};
 
 /// Every system, in the order in which people meet them.

@@ -1,7 +1,9 @@
-//! Encoders and decoders that autoencoders share: DCGAN's, Deep SVDD's LeNets, and MemAE's fully connected ones.
+//! Encoders and decoders that autoencoders share: DCGAN's, Deep SVDD's LeNets, and MemAE's fully connected
+//! ones.
 //!
-//! LeNet (Ruff et al. 2018; official code lukasruff/Deep-SVDD-PyTorch) for size s = 4·2ᴸ and width w. Every convolution
-//! is 5×5 with padding 2, no layer has a bias, batch norm is not affine (ε = 1e-4), and ReLUs leak 0.1:
+//! LeNet (Ruff et al. 2018; official code lukasruff/Deep-SVDD-PyTorch) for size s = 4·2ᴸ and width w. Every
+//! convolution is 5×5 with padding 2, no layer has a bias, batch norm is not affine (ε = 1e-4), and ReLUs
+//! leak 0.1:
 //!
 //! | encoder | out | decoder | out |
 //! |---|---|---|---|
@@ -9,11 +11,11 @@
 //! | linear → latent | | `lenet`: L × (convT, BN, leaky ReLU, repeat 2×2), convT | s |
 //! | | | `lenet-small`: repeat 2×2, L − 1 × (convT, BN, leaky ReLU, repeat 2×2), convT | s |
 //!
-//! `lenet` has L blocks of w/2, w, 2w, 2w… channels: at 32×32 and width 64 the paper's CIFAR-10 network. `lenet-small` has
-//! two of w/8 and w/16: at width 64 its MNIST network.
+//! `lenet` has L blocks of w/2, w, 2w, 2w… channels: at 32×32 and width 64 the paper's CIFAR-10 network.
+//! `lenet-small` has two of w/8 and w/16: at width 64 its MNIST network.
 
 use super::dcgan::{Generator, Pyramid};
-use super::{Config, ConfigError, Form, Kind, OptionInfo};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind};
 use crate::nn::{BatchNorm, Conv2d, Linear, Mode, NormKind};
 use crate::tape::{ConvOptions, Initial, PoolOptions, States, Tape, Tensor, Variable};
 
@@ -33,7 +35,7 @@ impl Nets {
     pub const OPTION: OptionInfo = OptionInfo {
         key: "nets",
         default: "dcgan",
-        kind: Kind::Choice(&["dcgan", "lenet", "lenet-small"]),
+        kind: OptionKind::Choice(&["dcgan", "lenet", "lenet-small"]),
         help: "networks of images and signals: DCGAN's, or Deep SVDD's for CIFAR-10 or MNIST",
     };
 
@@ -161,7 +163,8 @@ pub(super) fn glorot_normal(states: &mut States, weight: &Variable) {
     states.set_initial(weight, Initial::Normal { mean: 0.0, std: (2.0 / fans(weight)).sqrt() });
 }
 
-/// Fully connected layers with tanh between them and none after the last (MemAE's for KDD99: 120-60-30-10-3 and back).
+/// Fully connected layers with tanh between them and none after the last (MemAE's for KDD99: 120-60-30-10-3
+/// and back).
 #[derive(Debug, Clone)]
 pub struct Dense {
     layers: Vec<Linear>,
@@ -171,7 +174,8 @@ impl Dense {
     /// Sizes between the features and the latent.
     pub const HIDDEN: &'static [usize] = &[60, 30, 10];
 
-    /// Registers the parameters under `name`; `sizes` are those of the input, between the layers and of the output.
+    /// Registers the parameters under `name`; `sizes` are those of the input, between the layers and of the
+    /// output.
     pub fn new(states: &mut States, name: &str, sizes: &[usize]) -> Self {
         let pairs = sizes.windows(2).enumerate();
         let layers =

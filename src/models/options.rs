@@ -1,4 +1,5 @@
-//! Options that one system has and others do not: `--option KEY=VALUE`, checked against the system's own list.
+//! Options that one system has and others do not: `--option KEY=VALUE`, checked against the system's own
+//! list.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use super::ConfigError;
 
 /// What an option may hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum OptionKind {
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// A number in a closed range.
@@ -20,17 +21,17 @@ pub enum Kind {
 /// One option of a system.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OptionInfo {
-    /// Name.
+    /// Name, as in `--option KEY=VALUE`.
     pub key: &'static str,
     /// Value where none is given.
     pub default: &'static str,
     /// What it may hold.
-    pub kind: Kind,
+    pub kind: OptionKind,
     /// What it does.
     pub help: &'static str,
 }
 
-impl Kind {
+impl OptionKind {
     /// What is allowed, in words.
     pub fn describe(self) -> String {
         match self {
@@ -95,12 +96,12 @@ impl Options {
         self.0.get(key).map_or("", String::as_str)
     }
 
-    /// The value of a [`Kind::Number`].
+    /// The value of a [`OptionKind::Number`].
     pub fn number(&self, key: &str) -> f32 {
         self.text(key).parse().unwrap_or_default()
     }
 
-    /// The value of a [`Kind::Whole`].
+    /// The value of a [`OptionKind::Whole`].
     pub fn whole(&self, key: &str) -> usize {
         self.text(key).parse().unwrap_or_default()
     }
@@ -121,8 +122,8 @@ mod tests {
     use super::*;
 
     const KNOWN: [OptionInfo; 2] = [
-        OptionInfo { key: "nets", default: "lite", kind: Kind::Choice(&["lite", "resnet"]), help: "" },
-        OptionInfo { key: "kappa", default: "1", kind: Kind::Number(0.0, 10.0), help: "" },
+        OptionInfo { key: "nets", default: "lite", kind: OptionKind::Choice(&["lite", "resnet"]), help: "" },
+        OptionInfo { key: "kappa", default: "1", kind: OptionKind::Number(0.0, 10.0), help: "" },
     ];
 
     #[test]

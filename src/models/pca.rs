@@ -1,4 +1,5 @@
-//! Principal component analysis (Pearson 1901; Hotelling 1933), the linear autoencoder and the baseline to beat.
+//! Principal component analysis (Pearson 1901; Hotelling 1933), the linear autoencoder and the baseline to
+//! beat.
 //!
 //! | | formula | source |
 //! |---|---|---|
@@ -7,17 +8,19 @@
 //! | `t2` | Σ_i (v_i·(x − μ))² / λ_i | Hotelling 1931 |
 //! | map | (x − x̂)², mean over channels | |
 //!
-//! V comes from randomised subspace iteration (Halko, Martinsson & Tropp, SIAM Review 2011, algorithms 4.4 and 5.3), which reads
-//! the images a batch at a time and keeps ℓ = k + 10 directions, however many images there are. Its stages are passes over the data:
+//! V comes from randomised subspace iteration (Halko, Martinsson & Tropp, SIAM Review 2011, algorithms 4.4
+//! and 5.3), which reads the images a batch at a time and keeps ℓ = k + 10 directions, however many images
+//! there are. Its stages are passes over the data:
 //!
 //! 1. `mean`: μ;
-//! 2. `power`, several times: Y = C·Q with the covariance C = E[(x − μ)(x − μ)ᵀ], never formed; then Q ← QR(Y) on the host;
+//! 2. `power`, several times: Y = C·Q with the covariance C = E[(x − μ)(x − μ)ᵀ], never formed; then Q ←
+//!    QR(Y) on the host;
 //! 3. `rotate`: B = QᵀCQ, ℓ×ℓ; then B = UΛUᵀ on the host, V = (QU)ᵀ.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Kind, OptionInfo, Prior};
+use super::{Config, ConfigError, OptionInfo, OptionKind, Prior};
 use crate::device::{DeviceError, Store};
 use crate::tape::{Initial, States, Tape, Tensor, Variable};
 
@@ -35,7 +38,7 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "components",
             default: "0",
-            kind: Kind::Whole(0, 512),
+            kind: OptionKind::Whole(0, 512),
             help: "directions kept; 0 for as many as the latent, at most half the values of a sample",
         },
         POWER,
@@ -62,14 +65,14 @@ pub const INFO: Info = Info {
 pub(super) const POWER: OptionInfo = OptionInfo {
     key: "power",
     default: "3",
-    kind: Kind::Whole(1, 50),
+    kind: OptionKind::Whole(1, 50),
     help: "passes over the data that turn the directions to the principal ones",
 };
 
 /// μ, V and λ.
 #[derive(Debug, Clone)]
 pub struct Pca {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     /// μ, `[1, d]`.
     pub mean: Variable,
@@ -184,7 +187,8 @@ impl Pca {
         order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
         order.truncate(self.directions.shape[0]);
         let greatest = order.first().map_or(0.0, |&i| eigen.eigenvalues[i]).max(1e-12);
-        // Directions without variance (fewer images than directions) count as if they had a millionth of the greatest.
+        // Directions without variance (fewer images than directions) count as if they had a millionth of the
+        // greatest.
         let variances: Vec<f32> =
             order.iter().map(|&i| eigen.eigenvalues[i].max(1e-6 * greatest) as f32).collect();
         let mut v =

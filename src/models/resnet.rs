@@ -1,4 +1,5 @@
-//! The residual networks of WGAN-GP at 64×64 (Gulrajani et al. 2017, appendix F), in the form that f-AnoGAN trains.
+//! The residual networks of WGAN-GP at 64×64 (Gulrajani et al. 2017, appendix F), in the form that f-AnoGAN
+//! trains.
 //!
 //! For size s = 4·2ᴸ and width w, c_i = w·min(2^i, 8, 2^(L−1)):
 //!
@@ -8,9 +9,9 @@
 //! | L × block up, c_{i+1} → c_i | ×2 each | | L × block down, c_i → c_{i+1} | ÷2 each |
 //! | BN, ReLU, conv3 → channels, tanh | s | | **f(x)** = the last of them, 4×4; linear | |
 //!
-//! A block is N, ReLU, conv3, N, ReLU, conv3, beside a shortcut of one 1×1 convolution: pre-activation. Up, pixels are
-//! doubled before the first and the shortcut's convolution; down, 2×2 means are taken after the second and before the
-//! shortcut's. N is batch norm in generator and encoder, layer norm in the critic.
+//! A block is N, ReLU, conv3, N, ReLU, conv3, beside a shortcut of one 1×1 convolution: pre-activation. Up,
+//! pixels are doubled before the first and the shortcut's convolution; down, 2×2 means are taken after the
+//! second and before the shortcut's. N is batch norm in generator and encoder, layer norm in the critic.
 
 use super::Config;
 use crate::nn::{Conv2d, Linear, Mode, Norm, NormKind};
@@ -186,7 +187,8 @@ impl Generator {
     }
 }
 
-/// The critic, with layer norm and one output; the encoder, with batch norm and as many as the latent is long.
+/// The critic, with layer norm and one output; the encoder, with batch norm and as many as the latent is
+/// long.
 #[derive(Debug, Clone)]
 pub struct Pyramid {
     input: Conv2d,

@@ -1,5 +1,5 @@
-//! The latent search (Schlegl et al. 2017, §2.2): z moves by gradient steps until G(z) shows the query as well as the
-//! generator can. AnoGAN searches from samples of the prior, f-AnoGAN's `--refine` from E(x).
+//! The latent search (Schlegl et al. 2017, §2.2): z moves by gradient steps until G(z) shows the query as
+//! well as the generator can. AnoGAN searches from samples of the prior, f-AnoGAN's `--refine` from E(x).
 
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +42,13 @@ pub trait Latent {
 /// Losses of a batch of searches, each `[n]`, and the images they are of.
 #[derive(Clone, Copy)]
 pub struct SearchLosses<'t> {
-    /// L(z).
+    /// L(z), a value for each query.
     pub loss: Tensor<'t>,
-    /// L_R(z).
+    /// L_R(z), a value for each query.
     pub residual: Tensor<'t>,
-    /// L_D(z).
+    /// L_D(z), a value for each query.
     pub discrimination: Tensor<'t>,
-    /// G(z).
+    /// G(z), in the shape of the queries.
     pub image: Tensor<'t>,
 }
 
@@ -63,7 +63,8 @@ pub struct SearchConfig {
     pub lambda: f32,
     /// Adam's first step size; a tenth of it from 0.4·Γ on, a twentieth from 0.6·Γ on (EGBAD's schedule).
     pub lr: f32,
-    /// A query whose loss has not fallen by this fraction within [`SearchConfig::PATIENCE`] steps stops; 0 never.
+    /// A query whose loss has not fallen by this fraction within [`SearchConfig::PATIENCE`] steps stops; 0
+    /// never.
     pub tolerance: f32,
     /// Keep z in [−1, 1], the support of the uniform prior.
     pub clip_z: bool,
@@ -106,8 +107,8 @@ impl SearchConfig {
     }
 }
 
-/// The states of a batch of searches and the programs over them. Every query has its own z, moments and progress;
-/// losses are summed, never averaged, over queries, so a batch of B searches is B searches.
+/// The states of a batch of searches and the programs over them. Every query has its own z, moments and
+/// progress; losses are summed, never averaged, over queries, so a batch of B searches is B searches.
 #[derive(Debug, Clone)]
 pub struct Search {
     config: SearchConfig,
@@ -128,8 +129,8 @@ impl Search {
         Self::named("search", states, sizes, score, config, n)
     }
 
-    /// As [`Search::new`], and as many searches as may still go on when half of them, a quarter and so on have converged,
-    /// under names of their own.
+    /// As [`Search::new`], and as many searches as may still go on when half of them, a quarter and so on
+    /// have converged, under names of their own.
     pub fn levels(
         states: &mut States,
         sizes: &Config,
@@ -208,8 +209,8 @@ impl Search {
         Ok(())
     }
 
-    /// Starts the searches: inputs `x` and `z`, the latter left out where they start from E(x); f(x) is computed
-    /// here, once.
+    /// Starts the searches: inputs `x` and `z`, the latter left out where they start from E(x); f(x) is
+    /// computed here, once.
     pub fn prepare(&self, tape: &Tape, model: &dyn Latent, encode: bool) {
         let x = tape.input("x", &self.x.shape);
         tape.assign(&self.x, x);

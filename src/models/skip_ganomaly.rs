@@ -1,7 +1,7 @@
 //! Skip-GANomaly (Akçay, Atapour-Abarghouei & Breckon, IJCNN 2019, arXiv 1901.08954).
 //!
-//! The generator is a [U-Net](super::unet) x → x̂; the discriminator's last features before its verdict are a latent
-//! f(x) of `latent` numbers, and what x and x̂ differ by, as images and as latents, is the score.
+//! The generator is a [U-Net](super::unet) x → x̂; the discriminator's last features before its verdict are a
+//! latent f(x) of `latent` numbers, and what x and x̂ differ by, as images and as latents, is the score.
 //!
 //! | | formula | equation |
 //! |---|---|---|
@@ -13,9 +13,10 @@
 //! | score | A(x) = λ·R(x) + (1 − λ)·L(x), λ = 0.9 | (5) |
 //!
 //! R and L are ‖x − x̂‖₁ and ‖f(x) − f(x̂)‖₂ in the paper, means of squares in the authors' code. D is
-//! [DCGAN](super::dcgan)'s without any bias; the 3×3 convolution of its verdict sees one pixel, of which only the centre
-//! tap counts: a linear layer. The code adds L_lat to L_D too, so that D as well is to make f agree: `d-latent=yes`.
-//! Its input noise is memory never written and its learning-rate schedule is never stepped; neither is here.
+//! [DCGAN](super::dcgan)'s without any bias; the 3×3 convolution of its verdict sees one pixel, of which only
+//! the centre tap counts: a linear layer. The code adds L_lat to L_D too, so that D as well is to make f
+//! agree: `d-latent=yes`. Its input noise is memory never written and its learning-rate schedule is never
+//! stepped; neither is here.
 
 use super::dcgan::Pyramid;
 use super::ganomaly::{Adversary, INSTANCE, mode_of, weight};
@@ -23,7 +24,7 @@ use super::system::{
     Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
 };
 use super::unet::UNet;
-use super::{Config, ConfigError, Form, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, Linear, Mode, bce_with_logits, l1, mse};
 use crate::tape::{States, Tape, Tensor};
 
@@ -49,13 +50,13 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "lambda",
             default: "0.9",
-            kind: Kind::Number(0.0, 1.0),
+            kind: OptionKind::Number(0.0, 1.0),
             help: "weight of the contextual part of the score",
         },
         OptionInfo {
             key: "d-latent",
             default: "no",
-            kind: Kind::Choice(&["no", "yes"]),
+            kind: OptionKind::Choice(&["no", "yes"]),
             help: "whether L_lat is in the discriminator's loss too, as in the authors' code",
         },
     ],
@@ -74,13 +75,13 @@ pub const INFO: Info = Info {
 /// The two networks.
 #[derive(Debug, Clone)]
 pub struct SkipGanomaly {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     weights: [f32; 3],
     lambda: f32,
     d_latent: bool,
     generator: UNet,
-    /// f.
+    /// f: x → features, the discriminator without its last layer.
     features: Pyramid,
     /// f(x) → logit.
     verdict: Linear,

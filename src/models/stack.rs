@@ -3,9 +3,10 @@
 use crate::nn::{BatchNorm, Conv2d, Linear, Mode};
 use crate::tape::{ConvOptions, Initial, RandomState, States, Tape, Tensor, Variable};
 
-/// One row of a table of layers: a product, then batch norm, activation, dropout and another shape where asked for.
+/// One row of a table of layers: a product, then batch norm, activation, dropout and another shape where
+/// asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Row {
+pub struct LayerRow {
     kind: Kind,
     channels: [usize; 2],
     norm: bool,
@@ -23,7 +24,7 @@ enum Kind {
 /// What follows a product and its norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
-    /// Nothing.
+    /// The identity.
     None,
     /// max(0, ·).
     Relu,
@@ -33,7 +34,7 @@ pub enum Activation {
     Tanh,
 }
 
-impl Row {
+impl LayerRow {
     fn new(kind: Kind, channels: [usize; 2]) -> Self {
         Self { kind, channels, norm: false, activation: Activation::None, dropout: 0.0, shape: None }
     }
@@ -58,7 +59,7 @@ impl Row {
         Self { norm: true, ..self }
     }
 
-    /// Activation.
+    /// Ends the layer with an activation.
     pub fn then(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
@@ -83,13 +84,13 @@ enum Product {
 /// A chain of layers.
 #[derive(Debug, Clone)]
 pub struct Stack {
-    layers: Vec<(Product, Option<BatchNorm>, Row)>,
+    layers: Vec<(Product, Option<BatchNorm>, LayerRow)>,
 }
 
 impl Stack {
     /// Registers the layers as `name.0`, `name.1`, … and their norms as `name.0_bn`, ….
-    pub fn new(states: &mut States, name: &str, rows: &[Row]) -> Self {
-        let layer = |(i, row): (usize, &Row)| {
+    pub fn new(states: &mut States, name: &str, rows: &[LayerRow]) -> Self {
+        let layer = |(i, row): (usize, &LayerRow)| {
             let layer = format!("{name}.{i}");
             let product = match row.kind {
                 Kind::Linear => Product::Linear(Linear::new(states, &layer, row.channels, !row.norm)),
@@ -104,7 +105,8 @@ impl Stack {
         Self { layers: rows.iter().enumerate().map(layer).collect() }
     }
 
-    /// Makes fully connected layers start as Glorot & Bengio (2010) have it, uniform within √(6 / (in + out)).
+    /// Makes fully connected layers start as Glorot & Bengio (2010) have it, uniform within √(6 / (in +
+    /// out)).
     pub fn start_glorot(&self, states: &mut States) {
         for (product, ..) in &self.layers {
             if let Product::Linear(linear) = product {
@@ -114,8 +116,8 @@ impl Stack {
         }
     }
 
-    /// `[n, …]` through all layers. With `learning`, batch norm is in train mode and dropout draws from these random
-    /// numbers; without, both are in eval mode and nothing changes.
+    /// `[n, …]` through all layers. With `learning`, batch norm is in train mode and dropout draws from these
+    /// random numbers; without, both are in eval mode and nothing changes.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, learning: Option<&RandomState>) -> Tensor<'t> {
         let mode = if learning.is_some() { Mode::Train } else { Mode::Eval };
         self.layers.iter().fold(x, |h, (product, norm, row)| {
@@ -156,8 +158,8 @@ impl Stack {
         all
     }
 
-    /// The same chain with other parameters, averages of its own say, taken in the order of [`Stack::parameters`];
-    /// running statistics stay.
+    /// The same chain with other parameters, averages of its own say, taken in the order of
+    /// [`Stack::parameters`]; running statistics stay.
     pub fn with_parameters(&self, parameters: &mut impl Iterator<Item = Variable>) -> Self {
         let mut other = self.clone();
         for own in other.parameters_mut() {

@@ -1,4 +1,5 @@
-//! What a system is to the rest of the program: its names and defaults, its training stages, and how it scores.
+//! What a system is to the rest of the program: its names and defaults, its training stages, and how it
+//! scores.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,9 @@ use crate::tape::{States, Tape, Tensor};
 /// A name with a sentence about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named {
-    /// Name.
+    /// Name, as commands take it.
     pub name: &'static str,
-    /// Sentence.
+    /// One sentence of what it is.
     pub about: &'static str,
 }
 
@@ -121,7 +122,7 @@ pub struct Training {
 }
 
 impl Default for Training {
-    /// DCGAN's.
+    /// As DCGAN trains (Radford et al. 2016).
     fn default() -> Self {
         Self { lr: 2e-4, betas: [0.5, 0.999] }
     }
@@ -193,10 +194,10 @@ pub fn residual_map<'t>(x: Tensor<'t>, made: Tensor<'t>) -> Tensor<'t> {
     (x - made).abs().mean(&[1]).reshape(&[shape[0], shape[2], shape[3]])
 }
 
-/// A published system. Weights are registered when it is made; scoring uses batch norm in eval mode and writes no
-/// state.
+/// A published system. Weights are registered when it is made; scoring uses batch norm in eval mode and
+/// writes no state.
 pub trait System {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     fn config(&self) -> &Config;
 
     /// Registers what only training needs: optimisers, random numbers, counters.
@@ -208,8 +209,8 @@ pub trait System {
     /// Records one step of a stage's part on a batch `x`; updates are assigned, losses returned.
     fn record<'t>(&self, tape: &'t Tape, stage: usize, part: usize, x: Tensor<'t>) -> Losses<'t>;
 
-    /// Called after each step, for what the host does: `programs` are the stage's parts, `at` counts the stage's
-    /// steps from 0.
+    /// Called after each step, for what the host does: `programs` are the stage's parts, `at` counts the
+    /// stage's steps from 0.
     ///
     /// # Errors
     /// [`DeviceError`] where the device fails.

@@ -1,5 +1,5 @@
-//! The U-Net of pix2pix (Isola, Zhu, Zhou & Efros, CVPR 2017, arXiv 1611.07004), down to one pixel, as Skip-GANomaly
-//! and DAGAN have it.
+//! The U-Net of pix2pix (Isola, Zhu, Zhou & Efros, CVPR 2017, arXiv 1611.07004), down to one pixel, as
+//! Skip-GANomaly and DAGAN have it.
 //!
 //! For size s = 2ⁿ and width w, c_i = w·min(2^(i−1), 8):
 //!
@@ -9,8 +9,8 @@
 //! | d_i: leaky ReLU 0.2, conv s2 → c_i, BN | s/2ⁱ | | u_i: ReLU, convT s2 2·c_i → c_{i−1}, BN, on (d_i, u_{i+1}) | s/2^(i−1) |
 //! | d_n: the same without BN | 1×1 | | u₁: ReLU, convT s2 2·c₁ → channels, tanh | s |
 //!
-//! No biases but u₁'s. PyTorch's leaky ReLU of the original works in place, so its skips carry activations; since a
-//! ReLU follows, and ReLU(leaky ReLU(x)) = ReLU(x), the values are the same.
+//! No biases but u₁'s. PyTorch's leaky ReLU of the original works in place, so its skips carry activations;
+//! since a ReLU follows, and ReLU(leaky ReLU(x)) = ReLU(x), the values are the same.
 
 use super::Config;
 use crate::nn::{BatchNorm, Conv2d, Mode};

@@ -1,6 +1,8 @@
-//! Variational autoencoder (Kingma & Welling, ICLR 2014, arXiv 1312.6114) as an anomaly detector (An & Cho 2015).
+//! Variational autoencoder (Kingma & Welling, ICLR 2014, arXiv 1312.6114) as an anomaly detector (An & Cho
+//! 2015).
 //!
-//! The encoder gives a Gaussian q(z∣x) = N(μ, σ²) for each sample, the decoder the mean of p(x∣z) = N(G(z), s²):
+//! The encoder gives a Gaussian q(z∣x) = N(μ, σ²) for each sample, the decoder the mean of p(x∣z) = N(G(z),
+//! s²):
 //!
 //! | | formula | equation |
 //! |---|---|---|
@@ -12,12 +14,13 @@
 //! | `elbo` | reconstruction + β·KL, mean over [`Vae::DRAWS`] draws of ε | (7) |
 //! | `kl` | KL | |
 //!
-//! With means in place of the sums, or s = 1 for images of [−1, 1], the divergence outweighs the reconstruction and the codes say
-//! nothing. The draws of ε for a score are part of the model, the same for every sample: a score is a function of its sample.
+//! With means in place of the sums, or s = 1 for images of [−1, 1], the divergence outweighs the
+//! reconstruction and the codes say nothing. The draws of ε for a score are part of the model, the same for
+//! every sample: a score is a function of its sample.
 
 use super::nets::{Decoder, Encoder, Nets};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Kind, OptionInfo, Options, Prior};
+use super::{Config, ConfigError, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{self, Adam, Mode};
 use crate::tape::{Initial, RandomState, States, Tape, Tensor, Variable};
 
@@ -37,13 +40,13 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "beta",
             default: "1",
-            kind: Kind::Number(0.0, 1000.0),
+            kind: OptionKind::Number(0.0, 1000.0),
             help: "weight of the divergence",
         },
         OptionInfo {
             key: "sigma",
             default: "0.5",
-            kind: Kind::Number(0.001, 10.0),
+            kind: OptionKind::Number(0.001, 10.0),
             help: "standard deviation s of a pixel around the decoder's image",
         },
     ],
@@ -62,7 +65,7 @@ pub const INFO: Info = Info {
 /// Encoder and decoder.
 #[derive(Debug, Clone)]
 pub struct Vae {
-    /// Sizes.
+    /// Sizes of the networks and of their samples.
     pub config: Config,
     /// x → (μ, log σ²).
     pub encoder: Encoder,
@@ -82,7 +85,7 @@ pub struct Terms<'t> {
     pub reconstruction: Tensor<'t>,
     /// KL, summed over the latent.
     pub divergence: Tensor<'t>,
-    /// x̂.
+    /// x̂: the reconstruction.
     pub made: Tensor<'t>,
 }
 

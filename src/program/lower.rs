@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Spread};
-use ganomede_kernels::copy::{Copy, Part};
+use ganomede_kernels::copy::{Copy, CopyPart};
 use ganomede_kernels::expr::{Expr, Instr, Num, Reg, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::moments::Moments;
@@ -35,7 +35,7 @@ pub(super) fn contiguous(shape: &[usize]) -> Vec<usize> {
 
 /// A kernel that copies a whole tensor.
 pub(super) fn identity(len: usize) -> Kernel {
-    let part = Part {
+    let part = CopyPart {
         src_len: len,
         shape: vec![len],
         src_offset: 0,

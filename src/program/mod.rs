@@ -1,4 +1,5 @@
-//! Programs: flat lists of kernel launches over planned buffers. A device replays one with nothing left to decide.
+//! Programs: flat lists of kernel launches over planned buffers. A device replays one with nothing left to
+//! decide.
 
 mod fuse;
 mod halves;
@@ -140,8 +141,8 @@ pub struct Program {
     pub buffers: Vec<Buffer>,
     /// Launches in order; each sees all writes before it.
     pub launches: Vec<Launch>,
-    /// Inputs that were recorded and that nothing asked for needs, with their elements: they have no buffer, and what is
-    /// written to them is dropped.
+    /// Inputs that were recorded and that nothing asked for needs, with their elements: they have no buffer,
+    /// and what is written to them is dropped.
     pub unread: BTreeMap<String, usize>,
 }
 
@@ -152,8 +153,8 @@ impl Launch {
         self.kernel.line()
     }
 
-    /// Buffers whose values it reads, with the elements it reads of them: its inputs, then the outputs that it updates in
-    /// place.
+    /// Buffers whose values it reads, with the elements it reads of them: its inputs, then the outputs that
+    /// it updates in place.
     pub fn reads(&self) -> Vec<(usize, usize)> {
         let inputs = self.inputs.iter().copied().zip(self.kernel.input_lens());
         let updated = |output: usize| match &self.kernel {

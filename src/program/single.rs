@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Face};
-use ganomede_kernels::copy::{Copy, Part};
+use ganomede_kernels::copy::{Copy, CopyPart};
 use ganomede_kernels::random::Random;
 use ganomede_kernels::sparse::Sparse;
 
@@ -82,6 +82,6 @@ fn part(
     src_len: usize,
     (src_offset, src_strides): (usize, Vec<usize>),
     (dst_offset, dst_strides): (usize, Vec<usize>),
-) -> Part {
-    Part { src_len, shape: shape.to_vec(), src_offset, src_strides, dst_offset, dst_strides }
+) -> CopyPart {
+    CopyPart { src_len, shape: shape.to_vec(), src_offset, src_strides, dst_offset, dst_strides }
 }

@@ -55,9 +55,9 @@ pub struct ComparePanel {
     pub anomalous: Option<bool>,
     /// Channels of query and reconstructions.
     pub channels: usize,
-    /// Rows.
+    /// Rows of the image and of its map.
     pub height: usize,
-    /// Columns.
+    /// Columns of the image and of its map.
     pub width: usize,
     /// The image, `channels × height × width`.
     pub query: Vec<f32>,
@@ -80,8 +80,8 @@ pub struct ComparedPanel {
 
 /// Writes `report.html` and `metrics.json` into `folder`, which is created if missing; returns both paths.
 ///
-/// Errors: numbers that are not finite, systems that scored different images, panels whose lengths do not fit, files
-/// that cannot be written. Each file is whole or absent.
+/// Errors: numbers that are not finite, systems that scored different images, panels whose lengths do not
+/// fit, files that cannot be written. Each file is whole or absent.
 pub fn write_comparison(folder: &Path, report: &CompareReport) -> Result<[PathBuf; 2], ReportError> {
     let numbers = Numbers::new(report)?;
     write_page(folder, &html::compare::page(report, &numbers)?, &numbers)

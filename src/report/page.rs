@@ -44,9 +44,9 @@ pub struct Panel {
     pub score: f64,
     /// Channels of query and reconstruction.
     pub channels: usize,
-    /// Rows.
+    /// Rows of the image and of its map.
     pub height: usize,
-    /// Columns.
+    /// Columns of the image and of its map.
     pub width: usize,
     /// The image, `channels × height × width`.
     pub query: Vec<f32>,

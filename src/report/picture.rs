@@ -77,7 +77,8 @@ fn tile(tiles: &[RgbImage], columns: usize) -> Result<RgbImage, ReportError> {
 
 /// Draws an anomaly map in the inferno colours, from black at 0 to pale yellow at `scale` and above.
 ///
-/// Inferno is perceptually uniform and survives colour blindness and gray print. Errors: a length other than `h · w`.
+/// Inferno is perceptually uniform and survives colour blindness and gray print. Errors: a length other than
+/// `h · w`.
 pub fn heat_map(map: &[f32], h: usize, w: usize, scale: f32) -> Result<RgbImage, ReportError> {
     check_len("anomaly map", map.len(), &[h, w])?;
     Ok(RgbImage::from_fn(w as u32, h as u32, |x, y| {

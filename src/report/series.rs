@@ -51,7 +51,8 @@ pub struct PlottedScores {
     pub alarms: Vec<Range<usize>>,
 }
 
-/// Writes `report.html` and `metrics.json` into a folder, which must exist; returns their paths. `metrics` holds every number of the page.
+/// Writes `report.html` and `metrics.json` into a folder, which must exist; returns their paths. `metrics`
+/// holds every number of the page.
 ///
 /// # Errors
 /// [`ReportError`] for a file that cannot be written or a figure that cannot be drawn.

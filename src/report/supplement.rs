@@ -110,8 +110,8 @@ impl Supplement {
     }
 }
 
-/// Reads the PNG grids that `train --samples` left in `folder`: at most `at_most`, evenly spread, first and last among
-/// them, in the order of their names. `step-0000500.png` is captioned `step 500`.
+/// Reads the PNG grids that `train --samples` left in `folder`: at most `at_most`, evenly spread, first and
+/// last among them, in the order of their names. `step-0000500.png` is captioned `step 500`.
 ///
 /// Errors: a folder or a picture that cannot be read.
 pub fn sample_timeline(folder: &Path, at_most: usize) -> Result<Vec<(String, RgbImage)>, ReportError> {

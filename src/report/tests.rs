@@ -76,7 +76,8 @@ fn page_of(input: &ReportInput) -> String {
     html::page(input, &extra, &Numbers::new(input, &extra).unwrap()).unwrap()
 }
 
-/// Walks the tags of a page: every one closes, in order, and nothing is fetched; returns the text between them.
+/// Walks the tags of a page: every one closes, in order, and nothing is fetched; returns the text between
+/// them.
 pub(super) fn assert_well_formed(page: &str) -> String {
     let (mut open, mut text, mut rest) = (Vec::new(), String::new(), page);
     while let Some(start) = rest.find('<') {
@@ -124,7 +125,8 @@ fn the_page_is_complete_and_self_contained() {
     for bad in ["NaN", "inf ", "infinity"] {
         assert!(!text.contains(bad), "{bad}");
     }
-    // 2 curves, histogram, box plot, loss; 12 panels of query, map, overlay and truth, half with a reconstruction.
+    // 2 curves, histogram, box plot, loss; 12 panels of query, map, overlay and truth, half with a
+    // reconstruction.
     assert_eq!(page.matches("<svg ").count(), 5);
     let reconstructions = input.panels.iter().filter(|p| p.reconstruction.is_some()).count();
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 4 * 12 + reconstructions + 1);

@@ -1,9 +1,10 @@
 //! The tape: symbolic tensors with static shapes, recorded once, differentiated and compiled.
 //!
-//! A [`Tensor`] is a handle to a node; operations append nodes and check shapes as they go. The first shape error is
-//! kept by the tape and returned by [`Tape::finish`], so that model code reads like its paper, with no `?` between
-//! layers, and still no error is lost. Recording simplifies nothing: what was written is what is differentiated, and every
-//! handle is a value of its own (`x * 2.0` written twice is two, an input or state read twice is one). The compiler simplifies.
+//! A [`Tensor`] is a handle to a node; operations append nodes and check shapes as they go. The first shape
+//! error is kept by the tape and returned by [`Tape::finish`], so that model code reads like its paper, with
+//! no `?` between layers, and still no error is lost. Recording simplifies nothing: what was written is what
+//! is differentiated, and every handle is a value of its own (`x * 2.0` written twice is two, an input or
+//! state read twice is one). The compiler simplifies.
 //!
 //! ```
 //! use ganomede::tape::Tape;
@@ -111,7 +112,8 @@ pub enum Op {
     },
     /// One face of a convolution.
     Conv(Face, Geometry),
-    /// Matrix product of the last two dimensions, `[batch, m, k] · [batch, k, n]`, batch optional for each operand.
+    /// Matrix product of the last two dimensions, `[batch, m, k] · [batch, k, n]`, batch optional for each
+    /// operand.
     MatMul {
         /// First operand is stored `[k, m]`.
         trans_a: bool,
@@ -209,7 +211,8 @@ impl Tape {
         ScopeGuard(self)
     }
 
-    /// A value that the host writes before each replay. Its name belongs to one shape, without empty dimensions.
+    /// A value that the host writes before each replay. Its name belongs to one shape, without empty
+    /// dimensions.
     pub fn input(&self, name: &str, shape: &[usize]) -> Tensor<'_> {
         let input = self.leaf(Op::Input(name.to_owned()), shape);
         let known = input.shape();
@@ -239,8 +242,8 @@ impl Tape {
         known == *variable
     }
 
-    /// The current value of a state: what this tape assigned to it last, else its value at the start. All variables of a
-    /// tape are of one registry.
+    /// The current value of a state: what this tape assigned to it last, else its value at the start. All
+    /// variables of a tape are of one registry.
     pub fn state(&self, variable: &Variable) -> Tensor<'_> {
         if !self.knows("state", variable) {
             return self.zeros(&variable.shape);
@@ -326,7 +329,8 @@ impl Tape {
         }
     }
 
-    /// Whether a tensor is of this tape. If not, that is a broken rule of both, or what broke on the other tape is.
+    /// Whether a tensor is of this tape. If not, that is a broken rule of both, or what broke on the other
+    /// tape is.
     fn owns(&self, op: &'static str, tensor: Tensor<'_>) -> bool {
         if std::ptr::eq(self, tensor.tape) {
             return true;
@@ -343,7 +347,8 @@ impl Tape {
         false
     }
 
-    /// The tape of what was asked for without naming a tape. Using it elsewhere is an error, which is this tape's.
+    /// The tape of what was asked for without naming a tape. Using it elsewhere is an error, which is this
+    /// tape's.
     fn nowhere() -> &'static Tape {
         thread_local! { static NOWHERE: &'static Tape = Box::leak(Box::default()); }
         NOWHERE.with(|tape| *tape)
@@ -361,8 +366,8 @@ impl Tape {
         }
     }
 
-    /// Appends a node. Where the inputs are another tape's or the shape does not follow from theirs, a rule is broken and a
-    /// zero stands in.
+    /// Appends a node. Where the inputs are another tape's or the shape does not follow from theirs, a rule
+    /// is broken and a zero stands in.
     fn node(&self, op: Op, inputs: &[Tensor<'_>], shape: Vec<usize>) -> Tensor<'_> {
         if !inputs.iter().all(|&input| self.owns(op.name(), input)) {
             return self.zeros(&shape);

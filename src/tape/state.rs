@@ -77,8 +77,8 @@ pub enum Initial {
     Values(Vec<f32>),
 }
 
-/// Tells the states of different registries apart, copies of a registry having the same ones: each is its own name's
-/// place in memory.
+/// Tells the states of different registries apart, copies of a registry having the same ones: each is its own
+/// name's place in memory.
 #[derive(Debug, Clone)]
 struct Mark(Arc<str>);
 
@@ -139,8 +139,8 @@ impl StateEntry {
     }
 }
 
-/// Registry of the states of one model and its training. As a tape does, it keeps the first broken rule, so that layers are
-/// made without `?` between them; [`States::check`] and every store return it.
+/// Registry of the states of one model and its training. As a tape does, it keeps the first broken rule, so
+/// that layers are made without `?` between them; [`States::check`] and every store return it.
 #[derive(Debug, Clone, Default)]
 pub struct States {
     entries: Vec<StateEntry>,
@@ -155,8 +155,9 @@ impl States {
         Self::default()
     }
 
-    /// Registers a state. Names must be unique within the registry; they are the tensor names of the model file. A name
-    /// given twice, a shape without elements and start values that do not fill it are what [`States::check`] then returns.
+    /// Registers a state. Names must be unique within the registry; they are the tensor names of the model
+    /// file. A name given twice, a shape without elements and start values that do not fill it are what
+    /// [`States::check`] then returns.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize], initial: Initial) -> Variable {
         let name = name.into();
         let first = *self.names.entry(name.clone()).or_insert(self.entries.len());

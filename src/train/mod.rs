@@ -61,32 +61,32 @@ pub enum TrainError {
         /// Steps done.
         step: u64,
     },
-    /// A loss that is no number.
+    /// A loss that is NaN or infinite.
     #[error(
         "training diverged at step {step}: {loss} is {value}; the first layer whose values are not finite is \
          '{layer}' ({kernel}). {checkpoint}. Lower --lr, or train with another --seed"
     )]
     NonFinite {
-        /// Step.
+        /// Step of training at which it was found.
         step: u64,
-        /// Loss.
+        /// Name of the loss.
         loss: &'static str,
         /// Its value.
         value: f32,
-        /// Layer.
+        /// Layer of the first launch that made one.
         layer: String,
-        /// Kernel.
+        /// Kernel family of that launch.
         kernel: &'static str,
         /// Where the last good checkpoint is, or that there is none.
         checkpoint: String,
     },
-    /// A state that is no number, found when it was to be saved.
+    /// A state that is NaN or infinite, found when it was to be saved.
     #[error(
         "training diverged at step {step}: '{tensor}' holds values that are not finite. {checkpoint}. Lower --lr, or \
          train with another --seed"
     )]
     NonFiniteState {
-        /// Step.
+        /// Step of training at which it was found.
         step: u64,
         /// Parameter, running statistic or moment.
         tensor: String,
@@ -98,7 +98,7 @@ pub enum TrainError {
         "'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings"
     )]
     Mismatch {
-        /// Checkpoint.
+        /// The checkpoint.
         path: PathBuf,
         /// Field that differs.
         field: &'static str,
@@ -144,8 +144,8 @@ pub struct LoopOptions {
     pub checkpoint: Option<PathBuf>,
     /// Steps between checkpoints, 0 for none but the last.
     pub checkpoint_every: u64,
-    /// Rounds the weights and moments in checkpoints to half precision; a training that resumes from one is close to
-    /// the one that was interrupted, not the same.
+    /// Rounds the weights and moments in checkpoints to half precision; a training that resumes from one is
+    /// close to the one that was interrupted, not the same.
     pub half_checkpoints: bool,
     /// Folder of sample grids, one an epoch.
     pub samples: Option<PathBuf>,
@@ -180,8 +180,8 @@ pub enum End {
 /// Batches of one epoch from a given batch on, each `batch · channels · size²` values.
 pub type Epoch<'a> = Box<dyn Iterator<Item = Result<Vec<f32>, ganomede_datasets::DataError>> + 'a>;
 
-/// Trains until a limit or until `tick` breaks. `epoch(e, b)` opens epoch e at batch b; what it yields must depend on
-/// (e, b) alone, so that a resumed training sees the same batches.
+/// Trains until a limit or until `tick` breaks. `epoch(e, b)` opens epoch e at batch b; what it yields must
+/// depend on (e, b) alone, so that a resumed training sees the same batches.
 ///
 /// # Errors
 /// [`TrainError`]; whatever happens, the checkpoint on disk is whole and of finite weights.
@@ -316,8 +316,9 @@ fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(),
     Ok(())
 }
 
-/// Explains a loss that is no number. The step at fault has already spoilt the weights, so the training is repeated
-/// from the last checkpoint, which gives the same bits, and every launch of that step is looked at.
+/// Explains a loss that is NaN or infinite. The step at fault has already corrupted the weights, so the
+/// training is repeated from the last checkpoint, which gives the same bits, and every launch of that step is
+/// looked at.
 fn diagnose<'a>(
     trainer: &mut Trainer,
     options: &LoopOptions,

@@ -1,5 +1,5 @@
-//! The program's own files under one interface, as `datasets/tests/common/hostile.rs` has those of data: small right ones to
-//! start from, and what is done with one that may be anything.
+//! The program's own files under one interface, as `datasets/tests/common/hostile.rs` has those of data:
+//! small right ones to start from, and what is done with one that may be anything.
 #![allow(dead_code, unreachable_pub, reason = "fuzz targets use it from outside, and each test its part")]
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use ganomede::tape::States;
 /// What a file is given as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A model file, or the header of one, which is then sealed: the seal keeps accidents out, and nobody else.
+    /// A model file, or the header of one, which is then sealed: the seal detects accidents, and no attacker.
     Model,
     /// Tuning results.
     Tuning,
@@ -62,7 +62,8 @@ impl Kind {
         }
     }
 
-    /// Gives `bytes` to the reader and uses what it makes of them; `place` is a folder of its own. Whether it took them.
+    /// Gives `bytes` to the reader and uses what it makes of them; `place` is a folder of its own. Whether it
+    /// took them.
     pub fn feed(self, bytes: &[u8], place: &Path) -> bool {
         match self {
             Kind::Model => {
@@ -111,7 +112,8 @@ impl Kind {
             }
             Kind::Pipelines => {
                 let vault = Vault::open(&place.join("vault")).unwrap();
-                // Only the owner can write at all; what is written otherwise than through the vault never comes back.
+                // Only the owner can write at all; what is written otherwise than through the vault never
+                // comes back.
                 vault.write("file", "purpose", bytes).unwrap();
                 assert_eq!(vault.read("file", "purpose", 1 << 20).unwrap(), bytes);
                 assert_eq!(vault.read("file", "another", 1 << 20), None);

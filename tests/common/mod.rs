@@ -1,4 +1,5 @@
-//! Helpers that integration tests share: both devices, fixtures, and comparison by a tensor's largest magnitude.
+//! Helpers that integration tests share: both devices, fixtures, and comparison by a tensor's largest
+//! magnitude.
 #![allow(dead_code, reason = "every integration test compiles its own copy and uses a part of it")]
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ pub(crate) fn cpu() -> Device {
     Device::Cpu
 }
 
-/// The first adapter, a software one included, with checked shaders. A machine without one fails the test: install
-/// mesa-vulkan-drivers.
+/// The first adapter, a software one included, with checked shaders. A machine without one fails the test:
+/// install mesa-vulkan-drivers.
 pub(crate) fn gpu() -> Device {
     static GPU: OnceLock<Device> = OnceLock::new();
     let options = || GpuOptions { checked: true, ..GpuOptions::default() };
@@ -31,7 +32,7 @@ pub(crate) fn gpu() -> Device {
 /// A tensor of a fixture.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Array {
-    /// Sizes.
+    /// Dimensions, row-major.
     pub(crate) shape: Vec<usize>,
     /// Elements, row-major.
     pub(crate) data: Vec<f32>,
@@ -93,7 +94,8 @@ pub(crate) fn write(executable: &mut Executable, name: &str, values: &[f32]) {
     }
 }
 
-/// Largest difference, relative to the largest magnitude that is wanted (or to 1e-3 where all of it is smaller).
+/// Largest difference, relative to the largest magnitude that is wanted (or to 1e-3 where all of it is
+/// smaller).
 pub(crate) fn difference(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len(), "lengths differ");
     let scale = want.iter().fold(1e-3_f32, |m, v| m.max(v.abs()));
@@ -126,8 +128,8 @@ pub(crate) fn numbers(len: usize, seed: u32) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// The header of a small training with seed 3 and a step size of 1e-3, on 64 images that the test provides. What a
-/// test wants otherwise it changes.
+/// The header of a small training with seed 3 and a step size of 1e-3, on 64 images that the test provides.
+/// What a test wants otherwise it changes.
 pub(crate) fn header(system: &str, config: &Config, batch: usize, options: &[(&str, &str)]) -> Header {
     const IMAGES: usize = 64;
     let info = find(system).unwrap_or_else(|| panic!("{system} is no system"));

@@ -1,5 +1,6 @@
-//! Random calls with random ranks, sizes and options, sensible about half of the time, and random damage to what they
-//! give: each ends in a program that runs or in an error, in a build whose arithmetic checks for overflow.
+//! Random calls with random ranks, sizes and options, sensible about half of the time, and random damage to
+//! what they give: each ends in a program that runs or in an error, in a build whose arithmetic checks for
+//! overflow.
 
 use ganomede::device::Device;
 use ganomede::nn::{self, Adam, BatchNorm, LayerNorm, Mode};

@@ -1,14 +1,15 @@
 """Principal components and a Gaussian mixture, from scikit-learn in float64.
 
-Run `python3 tests/goldens/baselines.py` (numpy, scikit-learn, safetensors) to write `baselines.safetensors` beside this file.
+Run `python3 tests/goldens/baselines.py` (numpy, scikit-learn, safetensors) to write `baselines.safetensors`
+beside this file.
 
-PCA: 96 samples of 16x16 with a spectrum that falls by a factor of 0.8 a component, and 12 others.
-`pca/x`, `pca/other`; `pca/mean`, `pca/variances` and `pca/directions` of 6 components (the greatest magnitude of each
+PCA: 96 samples of 16x16 with a spectrum that falls by a factor of 0.8 a component, and 12 others. `pca/x`,
+`pca/other`; `pca/mean`, `pca/variances` and `pca/directions` of 6 components (the greatest magnitude of each
 positive), `pca/spe` and `pca/t2` of the others.
 
-Mixture: 300 points of 4 features around 3 places, EM with diagonal covariances for 25 iterations from a given start,
-`reg_covar` 1e-6. `gmm/points`; `gmm/start_weights`, `gmm/start_means`, `gmm/start_variances`; `gmm/weights`, `gmm/means`,
-`gmm/variances` after; `gmm/log_p` of each point.
+Mixture: 300 points of 4 features around 3 places, EM with diagonal covariances for 25 iterations from a given
+start, `reg_covar` 1e-6. `gmm/points`; `gmm/start_weights`, `gmm/start_means`, `gmm/start_variances`;
+`gmm/weights`, `gmm/means`, `gmm/variances` after; `gmm/log_p` of each point.
 """
 
 import warnings

@@ -1,16 +1,17 @@
 """Five training steps of a small DCGAN, from PyTorch in float64.
 
-Run `python3 tests/goldens/dcgan.py` (torch, safetensors) to write `dcgan.safetensors` beside this file. The networks,
-parameter names and layouts are those of `src/models/dcgan.rs`: 16x16 colour images, width 8, latent 16, kernel 4,
-batch 8. A step:
+Run `python3 tests/goldens/dcgan.py` (torch, safetensors) to write `dcgan.safetensors` beside this file. The
+networks, parameter names and layouts are those of `src/models/dcgan.rs`: 16x16 colour images, width 8, latent
+16, kernel 4, batch 8. A step:
 
     D: BCE(D(x), 1) + BCE(D(G(z).detach()), 0), Adam on D
     G: BCE(D(G(z)), 1) with the same fakes through the updated D, Adam on G
 
-with Adam lr 2e-4, betas (0.5, 0.999), eps 1e-8 and batch norm in train mode throughout (momentum 0.1, unbiased running
-variance): D's running statistics see three batches a step, G's one.
+with Adam lr 2e-4, betas (0.5, 0.999), eps 1e-8 and batch norm in train mode throughout (momentum 0.1,
+unbiased running variance): D's running statistics see three batches a step, G's one.
 
-Tensors: `before/NAME` and `after/NAME` for parameters and running statistics; for step t `t/x`, `t/z`, `t/loss_d`, `t/loss_g`.
+Tensors: `before/NAME` and `after/NAME` for parameters and running statistics; for step t `t/x`, `t/z`,
+`t/loss_d`, `t/loss_g`.
 """
 
 from pathlib import Path

@@ -1,20 +1,20 @@
 """Deep SVDD's four stages, from PyTorch in float64.
 
-Run `python3 tests/goldens/deep_svdd.py` (torch, safetensors) to write `deep_svdd.safetensors` beside this file. The networks
-are those of `src/models/nets.rs` under `lenet`, after lukasruff/Deep-SVDD-PyTorch: 16x16 gray images, width 16 (blocks of 8
-and 16 channels), latent 32, batch 10, five batches that are an epoch and repeat. No biases, batch norm without weights and
-with eps 1e-4, leaky ReLU 0.1.
+Run `python3 tests/goldens/deep_svdd.py` (torch, safetensors) to write `deep_svdd.safetensors` beside this
+file. The networks are those of `src/models/nets.rs` under `lenet`, after lukasruff/Deep-SVDD-PyTorch: 16x16
+gray images, width 16 (blocks of 8 and 16 channels), latent 32, batch 10, five batches that are an epoch and
+repeat. No biases, batch norm without weights and with eps 1e-4, leaky ReLU 0.1.
 
     range     least and greatest value of the contrast-normalised images
     pretrain  20 steps on sum of squares per image, mean over the batch, Adam with weight decay 5e-4
     centre    mean of the features in eval mode, components kept 0.1 from 0
     svdd      20 steps on the one-class objective, Adam with weight decay 5e-7
 
-with Adam lr 1e-4, betas (0.9, 0.999), eps 1e-8; the step size is a tenth from epoch 2 (step 10) of pretrain and svdd on, so
-that its fall is covered.
+with Adam lr 1e-4, betas (0.9, 0.999), eps 1e-8; the step size is a tenth from epoch 2 (step 10) of pretrain
+and svdd on, so that its fall is covered.
 
-Tensors: `x/B` of batch B; `before/NAME` and `after/NAME` of `encoder.*` and `decoder.*`; `range` (low, high), `centre`,
-`pretrain` and `svdd` (losses of the 20 steps), `scores` of the first batch at the end.
+Tensors: `x/B` of batch B; `before/NAME` and `after/NAME` of `encoder.*` and `decoder.*`; `range` (low, high),
+`centre`, `pretrain` and `svdd` (losses of the 20 steps), `scores` of the first batch at the end.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
 """Five training steps of a small f-AnoGAN and its scores, from PyTorch in float64.
 
-Run `python3 tests/goldens/f_anogan.py` (torch, safetensors) to write `f_anogan.safetensors` beside this file. The
-networks, parameter names and layouts are those of `src/models/dcgan.rs` (`lite`) and `src/models/resnet.rs`
-(`resnet`): 16x16 gray images, width 4, latent 6, kernel 4, batch 4. Stage 1, five times:
+Run `python3 tests/goldens/f_anogan.py` (torch, safetensors) to write `f_anogan.safetensors` beside this file.
+The networks, parameter names and layouts are those of `src/models/dcgan.rs` (`lite`) and
+`src/models/resnet.rs` (`resnet`): 16x16 gray images, width 4, latent 6, kernel 4, batch 4. Stage 1, five
+times:
 
     critic:     mean D(G(z)) - mean D(x) + 10 * mean (||dD(x^)/dx^||_2 - 1)^2, x^ = x + alpha (G(z) - x), Adam on D
     generator:  -mean D(G(w)), Adam on G, at the second and fourth step
@@ -13,10 +14,10 @@ with Adam lr 2e-5, betas (0, 0.9), eps 1e-8, batch norm of G in train mode. Stag
 
 with G in eval mode, E in train mode. Then scores of the last batch with everything in eval mode.
 
-Tensors, under `lite/` and `resnet/`: `before/NAME` and `after/NAME` for parameters and running statistics; for step t
-`t/x`, `t/z`, `t/alpha`, `t/w` and the losses `t/loss_d`, `t/wasserstein`, `t/penalty`, `t/loss_g`, `t/loss_e`,
-`t/residual`, `t/features`; `gradient/NAME` of the first step's penalty (without its weight 10) for the critic's
-parameters; `score/NAME`, `reconstruction` and `map`.
+Tensors, under `lite/` and `resnet/`: `before/NAME` and `after/NAME` for parameters and running statistics;
+for step t `t/x`, `t/z`, `t/alpha`, `t/w` and the losses `t/loss_d`, `t/wasserstein`, `t/penalty`, `t/loss_g`,
+`t/loss_e`, `t/residual`, `t/features`; `gradient/NAME` of the first step's penalty (without its weight 10)
+for the critic's parameters; `score/NAME`, `reconstruction` and `map`.
 """
 
 from pathlib import Path
@@ -27,9 +28,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 SIZE, WIDTH, LATENT, BATCH, STEPS = 16, 4, 6, 4, 5
-# RMSProp and Adam with b1 = 0 go by the sign of a gradient, and rounding decides that of one that is nearly or exactly
-# zero, as those of biases in front of a norm are. Small steps and this seed, of 120 tried with PyTorch in float32, keep what
-# rounding decides far below what the tests allow.
+# RMSProp and Adam with b1 = 0 go by the sign of a gradient, and rounding decides that of one that is nearly
+# or exactly zero, as those of biases in front of a norm are. Small steps and this seed, of 120 tried with
+# PyTorch in float32, keep what rounding decides far below what the tests allow.
 SEED, LR = 103, 2e-5
 LEAKY = 0.2
 

@@ -1,14 +1,17 @@
-"""Training steps and scores of GANomaly, Skip-GANomaly, ADAE, DAGAN and BeatGAN, and EGBAD's scores, from PyTorch in float64.
+"""Training steps and scores of GANomaly, Skip-GANomaly, ADAE, DAGAN and BeatGAN, and EGBAD's scores, from
+PyTorch in float64.
 
-Run `python3 tests/goldens/gan_systems.py` (torch, safetensors) to write `gan_systems.safetensors` beside this file.
-Networks, parameter names and layouts are those of `src/models/{ganomaly,skip_ganomaly,adae,dagan,egbad,beatgan}.rs`: gray images of
-16x16, latent 8, batch 4, kernel 4; width 4, or 2 where there are U-Nets; BeatGAN has windows of 64 points of 4 channels and
-width 2. In a step both losses are computed from the weights before it, then Adam moves G and D (lr 2e-4, betas (0.5, 0.999),
-eps 1e-8); BeatGAN's D moves first. Batch norm is in train mode, momentum 0.1. GANomaly takes 20 steps, BeatGAN 10, the others
+Run `python3 tests/goldens/gan_systems.py` (torch, safetensors) to write `gan_systems.safetensors` beside this
+file. Networks, parameter names and layouts are those of
+`src/models/{ganomaly,skip_ganomaly,adae,dagan,egbad,beatgan}.rs`: gray images of 16x16, latent 8, batch 4,
+kernel 4; width 4, or 2 where there are U-Nets; BeatGAN has windows of 64 points of 4 channels and width 2. In
+a step both losses are computed from the weights before it, then Adam moves G and D (lr 2e-4, betas (0.5,
+0.999), eps 1e-8); BeatGAN's D moves first. Batch norm is in train mode, momentum 0.1. GANomaly takes 20
+steps, BeatGAN 10, the others
 5. EGBAD draws random numbers in training: its scores alone are here.
 
-Tensors: `x/T`, the batch of step T; `SYSTEM/before/NAME` for parameters and running statistics; `SYSTEM/T/LOSS`; and
-`SYSTEM/score/NAME`, the scores of batch 0 in eval mode after the last step.
+Tensors: `x/T`, the batch of step T; `SYSTEM/before/NAME` for parameters and running statistics;
+`SYSTEM/T/LOSS`; and `SYSTEM/score/NAME`, the scores of batch 0 in eval mode after the last step.
 """
 
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Golden values of functions of masks and masks of functions, from PyTorch in float64, at points where they bend or blow up.
+"""Golden values of functions of masks and masks of functions, from PyTorch in float64, at points where they
+bend or blow up.
 
 Run `python3 tests/goldens/masks.py` (torch, safetensors) to write `masks.safetensors` beside this file.
 
@@ -6,9 +7,9 @@ Every unary u and every masked operation m are taken in both orders: f = u(m(x))
 
     y = f(x),    g = d/dx sum w * f,    h = d/dx sum v * g
 
-at the points `x` (tensors `x`, `other`, `w`, `v`), as tensors of shape [2 * unaries, 3, points] named after the masked
-operation. Where PyTorch itself multiplies infinity by the zero of a mask (abs at 0, amax) it has NaN: what is not NaN is held
-against it, and what is must be 0 here if the mask is.
+at the points `x` (tensors `x`, `other`, `w`, `v`), as tensors of shape [2 * unaries, 3, points] named after
+the masked operation. Where PyTorch itself multiplies infinity by the zero of a mask (abs at 0, amax) it has
+NaN: what is not NaN is held against it, and what is must be 0 here if the mask is.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
 """Golden values for src/eval: writes metrics.json beside this file.
 
-Run with numpy, scikit-learn and scipy installed:  python tests/goldens/metrics.py
-Metrics of images and of points come from scikit-learn; adjusted F1 flags segments as its papers say; AUPRO is computed from its definition, one threshold at a
-time, with scipy's 8-connected component labels.
+Run with numpy, scikit-learn and scipy installed: python tests/goldens/metrics.py
+
+Metrics of images and of points come from scikit-learn; adjusted F1 flags segments as its papers say; AUPRO is
+computed from its definition, one threshold at a time, with scipy's 8-connected component labels.
 """
 
 import json

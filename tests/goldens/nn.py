@@ -2,9 +2,10 @@
 
 Run `python3 tests/goldens/nn.py` (torch, safetensors) to write `nn.safetensors` beside this file.
 
-Optimisers take the same eight gradients `g0 ... g7` [5, 3] from the same start `p`; `NAME/p` is where they end. Batch
-norm sees the three batches `x0 ... x2` [4, 3, 2, 5] in train mode, then the first again in eval mode: `bn/y0 ... y2`,
-`bn/eval`, and its running statistics `bn/mean`, `bn/var`. Layer norm over (C, H, W) sees the first: `ln/y`.
+Optimisers take the same eight gradients `g0 ... g7` [5, 3] from the same start `p`; `NAME/p` is where they
+end. Batch norm sees the three batches `x0 ... x2` [4, 3, 2, 5] in train mode, then the first again in eval
+mode: `bn/y0 ... y2`, `bn/eval`, and its running statistics `bn/mean`, `bn/var`. Layer norm over (C, H, W)
+sees the first: `ln/y`.
 """
 
 from pathlib import Path

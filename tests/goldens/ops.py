@@ -1,7 +1,7 @@
 """Golden values for every operation of the tape, from PyTorch in float64.
 
-Run `python3 tests/goldens/ops.py` (torch, safetensors) to write `ops.safetensors` beside this file. Seeds depend on
-the case's name alone, so one case can change without the others.
+Run `python3 tests/goldens/ops.py` (torch, safetensors) to write `ops.safetensors` beside this file. Seeds
+depend on the case's name alone, so one case can change without the others.
 
 Every operation f sits in the middle of a graph, where its incoming gradient is neither 1 nor constant:
 
@@ -49,7 +49,8 @@ def draw(shape, kind, generator):
     return x.float().double()
 
 
-# ---- convolutions -------------------------------------------------------------------------------------------------
+# ----
+# convolutions -------------------------------------------------------------------------------------------------
 
 conv, convt = F.conv2d, F.conv_transpose2d
 case("conv2d_3x3", lambda x, w: conv(x, w, padding=1), (2, 3, 5, 7), (4, 3, 3, 3))
@@ -116,7 +117,8 @@ case("conv1d_dilated", lambda x, w: F.conv1d(x, w, padding=2, dilation=2), (2, 2
 case("conv_transpose1d", lambda x, w: F.conv_transpose1d(x, w, stride=2, padding=1), (2, 3, 5), (3, 2, 4))
 case("conv_transpose1d_dilated", lambda x, w: F.conv_transpose1d(x, w, stride=3, dilation=2), (1, 2, 4), (2, 3, 3))
 
-# ---- matrix products ----------------------------------------------------------------------------------------------
+# ---- matrix
+# products ----------------------------------------------------------------------------------------------
 
 case("linear", F.linear, (5, 7), (3, 7), (3,))
 case("linear_no_bias", F.linear, (4, 6), (5, 6))
@@ -137,7 +139,8 @@ for batched_a in (False, True):
                 )
 case("matmul_self", lambda a: a @ a.mT, (2, 3, 5))
 
-# ---- element by element -------------------------------------------------------------------------------------------
+# ---- element by
+# element -------------------------------------------------------------------------------------------
 
 case("add", torch.add, (2, 3, 5), (2, 3, 5))
 case("add_row", torch.add, (4, 7), (7,))
@@ -189,7 +192,8 @@ case("powf_root", lambda x: x**0.5, ((11,), "positive"))
 case("pow_tensor", torch.pow, ((3, 5), "positive"), (5,))
 case("stop_gradient", lambda a, b: a.detach() * b + a, (3, 4), (3, 4))
 
-# ---- reductions and norms -----------------------------------------------------------------------------------------
+# ---- reductions and
+# norms -----------------------------------------------------------------------------------------
 
 case("sum_first", lambda x: x.sum(0, keepdim=True), (3, 4, 5))
 case("sum_middle", lambda x: x.sum(1, keepdim=True), (3, 4, 5))
@@ -260,7 +264,8 @@ case(
     (2,),
 )
 
-# ---- shapes, pooling, resampling ----------------------------------------------------------------------------------
+# ---- shapes, pooling,
+# resampling ----------------------------------------------------------------------------------
 
 case("reshape", lambda x: x.reshape(4, 6), (2, 3, 4))
 case("flatten", lambda x: x.flatten(1), (2, 3, 4))
@@ -309,7 +314,8 @@ case("max_pool_overlap", lambda x: F.max_pool2d(x, 3, stride=2), (2, 2, 7, 5))
 case("max_pool_padded", lambda x: F.max_pool2d(x, (3, 2), stride=(2, 1), padding=1), (1, 3, 5, 4))
 case("max_pool_ties", lambda x: F.max_pool2d(x, 3, stride=2, padding=1), ((1, 2, 6, 5), "ties"))
 
-# ---- losses -------------------------------------------------------------------------------------------------------
+# ----
+# losses -------------------------------------------------------------------------------------------------------
 
 case("loss_l1", F.l1_loss, (3, 7), (3, 7))
 case("loss_mse", F.mse_loss, (3, 7), (3, 7))

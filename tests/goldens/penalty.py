@@ -4,10 +4,11 @@ Run `python3 tests/goldens/penalty.py` (torch, safetensors) to write `penalty.sa
 
     P = 10 * mean over samples of (||d critic(x) / dx||_2 - 1)^2
 
-for two critics over x [3, 2, 16, 16]: `plain` (three convolutions k4 s2 p1 with leaky ReLU 0.2, then a linear layer)
-and `norm` (the same with layer norm over (C, H, W), one gamma and beta for each channel, eps 1e-5, after the second
-and third convolution). Tensors: `CRITIC/x`, `CRITIC/penalty`, `CRITIC/norms`, `CRITIC/pI` and `CRITIC/gI` for
-parameter I and its gradient, in order of use, `CRITIC/gx` for the gradient with respect to x.
+for two critics over x [3, 2, 16, 16]: `plain` (three convolutions k4 s2 p1 with leaky ReLU 0.2, then a linear
+layer) and `norm` (the same with layer norm over (C, H, W), one gamma and beta for each channel, eps 1e-5,
+after the second and third convolution). Tensors: `CRITIC/x`, `CRITIC/penalty`, `CRITIC/norms`, `CRITIC/pI`
+and `CRITIC/gI` for parameter I and its gradient, in order of use, `CRITIC/gx` for the gradient with respect
+to x.
 """
 
 from pathlib import Path

@@ -1,11 +1,12 @@
-"""Operations of the tape at NaN, infinities, zeros of both signs, denormals and the ends of the range, from PyTorch in float32.
+"""Operations of the tape at NaN, infinities, zeros of both signs, denormals and the ends of the range, from
+PyTorch in float32.
 
 Run `python3 tests/goldens/special.py` (torch, safetensors) to write `special.safetensors` beside this file.
 
 The inputs of a case are named groups of tensors; its outputs are the value y and the gradients g0, g1, ... of
-<y, w> with w = 0.25, 0.5, ... 1.25 in turn. Everything is made from the inputs, and (`flushed`) from the inputs with
-denormals replaced by zeros of their sign, as devices may take them (WGSL 15.7.3); each in float32 and (`exact`) in
-float64 from the same numbers, for the true value where float32 lost it. Tensors:
+<y, w> with w = 0.25, 0.5, ... 1.25 in turn. Everything is made from the inputs, and (`flushed`) from the
+inputs with denormals replaced by zeros of their sign, as devices may take them (WGSL 15.7.3); each in float32
+and (`exact`) in float64 from the same numbers, for the true value where float32 lost it. Tensors:
 
     GROUP/x0 ...                        inputs of every case of the group
     GROUP:CASE/y, /g0 ...               outputs

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 /// All cases of one version of the wheel.
 #[derive(Deserialize)]
 pub(crate) struct Document {
-    /// Version.
+    /// Version of ONNX that the vectors are from.
     pub(crate) onnx: String,
     /// Cases in the wheel's order.
     pub(crate) cases: Vec<Case>,

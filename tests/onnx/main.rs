@@ -1,9 +1,10 @@
-//! The ONNX operators' own test vectors, from the `onnx` wheel, on both devices. `make onnx` fetches the wheel, lets
-//! `vectors.py` write its cases to a folder and runs this file, which `cargo test` alone leaves out.
+//! The ONNX operators' own test vectors, from the `onnx` wheel, on both devices. `make onnx` fetches the
+//! wheel, lets `vectors.py` write its cases to a folder and runs this file, which `cargo test` alone leaves
+//! out.
 //!
-//! Every case is either expressed in operations of the tape, and must then come out right, or the reason is kept why it
-//! is not. `coverage.txt` beside this file lists both for each operator; it is compared word by word, so that nothing
-//! stops being expressed unseen.
+//! Every case is either expressed in operations of the tape, and must then come out right, or the reason is
+//! kept why it is not. `coverage.txt` beside this file lists both for each operator; it is compared word by
+//! word, so that nothing stops being expressed unseen.
 
 mod attention;
 mod case;
@@ -24,8 +25,8 @@ use ganomede::tape::{States, Tape};
 use graph::Value;
 use safetensors::SafeTensors;
 
-/// Largest error of a value, as in ONNX's own runner (some of its values have four digits), and that of the largest value
-/// of its tensor.
+/// Largest error of a value, as in ONNX's own runner (some of its values have four digits), and that of the
+/// largest value of its tensor.
 const TOLERANCE: f32 = 1e-3;
 const OF_LARGEST: f32 = 1e-5;
 

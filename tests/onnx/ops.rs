@@ -24,7 +24,8 @@ pub(crate) fn record<'t>(call: &Call<'_, 't>) -> Option<Outputs<'t>> {
 fn unary<'t>(call: &Call<'_, 't>) -> Outputs<'t> {
     let x = call.tensor(0)?;
     let float = |name, default| call.float(name, default);
-    let below = |x: Tensor<'t>, alpha: f32| (x.minimum(x * 0.0).exp() - 1.0) * alpha; // alpha·(eˣ − 1) below 0
+    // alpha·(eˣ − 1) below 0.
+    let below = |x: Tensor<'t>, alpha: f32| (x.minimum(x * 0.0).exp() - 1.0) * alpha;
     one(match call.node.op.as_str() {
         "Abs" => x.abs(),
         "Neg" => -x,

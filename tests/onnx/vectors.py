@@ -1,13 +1,13 @@
 """Test vectors of the ONNX operators in a form that `tests/onnx/main.rs` reads.
 
-Run `python3 tests/onnx/vectors.py DIR` with the packages of `tests/onnx/requirements.txt`: all that is read comes with
-the `onnx` wheel, the operators' own cases and those that were converted from PyTorch. DIR gets
+Run `python3 tests/onnx/vectors.py DIR` with the packages of `tests/onnx/requirements.txt`: all that is read
+comes with the `onnx` wheel, the operators' own cases and those that were converted from PyTorch. DIR gets
 
     vectors.json          the cases: nodes with their attributes, names and kinds of what goes in and must come out
     vectors.safetensors   their f32 tensors, named CASE/NUMBER
 
-Integers and booleans are few and stand in the JSON. A case that holds anything else (other kinds of numbers, strings,
-sequences, subgraphs) is written with the reason alone, so that it is counted.
+Integers and booleans are few and stand in the JSON. A case that holds anything else (other kinds of numbers,
+strings, sequences, subgraphs) is written with the reason alone, so that it is counted.
 """
 
 import json

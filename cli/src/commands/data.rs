@@ -83,7 +83,7 @@ struct Choice {
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     strict: bool,
-    /// Bits that the samples of 16-bit images have in truth, such as 12 [default: all 16].
+    /// Bits that the samples of 16-bit images really use, such as 12 [default: all 16].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     bits: Option<u32>,
 }

@@ -6,7 +6,7 @@ use crate::shared::args::Global;
 use crate::shared::programs::{System, parse_system};
 use crate::shared::{CliError, say, say_json};
 use ganomede::models::system::{Defaults, Length};
-use ganomede::models::{Info, Kind, Prior, SYSTEMS};
+use ganomede::models::{Info, OptionKind, Prior, SYSTEMS};
 
 /// List the systems, or show one with its scores, options and defaults.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,7 +32,7 @@ struct Setting {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
+struct SystemDocument {
     name: &'static str,
     title: &'static str,
     paper: &'static str,
@@ -79,10 +79,10 @@ impl Recommended {
     }
 }
 
-impl Document {
+impl SystemDocument {
     fn new(info: &Info) -> Self {
         let Info { name, title, paper, url, defaults, tables, .. } = *info;
-        let allowed = |kind: Kind| kind.describe();
+        let allowed = |kind: OptionKind| kind.describe();
         Self {
             name,
             title,
@@ -125,11 +125,11 @@ impl Document {
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if let Some(system) = args.system {
-        let document = Document::new(system.info);
+        let document = SystemDocument::new(system.info);
         return if global.json { say_json(&document) } else { say(&document.text()) };
     }
     if global.json {
-        let all: Vec<_> = SYSTEMS.iter().map(|info| Document::new(info)).collect();
+        let all: Vec<_> = SYSTEMS.iter().map(|info| SystemDocument::new(info)).collect();
         return say_json(&all);
     }
     for info in SYSTEMS {

@@ -29,7 +29,7 @@ pub(crate) fn report_bits(findings: &Findings) {
     }
 }
 
-/// Says how masks fit, if anything is amiss; which is known when all images are loaded.
+/// Says how masks fit, if something is wrong, which is known once all images are loaded.
 pub(crate) fn report_masks(findings: &Findings) {
     if let Some(masks) = findings.masks.as_ref().filter(|masks| is_amiss(masks)) {
         mask_lines(masks, SHOWN).iter().for_each(|line| note(line));

@@ -1,5 +1,5 @@
-//! Times of launches as rows: one by one, by kernel and variant, by shape and by lane; with rates and the share of the
-//! roofline.
+//! Times of launches as rows: one by one, by kernel and variant, by shape and by lane; with rates and the
+//! share of the roofline.
 
 use std::collections::BTreeMap;
 
@@ -81,10 +81,11 @@ pub(crate) struct LaunchTime {
     bytes_moved: u64,
     gflops: f64,
     gbytes_per_second: f64,
-    /// Time by the roofline over time taken: arithmetic or traffic at the device's measured peak, the longer of both.
+    /// Time by the roofline over time taken: arithmetic or traffic at the device's measured peak, the longer
+    /// of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_share: Option<f64>,
-    /// What binds: `compute`, `memory`, or `launch` where as many launches of nothing would take half the time.
+    /// What binds: `compute`, `memory`, or `launch` where as many empty launches would take half the time.
     #[serde(skip_serializing_if = "Option::is_none")]
     bound: Option<&'static str>,
 }

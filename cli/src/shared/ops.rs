@@ -25,7 +25,7 @@ pub(crate) enum OpName {
     BatchNormGrad,
     /// leaky ReLU of a sum of two tensors.
     Pointwise,
-    /// tanh.
+    /// Hyperbolic tangent.
     Tanh,
     /// Sum over all dimensions but the second.
     Reduce,
@@ -80,8 +80,8 @@ pub(crate) struct OpArgs {
     /// gemm: the second operand is stored N×K.
     #[arg(long)]
     pub(crate) trans_b: bool,
-    /// GPU variant of the operation's first kernel, by the number or name that `kernels list` gives [default: the
-    /// kernel's choice].
+    /// GPU variant of the operation's first kernel, by the number or name that `kernels list` gives [default:
+    /// the kernel's choice].
     #[arg(long)]
     pub(crate) variant: Option<String>,
 }

@@ -6,8 +6,8 @@ use ganomede_host::{line, lines};
 
 use super::CliError;
 
-/// Writes lines of results to stdout, with nothing in them that acts on a terminal; a reader that has gone away ends the
-/// output, not the program.
+/// Writes lines of results to stdout, with nothing in them that acts on a terminal; a reader that has gone
+/// away ends the output, not the program.
 pub(crate) fn say(text: &str) -> Result<(), CliError> {
     print(&lines(text))
 }
@@ -27,8 +27,8 @@ pub(crate) fn unless_closed(printed: std::io::Result<()>) -> Result<(), CliError
     }
 }
 
-/// Writes lines of log to stderr, with nothing in them that acts on a terminal. A log that cannot be written (full disk,
-/// closed pipe) never ends the work.
+/// Writes lines of log to stderr, with nothing in them that acts on a terminal. A log that cannot be written
+/// (full disk, closed pipe) never ends the work.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", lines(text));
 }

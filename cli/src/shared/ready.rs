@@ -1,4 +1,5 @@
-//! Programs made ready for `bench` and `profile`: recorded, loaded, inputs written; with the time that each part took.
+//! Programs made ready for `bench` and `profile`: recorded, loaded, inputs written; with the time that each
+//! part took.
 
 use std::time::{Duration, Instant};
 
@@ -22,15 +23,15 @@ pub(crate) struct Setup {
 
 /// What a program needs, and what the process or the driver held before it was there.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    /// Foretold from the program alone.
+pub(crate) struct MemoryUse {
+    /// Predicted from the program alone.
     pub(crate) predicted: u64,
     /// Really allocated, states included.
     pub(crate) held: u64,
     before: Option<u64>,
 }
 
-impl Memory {
+impl MemoryUse {
     /// By how much what is held on the device has grown since before the program was loaded.
     pub(crate) fn growth(&self, device: &Device) -> Option<u64> {
         Some(device.held_bytes()?.saturating_sub(self.before?))
@@ -40,7 +41,7 @@ impl Memory {
 /// A program that can be replayed.
 pub(crate) struct Ready {
     pub(crate) executable: Executable,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryUse,
     /// Values of the input `x`, which is given anew each time; empty for a search, whose queries are states.
     pub(crate) images: Vec<f32>,
     pub(crate) setup: Setup,
@@ -87,7 +88,7 @@ impl Ready {
         if !images.is_empty() {
             timed(&mut setup.upload, || executable.write("x", &images))?;
         }
-        let memory = Memory { predicted, held: store.bytes() + executable.bytes(), before };
+        let memory = MemoryUse { predicted, held: store.bytes() + executable.bytes(), before };
         Ok(Self { executable, memory, images, setup })
     }
 }

@@ -10,8 +10,9 @@ use ganomede_datasets::{DataError, Dataset, OpenOptions, Reads};
 use super::args::DataArgs;
 use super::{CliError, shown};
 
-/// Opens data for a trained model: framed (flattened, cut into patches) as the model was trained, labelled sets with the
-/// model's classes where the command gives none; it may not give the contrary. `without_masks` where only scores are wanted.
+/// Opens data for a trained model: framed (flattened, cut into patches) as the model was trained, labelled
+/// sets with the model's classes where the command gives none; it may not give the contrary. `without_masks`
+/// where only scores are wanted.
 pub(crate) fn open_data(
     data: &DataArgs,
     model: &ModelFile,
@@ -21,8 +22,8 @@ pub(crate) fn open_data(
     Dataset::open(&data.data, &options_of(model, given))
 }
 
-/// Makes sure before the work that its results can be written to a folder and will not lie among what the run reads:
-/// makes the folder and tries it.
+/// Makes sure before the work that its results can be written to a folder and will not lie among what the run
+/// reads: makes the folder and tries it.
 pub(crate) fn check_folder(folder: &Path, reads: &Reads) -> Result<(), CliError> {
     reads.check_folder(folder)?;
     ganomede_host::try_folder(folder).map_err(|e| {
@@ -33,7 +34,8 @@ pub(crate) fn check_folder(folder: &Path, reads: &Reads) -> Result<(), CliError>
     })
 }
 
-/// As [`check_folder`], for a file that will be written: it replaces nothing that the run reads, and no device or pipe.
+/// As [`check_folder`], for a file that will be written: it replaces nothing that the run reads, and no
+/// device or pipe.
 pub(crate) fn check_file(file: &Path, reads: &Reads) -> Result<(), CliError> {
     // Below a file there is no place at all; the system says that best about the folder.
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

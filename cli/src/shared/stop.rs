@@ -4,14 +4,14 @@ use ganomede_host::interrupt;
 
 use crate::shared::CliError;
 
-/// Set by Ctrl-C; loops look at it between steps. There is one for the process ([`ganomede_host::interrupt`]): this says
-/// that somebody listens.
+/// Set by Ctrl-C; loops look at it between steps. There is one for the process
+/// ([`ganomede_host::interrupt`]): this says that somebody listens.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Interrupt(());
 
 impl Interrupt {
-    /// Listens for Ctrl-C, for the end of the session and for `kill`; a second one ends the process at once. A session's
-    /// end that was to be ignored, as under `nohup`, still is.
+    /// Listens for Ctrl-C, for the end of the session and for `kill`; a second one ends the process at once.
+    /// A session's end that was to be ignored, as under `nohup`, still is.
     ///
     /// # Errors
     /// Where the thread that listens cannot be started.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use ganomede::models::file::ModelFile;
 use serde_json::Value;
 
-/// Settings of the smallest training that means anything; a test adds what it is about, or gives one of these anew.
+/// Settings of the smallest training that means anything; a test adds what it is about, or gives one of these
+/// anew.
 pub(crate) const TINY: [&str; 12] = [
     "--size",
     "16",
@@ -66,8 +67,8 @@ impl Ended {
         self
     }
 
-    /// Asserts that the run was refused as the product promises: exit code, nothing on stdout, no panic, and one
-    /// paragraph of error that holds every fragment. Returns the paragraph.
+    /// Asserts that the run was refused as the product promises: exit code, nothing on stdout, no panic, and
+    /// one paragraph of error that holds every fragment. Returns the paragraph.
     pub(crate) fn refused(&self, code: i32, fragments: &[&str]) -> String {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
         assert_eq!(self.stdout, "", "stdout of a failed run");
@@ -102,8 +103,8 @@ pub(crate) fn train_command(data: &str, out: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// The program under a limit on the size of the files that it writes, in blocks of 512 bytes: writing beyond fails as
-/// on a full disk.
+/// The program under a limit on the size of the files that it writes, in blocks of 512 bytes: writing beyond
+/// fails as on a full disk.
 pub(crate) fn with_file_limit(blocks: u32, arguments: &[&str]) -> Ended {
     let mut shell = Command::new("sh");
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
@@ -111,7 +112,7 @@ pub(crate) fn with_file_limit(blocks: u32, arguments: &[&str]) -> Ended {
     shell.output().expect("sh starts").into()
 }
 
-/// Waits until a running child listens for Ctrl-C: from then on a signal is the program's to heed.
+/// Waits until a running child listens for Ctrl-C: from then on the program handles the signal.
 #[cfg(target_os = "linux")]
 pub(crate) fn wait_until_listening(child: &mut Child) {
     const INTERRUPT: u64 = 1 << (2 - 1);
@@ -225,7 +226,8 @@ pub(crate) fn number(document: &Value, field: &str) -> f64 {
     document[field].as_f64().unwrap_or_else(|| panic!("{field} is {} in {document}", document[field]))
 }
 
-/// AUROC by its definition: the share of pairs in which the anomalous score is above the normal one, ties counting half.
+/// AUROC by its definition: the share of pairs in which the anomalous score is above the normal one, ties
+/// counting half.
 pub(crate) fn auroc(scored: &[(f64, bool)]) -> f64 {
     let of = |truth: bool| scored.iter().filter(move |s| s.1 == truth).map(|s| s.0);
     let pair = |a: f64, n: f64| if a > n { 1.0 } else { 0.5 * f64::from(a == n) };

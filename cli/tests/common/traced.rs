@@ -1,6 +1,6 @@
-//! Runs a command and stops it before each system call that changes the file system, in order to count them or to kill it
-//! there. A seccomp filter picks the calls, so that all others run at full speed; `ptrace` sees those that are picked. Both
-//! need no privilege.
+//! Runs a command and stops it before each system call that changes the file system, in order to count them
+//! or to kill it there. A seccomp filter picks the calls, so that all others run at full speed; `ptrace` sees
+//! those that are picked. Both need no privilege.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,8 @@ pub(crate) enum End {
     Killed,
 }
 
-/// Calls that change the file system whatever their arguments; `write` and `openat` are looked at more closely.
+/// Calls that change the file system whatever their arguments; `write` and `openat` are looked at more
+/// closely.
 const CALLS: &[c_long] = &[
     libc::SYS_pwrite64,
     libc::SYS_writev,
@@ -63,7 +64,8 @@ fn answer(k: u32) -> sock_filter {
     sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k }
 }
 
-/// Trace [`CALLS`], writes to files (descriptors from 3 on) and the opening of new files; allow everything else.
+/// Trace [`CALLS`], writes to files (descriptors from 3 on) and the opening of new files; allow everything
+/// else.
 fn filter() -> Vec<sock_filter> {
     let n = CALLS.len();
     let mut program = vec![load(NUMBER)];
@@ -87,15 +89,15 @@ fn checked(outcome: c_long) -> io::Result<()> {
     if outcome == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Runs the command to its end, or kills it right before its `kill_at`-th call, counted from 1. Returns how it ended, and
-/// the calls that it came to. Its output is thrown away.
+/// Runs the command to its end, or kills it right before its `kill_at`-th call, counted from 1. Returns how
+/// it ended, and the calls that it came to. Its output is thrown away.
 pub(crate) fn run(mut command: Command, kill_at: Option<usize>) -> (End, usize) {
     let program = filter();
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let prepare = move || {
         let program = sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-        // SAFETY: system calls on this process alone, between fork and exec; the filter outlives the last of them, which
-        // copies it.
+        // SAFETY: system calls on this process alone, between fork and exec; the filter outlives the last of
+        // them, which copies it.
         unsafe {
             checked(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0))?;
             checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;

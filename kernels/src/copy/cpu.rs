@@ -1,7 +1,7 @@
 //! CPU twin of `copy.wgsl`: every part as planes `[rows, columns]`, columns along the output's smallest
 //! stride and rows along the input's, so that both sides are walked by cache lines.
 
-use super::{Copy, Part};
+use super::{Copy, CopyPart};
 use crate::family::Family;
 use crate::layout::{numel, offset};
 use crate::space::merge;
@@ -37,7 +37,7 @@ struct Dim {
 
 const ONE: Dim = Dim { size: 1, dst: 0, src: 0 };
 
-fn copy_part(part: &Part, input: &[f32], out: &Shared<'_, f32>, scratch: &mut [f32]) {
+fn copy_part(part: &CopyPart, input: &[f32], out: &Shared<'_, f32>, scratch: &mut [f32]) {
     // Outermost first by output stride, then neighbours merged.
     let mut order: Vec<usize> = (0..part.shape.len()).collect();
     order.sort_by_key(|&d| std::cmp::Reverse(part.dst_strides[d]));

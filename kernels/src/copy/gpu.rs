@@ -5,7 +5,7 @@
 //! | `naive` | one thread per element | software adapters; no part is a transposition |
 //! | `tile` | transpositions through shared memory, other parts as `naive` | otherwise |
 
-use super::{Copy, Part};
+use super::{Copy, CopyPart};
 use crate::error::KernelError;
 use crate::family::Family;
 use crate::launch::{Dispatch, GpuPlan, GpuTraits, Slot};
@@ -27,7 +27,7 @@ struct Dims {
 }
 
 impl Dims {
-    fn new(part: &Part) -> Self {
+    fn new(part: &CopyPart) -> Self {
         let mut order: Vec<usize> = (0..part.shape.len()).collect();
         order.sort_by_key(|&d| std::cmp::Reverse(part.dst_strides[d]));
         let sorted = |v: &[usize]| order.iter().map(|&d| v[d]).collect::<Vec<_>>();
@@ -50,7 +50,7 @@ impl Dims {
         Self { shape, src, dst, transposed }
     }
 
-    fn words(&self, part: &Part) -> Vec<u32> {
+    fn words(&self, part: &CopyPart) -> Vec<u32> {
         let mut words = vec![numel(&self.shape), self.shape.len(), part.src_offset, part.dst_offset];
         for v in [&self.shape, &self.src, &self.dst] {
             words.extend(v.iter().copied().chain(std::iter::repeat(0)).take(8));

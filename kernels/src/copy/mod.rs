@@ -23,7 +23,7 @@ const LADDERS: [Ladder; 1] = [Ladder {
 /// Copies input `p` for part `p`: for every index i of `shape`,
 /// `out[dst_offset + Σ i·dst_strides] = input[src_offset + Σ i·src_strides]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Part {
+pub struct CopyPart {
     /// Elements of the input buffer.
     pub src_len: usize,
     /// Iteration shape, at most rank 6.
@@ -47,7 +47,7 @@ pub struct Copy {
     /// Zero the output first.
     pub zero: bool,
     /// One part per input.
-    pub parts: Vec<Part>,
+    pub parts: Vec<CopyPart>,
 }
 
 impl Family for Copy {
@@ -170,7 +170,7 @@ impl Family for Copy {
     /// Images with their sides exchanged.
     fn sample(_ladder: &str, _variant: &str, size: Size) -> Self {
         let [images, h, w] = if size == Size::Typical { [4096, 32, 32] } else { [3, 33, 21] };
-        let part = Part {
+        let part = CopyPart {
             src_len: images * h * w,
             shape: vec![images, w, h],
             src_offset: 0,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::spaces::{data, strides, views};
 use ganomede_kernels::Kernel;
-use ganomede_kernels::copy::{Copy, Part};
+use ganomede_kernels::copy::{Copy, CopyPart};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
@@ -209,10 +209,10 @@ pub(crate) fn moments() -> Vec<Case> {
     views.into_iter().map(build).chain(far).collect()
 }
 
-fn part(shape: &[usize], src: (Vec<usize>, usize), dst: (Vec<usize>, usize), src_len: usize) -> Part {
+fn part(shape: &[usize], src: (Vec<usize>, usize), dst: (Vec<usize>, usize), src_len: usize) -> CopyPart {
     let shape = shape.to_vec();
     let ((src_strides, src_offset), (dst_strides, dst_offset)) = (src, dst);
-    Part { src_len, shape, src_offset, src_strides, dst_offset, dst_strides }
+    CopyPart { src_len, shape, src_offset, src_strides, dst_offset, dst_strides }
 }
 
 /// Slice, pad, concatenation, transposes, broadcast, upsampling, a spread output.

@@ -13,7 +13,7 @@
 //! Negative scores are worse than detecting nothing. NAB chooses its threshold on the labelled corpus that it
 //! then scores: that is an oracle, and is named so here.
 
-use super::{Interval, Series};
+use super::{Interval, ScoredSeries};
 use serde::Serialize;
 
 /// What detections cost.
@@ -61,7 +61,7 @@ impl Nab {
     ///
     /// Scores and truths have equal lengths and the scores are finite: [`super::SignalEvaluation::new`] has
     /// checked it.
-    pub(super) fn of(series: &[Series], threshold: Option<f64>) -> Option<Self> {
+    pub(super) fn of(series: &[ScoredSeries], threshold: Option<f64>) -> Option<Self> {
         let sweep = Sweep::new(series);
         (sweep.windows > 0).then(|| Self {
             standard: sweep.under(NabProfile::STANDARD, threshold),
@@ -92,7 +92,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    fn new(series: &[Series]) -> Self {
+    fn new(series: &[ScoredSeries]) -> Self {
         let mut sweep = Self { detections: vec![], windows: 0 };
         for s in series {
             let windows = s.segments();
@@ -165,7 +165,7 @@ mod tests {
     use crate::eval::signal::{AlarmRule, SignalEvaluation, random_reference};
     use proptest::prelude::*;
 
-    fn nab(series: &[Series], threshold: f64) -> Option<Nab> {
+    fn nab(series: &[ScoredSeries], threshold: f64) -> Option<Nab> {
         let threshold = Threshold { value: threshold, source: "test".into() };
         SignalEvaluation::new(series, Some(&threshold), AlarmRule::default(), 20.0).unwrap().nab
     }
@@ -176,7 +176,7 @@ mod tests {
 
     /// The benchmark's scorer told again, for one threshold: walk the points, remember the window one is in
     /// and the last one left, keep the best detection of each window.
-    fn told_again(series: &[Series], threshold: f64, profile: NabProfile) -> f64 {
+    fn told_again(series: &[ScoredSeries], threshold: f64, profile: NabProfile) -> f64 {
         let (mut sum, mut windows) = (0.0, 0);
         for s in series {
             let len = s.truths.len();
@@ -221,7 +221,7 @@ mod tests {
         // 9, two points after a window of width 4.
         let truths = [0, 0, 0, 0, 1, 1, 1, 1, 0, 0].map(|t| t == 1);
         let scores = [0, 1, 0, 0, 0, 1, 0, 0, 0, 1].map(f64::from);
-        let series = [Series::new(&scores, &truths)];
+        let series = [ScoredSeries::new(&scores, &truths)];
         let at = |y: f64| 2.0 / (1.0 + (5.0 * y).exp()) - 1.0;
         let (found, after) = (at(-0.75) / at(-1.0), at(2.0 / 3.0));
         assert!((found - 0.966_989).abs() < 1e-6 && (after + 0.931_110).abs() < 1e-6, "{found} {after}");
@@ -241,7 +241,7 @@ mod tests {
     fn the_start_of_each_window_alone_is_perfect() {
         let truths = [0, 1, 1, 0, 0, 1, 1, 1].map(|t| t == 1);
         let scores = [0, 1, 0, 0, 0, 1, 1, 0].map(f64::from);
-        let nab = nab(&[Series::new(&scores, &truths)], 1.0).unwrap();
+        let nab = nab(&[ScoredSeries::new(&scores, &truths)], 1.0).unwrap();
         for score in [nab.standard, nab.low_fp, nab.low_fn] {
             assert!(close(score.threshold.unwrap(), 100.0) && close(score.oracle, 100.0), "{score:?}");
         }
@@ -249,11 +249,12 @@ mod tests {
 
     #[test]
     fn no_window_is_no_score_and_random_scores_get_little() {
-        assert_eq!(nab(&[Series::new(&[1.0, 2.0], &[false; 2])], 1.0), None);
+        assert_eq!(nab(&[ScoredSeries::new(&[1.0, 2.0], &[false; 2])], 1.0), None);
         // Two windows of 200 in 4,000 points, as in the corpus.
         let truths: Vec<bool> = (0..4000).map(|i| i % 2000 >= 1500 && i % 2000 < 1700).collect();
         let row =
-            random_reference(&[Series::new(&[], &truths)], 0.01, AlarmRule::default(), 20.0, 20, 3).unwrap();
+            random_reference(&[ScoredSeries::new(&[], &truths)], 0.01, AlarmRule::default(), 20.0, 20, 3)
+                .unwrap();
         let mean = |name: &str| row.iter().find(|m| m.0 == name).unwrap().1.mean;
         assert!((0.0..60.0).contains(&mean("oracle.nab.standard")), "{row:?}");
         assert!(mean("nab.standard") < mean("oracle.nab.standard"), "{row:?}");
@@ -265,11 +266,14 @@ mod tests {
         let truths = [0, 1, 1, 1, 1, 1, 0].map(|t| t == 1);
         let scores = [0, 1, 0, 1, 0, 0, 0].map(f64::from);
         let windows = [Interval { start: 1, end: 3 }, Interval { start: 3, end: 6 }];
-        let both = nab(&[Series { segments: Some(&windows), ..Series::new(&scores, &truths) }], 1.0).unwrap();
+        let both =
+            nab(&[ScoredSeries { segments: Some(&windows), ..ScoredSeries::new(&scores, &truths) }], 1.0)
+                .unwrap();
         assert!(close(both.standard.threshold.unwrap(), 100.0), "{both:?}");
         // The second detection alone misses the first window.
         let late = [0, 0, 0, 1, 0, 0, 0].map(f64::from);
-        let one = nab(&[Series { segments: Some(&windows), ..Series::new(&late, &truths) }], 1.0).unwrap();
+        let one = nab(&[ScoredSeries { segments: Some(&windows), ..ScoredSeries::new(&late, &truths) }], 1.0)
+            .unwrap();
         assert!(close(one.standard.threshold.unwrap(), 50.0), "{one:?}");
     }
 
@@ -284,7 +288,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_sweep_is_the_scorer_at_every_threshold(all in series(), threshold in 0i32..7) {
-            let series: Vec<_> = all.iter().map(|(scores, truths)| Series::new(scores, truths)).collect();
+            let series: Vec<_> = all.iter().map(|(scores, truths)| ScoredSeries::new(scores, truths)).collect();
             if let Some(nab) = nab(&series, f64::from(threshold)) {
                 for (score, profile) in [
                     (nab.standard, NabProfile::STANDARD),

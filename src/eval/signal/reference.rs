@@ -1,6 +1,6 @@
 //! What scores without any skill reach: the row that every table of adjusted F1 needs.
 
-use super::{AlarmRule, Series, SignalEvaluation};
+use super::{AlarmRule, ScoredSeries, SignalEvaluation};
 use crate::eval::bootstrap::SplitMix64;
 use crate::eval::{EvalError, Repeated, Threshold};
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 ///
 /// Errors: no run, a rate outside (0, 1), K outside 0 to 100.
 pub fn random_reference(
-    series: &[Series],
+    series: &[ScoredSeries],
     false_alarm_rate: f64,
     rule: AlarmRule,
     k: f64,
@@ -28,8 +28,8 @@ pub fn random_reference(
         let mut random = SplitMix64(seed ^ (i + 1).wrapping_mul(0xA076_1D64_78BD_642F));
         let scores: Vec<Vec<f64>> =
             series.iter().map(|s| s.truths.iter().map(|_| random.uniform()).collect()).collect();
-        let series: Vec<Series> =
-            scores.iter().zip(series).map(|(scores, of)| Series { scores, ..*of }).collect();
+        let series: Vec<ScoredSeries> =
+            scores.iter().zip(series).map(|(scores, of)| ScoredSeries { scores, ..*of }).collect();
         Ok(SignalEvaluation::new(&series, Some(&threshold), rule, k)?.named())
     };
     let tables: Result<Vec<_>, EvalError> = (0..runs as u64).into_par_iter().map(run).collect();

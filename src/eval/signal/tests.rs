@@ -42,7 +42,7 @@ fn flags(scores: &[f64], threshold: f64) -> Vec<bool> {
 
 fn evaluation(scores: &[f64], truths: &[bool], threshold: f64, k: f64) -> SignalEvaluation {
     let threshold = Threshold { value: threshold, source: "test".into() };
-    SignalEvaluation::new(&[Series::new(scores, truths)], Some(&threshold), RAW, k).unwrap()
+    SignalEvaluation::new(&[ScoredSeries::new(scores, truths)], Some(&threshold), RAW, k).unwrap()
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn toy_segments() {
 #[test]
 fn segments_end_with_their_series() {
     let (scores, truths) = ([0.0, 1.0, 0.0, 0.0], [false, true, true, true]);
-    let series = [Series::new(&scores, &truths), Series::new(&[0.0; 2], &[true, false])];
+    let series = [ScoredSeries::new(&scores, &truths), ScoredSeries::new(&[0.0; 2], &[true, false])];
     let threshold = Threshold { value: 1.0, source: "test".into() };
     let e = SignalEvaluation::new(&series, Some(&threshold), RAW, 0.0).unwrap();
     assert_eq!((e.n_segments, e.n_points), (2, 6));
@@ -109,7 +109,7 @@ fn segments_that_touch_are_told_apart_where_they_are_labelled_so() {
     let of = |segments: Option<&[(usize, usize)]>| {
         let segments: Option<Vec<Interval>> =
             segments.map(|list| list.iter().map(|&(start, end)| Interval { start, end }).collect());
-        let series = Series { segments: segments.as_deref(), ..Series::new(&scores, &truths) };
+        let series = ScoredSeries { segments: segments.as_deref(), ..ScoredSeries::new(&scores, &truths) };
         SignalEvaluation::new(&[series], Some(&threshold), RAW, 0.0)
     };
     let (apart, run) = (of(Some(&[(1, 3), (3, 5)])).unwrap(), of(None).unwrap());
@@ -180,7 +180,7 @@ fn random_scores_reach_the_closed_formula() {
         let segments = (points as f64 * prevalence / f64::from(len)).round() as usize;
         let period = points / segments;
         let truths: Vec<bool> = (0..points).map(|i| i % period < len as usize).collect();
-        let row = random_reference(&[Series::new(&[], &truths)], 0.01, RAW, 20.0, 3, 7).unwrap();
+        let row = random_reference(&[ScoredSeries::new(&[], &truths)], 0.01, RAW, 20.0, 3, 7).unwrap();
         let mean = |name: &str| row.iter().find(|m| m.0 == name).unwrap().1.mean;
         let anomalous = truths.iter().filter(|&&t| t).count();
         let gamma = anomalous as f64 / points as f64;
@@ -201,14 +201,14 @@ fn random_scores_reach_the_closed_formula() {
         let at_threshold = 2.0 * precision * recall / (precision + recall);
         let found = mean("threshold.f1.point_adjusted");
         assert!((found - at_threshold).abs() < 0.03, "{found}, not {at_threshold}");
-        assert_eq!(row, random_reference(&[Series::new(&[], &truths)], 0.01, RAW, 20.0, 3, 7).unwrap());
+        assert_eq!(row, random_reference(&[ScoredSeries::new(&[], &truths)], 0.01, RAW, 20.0, 3, 7).unwrap());
     }
     assert!(matches!(
-        random_reference(&[Series::new(&[], &[true])], 0.0, RAW, 20.0, 3, 7),
+        random_reference(&[ScoredSeries::new(&[], &[true])], 0.0, RAW, 20.0, 3, 7),
         Err(EvalError::FalseAlarmRate(_))
     ));
     assert_eq!(
-        random_reference(&[Series::new(&[], &[true, false])], 0.1, RAW, 20.0, 0, 7),
+        random_reference(&[ScoredSeries::new(&[], &[true, false])], 0.1, RAW, 20.0, 0, 7),
         Err(EvalError::NoRun)
     );
 }
@@ -290,7 +290,7 @@ proptest! {
     fn segment_metrics_are_those_of_the_alarms((scores, truths) in series(), merge_gap in 0usize..4, min_points in 0usize..4) {
         let rule = AlarmRule { merge_gap, min_points };
         let threshold = Threshold { value: 5.0, source: "test".into() };
-        let e = SignalEvaluation::new(&[Series::new(&scores, &truths)], Some(&threshold), rule, 0.0);
+        let e = SignalEvaluation::new(&[ScoredSeries::new(&scores, &truths)], Some(&threshold), rule, 0.0);
         let t = e.unwrap().threshold.unwrap();
         // Mark the points of every alarm, then look segment by segment and alarm by alarm.
         let alarms = intervals(&flags(&scores, 5.0), rule);

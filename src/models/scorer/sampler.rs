@@ -14,8 +14,8 @@ use crate::program::{CompileError, compile};
 use crate::report::image_grid;
 use crate::tape::Tape;
 
-/// What a model makes of the same things all through a training: images of fixed latents, or reconstructions of fixed
-/// samples.
+/// What a model makes of the same things all through a training: images of fixed latents, or reconstructions
+/// of fixed samples.
 pub struct Sampler {
     make: Executable,
     given: Vec<f32>,
@@ -27,9 +27,9 @@ impl Sampler {
     /// Images in a grid.
     pub const COUNT: usize = 64;
 
-    /// Draws from a model whose weights are in `store`: images of latents that are a function of the seed where there
-    /// is a generator, else the first of the `preview` samples beside their reconstructions. `None` where there is
-    /// nothing to draw.
+    /// Draws from a model whose weights are in `store`: images of latents that are a function of the seed
+    /// where there is a generator, else the first of the `preview` samples beside their reconstructions.
+    /// `None` where there is nothing to draw.
     ///
     /// # Errors
     /// [`ScoreError`] where the device refuses.

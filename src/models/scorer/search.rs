@@ -30,8 +30,8 @@ struct Going {
 }
 
 impl Scorer {
-    /// Start of the search of one image: a function of the seed, the restart and the image's own pixels, so that a
-    /// score depends neither on the batch nor on the order of the images.
+    /// Start of the search of one image: a function of the seed, the restart and the image's own pixels, so
+    /// that a score depends neither on the batch nor on the order of the images.
     fn start(&self, image: &[f32], restart: usize) -> Vec<f32> {
         let words = image.iter().map(|v| v.to_bits()).chain([restart as u32]);
         let stream = words.fold(0x811c_9dc5_u32, |h, w| (h ^ w).wrapping_mul(0x0100_0193));
@@ -48,7 +48,8 @@ impl Scorer {
         let len = self.image_len();
         let queries = images.len() / len;
         let SearchConfig { steps, restarts, tolerance, .. } = self.score.search;
-        // Lanes beyond the queries repeat the last one: every lane is a valid search and none is counted twice.
+        // Lanes beyond the queries repeat the last one: every lane is a valid search and none is counted
+        // twice.
         let query_of = |lane: usize| (lane / restarts).min(queries - 1);
         let (mut x, mut z) = (Vec::with_capacity(lanes * len), vec![]);
         for lane in 0..lanes {
@@ -75,7 +76,8 @@ impl Scorer {
             }
             let stages = watch.as_ref().map_or(&[][..], |w| w.stages);
             let next = stages.iter().copied().filter(|&s| s > done).min().unwrap_or(steps);
-            // With early stop the host looks at the progress from time to time, and converged searches leave the batch.
+            // With early stop the host looks at the progress from time to time, and converged searches leave
+            // the batch.
             let chunk = if tolerance > 0.0 { 25 } else { usize::MAX };
             let count = chunk.min(next.min(steps) - done);
             let How::Search { levels, .. } = &mut self.how else { return Ok(vec![]) };

@@ -28,7 +28,8 @@ pub(in crate::report) struct Timeline<'a> {
 }
 
 impl Timeline<'_> {
-    /// Colours of the lines by their number in the palette; further channels are left out. The second stands for anomalies.
+    /// Colours of the lines by their number in the palette; further channels are left out. The second stands
+    /// for anomalies.
     pub(in crate::report) const COLOURS: [usize; 4] = [0, 2, 3, 4];
 
     /// Draws it; a spike of one point stays visible however long the series is.
@@ -75,7 +76,8 @@ impl Timeline<'_> {
     }
 }
 
-/// The least and the greatest value of each of equally long stretches, in their order; short lines as they are.
+/// The least and the greatest value of each of equally long stretches, in their order; short lines as they
+/// are.
 fn extremes(line: &[f64]) -> Vec<(usize, f64)> {
     if line.len() <= 2 * STRETCHES {
         return line.iter().copied().enumerate().collect();

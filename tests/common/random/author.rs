@@ -82,7 +82,8 @@ impl Author {
         self.script.values[id].len()
     }
 
-    /// Later values are picked more often, so that programs grow deep as well as wide; large ones are not built upon.
+    /// Later values are picked more often, so that programs grow deep as well as wide; large ones are not
+    /// built upon.
     pub(super) fn pick(&mut self) -> Id {
         loop {
             let back = self.dice.unit().powi(2) * self.script.values.len() as f64;

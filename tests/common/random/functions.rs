@@ -53,7 +53,8 @@ pub(super) fn first_largest(window: &[Number]) -> Number {
     }
 }
 
-/// The elements of the pooling window behind an index of the output; `None` is padding, and what lies beyond it is not there.
+/// The elements of the pooling window behind an index of the output; `None` is padding, and what lies beyond
+/// it is not there.
 pub(super) fn windows(
     x: &[Number],
     shape: &[usize],
@@ -151,7 +152,8 @@ pub(super) fn conv(
     options: &ConvOptions,
     transposed: bool,
 ) -> Vec<Number> {
-    // The smaller image steps by the stride over the larger. Weights are [small's channels, large's channels of a group, …].
+    // The smaller image steps by the stride over the larger. Weights are [small's channels, large's channels
+    // of a group, …].
     let (small, large) = if transposed { (from, to) } else { (to, from) };
     let mut out = vec![Sum::default(); to.iter().product()];
     each(&[small[0], kernel[0], kernel[1], small[2], small[3], kernel[2], kernel[3]], |i| {

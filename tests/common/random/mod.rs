@@ -1,5 +1,6 @@
-//! Random programs and what they mean: a [`script::Script`] is written by [`author`], recorded on a tape, and evaluated by
-//! [`reference`] over [`number`]s that know their derivatives and the error that f32 may make of them.
+//! Random programs and what they mean: a [`script::Script`] is written by [`author`], recorded on a tape, and
+//! evaluated by [`reference`] over [`number`]s that know their derivatives and the error that f32 may make of
+//! them.
 #![allow(dead_code, reason = "a test uses a part of it")]
 
 pub(crate) mod author;

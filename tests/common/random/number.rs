@@ -1,10 +1,11 @@
 //! Numbers that know their derivatives along two directions, and how far an f32 program may be off from each.
 //!
-//! A [`Number`] is a + b·ε₁ + c·ε₂ + d·ε₁ε₂ with ε₁² = ε₂² = 0: forward differentiation, twice, with none of the tape's rules.
-//! Beside each part stands a bound of the error that f32 arithmetic makes of it, by the standard model: an operation rounds to
-//! one part in 2²⁴ of what it adds up, and passes on the errors of what it reads by its derivatives. Where a function jumps
-//! within the error of its argument, the jump is part of the error. So an ill-conditioned value has a wide bound, a plain one
-//! a narrow one, and small whole numbers have none at all.
+//! A [`Number`] is a + b·ε₁ + c·ε₂ + d·ε₁ε₂ with ε₁² = ε₂² = 0: forward differentiation, twice, with none of
+//! the tape's rules. Beside each part stands a bound of the error that f32 arithmetic makes of it, by the
+//! standard model: an operation rounds to one part in 2²⁴ of what it adds up, and passes on the errors of
+//! what it reads by its derivatives. Where a function jumps within the error of its argument, the jump is
+//! part of the error. So an ill-conditioned value has a wide bound, a plain one a narrow one, and small whole
+//! numbers have none at all.
 
 /// Half a unit in the last place of 1.
 pub(crate) const U: f64 = 1.0 / 16_777_216.0;
@@ -13,7 +14,8 @@ const TINY: f64 = 1.2e-38;
 /// What f32 cannot hold is not compared.
 const HUGE: f64 = 1e37;
 
-/// A value, its derivatives along direction 1, direction 2 and both (the bits of the index), and a bound of each one's error.
+/// A value, its derivatives along direction 1, direction 2 and both (the bits of the index), and a bound of
+/// each one's error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Number {
     pub(crate) part: [f64; 4],
@@ -69,8 +71,9 @@ impl Number {
         Sum::default().plus(self).product(other, Number::exact(-1.0)).total()
     }
 
-    /// A function of this number, which rounds to `ulps` units of its own size and `floor` units of 1. The derivative 0 of one
-    /// that *cuts* stands whatever comes behind it; elsewhere 0 may still meet an infinite slope.
+    /// A function of this number, which rounds to `ulps` units of its own size and `floor` units of 1. The
+    /// derivative 0 of one that *cuts* stands whatever comes behind it; elsewhere 0 may still meet an
+    /// infinite slope.
     pub(crate) fn map(self, curve: impl Fn(f64) -> Curve, ulps: f64, floor: f64, cuts: bool) -> Self {
         let (at, error) = (self.part[0], self.error[0]);
         let f = curve(at);
@@ -119,7 +122,8 @@ impl Number {
         Number::largest(&numbers.iter().map(|v| v.negated()).collect::<Vec<_>>()).negated()
     }
 
-    /// The largest number; equal ones share its derivative. What is within its error of the largest may be it.
+    /// The largest number; equal ones share its derivative. What is within its error of the largest may be
+    /// it.
     pub(crate) fn largest(numbers: &[Number]) -> Number {
         let top =
             numbers.iter().fold(f64::NEG_INFINITY, |top, n| if n.part[0] > top { n.part[0] } else { top });

@@ -1,5 +1,5 @@
-//! What a program means: plain loops over [`Number`]s, gradients by forward differentiation, one element at a time. Nothing
-//! here is shared with the tape, the compiler or the kernels.
+//! What a program means: plain loops over [`Number`]s, gradients by forward differentiation, one element at a
+//! time. Nothing here is shared with the tape, the compiler or the kernels.
 
 use std::collections::BTreeMap;
 

@@ -83,8 +83,8 @@ pub(crate) enum Make {
         p: f32,
         draw: usize,
     },
-    /// The gradient of ⟨input 0, input 1⟩, or of input 0 where that is all there is, with respect to one of several values
-    /// that are asked for together.
+    /// The gradient of ⟨input 0, input 1⟩, or of input 0 where that is all there is, with respect to one of
+    /// several values that are asked for together.
     Gradient {
         wrt: Vec<Id>,
         pick: usize,
@@ -195,8 +195,9 @@ impl Script {
         dependent
     }
 
-    /// Whether a gradient of `y` with respect to `wrt` means one thing. A gradient within `y` is an expression of all that lies
-    /// on its way, and how it moves with a value on that way depends on how it is written: 1 − y² or 1 − tanh² x.
+    /// Whether a gradient of `y` with respect to `wrt` means one thing. A gradient within `y` is an
+    /// expression of all that lies on its way, and how it moves with a value on that way depends on how it is
+    /// written: 1 − y² or 1 − tanh² x.
     pub(super) fn is_plain(&self, y: Id, wrt: Id) -> bool {
         (0..=y).all(|id| match &self.values[id].make {
             Make::Gradient { wrt: inner, pick } if inner[*pick] < wrt && wrt <= self.values[id].inputs[0] => {

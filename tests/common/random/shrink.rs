@@ -22,7 +22,8 @@ impl Script {
         }
     }
 
-    /// Smaller programs that may still fail: an output or assignment less, or a value replaced by an input of its shape.
+    /// Smaller programs that may still fail: an output or assignment less, or a value replaced by an input of
+    /// its shape.
     pub(crate) fn smaller(&self) -> Vec<Script> {
         let mut found = vec![];
         for i in 0..self.outputs.len() {

@@ -35,7 +35,7 @@ fn parse_images(text: &str) -> Result<usize, String> {
 
 /// One set.
 #[derive(Debug, Clone, Serialize)]
-struct Row {
+struct GrowthRow {
     images: usize,
     /// Times that the set was passed over.
     passes: usize,
@@ -56,7 +56,7 @@ struct Growth {
     size: usize,
     width: usize,
     batch: usize,
-    sets: Vec<Row>,
+    sets: Vec<GrowthRow>,
 }
 
 /// Opens the set and trains on all of it `passes` times, as `train` does: shuffled, whole batches only.
@@ -66,7 +66,7 @@ fn passes(
     images: usize,
     passes: usize,
     interrupt: &Interrupt,
-) -> Result<Row, CliError> {
+) -> Result<GrowthRow, CliError> {
     let (started, clock) = (Instant::now(), ProcessorClock::start());
     let dataset = Arc::new(open(program, Split::Train, images)?);
     for epoch in 0..passes as u64 {
@@ -84,7 +84,7 @@ fn passes(
     }
     let seconds = started.elapsed().as_secs_f64();
     let seen = (images / program.batch * program.batch * passes) as f64;
-    Ok(Row {
+    Ok(GrowthRow {
         images,
         passes,
         seconds,
@@ -111,7 +111,7 @@ pub(super) fn run(args: &GrowthArgs, global: &Global, interrupt: &Interrupt) -> 
     let enough = sizes.last().map_or(0, |most| most / 10);
     // Warms caches and threads; not counted.
     passes(&mut trainer, program, program.batch, 4, interrupt)?;
-    let mut sets: Vec<Row> = vec![];
+    let mut sets: Vec<GrowthRow> = vec![];
     for images in sizes {
         let row = passes(&mut trainer, program, images, enough.div_ceil(images).max(1), interrupt)?;
         note(&format!("{images} images: {} µs an image", digits(row.us_per_image)));

@@ -9,7 +9,7 @@ use crate::commands::profile::{PeakFields, median};
 use crate::shared::launches::{KERNEL_HEADINGS, LaunchTimes, percent};
 use crate::shared::ops::{OpArgs, Shape};
 use crate::shared::programs::{Sizes, System, go_on};
-use crate::shared::ready::{Memory, names};
+use crate::shared::ready::{MemoryUse, names};
 use crate::shared::shaders::Loaded;
 use crate::shared::table::{Table, bytes, digits, flops, milliseconds};
 use crate::shared::{CliError, Interrupt};
@@ -124,7 +124,8 @@ pub(super) fn elapsed_ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Times an executable whose inputs are written; `back_to_back` replays short programs several times in a run.
+/// Times an executable whose inputs are written; `back_to_back` replays short programs several times in a
+/// run.
 pub(super) fn measure(
     executable: &mut Executable,
     started: Instant,
@@ -171,7 +172,7 @@ pub(super) struct Timing {
     bytes_moved: u64,
     /// Buffers and scratch that are allocated, states included.
     peak_bytes: u64,
-    /// The same, foretold before any was allocated.
+    /// The same, predicted before any was allocated.
     #[serde(skip_serializing_if = "Option::is_none")]
     predicted_bytes: Option<u64>,
     /// By how much the process's memory, or what the driver gave out, has grown by the program and its runs.
@@ -246,8 +247,8 @@ impl Timing {
         self
     }
 
-    /// Adds what was foretold of the memory, what is held, and what the process or the driver says.
-    pub(super) fn with_memory(mut self, memory: Memory, growth: Option<u64>) -> Self {
+    /// Adds the predicted memory, what is held, and what the process or the driver says.
+    pub(super) fn with_memory(mut self, memory: MemoryUse, growth: Option<u64>) -> Self {
         self.peak_bytes = memory.held;
         self.predicted_bytes = Some(memory.predicted);
         self.measured_bytes = growth;

@@ -1,4 +1,5 @@
-//! `data augment --preview`: what augmentation makes of the training images, before a training is spent on it.
+//! `data augment --preview`: what augmentation makes of the training images, before a training is spent on
+//! it.
 
 use std::path::PathBuf;
 

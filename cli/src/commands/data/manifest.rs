@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 /// The file.
 #[derive(Serialize)]
-struct Document {
+struct ManifestDocument {
     format: &'static str,
     splits: [Manifest; 2],
     /// Test images that are training images as well.
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         data.check_disjoint()?;
     }
     let splits = [data.manifest(Split::Train)?, data.manifest(Split::Test)?];
-    let document = Document { format: "ganomede-manifest-1", splits, overlap: data.overlap()? };
+    let document = ManifestDocument { format: "ganomede-manifest-1", splits, overlap: data.overlap()? };
     if let Some(path) = &args.out {
         let text = serde_json::to_vec_pretty(&document)
             .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;

@@ -82,8 +82,9 @@ pub(super) fn on_cpu(config: &Config) -> Result<Vec<Fit>, CliError> {
     largest(config, |recorded| within(needed(&Device::Cpu, recorded)?, available, "memory"))
 }
 
-/// Batches for an adapter: every launch within its limits, every buffer within its largest, and for a software adapter
-/// all of them in the memory that is free now. How much memory a graphics card has, its driver does not tell.
+/// Batches for an adapter: every launch within its limits, every buffer within its largest, and for a
+/// software adapter all of them in the memory that is free now. How much memory a graphics card has, its
+/// driver does not tell.
 pub(super) fn on_gpu(config: &Config, adapter: &AdapterReport, gpu: &Gpu) -> Result<Vec<Fit>, CliError> {
     let available =
         if adapter.software { machine::available_memory().map(|bytes| bytes / 10 * 9) } else { None };

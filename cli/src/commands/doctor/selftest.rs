@@ -1,5 +1,5 @@
-//! A few kernels and one small training step, on a device and on its reference: the CPU twins for a GPU, plain f64
-//! loops for the CPU.
+//! A few kernels and one small training step, on a device and on its reference: the CPU twins for a GPU,
+//! plain f64 loops for the CPU.
 
 use clap::Parser;
 use ganomede_kernels::Kernel;
@@ -13,8 +13,8 @@ use ganomede::models::{Config, anogan};
 use ganomede::program::{Program, Role};
 use ganomede::tape::States;
 
-/// Largest error that passes, as a fraction of the result's root mean square: f32 sums of a few thousand products stay
-/// two orders below.
+/// Largest error that passes, as a fraction of the result's root mean square: f32 sums of a few thousand
+/// products stay two orders below.
 pub(super) const TOLERANCE: f64 = 1e-4;
 
 /// Shapes that are no multiples of any tile.
@@ -61,7 +61,7 @@ impl SelfTest {
     }
 }
 
-/// Largest error over the root mean square of the reference; infinite where something is no number.
+/// Largest error over the root mean square of the reference; infinite where something is NaN.
 fn relative_error(got: &[f32], want: &[f64]) -> f64 {
     let mean_square = want.iter().map(|w| w * w).sum::<f64>() / want.len().max(1) as f64;
     let errors = got.iter().zip(want).map(|(&g, w)| (f64::from(g) - w).abs());

@@ -9,7 +9,7 @@ use super::networks::{Networks, Source};
 
 /// The document.
 #[derive(Debug, Serialize)]
-pub(super) struct Document<'a> {
+pub(super) struct NetworksDocument<'a> {
     pub(super) system: &'static str,
     /// The picture that was written.
     pub(super) svg: PathBuf,
@@ -41,7 +41,7 @@ enum From<'a> {
     Input(&'a str),
 }
 
-impl<'a> Document<'a> {
+impl<'a> NetworksDocument<'a> {
     pub(super) fn new(system: &'static str, svg: PathBuf, networks: &'a Networks) -> Self {
         let from = |source: &'a Source| match source {
             Source::Layer(place) => From::Layer(*place),

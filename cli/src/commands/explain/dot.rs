@@ -1,5 +1,6 @@
-//! The launches of a program as a Graphviz graph: a box for each launch, a frame for each layer, an arrow for each
-//! value that one launch hands to another. States (parameters, moments) are left out; inputs and outputs are drawn.
+//! The launches of a program as a Graphviz graph: a box for each launch, a frame for each layer, an arrow for
+//! each value that one launch hands to another. States (parameters, moments) are left out; inputs and outputs
+//! are drawn.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -33,7 +34,8 @@ pub(super) fn graph(program: &Program, states: &States, title: &str) -> String {
 
 fn write_graph(out: &mut String, program: &Program, states: &States, title: &str) -> std::fmt::Result {
     writeln!(out, "digraph {} {{", quoted(title))?;
-    // Ranks over all frames at once: frame by frame, Graphviz gives up where values go back and forth between layers.
+    // Ranks over all frames at once: frame by frame, Graphviz gives up where values go back and forth between
+    // layers.
     writeln!(
         out,
         "  label={}; labelloc=t; rankdir=TB; newrank=true; fontname=\"sans-serif\";",

@@ -1,5 +1,6 @@
-//! Networks as an SVG drawing: a block for what each layer gives, as high as its maps and as wide as its channels; boxes
-//! for networks, from left to right as values flow; arrows for what one network hands to the next, arcs for skips.
+//! Networks as an SVG drawing: a block for what each layer gives, as high as its maps and as wide as its
+//! channels; boxes for networks, from left to right as values flow; arrows for what one network hands to the
+//! next, arcs for skips.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -229,8 +230,8 @@ fn write_all(
     writeln!(out, "</svg>")
 }
 
-/// Arrows between groups. One that passes over a column goes below all boxes; an input that does is named again where
-/// it is read.
+/// Arrows between groups. One that passes over a column goes below all boxes; an input that does is named
+/// again where it is read.
 fn write_edges(out: &mut String, networks: &Networks, groups: &[Group]) -> std::fmt::Result {
     let edges = edges(networks, groups);
     let bottom = groups.iter().map(|g| g.at[1] + g.at[3]).fold(0.0, f64::max);

@@ -13,7 +13,7 @@ use ganomede_datasets::Reads;
 use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
-use self::document::Document;
+use self::document::NetworksDocument;
 use self::networks::Networks;
 use crate::commands::train::parse_option;
 use crate::shared::args::Global;
@@ -115,7 +115,7 @@ struct Report {
     totals: Totals,
     memory: Memory,
     largest_tensors: Vec<Tensor>,
-    launches: Vec<Row>,
+    launches: Vec<LaunchRow>,
 }
 
 #[derive(Debug, Serialize)]
@@ -163,7 +163,7 @@ struct Tensor {
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct LaunchRow {
     index: usize,
     scope: String,
     kernel: &'static str,
@@ -191,7 +191,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         write_atomic(path, picture.as_bytes())?;
         note(&format!("networks: {}", shown(path)));
         if global.json {
-            return say_json(&Document::new(args.system.name(), path.clone(), &networks));
+            return say_json(&NetworksDocument::new(args.system.name(), path.clone(), &networks));
         }
         return Ok(());
     }
@@ -430,7 +430,7 @@ fn rows(
     states: &States,
     traits: &GpuTraits,
     gpu: Option<&Gpu>,
-) -> Result<Vec<Row>, CliError> {
+) -> Result<Vec<LaunchRow>, CliError> {
     let names = |buffers: &[usize]| buffers.iter().map(|&b| buffer_name(program, states, b)).collect();
     let launches = program.launches.iter().enumerate();
     launches
@@ -438,7 +438,7 @@ fn rows(
             let tuned = gpu.and_then(|gpu| gpu.tuned(&launch.kernel));
             let plan = PlannedLaunch::new(launch, traits, tuned)?.plan;
             let cost = launch.kernel.cost();
-            Ok(Row {
+            Ok(LaunchRow {
                 index,
                 scope: launch.scope.clone(),
                 kernel: launch.kernel.name(),

@@ -1,5 +1,6 @@
-//! The networks of a system as its tapes have them: layers with what follows them and the shape that they give, and which
-//! reads from which. A layer is a convolution or a product with a weight of the model; gradients and optimisers are none.
+//! The networks of a system as its tapes have them: layers with what follows them and the shape that they
+//! give, and which reads from which. A layer is a convolution or a product with a weight of the model;
+//! gradients and optimisers are none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -146,7 +147,8 @@ impl Networks {
                 self.layers.len() - 1
             });
             self.layers[place].sources.extend(sources);
-            // Scoring, which is read first, says what follows a layer; training adds its dropout, and decoders that read codes.
+            // Scoring, which is read first, says what follows a layer; training adds its dropout, and
+            // decoders that read codes.
             let then = reader.then(id).into_iter().filter(|then| place >= known || *then == Then::Dropout);
             self.layers[place].then.extend(then);
         }
@@ -266,8 +268,8 @@ impl<'a> Reader<'a> {
         sample_shape(&self.graph.nodes[id].shape)
     }
 
-    /// Norm, activation, pooling and dropout between a layer and what reads it; of several activations the nearest, which
-    /// in a U-Net is that of the way down.
+    /// Norm, activation, pooling and dropout between a layer and what reads it; of several activations the
+    /// nearest, which in a U-Net is that of the way down.
     fn then(&self, id: NodeId) -> BTreeSet<Then> {
         let (mut found, mut open, mut seen) =
             (BTreeSet::new(), VecDeque::from([(id, false)]), BTreeSet::new());

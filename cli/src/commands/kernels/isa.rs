@@ -28,7 +28,8 @@ pub(super) struct IsaArgs {
     /// GPU to compile for; may be given more than once.
     #[arg(long, value_enum, default_value = "navi21")]
     target: Vec<TargetArg>,
-    /// Instead of a typical kernel for each variant, every kernel that AnoGAN's training and search run on hardware.
+    /// Instead of a typical kernel for each variant, every kernel that AnoGAN's training and search run on
+    /// hardware.
     #[arg(long, conflicts_with_all = ["family"])]
     programs: bool,
     /// With --programs: side of the images.
@@ -47,9 +48,9 @@ pub(super) struct IsaArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TargetArg {
-    /// RDNA2.
+    /// RDNA 2, Radeon RX 6000.
     Navi21,
-    /// RDNA3.
+    /// RDNA 3, Radeon RX 7000.
     Navi31,
 }
 
@@ -79,7 +80,7 @@ struct Stage {
 
 /// A kernel variant: the numbers of its main stage, and each stage's own.
 #[derive(Debug, Clone, Serialize)]
-struct Row {
+struct AssemblyRow {
     kernel: &'static str,
     variant: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +117,8 @@ fn catalogue(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
             })?),
         };
         for variant in family.variants.iter().filter(|variant| only.is_none_or(|only| only == *variant)) {
-            // RDNA runs 32 or 64 lanes a subgroup as its driver likes, so that this variant is never offered there.
+            // RDNA runs 32 or 64 lanes a subgroup as its driver likes, so that this variant is never offered
+            // there.
             if variant.name == "subgroups" {
                 if only.is_some() {
                     return Err(CliError::input(
@@ -163,7 +165,7 @@ fn same_code(a: &GpuPlan, b: &GpuPlan) -> bool {
         && a.dispatches.iter().zip(&b.dispatches).all(|(a, b)| code(a) == code(b))
 }
 
-fn rows(subjects: &[Subject], target: Target) -> Result<Vec<Row>, CliError> {
+fn rows(subjects: &[Subject], target: Target) -> Result<Vec<AssemblyRow>, CliError> {
     let program = std::env::current_exe().map_err(|e| {
         CliError::machine(format!("this program does not find its own file: {e}; start it by its full path"))
     })?;
@@ -185,7 +187,7 @@ fn rows(subjects: &[Subject], target: Target) -> Result<Vec<Row>, CliError> {
         // The stage that does the work has the loop with most multiply-adds, or else the most instructions.
         let work = |stage: &&Stage| (stage.statistics.loop_fma, stage.statistics.instructions);
         let main = stages.iter().max_by_key(work)?;
-        Some(Row {
+        Some(AssemblyRow {
             kernel: subject.kernel,
             variant: subject.plan.variant,
             scope: subject.scope.clone(),
@@ -200,7 +202,7 @@ fn rows(subjects: &[Subject], target: Target) -> Result<Vec<Row>, CliError> {
     Ok(subjects.iter().filter_map(row).collect())
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(rows: &[AssemblyRow]) -> String {
     let headings = [
         "kernel",
         "variant",
@@ -238,7 +240,7 @@ fn text(rows: &[Row]) -> String {
     table.text()
 }
 
-fn write_assembly(rows: &[Row], folder: &std::path::Path) -> Result<(), CliError> {
+fn write_assembly(rows: &[AssemblyRow], folder: &std::path::Path) -> Result<(), CliError> {
     for (number, row) in (1..).zip(rows) {
         for stage in &row.stages {
             let stem = stage.shader.trim_end_matches(".wgsl");

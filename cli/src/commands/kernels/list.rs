@@ -41,7 +41,7 @@ impl Stage {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Row {
+struct VariantRow {
     kernel: &'static str,
     number: usize,
     variant: &'static str,
@@ -50,7 +50,7 @@ struct Row {
     stages: Vec<Stage>,
 }
 
-fn rows(family: &Ladder) -> Result<Vec<Row>, CliError> {
+fn rows(family: &Ladder) -> Result<Vec<VariantRow>, CliError> {
     let mut rows = Vec::with_capacity(family.variants.len());
     for (number, variant) in (1..).zip(family.variants) {
         let plan = samples::plan(family, variant.name)?;
@@ -62,7 +62,7 @@ fn rows(family: &Ladder) -> Result<Vec<Row>, CliError> {
             }
         }
         let (kernel, variant, tile, chosen) = (family.name, variant.name, variant.tile, variant.chosen);
-        rows.push(Row { kernel, number, variant, tile, chosen, stages });
+        rows.push(VariantRow { kernel, number, variant, tile, chosen, stages });
     }
     Ok(rows)
 }

@@ -1,4 +1,5 @@
-//! `kernels`: every kernel variant, its text in each shader language, its machine code's statistics, its correctness.
+//! `kernels`: every kernel variant, its text in each shader language, its machine code's statistics, its
+//! correctness.
 
 mod isa;
 mod list;
@@ -64,8 +65,8 @@ fn ladder(kernel: &Kernel) -> Vec<(usize, &'static str)> {
         .collect()
 }
 
-/// What kernels may know of a typical adapter: WebGPU's default limits, hardware unless `software`, subgroups of one size so that every
-/// variant can be shown.
+/// What kernels may know of a typical adapter: WebGPU's default limits, hardware unless `software`, subgroups
+/// of one size so that every variant can be shown.
 fn traits(software: bool) -> GpuTraits {
     let subgroup = Some(if software { 8 } else { 32 });
     GpuTraits { software, subgroup, ..GpuTraits::default() }

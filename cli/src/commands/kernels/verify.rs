@@ -21,7 +21,7 @@ pub(super) struct VerifyArgs {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Row {
+struct ErrorRow {
     kernel: &'static str,
     /// Number in the family's ladder; `None` for the CPU twin.
     number: Option<usize>,
@@ -42,7 +42,7 @@ fn check(
     variants: &[(Option<usize>, &'static str)],
     device: &Device,
     seed: u64,
-) -> Result<Vec<Row>, CliError> {
+) -> Result<Vec<ErrorRow>, CliError> {
     if kernel.cost().flops > MOST_FLOPS {
         let flops = crate::shared::table::flops(kernel.cost().flops);
         return Err(CliError::input(format!(
@@ -62,7 +62,7 @@ fn check(
                 _ => ganomede::tune::run_twin(kernel, &inputs, &before),
             };
             let (relative, absolute) = relative_error(&got, &want);
-            Ok(Row {
+            Ok(ErrorRow {
                 kernel: kernel.name(),
                 number,
                 variant,

@@ -1,5 +1,6 @@
-//! Lanes: which network's update a launch works for. A training step is the critic's step, the generator's and the
-//! encoder's, one after the other or interleaved; scopes name the layers, and the discriminator's layers serve all.
+//! Lanes: which network's update a launch works for. A training step is the critic's step, the generator's
+//! and the encoder's, one after the other or interleaved; scopes name the layers, and the discriminator's
+//! layers serve all.
 
 use ganomede_kernels::Kernel;
 use ganomede_kernels::pointwise::Source;
@@ -32,11 +33,12 @@ fn reads(launch: &ganomede::program::Launch) -> impl Iterator<Item = usize> + '_
     launch.inputs.iter().copied().chain(outputs)
 }
 
-/// The lane of each launch: that of the first update which its results reach, updates being ordered by their ends. What
-/// reaches none, such as losses and running statistics, goes with the launch before it.
+/// The lane of each launch: that of the first update which its results reach, updates being ordered by their
+/// ends. What reaches none, such as losses and running statistics, goes with the launch before it.
 pub(super) fn lanes(program: &Program) -> Vec<String> {
     let scopes: Vec<Option<String>> = program.launches.iter().map(|launch| update(&launch.scope)).collect();
-    // What an optimiser computes once, its corrections, may run at any time: an update is over with its last launch.
+    // What an optimiser computes once, its corrections, may run at any time: an update is over with its last
+    // launch.
     let mut names: Vec<&String> = vec![];
     for name in scopes.iter().rev().flatten() {
         if !names.contains(&name) {

@@ -21,7 +21,8 @@ use ganomede::device::{Clock, Device, Peaks, Replay};
 use ganomede::report::write_atomic;
 use rest::Rest;
 
-/// Show where the time goes: kernels, launches and lanes, beside allocation, upload, submission and idle time.
+/// Show where the time goes: kernels, launches and lanes, beside allocation, upload, submission and idle
+/// time.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede profile anogan --size 32 --width 16 --batch 8\n  \
     ganomede profile anogan --program search --batch 1 --by-shape --sort share\n  \

@@ -1,5 +1,5 @@
-//! A replay as Chrome's trace events, which Perfetto (ui.perfetto.dev) and `chrome://tracing` open: the host and each
-//! lane as threads.
+//! A replay as Chrome's trace events, which Perfetto (ui.perfetto.dev) and `chrome://tracing` open: the host
+//! and each lane as threads.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ fn metadata(name: &str, thread: usize, args: Value) -> Value {
     json!({ "name": name, "ph": "M", "pid": 1, "tid": thread, "args": args })
 }
 
-/// The document: what was done once, then one replay whose inputs took `upload`. `launches` are in program order.
+/// The document: what was done once, then one replay whose inputs took `upload`. `launches` are in program
+/// order.
 pub(super) fn document(
     title: &str,
     setup: &Setup,
