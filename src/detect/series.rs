@@ -12,7 +12,7 @@ use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, Scaling};
 
 /// A series with the windows that are trained on.
-pub struct ScoredSeries {
+pub struct Series {
     set: Arc<SignalSet>,
     windows: Windows,
     /// Rows held out for calibration.
@@ -22,7 +22,7 @@ pub struct ScoredSeries {
     warp: Warp,
 }
 
-impl ScoredSeries {
+impl Series {
     /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a
     /// window at least. `stride` is the distance of the windows that are scored for calibration, as of
     /// [`point_scores`].
@@ -49,7 +49,7 @@ impl ScoredSeries {
     }
 }
 
-impl Samples for ScoredSeries {
+impl Samples for Series {
     fn form(&self) -> Form {
         Form::Signal
     }
