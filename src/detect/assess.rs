@@ -168,6 +168,19 @@ fn choose(
     })
 }
 
+/// Refuses a `--limit-test` that leaves nothing to compare.
+///
+/// # Errors
+/// For a limit below two.
+pub fn check_limit(limit: Option<usize>) -> Result<(), DetectError> {
+    match limit {
+        Some(limit @ 0..=1) => {
+            Err(DetectError::Input(format!("--limit-test is {limit}; it must be at least 2")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// At most `limit` of `total` test samples, as many normal as anomalous where possible, with a sentence about
 /// it; `None` where all fit. Samples of unknown truth are left out.
 ///
@@ -180,10 +193,8 @@ pub fn balanced(
     samples: &str,
     is_anomalous: impl Fn(usize) -> Option<bool>,
 ) -> Result<Option<(Vec<usize>, String)>, DetectError> {
+    check_limit(limit)?;
     let Some(limit) = limit.filter(|&l| l < total) else { return Ok(None) };
-    if limit < 2 {
-        return Err(DetectError::Input(format!("--limit-test is {limit}; it must be at least 2")));
-    }
     let (mut normal, mut anomalous) = (vec![], vec![]);
     for i in Indices::shuffled(total, seed).iter() {
         match is_anomalous(i) {

@@ -108,6 +108,13 @@ impl Job {
             .map(|path| Hold::new(path))
             .collect::<Result<Vec<_>, _>>()?;
         let mut trainer = self.start(device, checkpoint.as_deref(), &samples.preview(), observer)?;
+        if self.samples.is_some() && !trainer.has_samples() {
+            return Err(DetectError::Input(format!(
+                "--samples shows images that {} makes, or held-out ones beside what it makes of them; there are none \
+                 here: leave it out",
+                self.header.system
+            )));
+        }
         observer.note(&format!(
             "training {} on {} normal samples ({} held out) of {}, {:.0} MB of device memory",
             self.header.system,

@@ -22,7 +22,7 @@ mod series;
 mod settings;
 
 pub use apply::{Applied, Each, Selection, no_image, score_selection};
-pub use assess::{Assessment, See, TestSet, assess, balanced, losses};
+pub use assess::{Assessment, See, TestSet, assess, balanced, check_limit, losses};
 pub use baselines::{BASELINES, Baseline, scored as baseline_scores};
 pub use builder::TrainingBuilder;
 pub use calibrate::{FALSE_ALARM_RATE, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, own_threshold};

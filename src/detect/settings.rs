@@ -3,7 +3,7 @@
 
 use super::{DetectError, Job};
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
-use crate::models::scorer::ScoreConfig;
+use crate::models::scorer::{self, ScoreConfig};
 use crate::models::system::Length;
 use crate::models::{Config, ConfigError, Info, Options, Training};
 use crate::train::Limits;
@@ -67,6 +67,16 @@ impl CheckedSettings {
     /// Values of one sample.
     pub fn sample_len(&self) -> usize {
         self.settings.config.sample_len()
+    }
+
+    /// Checks that the networks can give the score.
+    ///
+    /// # Errors
+    /// [`DetectError`] of the settings that cannot.
+    pub fn with_score(self) -> Result<Self, DetectError> {
+        let job = self.clone().job(DataInfo::default());
+        scorer::check(&job.header, &job.score, 1)?;
+        Ok(self)
     }
 
     /// The training of these settings on data; it writes nothing unless its fields are set so.

@@ -91,14 +91,26 @@ pub fn replace_section(text: &str, name: &str, body: &str) -> Result<String, Rep
 ///
 /// Errors: those of [`replace_section`], a file that is no UTF-8 text or cannot be read or written.
 pub fn write_section(path: &Path, name: &str, body: &str) -> Result<(), ReportError> {
-    let unread = |reason: String| ReportError::Read { path: path.to_owned(), reason };
-    let text = match files::read_limited(path, MAX_BYTES) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|e| unread(e.to_string()))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(unread(e.to_string())),
-    };
+    let text = read(path)?;
     let new = replace_section(&text, name, body)?;
     if new == text { Ok(()) } else { write_atomic(path, new.as_bytes()) }
+}
+
+/// Whether [`write_section`] will find or make a place, so that what takes long to make is not lost.
+///
+/// Errors: as of [`write_section`]; that the file can be written is not tried.
+pub fn check_section(path: &Path, name: &str) -> Result<(), ReportError> {
+    replace_section(&read(path)?, name, "").map(drop)
+}
+
+/// The file's text; none where there is no file.
+fn read(path: &Path) -> Result<String, ReportError> {
+    let unread = |reason: String| ReportError::Read { path: path.to_owned(), reason };
+    match files::read_limited(path, MAX_BYTES) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|e| unread(e.to_string())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(unread(e.to_string())),
+    }
 }
 
 /// Text that stays text inside a Markdown table: no markup, no line break, no end of a cell.

@@ -30,7 +30,7 @@ pub use compare::{
 };
 pub use file::write_atomic;
 #[cfg(feature = "report")]
-pub use markdown::{comparison_table, escape_markdown, replace_section, write_section};
+pub use markdown::{check_section, comparison_table, escape_markdown, replace_section, write_section};
 #[cfg(feature = "report")]
 pub use page::{Panel, REPORT_FILES, ReportInput, select_panels, write_report, write_report_with};
 pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};

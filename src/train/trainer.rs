@@ -276,6 +276,11 @@ impl Trainer {
         Ok(ModelFile { header: self.header.clone(), tensors: self.tensors(self.model.weights)? })
     }
 
+    /// Whether there is anything for [`Trainer::samples`] to show.
+    pub fn has_samples(&self) -> bool {
+        self.sampler.is_some()
+    }
+
     /// A grid of what the model makes of the same things all through the training, where it makes images.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Indices, Reads, Split};
+use ganomede_datasets::{Batch, Channels, Dataset, Indices, Reads, Split};
 
 use crate::commands::train::{self, score_config, train_model};
 use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs, parse_rate};
@@ -13,7 +13,7 @@ use crate::shared::signals::{self, SampleArgs};
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
 use ganomede::detect::{
-    Applied, Assessment, FALSE_ALARM_RATE, Selection, TestSet, assess, losses, score_selection,
+    Applied, Assessment, FALSE_ALARM_RATE, Selection, TestSet, assess, check_limit, losses, score_selection,
 };
 use ganomede::device::Device;
 use ganomede::eval::{Evaluation, Repeated};
@@ -21,8 +21,8 @@ use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::{Found, Scorer};
 use ganomede::models::{Form, Options, SYSTEMS, find};
 use ganomede::report::{
-    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, comparison_table, select_compared,
-    write_comparison, write_section,
+    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, check_section, comparison_table,
+    select_compared, write_comparison, write_section,
 };
 
 /// Train and evaluate several systems on the same data under the same budget; one report.
@@ -147,10 +147,20 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             "{flag} is for images; with --signal every row is scored, by one training of each system: leave it out"
         )));
     }
-    args.samples.check(if args.samples.signal { Form::Signal } else { Form::Image })?;
+    let form = if args.samples.signal { Form::Signal } else { Form::Image };
+    args.samples.check(form)?;
+    args.data.check(form)?;
+    check_limit(args.limit_test)?;
     let reads = args.samples.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
     check_report(&args.report, &reads)?;
     args.markdown.as_deref().map_or(Ok(()), |file| check_file(file, &reads))?;
+    if let Some(file) = &args.markdown {
+        check_section(file, &args.section)?;
+    }
+    if !args.samples.signal {
+        args.check_systems(&systems, global.seed, None)?;
+        args.check_data(global.seed)?;
+    }
     let device = global.open()?;
     if args.samples.signal {
         return signals::compare(args, &systems, global, &device, interrupt);
@@ -240,7 +250,8 @@ fn one(
 ) -> Result<(ComparedSystem, PathBuf), CliError> {
     let mut runs: Vec<Evaluation> = vec![];
     let mut first: Option<(ComparedSystem, PathBuf)> = None;
-    for seed in global.seed..global.seed.saturating_add(args.seeds) {
+    for further in 0..args.seeds {
+        let seed = global.seed.wrapping_add(further);
         let suffix = if args.seeds > 1 { format!("-seed{seed}") } else { String::new() };
         let path = args.report.join(format!("{}{suffix}.safetensors", system.name()));
         let global = Global { seed, ..global.clone() };
@@ -267,6 +278,41 @@ fn one(
 }
 
 impl Args {
+    /// Refuses, before anything is trained, settings that one of the systems cannot have; where the systems are
+    /// `all`, only names those that are left out. A series has this many `channels`.
+    pub(crate) fn check_systems(
+        &self,
+        systems: &[System],
+        seed: u64,
+        channels: Option<usize>,
+    ) -> Result<(), CliError> {
+        let images = Channels::from(self.preprocess.channels).count();
+        let all = channels.is_none() && self.systems.iter().any(|name| name == "all");
+        for &system in systems {
+            let mut training = self.training(system, Path::new(""))?;
+            training.samples_from = SampleArgs { signal: channels.is_some(), ..self.samples.clone() };
+            match train::check(&training, seed, channels.unwrap_or(images)) {
+                Err(error) if all => note(&format!("{} will be left out: {error}", system.name())),
+                Err(error) => {
+                    let message = format!("{}: {}", system.name(), error.message);
+                    return Err(CliError { message, ..error });
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure, before anything is trained, that the data can be trained and tested on.
+    fn check_data(&self, seed: u64) -> Result<(), CliError> {
+        let spec = &self.data.data;
+        let options = self.preprocess.open_options(self.data.open_options());
+        let dataset = Arc::new(Dataset::open(spec, &options)?);
+        dataset.holdout(self.val_fraction, seed)?;
+        TestSet::new(spec, dataset, self.limit_test, 0)?;
+        Ok(())
+    }
+
     /// The training of one system within the budget.
     pub(crate) fn training(&self, system: System, out: &Path) -> Result<train::Args, CliError> {
         let mut training = train::Args {

@@ -32,8 +32,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200)]
     search_steps: usize,
     /// Test images, half of them anomalous.
-    #[arg(long, default_value_t = 128)]
-    test_images: usize,
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    test_images: u32,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {

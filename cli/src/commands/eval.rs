@@ -15,7 +15,9 @@ use crate::shared::session::{check_file, check_report, open_data};
 use crate::shared::signals::{self, SampleArgs};
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
-use ganomede::detect::{Applied, Assessment, FALSE_ALARM_RATE, Images, TestSet, assess, losses, own};
+use ganomede::detect::{
+    Applied, Assessment, FALSE_ALARM_RATE, Images, TestSet, assess, check_limit, losses, own,
+};
 use ganomede::device::Device;
 use ganomede::eval::{Evaluation, Repeated};
 use ganomede::models::Form;
@@ -51,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub(crate) panels: usize,
     /// Folder of sample grids that `train --samples` wrote: the report shows how they changed.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "report")]
     pub(crate) timeline: Option<PathBuf>,
     /// Also train N − 1 more models as this one was trained, with the seeds after its own, beside the model file; metrics
     /// become mean ± standard deviation.
@@ -70,17 +72,31 @@ pub(crate) fn reads(args: &Args) -> Reads {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    if args.batch == 0 {
+        return Err(CliError::input("--batch is 0; it must be at least 1"));
+    }
+    check_limit(args.limit_test)?;
     args.report.as_deref().map_or(Ok(()), |folder| check_report(folder, &reads(args)))?;
     let device = global.open()?;
     let model = ModelFile::load(&args.model.model)?;
-    args.samples.check(model.header.config.form)?;
-    match model.header.config.form {
+    let form = model.header.config.form;
+    args.samples.check(form)?;
+    args.data.check(form)?;
+    if args.timeline.is_some() && form != Form::Image {
+        return Err(CliError::input(
+            "--timeline shows samples of images; rows of tables and points of series have none: leave it out",
+        ));
+    }
+    check_places(args, &model)?;
+    match form {
         Form::Image => {}
         Form::Signal => return signals::evaluate(args, global, &device, &model, interrupt),
         Form::Table => return signals::evaluate_table(args, global, &device, &model, interrupt),
     }
+    // Opened before anything is evaluated: what cannot be trained on is said now.
+    let next = further(args, &model).next().map(|(seed, _)| images_again(args, &model, seed)).transpose()?;
     let Evaluated { evaluation, findings, files } = evaluate(args, global, &device, interrupt)?;
-    let repeated = repeat(args, global, &device, &model, &evaluation, interrupt)?;
+    let repeated = repeat(args, global, &device, &model, next, &evaluation, interrupt)?;
     if global.json {
         return say_json(&Document { evaluation, findings, repeated: repeated.into_iter().collect() });
     }
@@ -114,26 +130,45 @@ fn repeat(
     global: &Global,
     device: &Device,
     model: &ModelFile,
+    mut next: Option<Images>,
     first: &Evaluation,
     interrupt: &Interrupt,
 ) -> Result<Vec<(&'static str, Repeated)>, CliError> {
     let mut runs = vec![first.clone()];
-    let path = &args.model.model;
-    for further in 1..args.seeds {
-        let seed = model.header.seed.wrapping_add(further);
-        let out = beside(path, seed);
-        check_file(&out, &reads(args))?;
-        let dataset = Arc::new(open_data(&args.data, model, true)?);
-        let images = Images::again(dataset, model, seed).map_err(trains_again)?;
+    for (seed, out) in further(args, model) {
+        let images = match next.take() {
+            Some(images) => images,
+            None => images_again(args, model, seed)?,
+        };
         again(device, model, seed, &out, &images, interrupt)?;
-        let args = Args { model: ModelArg { model: out }, report: None, ..args.clone() };
+        let args = Args { model: ModelArg { model: out }, report: None, timeline: None, ..args.clone() };
         runs.push(evaluate(&args, global, device, interrupt)?.evaluation);
     }
     Ok(if runs.len() > 1 { Repeated::of_runs(&runs)? } else { vec![] })
 }
 
+/// The images that a model was trained on, split by another seed.
+fn images_again(args: &Args, model: &ModelFile, seed: u64) -> Result<Images, CliError> {
+    let dataset = Arc::new(open_data(&args.data, model, true)?);
+    Images::again(dataset, model, seed).map_err(trains_again)
+}
+
+/// The seeds that are trained with beside the model's own, each with where its model is written.
+pub(crate) fn further(args: &Args, model: &ModelFile) -> impl Iterator<Item = (u64, PathBuf)> {
+    let (first, path) = (model.header.seed, args.model.model.clone());
+    (1..args.seeds).map(move |further| {
+        let seed = first.wrapping_add(further);
+        (seed, beside(&path, seed))
+    })
+}
+
+/// Makes sure before any work that the models of further seeds can be written.
+fn check_places(args: &Args, model: &ModelFile) -> Result<(), CliError> {
+    further(args, model).try_for_each(|(_, out)| check_file(&out, &reads(args)))
+}
+
 /// Where the model of another seed is written: beside the first.
-pub(crate) fn beside(path: &Path, seed: u64) -> PathBuf {
+fn beside(path: &Path, seed: u64) -> PathBuf {
     let stem = path.file_stem().map_or("model".into(), |s| s.to_string_lossy());
     path.with_file_name(format!("{stem}-seed{seed}.safetensors"))
 }
@@ -265,9 +300,10 @@ pub(crate) fn evaluate(
     let path = &args.model.model;
     let model = ModelFile::load(path)?;
     let score = score_config(&args.search, &model, path)?;
-    if args.batch == 0 {
-        return Err(CliError::input("--batch is 0; it must be at least 1"));
-    }
+    let timeline = match &args.timeline {
+        Some(samples) => sample_timeline(samples, 8)?,
+        None => vec![],
+    };
     let dataset = Arc::new(open_data(&args.data, &model, false)?);
     report_skipped(&dataset.findings());
     let test = TestSet::new(&args.data.data, dataset.clone(), args.limit_test, global.seed)?;
@@ -297,10 +333,6 @@ pub(crate) fn evaluate(
             map: found.map.clone().unwrap_or_else(|| vec![0.0; size * size]),
             mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
         });
-    };
-    let timeline = match &args.timeline {
-        Some(samples) => sample_timeline(samples, 8)?,
-        None => vec![],
     };
     let Assessment { evaluation, images, findings, preview } = assess(
         &mut applied,

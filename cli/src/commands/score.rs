@@ -1,6 +1,6 @@
 //! `score`: one row for each image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ganomede_datasets::{DataError, Indices, Reads, Rejected, Split};
@@ -86,6 +86,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if args.batch == 0 {
         return Err(CliError::input("--batch is 0; it must be at least 1"));
     }
+    if args.limit_test == Some(0) {
+        return Err(CliError::input("--limit-test is 0; it must be at least 1"));
+    }
     let path = &args.model.model;
     if let Some(folder) = &args.maps {
         let reads = args.paths.iter().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
@@ -106,6 +109,13 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let largest = sets.iter().map(|s| s.indices.len()).max().unwrap_or(1);
     let device = global.open()?;
     let mut scorer = Scorer::new(&device, &model, path, &score, args.batch.min(largest.max(1)))?;
+    if args.maps.is_some() && !scorer.has_map() {
+        return Err(CliError::input(format!(
+            "--maps shows where an image differs; the score '{}' of {} does not say: leave it out",
+            scorer.config().score,
+            model.header.system
+        )));
+    }
     let calibration = own(&model, &score);
     if calibration.is_none() {
         note("no calibration for these score settings: scores come without probability and verdict");
@@ -173,6 +183,15 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         say(&format!("{:.4}\t{probability}\t{verdict}\t{}", row.score, line(&row.path)))?;
     }
     Ok(())
+}
+
+/// Makes sure before the first of several files is scored that the others are there.
+pub(crate) fn check_paths(paths: &[String]) -> Result<(), CliError> {
+    let is_there = |spec: &String| spec.starts_with("builtin:") || Path::new(spec).exists();
+    match paths.iter().find(|spec| !is_there(spec)) {
+        None => Ok(()),
+        Some(spec) => Err(CliError::input(format!("'{spec}': no such file or folder; check the path"))),
+    }
 }
 
 /// Residual that the heat maps show at full strength.

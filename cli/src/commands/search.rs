@@ -27,8 +27,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "F.png")]
     film: Option<PathBuf>,
     /// Stages shown, evenly spaced on a logarithmic scale.
-    #[arg(long, default_value_t = 8)]
-    stages: usize,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    stages: u16,
     #[command(flatten)]
     search: SearchArgs,
 }
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
 
     let (colours, size) = (model.header.config.channels, model.header.config.size);
     let scale = map_scale(&model);
-    let steps = stages(scorer.config().search.steps, args.stages.clamp(1, 64));
+    let steps = stages(scorer.config().search.steps, usize::from(args.stages));
     let mut rows = vec![];
     let mut frames = vec![picture(&sample.image.pixels, colours, size, size)?];
     let mut failed: Option<ReportError> = None;

@@ -9,9 +9,9 @@ use ganomede::models::file::{DataInfo, ModelFile};
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::{Config, Form, Prior};
 use ganomede::train::Limits;
-use ganomede_datasets::{Channels, Dataset, OpenOptions, Reads, Split, TableOptions};
+use ganomede_datasets::{Channels, Dataset, OpenOptions, Reads, Split, TableOptions, Warp};
 
-use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs};
+use crate::shared::args::{ChannelsArg, DataArgs, Global, PreprocessArgs, SearchArgs};
 use crate::shared::findings::report_skipped;
 use crate::shared::job::{self, Summary};
 use crate::shared::programs::{System, parse_system};
@@ -141,12 +141,10 @@ pub(crate) fn train_model(
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
     check_writable(args)?;
-    args.samples_from.check(form(args))?;
-    let form = form(args);
     // Settings are checked before any data are opened; how many channels these have is known after.
-    settings(args, global.seed, form, Channels::from(args.preprocess.channels).count()).checked()?;
+    check(args, global.seed, Channels::from(args.preprocess.channels).count())?;
     let samples = open(args, global.seed)?;
-    let settings = settings(args, global.seed, form, samples.channels()).checked()?;
+    let settings = settings(args, global.seed, form(args), samples.channels()).checked()?;
     let mut job = settings.job(samples.info()?);
     job.out = Some(args.out.clone());
     job.checkpoint_every = args.checkpoint_every;
@@ -154,6 +152,52 @@ pub(crate) fn train_model(
     (job.half, job.half_checkpoints) = (args.half, args.half_checkpoints);
     job.samples = args.samples.clone();
     job::run(job, device, samples.as_ref(), args.can_resume, interrupt)
+}
+
+/// Refuses, before any data are read, settings that a training or its score cannot have; samples have this many
+/// `channels`.
+pub(crate) fn check(args: &Args, seed: u64, channels: usize) -> Result<(), CliError> {
+    let form = form(args);
+    args.samples_from.check(form)?;
+    args.data.check(form)?;
+    refuse_pictures(args, form)?;
+    let settings = settings(args, seed, form, channels).checked()?;
+    match form {
+        Form::Image => {
+            args.preprocess.augment()?;
+            settings.with_score()?;
+        }
+        Form::Signal => {
+            args.preprocess.augment.parse::<Warp>()?;
+            args.samples_from.check_stride(args.preprocess.size)?;
+            settings.with_score()?;
+        }
+        Form::Table => {}
+    }
+    Ok(())
+}
+
+/// Refuses what is said of pictures where the samples are numbers.
+fn refuse_pictures(args: &Args, form: Form) -> Result<(), CliError> {
+    let name = match form {
+        Form::Image => return Ok(()),
+        Form::Signal => "series: points",
+        Form::Table => "tables: rows",
+    };
+    let images = &args.preprocess;
+    let given = [
+        ("--augment", form == Form::Table && !images.augment.is_empty()),
+        ("--centre-crop", images.centre_crop),
+        ("--flatten", images.flatten),
+        ("--bits", images.bits.is_some()),
+        ("--channels", images.channels != ChannelsArg::Gray),
+        ("--patch", images.patch.is_some()),
+        ("--samples", args.samples.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(CliError::input(format!("{flag} is not for {name} are taken as they are"))),
+    }
 }
 
 /// Opens what is trained on, and says what was decided about it.
@@ -182,16 +226,6 @@ fn open(args: &Args, seed: u64) -> Result<Box<dyn Samples>, CliError> {
             Ok(Box::new(series))
         }
         Form::Table => {
-            let given = [
-                ("--augment", !images.augment.is_empty()),
-                ("--centre-crop", images.centre_crop),
-                ("--flatten", images.flatten),
-                ("--patch", images.patch.is_some()),
-                ("--samples", args.samples.is_some()),
-            ];
-            if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
-                return Err(CliError::input(format!("{flag} is not for tables: rows are taken as they are")));
-            }
             if from.anomaly_share.is_some() {
                 return Err(CliError::input(
                     "--anomaly-share is about test rows; give it to `ganomede eval`",

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ganomede_datasets::Reads;
 use ganomede_kernels::{Kernel, ladders};
 use serde::Serialize;
 
 use crate::shared::args::Global;
 use crate::shared::programs::{Sizes, System, Which, go_on, parse_batch, parse_networks, record};
+use crate::shared::session::check_folder;
 use crate::shared::table::{Table, digits};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
 use ganomede::device::tuning::Choice;
@@ -125,6 +127,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             ));
         }
     };
+    if let Some(folder) = folder.as_deref().filter(|_| !args.dry_run) {
+        check_folder(folder, &Reads::new())?;
+    }
     let classes = classes(args, global.seed)?;
     note(&format!("{} shape classes on {}", classes.len(), gpu.describe()));
     let mut tuning = gpu.tuning().clone();

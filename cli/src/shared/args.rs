@@ -10,6 +10,7 @@ use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Prep
 use crate::shared::{CliError, note};
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector, machine};
+use ganomede::models::Form;
 use ganomede::models::file::DataInfo;
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::search::SearchConfig;
@@ -193,6 +194,20 @@ impl DataArgs {
             strict: self.strict,
             seed: 0,
             ..OpenOptions::default()
+        }
+    }
+}
+
+impl DataArgs {
+    /// Refuses what is given for samples of another form than the model's, or the training's.
+    pub(crate) fn check(&self, form: Form) -> Result<(), CliError> {
+        let classes = [("--normal-class", &self.normal_class), ("--anomalous-class", &self.anomalous_class)];
+        match classes.iter().find(|(_, given)| form == Form::Signal && !given.is_empty()) {
+            None => Ok(()),
+            Some((flag, _)) => Err(CliError::input(format!(
+                "{flag} is for labelled images and tables; of a series --labels or --label-column says which rows are \
+                 anomalous: leave it out"
+            ))),
         }
     }
 }

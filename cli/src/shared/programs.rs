@@ -133,6 +133,9 @@ pub(crate) fn record(
     batch: usize,
     seed: u64,
 ) -> Result<Recorded, CliError> {
+    if part.is_some() && which != Which::Step {
+        return Err(CliError::input("--part names a part of the training step; leave --program out"));
+    }
     let mut states = States::new();
     let options = Options::new(system.info.options, [])?;
     let mut model = system.info.build(&mut states, config, &options)?;

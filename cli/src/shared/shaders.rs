@@ -25,6 +25,16 @@ pub(crate) struct ShaderArgs {
 }
 
 impl ShaderArgs {
+    /// Refuses both options where `what` is measured with the built-in shaders alone.
+    pub(crate) fn refuse(&self, what: &str) -> Result<(), CliError> {
+        if self.shaders.is_none() && !self.watch {
+            return Ok(());
+        }
+        Err(CliError::input(format!(
+            "{what} takes the built-in shaders; leave --shaders (or GANOMEDE_SHADERS) and --watch out"
+        )))
+    }
+
     /// The files that may be read.
     pub(crate) fn reads(&self) -> Reads {
         let Some(folder) = &self.shaders else { return Reads::new() };

@@ -230,6 +230,14 @@ impl Scorer {
         matches!(self.how, How::Search { .. })
     }
 
+    /// Whether each sample gets a map of where it differs.
+    pub fn has_map(&self) -> bool {
+        match &self.how {
+            How::Pass { has, .. } => has.map,
+            How::Search { .. } => true,
+        }
+    }
+
     /// Bytes held on the device: weights, states of the searches, programs.
     pub fn bytes(&self) -> u64 {
         let programs = match &self.how {

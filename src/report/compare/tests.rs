@@ -1,7 +1,7 @@
 use super::*;
 use crate::eval::{EvaluationInput, PixelMap, Threshold};
 use crate::report::tests::assert_well_formed;
-use crate::report::{comparison_table, replace_section, write_section};
+use crate::report::{check_section, comparison_table, replace_section, write_section};
 
 /// System `at` of a comparison on 40 images; the first separates best.
 pub(super) fn system(at: usize, name: &str) -> ComparedSystem {
@@ -265,6 +265,7 @@ fn damaged_markers_are_refused_and_the_file_stays() {
     let path = folder.path().join("results.md");
     std::fs::write(&path, "<!-- a -->").unwrap();
     assert!(write_section(&path, "a", "x").is_err());
+    assert!(check_section(&path, "a").is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "<!-- a -->");
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(matches!(write_section(&path, "a", "x"), Err(ReportError::Read { .. })));

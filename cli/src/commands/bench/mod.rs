@@ -107,7 +107,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
                 "bench growth has no launches and no sweep; give --images 1000,10000",
             ));
         }
-        What::Growth(growth) => return growth::run(growth, global, interrupt),
+        What::Growth(growth) => {
+            args.shaders.refuse("bench growth")?;
+            return growth::run(growth, global, interrupt);
+        }
     };
     if args.launches && matches!(timed, Timed::Train(_) | Timed::Score(_)) {
         return Err(CliError::input("--launches times programs: use it with bench op, step or search"));

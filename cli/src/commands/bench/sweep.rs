@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use ganomede_datasets::Reads;
+
 use super::timing::Timing;
 use super::{Args, ProgramArgs, bench_program, device_peaks};
 use crate::shared::args::Global;
@@ -118,10 +120,11 @@ pub(super) fn run(
     device: &Device,
     interrupt: &Interrupt,
 ) -> Result<(), CliError> {
+    args.shaders.refuse("a sweep")?;
     let sweeps = &args.sweep.sweep;
     let points = points(sweeps, program)?;
     let files = args.sweep.csv.iter().chain(&args.sweep.plot);
-    files.into_iter().try_for_each(|path| check_file(path, &args.shaders.reads()))?;
+    files.into_iter().try_for_each(|path| check_file(path, &Reads::new()))?;
     let peaks = device_peaks(device);
     let mut found: Vec<(Vec<usize>, Timing)> = vec![];
     let mut first_fault = None;

@@ -1,6 +1,6 @@
 //! `compare --signal`: every system on every series, the series pooled, with rows for what needs no training at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ganomede_datasets::{DataError, SignalSet, Windows};
@@ -8,7 +8,7 @@ use ganomede_host::line;
 use serde::Serialize;
 
 use super::SampleArgs;
-use super::evaluate::{K, RANDOM_RUNS, headings, markdown, plotted, said, table_rows};
+use super::evaluate::{K, RANDOM_RUNS, check_labelled, headings, markdown, plotted, said, table_rows};
 use crate::commands::compare::Args;
 use crate::commands::train::{score_config, train_model};
 use crate::shared::args::Global;
@@ -92,6 +92,11 @@ pub(crate) fn compare(
     let mut evaluations: Vec<(String, SignalEvaluation)> = vec![];
     let sets = files.iter().map(|file| args.samples.open_signal(file, None));
     let sets: Vec<_> = sets.collect::<Result<_, _>>()?;
+    sets.iter().try_for_each(check_labelled)?;
+    args.samples.check_stride(args.preprocess.size)?;
+    for channels in sets.iter().map(SignalSet::channels).collect::<BTreeSet<_>>() {
+        args.check_systems(systems, global.seed, Some(channels))?;
+    }
     check(&sets, args.preprocess.size, args.val_fraction)?;
     let mut plots: Vec<PlottedSeries> =
         sets.iter().zip(&files).map(|(set, file)| plotted(set, file)).collect();

@@ -53,6 +53,18 @@ struct Written<'a> {
     scores: &'a [f64],
 }
 
+/// Refuses a series of which nothing is known.
+pub(super) fn check_labelled(set: &SignalSet) -> Result<(), CliError> {
+    if set.is_labelled() {
+        return Ok(());
+    }
+    Err(CliError::input(format!(
+        "nothing says which rows of '{}' are anomalous; give --labels FILE or --label-column; `ganomede score` works \
+         without",
+        set.spec()
+    )))
+}
+
 /// Scores the test rows of a series and says how well they are told apart.
 pub(crate) fn evaluate(
     args: &eval::Args,
@@ -68,14 +80,9 @@ pub(crate) fn evaluate(
             "{flag} is for images and tables; every row of a series is scored, with the model given: leave it out"
         )));
     }
+    args.samples.check_stride(model.header.config.size)?;
     let set = args.samples.open_signal(&args.data.data, Some(model))?;
-    if !set.is_labelled() {
-        return Err(CliError::input(format!(
-            "nothing says which rows of '{}' are anomalous; give --labels FILE or --label-column; `ganomede score` \
-             works without",
-            args.data.data
-        )));
-    }
+    check_labelled(&set)?;
     set.notes().iter().for_each(|text| note(text));
     let score = score_config(&args.search, model, path)?;
     let rows = set.test_rows();

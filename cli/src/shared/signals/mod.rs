@@ -91,6 +91,16 @@ impl SampleArgs {
         })
     }
 
+    /// Refuses a `--stride` that windows of `size` points cannot have.
+    pub(crate) fn check_stride(&self, size: usize) -> Result<(), CliError> {
+        match self.stride.filter(|stride| !(1..=size).contains(stride)) {
+            None => Ok(()),
+            Some(stride) => Err(CliError::input(format!(
+                "--stride is {stride}; it must be 1 to the window's {size} points"
+            ))),
+        }
+    }
+
     /// Refuses what is given for samples of another form than the model's, or the training's.
     pub(crate) fn check(&self, form: Form) -> Result<(), CliError> {
         let (signal, table) = (form == Form::Signal, form == Form::Table);

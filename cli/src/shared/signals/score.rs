@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ganomede_host::line;
 use serde::Serialize;
 
-use crate::commands::score::Args;
+use crate::commands::score::{Args, check_paths};
 use crate::commands::train::score_config;
 use crate::shared::args::Global;
 use crate::shared::terminal::Terminal;
@@ -55,6 +55,13 @@ pub(crate) fn score(
             "--limit-test is for images and tables; every row of a series is scored",
         ));
     }
+    if args.split.is_some() {
+        return Err(CliError::input(
+            "--split is for images and tables; of a series the test rows are scored, of a single file all: leave it out",
+        ));
+    }
+    args.samples.check_stride(model.header.config.size)?;
+    check_paths(&args.paths)?;
     let score = score_config(&args.search, model, path)?;
     let device = global.open()?;
     let calibration = own(model, &score);

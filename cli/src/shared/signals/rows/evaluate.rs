@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use ganomede_datasets::{Split, Table, Truth};
 use serde::Serialize;
 
-use crate::commands::eval::{self, beside, reads, summary};
+use crate::commands::eval::{self, further, summary};
 use crate::commands::train::score_config;
 use crate::shared::args::Global;
 use crate::shared::job::{again, trains_again};
-use crate::shared::session::check_file;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
 use ganomede::detect::{
@@ -51,9 +50,6 @@ pub(crate) fn evaluate_table(
     model: &ModelFile,
     interrupt: &Interrupt,
 ) -> Result<(), CliError> {
-    if args.timeline.is_some() {
-        return Err(CliError::input("--timeline shows samples of images; rows of a table have none"));
-    }
     let path = &args.model.model;
     let table = open(args, model, path)?;
     if args.seeds > 1 && !table.is_own() {
@@ -62,14 +58,17 @@ pub(crate) fn evaluate_table(
             args.data.data, model.header.data.spec
         )));
     }
+    let again_with =
+        |seed| Rows::again(&args.data.data, model, seed, args.samples.table_options()).map_err(trains_again);
+    // Opened before anything is evaluated: what cannot be trained on is said now.
+    let mut next = further(args, model).next().map(|(seed, _)| again_with(seed)).transpose()?;
     let (evaluation, rows, page) = one(args, global, device, model, path, &table, interrupt)?;
     let mut runs = vec![evaluation.clone()];
-    for further in 1..args.seeds {
-        let seed = model.header.seed.wrapping_add(further);
-        let out = beside(path, seed);
-        check_file(&out, &reads(args))?;
-        let rows =
-            Rows::again(&args.data.data, model, seed, args.samples.table_options()).map_err(trains_again)?;
+    for (seed, out) in further(args, model) {
+        let rows = match next.take() {
+            Some(rows) => rows,
+            None => again_with(seed)?,
+        };
         rows.notes().iter().for_each(|text| note(&format!("{}: {text}", args.data.data)));
         let model = again(device, model, seed, &out, &rows, interrupt)?;
         let table = open(args, &model, &out)?;

@@ -3,7 +3,7 @@
 use ganomede_datasets::{Indices, Split};
 use ganomede_host::line;
 
-use crate::commands::score::{Args, Document, Row};
+use crate::commands::score::{Args, Document, Row, check_paths};
 use crate::commands::train::score_config;
 use crate::shared::args::{Global, SplitArg};
 use crate::shared::terminal::Terminal;
@@ -25,6 +25,7 @@ pub(crate) fn score_table(
     if args.samples.anomaly_share.is_some() {
         return Err(CliError::input("--anomaly-share is about test rows; give it to `ganomede eval`"));
     }
+    check_paths(&args.paths)?;
     let score = score_config(&args.search, model, path)?;
     let device = global.open()?;
     let calibration = own(model, &score);
