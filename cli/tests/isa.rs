@@ -108,6 +108,7 @@ fn a_target_beyond_the_driver_is_told_from_a_failure() {
     if output.status.success() {
         let found: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
         let found = found.as_array().expect("a list");
+        assert!(!found.is_empty(), "no rows");
         let variants = |rows: &[Value]| rows.iter().map(|row| row["variant"].clone()).collect::<Vec<_>>();
         assert_eq!(variants(found), variants(&rows(&["gemm", "--target", "navi21"])));
         for row in found {
