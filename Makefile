@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo test onnx docs-check fuzz check doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo test onnx docs-check fuzz check features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +42,14 @@ check: ## format, lints, documentation, words; needs python3
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(PYTHON) scripts/words_check.py
+
+features: ## the library without its features, and with each alone
+	for features in "" gpu report isa; do \
+	    $(CARGO) clippy --package ganomede --lib --no-default-features --features "$$features" --locked \
+	        --target-dir target/features -- -D warnings || exit 1; \
+	done
+	$(CARGO) tree --package ganomede --no-default-features --edges normal --locked > target/features/tree.txt
+	! grep -E "(wgpu|clap|ctrlc|indicatif|plotters) v" target/features/tree.txt
 
 doc: ## API documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps --locked
