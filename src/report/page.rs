@@ -29,7 +29,7 @@ pub struct ReportInput {
     pub panels: Vec<Panel>,
     /// Training losses; empty if unknown.
     pub losses: Vec<LossCurve>,
-    /// Generator samples, e.g. from [`image_grid`].
+    /// Generator samples, e.g. from [`image_grid`](super::image_grid).
     pub samples: Option<RgbImage>,
 }
 
