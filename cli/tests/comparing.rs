@@ -1,5 +1,5 @@
-//! `compare`, `eval --seeds`, and series and tables from the command line: what is trained, what is printed, what is
-//! refused.
+//! `compare`, `eval --seeds`, and series and tables from the command line: what is trained, what is printed,
+//! what is refused.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -57,7 +57,7 @@ fn systems_are_compared_under_one_budget() {
     assert!(settings.contains("ae.lr=5e-4 pca.latent=4 ae.loss=ssim"), "{settings}");
     for (setting, words) in [
         ("anogan.lr=1e-3", "no system of this comparison"),
-        ("ae.lr=fast", "no number"),
+        ("ae.lr=fast", "not a number"),
         ("ae.fire=yes", "fire"),
     ] {
         run(&["--systems", "ae", "-O", setting]).refused(2, &[words]);
@@ -84,8 +84,8 @@ fn seeds_repeat_a_training_as_it_was() {
         .refused(2, &["--seeds", "trained on", RETINA]);
 }
 
-/// F1 of points that are flagged from a threshold on; in a segment of which more than the share `k` is flagged, all points
-/// count as flagged.
+/// F1 of points that are flagged from a threshold on; in a segment of which more than the share `k` is
+/// flagged, all points count as flagged.
 fn f1(scored: &[(f64, bool)], segments: &[std::ops::Range<usize>], threshold: f64, k: f64) -> f64 {
     let mut flagged: Vec<bool> = scored.iter().map(|s| s.0 >= threshold).collect();
     for segment in segments {
@@ -153,8 +153,8 @@ fn a_series_is_trained_scored_and_compared() {
     ganomede(["eval", text(&model), "--data", RETINA]).refused(2, &["retina"]);
 }
 
-/// AE, GANomaly, AnoGAN, f-AnoGAN and BeatGAN on windows of a series: trained, evaluated, and a new file without labels
-/// scored point by point. In the file four rows are far from all that was trained on.
+/// AE, GANomaly, AnoGAN, f-AnoGAN and BeatGAN on windows of a series: trained, evaluated, and a new file
+/// without labels scored point by point. In the file four rows are far from all that was trained on.
 #[test]
 fn every_system_of_series_scores_points_and_raises_alarms() {
     let at = folder("signals");

@@ -1,5 +1,5 @@
-//! Model files: what is saved is loaded, and whatever is not a whole, unaltered file of this program, this version and
-//! this system is refused with the reason.
+//! Model files: what is saved is loaded, and whatever is not a whole, unaltered file of this program, this
+//! version and this system is refused with the reason.
 
 #[path = "common/binary.rs"]
 mod binary;
@@ -174,7 +174,8 @@ fn half_model() -> &'static Path {
     })
 }
 
-/// A file of the same entry with other tensors: types and bytes as a careless or hostile program would write them.
+/// A file of the same entry with other tensors: types and bytes as a careless or hostile program would write
+/// them.
 fn with_tensors(
     bytes: &[u8],
     change: impl Fn(&str, &TensorView<'_>) -> (Dtype, Vec<usize>, Vec<u8>),
@@ -291,7 +292,7 @@ fn weights_beyond_a_half_stay_as_they_are() {
         file.tensors[at].values.fill(bad);
         assert_eq!(file.tensors[at].storage, Storage::F16);
         file.save(&path).unwrap();
-        ganomede(["score", text(&path), RETINA, "--json"]).refused(2, &["no number", "train it again"]);
+        ganomede(["score", text(&path), RETINA, "--json"]).refused(2, &["NaN or infinite", "train it again"]);
     }
 }
 
@@ -345,5 +346,5 @@ fn weights_that_are_no_numbers_end_in_an_error_not_in_scores() {
     let path = altered("nan", |file| {
         file.tensors.iter_mut().find(|t| t.name == "generator.project.weight").unwrap().values.fill(f32::NAN);
     });
-    ganomede(["score", text(&path), RETINA, "--json"]).refused(2, &["no number", "train it again"]);
+    ganomede(["score", text(&path), RETINA, "--json"]).refused(2, &["NaN or infinite", "train it again"]);
 }

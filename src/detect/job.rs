@@ -26,7 +26,7 @@ pub struct Job {
     pub out: Option<PathBuf>,
     /// Steps between checkpoints; 0 saves one at the end only.
     pub checkpoint_every: u64,
-    /// Whether to continue from the checkpoint, bit for bit; starts anew where there is none.
+    /// Whether to continue from the checkpoint, bit for bit; starts from scratch where there is none.
     pub resume: bool,
     /// Weights of the model in half precision.
     pub half: bool,

@@ -9,7 +9,8 @@ use std::path::Path;
 /// Bytes of a page.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The systems of a comparison as a Markdown table, from the highest AUROC down, with what it was measured on.
+/// The systems of a comparison as a Markdown table, from the highest AUROC down, with what it was measured
+/// on.
 ///
 /// The same text for the same numbers; no date, so that a rerun changes nothing but what it measured.
 pub fn comparison_table(report: &CompareReport) -> String {
@@ -57,10 +58,11 @@ pub fn comparison_table(report: &CompareReport) -> String {
     text
 }
 
-/// Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`; appends both and `body` if neither stands there.
+/// Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`; appends both and `body` if neither
+/// stands there.
 ///
-/// Errors: a name that is not letters, digits, `-` and `_`; markers that are repeated, single or in the wrong order; a
-/// body that holds one of them.
+/// Errors: a name that is not letters, digits, `-` and `_`; markers that are repeated, single or in the wrong
+/// order; a body that holds one of them.
 pub fn replace_section(text: &str, name: &str, body: &str) -> Result<String, ReportError> {
     let fail = |reason| Err(ReportError::Section { name: name.to_owned(), reason });
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -87,7 +89,8 @@ pub fn replace_section(text: &str, name: &str, body: &str) -> Result<String, Rep
     }
 }
 
-/// [`replace_section`] in a file, which is created if missing; written atomically, and not at all if nothing changes.
+/// [`replace_section`] in a file, which is created if missing; written atomically, and not at all if nothing
+/// changes.
 ///
 /// Errors: those of [`replace_section`], a file that is no UTF-8 text or cannot be read or written.
 pub fn write_section(path: &Path, name: &str, body: &str) -> Result<(), ReportError> {

@@ -108,7 +108,7 @@ pub enum ReportError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the file.
         reason: String,
     },
     /// A section of a text file cannot be replaced.

@@ -83,8 +83,8 @@ pub fn part_program(
 }
 
 impl Trainer {
-    /// Starts a training as the header says; `checkpoint` continues one. `preview` are samples, never trained on, that
-    /// sample grids show where the system reconstructs.
+    /// Starts a training as the header says; `checkpoint` continues one. `preview` are samples, never trained
+    /// on, that sample grids show where the system reconstructs.
     ///
     /// # Errors
     /// [`TrainError`] for settings out of range, a checkpoint that does not fit, or a device at fault.
@@ -168,13 +168,15 @@ impl Trainer {
         self.header.progress.seconds = seconds;
     }
 
-    /// Bytes held on the device: all states, the programs of the stage under way, and that of the sample grids.
+    /// Bytes held on the device: all states, the programs of the stage under way, and that of the sample
+    /// grids.
     pub fn bytes(&self) -> u64 {
         let programs = self.running.iter().map(|r| r.program.bytes()).sum::<u64>();
         self.model.store.bytes() + programs + self.sampler.as_ref().map_or(0, Sampler::bytes)
     }
 
-    /// One step on a batch of images; returns the losses by name, of parts that were not due the last ones known.
+    /// One step on a batch of images; returns the losses by name, of parts that were not due the last ones
+    /// known.
     ///
     /// # Errors
     /// [`DeviceError`] where the device fails or the batch has the wrong length.

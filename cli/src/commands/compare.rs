@@ -62,8 +62,8 @@ pub(crate) struct Args {
     /// Score at most N test images, as many normal as anomalous where possible, chosen by the seed.
     #[arg(long, value_name = "N")]
     limit_test: Option<usize>,
-    /// Share of false alarms among normal samples that the thresholds aim at [default: 0.05; 0.01 of the points of a
-    /// series].
+    /// Share of false alarms among normal samples that the thresholds aim at [default: 0.05; 0.01 of the
+    /// points of a series].
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
     /// Images shown side by side: of each class the K ranked highest and lowest.
@@ -75,8 +75,8 @@ pub(crate) struct Args {
     /// NAME of the section in the Markdown file.
     #[arg(long, default_value = "comparison")]
     pub(crate) section: String,
-    /// A setting of one system where it is not to be the recommended one: its options (`ganomede systems NAME`), or lr,
-    /// latent or batch.
+    /// A setting of one system where it is not to be the recommended one: its options (`ganomede systems
+    /// NAME`), or lr, latent or batch.
     #[arg(short = 'O', long = "option", value_name = "SYSTEM.KEY=VALUE", value_parser = parse_setting)]
     settings: Vec<Setting>,
     #[command(flatten)]
@@ -240,7 +240,8 @@ fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// Trains and evaluates one system, once for each seed; the report shows the first run, its tables all of them.
+/// Trains and evaluates one system, once for each seed; the report shows the first run, its tables all of
+/// them.
 fn one(
     args: &Args,
     system: System,
@@ -342,7 +343,7 @@ impl Args {
         };
         for setting in self.settings.iter().filter(|s| s.system == system.name()) {
             fn parsed<T: std::str::FromStr>(setting: &Setting) -> Result<Option<T>, CliError> {
-                let refused = |_| CliError::input(format!("--option {setting} is no number of its kind"));
+                let refused = |_| CliError::input(format!("--option {setting} is not a number of its kind"));
                 setting.value.parse().map(Some).map_err(refused)
             }
             match setting.key.as_str() {

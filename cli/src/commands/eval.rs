@@ -42,11 +42,12 @@ pub(crate) struct Args {
     /// Images searched side by side.
     #[arg(long, default_value_t = 64)]
     pub(crate) batch: usize,
-    /// Score at most N test images or rows of a table, as many normal as anomalous where possible, chosen by the seed.
+    /// Score at most N test images or rows of a table, as many normal as anomalous where possible, chosen by
+    /// the seed.
     #[arg(long, value_name = "N")]
     pub(crate) limit_test: Option<usize>,
-    /// Share of false alarms among normal samples that the threshold aims at [default: 0.05; 0.01 of the points of a
-    /// series].
+    /// Share of false alarms among normal samples that the threshold aims at [default: 0.05; 0.01 of the
+    /// points of a series].
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
     /// Panels for the highest and the lowest scores of each class.
@@ -55,8 +56,8 @@ pub(crate) struct Args {
     /// Folder of sample grids that `train --samples` wrote: the report shows how they changed.
     #[arg(long, value_name = "DIR", requires = "report")]
     pub(crate) timeline: Option<PathBuf>,
-    /// Also train N − 1 more models as this one was trained, with the seeds after its own, beside the model file; metrics
-    /// become mean ± standard deviation.
+    /// Also train N − 1 more models as this one was trained, with the seeds after its own, beside the model
+    /// file; metrics become mean ± standard deviation.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub(crate) seeds: u64,
     #[command(flatten)]
@@ -383,7 +384,8 @@ fn fields(findings: &Findings) -> Result<serde_json::Map<String, serde_json::Val
     }
 }
 
-/// The model's own calibration, or a new one from its held-out normal images where the search settings differ.
+/// The model's own calibration, or a new one from its held-out normal images where the search settings
+/// differ.
 fn calibration(
     args: &Args,
     applied: &mut Applied<'_>,

@@ -20,7 +20,8 @@ use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::Scorer;
 use ganomede::report::{overlay, save_png_atomic};
 
-/// Score images with a trained model, rows of tables or points of series: score, calibrated probability, verdict.
+/// Score images with a trained model, rows of tables or points of series: score, calibrated probability,
+/// verdict.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json\n  \
@@ -35,7 +36,8 @@ pub(crate) struct Args {
     /// Folder for a picture of each image with its residual on top.
     #[arg(long, value_name = "DIR")]
     pub(crate) maps: Option<PathBuf>,
-    /// Which part of a set with two; the test images by default. Of the table that was trained on, by default every row.
+    /// Which part of a set with two; the test images by default. Of the table that was trained on, by default
+    /// every row.
     #[arg(long, value_enum)]
     pub(crate) split: Option<SplitArg>,
     /// Score at most N images of each set, or rows of each table, drawn by the seed.
@@ -44,7 +46,8 @@ pub(crate) struct Args {
     /// Images searched side by side.
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// Share of false alarms among normal images that the verdict aims at [default: 0.05; 0.01 of the points of a series].
+    /// Share of false alarms among normal images that the verdict aims at [default: 0.05; 0.01 of the points
+    /// of a series].
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
     /// Make a file that cannot be read an error instead of skipping it.
@@ -206,7 +209,8 @@ fn file_stem(id: &str) -> String {
     stem.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(80).collect()
 }
 
-/// Opens everything to be scored; of several paths, a file that cannot be used is listed and skipped unless `strict`.
+/// Opens everything to be scored; of several paths, a file that cannot be used is listed and skipped unless
+/// `strict`.
 fn open_all(args: &Args, model: &ModelFile, seed: u64) -> Result<(Vec<Selection>, Vec<Rejected>), CliError> {
     let (mut sets, mut rejected) = (vec![], vec![]);
     for path in &args.paths {

@@ -53,7 +53,8 @@ pub(crate) struct Args {
     /// Images in a step [default: the system's].
     #[arg(long)]
     pub(crate) batch: Option<usize>,
-    /// Passes over the data [default: the system's, where no other limit is given; for tables some have steps instead].
+    /// Passes over the data [default: the system's, where no other limit is given; for tables some have steps
+    /// instead].
     #[arg(long)]
     pub(crate) epochs: Option<u64>,
     /// Steps in all.
@@ -71,18 +72,18 @@ pub(crate) struct Args {
     /// Steps between checkpoints; 0 saves one at the end only.
     #[arg(long, default_value_t = 500)]
     pub(crate) checkpoint_every: u64,
-    /// Continue from the checkpoint, bit for bit; starts anew where there is none.
+    /// Continue from the checkpoint, bit for bit; starts from scratch where there is none.
     #[arg(long)]
     pub(crate) resume: bool,
     /// Whether the command that trains has `--resume`.
     #[arg(skip = true)]
     pub(crate) can_resume: bool,
-    /// Store the model's weights in half precision: half the file, and on a GPU less memory when it scores. The
-    /// threshold is that of the rounded weights.
+    /// Store the model's weights in half precision: half the file, and on a GPU less memory when it scores.
+    /// The threshold is that of the rounded weights.
     #[arg(long)]
     pub(crate) half: bool,
-    /// Store checkpoints in half precision: half the file. To resume from one then goes on close to the training that
-    /// was interrupted, not bit for bit.
+    /// Store checkpoints in half precision: half the file. To resume from one then goes on close to the
+    /// training that was interrupted, not bit for bit.
     #[arg(long)]
     pub(crate) half_checkpoints: bool,
     /// Folder for a grid of generated or reconstructed images after each epoch.

@@ -15,8 +15,8 @@ use ganomede::device::tuning::Choice;
 use ganomede::device::{Device, machine};
 use ganomede::tune::{Candidate, Outcome, tune};
 
-/// Measure kernel variants on a GPU and keep the fastest; programs loaded later use them. Nobody has to: the default
-/// choices are good.
+/// Measure kernel variants on a GPU and keep the fastest; programs loaded later use them. Nobody has to: the
+/// default choices are good.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  ganomede tune --device gpu\n  ganomede tune anogan --size 64 --width 32 --batch 64 --device gpu:0\n  \

@@ -24,8 +24,8 @@ pub(crate) struct Global {
     /// Seed of everything random.
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
-    /// Memory that decoding and unpacking data may take, all threads together, for example 2GiB [default: half of what is
-    /// free, within the limits of a container and of ulimit].
+    /// Memory that decoding and unpacking data may take, all threads together, for example 2GiB [default:
+    /// half of what is free, within the limits of a container and of ulimit].
     #[arg(long, global = true, value_name = "BYTES", env = "GANOMEDE_MEMORY", value_parser = memory::parse_bytes)]
     pub memory: Option<u64>,
     /// Print one JSON document on stdout instead of text; logs go to stderr.
@@ -108,10 +108,12 @@ pub(crate) enum SplitArg {
 /// Where images come from.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DataArgs {
-    /// Data: a folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina; with --table or --signal a CSV file.
+    /// Data: a folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina; with --table
+    /// or --signal a CSV file.
     #[arg(long, value_name = "D")]
     pub data: String,
-    /// Labelled sets and tables: normal classes, the others are anomalous (one against the rest). Models remember them.
+    /// Labelled sets and tables: normal classes, the others are anomalous (one against the rest). Models
+    /// remember them.
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub normal_class: Vec<String>,
     /// Labelled sets and tables: anomalous classes, the others are normal (leave one out).
@@ -137,8 +139,8 @@ pub(crate) struct PreprocessArgs {
     /// Shift the columns of scans so that their brightest layer lies level, before anything else.
     #[arg(long)]
     pub flatten: bool,
-    /// Bits that the samples of 16-bit images have in truth, such as 12; models remember it [default: all 16, and a word
-    /// about it where fewer are in use].
+    /// Bits that the samples of 16-bit images really use, such as 12; models remember it [default: all 16,
+    /// and a word about it where fewer are in use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub bits: Option<u32>,
     /// Train on random patches of this many pixels, cut from large images.
@@ -147,8 +149,8 @@ pub(crate) struct PreprocessArgs {
     /// Patches of each image and epoch.
     #[arg(long, value_name = "N", default_value_t = 16, requires = "patch")]
     pub patches_per_image: usize,
-    /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2, or warp:0.044 for the ticks of series;
-    /// none by default.
+    /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2, or warp:0.044 for the
+    /// ticks of series; none by default.
     #[arg(long, value_name = "LIST", default_value = "")]
     pub augment: String,
 }
@@ -185,8 +187,8 @@ impl PreprocessArgs {
 }
 
 impl DataArgs {
-    /// Classes, and how strict to be. Patches have a fixed seed of their own, so that runs with different seeds see the
-    /// same data.
+    /// Classes, and how strict to be. Patches have a fixed seed of their own, so that runs with different
+    /// seeds see the same data.
     pub(crate) fn open_options(&self) -> OpenOptions {
         OpenOptions {
             normal_classes: self.normal_class.clone(),
@@ -241,11 +243,12 @@ pub(crate) struct SearchArgs {
     /// Keep z within [−1, 1], the support of the uniform prior.
     #[arg(long)]
     pub clip_z: bool,
-    /// Which of the system's published scores; `ganomede systems` lists them [default: the model's, else the first].
+    /// Which of the system's published scores; `ganomede systems` lists them [default: the model's, else the
+    /// first].
     #[arg(long, value_name = "NAME")]
     pub score: Option<String>,
-    /// Refine by a latent search of N steps that starts from E(x), of systems with a generator and an encoder; 0 does
-    /// not [default: the model's, else 0].
+    /// Refine by a latent search of N steps that starts from E(x), of systems with a generator and an
+    /// encoder; 0 does not [default: the model's, else 0].
     #[arg(long, value_name = "N")]
     pub refine: Option<usize>,
 }

@@ -124,7 +124,8 @@ pub(crate) struct Recorded {
     pub(crate) prepare: Option<Program>,
 }
 
-/// Records and compiles. Of a training's parts (`critic`, `generator`, …) the one named `part`, else the first.
+/// Records and compiles. Of a training's parts (`critic`, `generator`, …) the one named `part`, else the
+/// first.
 pub(crate) fn record(
     system: System,
     which: Which,

@@ -49,7 +49,7 @@ pub(crate) struct Loaded {
     /// Files that differ from the built-in ones.
     changed: Vec<String>,
     /// Largest distance of a result from that of the built-in shaders, relative to the largest result; `null`
-    /// where one of them is no number. Absent where results are not compared.
+    /// where one of them is NaN. Absent where results are not compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) difference: Option<Option<f64>>,
 }
@@ -62,7 +62,7 @@ impl Loaded {
             None => String::new(),
             Some(Some(0.0)) => "; results are those of the built-in shaders, bit for bit".to_owned(),
             Some(Some(difference)) => format!("; results differ by {difference:.1e} of the largest"),
-            Some(None) => "; RESULTS ARE NO NUMBERS where those of the built-in shaders are".to_owned(),
+            Some(None) => "; RESULTS ARE NaN where those of the built-in shaders are not".to_owned(),
         };
         format!("{}: {changed}{results}", self.folder)
     }

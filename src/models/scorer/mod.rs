@@ -42,9 +42,9 @@ pub enum ScoreError {
     /// A picture that cannot be drawn.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
-    /// An image whose search gave no number.
+    /// An image whose score is NaN or infinite.
     #[error(
-        "image {index} has a score that is no number; the model's weights may be damaged: train it again"
+        "image {index} has a score that is NaN or infinite; the model's weights may be damaged: train it again"
     )]
     NotANumber {
         /// Position in the batch.
@@ -115,7 +115,7 @@ impl Found {
 pub struct Watch<'a> {
     /// Steps to look at.
     pub stages: &'a [usize],
-    /// Looks.
+    /// Called with the step and what each query has found so far.
     pub see: &'a mut dyn FnMut(usize, &[Found]),
 }
 
@@ -170,7 +170,8 @@ impl Recorded {
 enum How {
     /// One program from samples to scores.
     Pass { program: Executable, parts: Vec<&'static str>, has: Has },
-    /// Latent searches side by side: queries times restarts in the first level, in each further one half as many as before.
+    /// Latent searches side by side: queries times restarts in the first level, in each further one half as
+    /// many as before.
     Search { levels: Vec<Level>, encodes: bool, prepare: Executable, finish: Executable },
 }
 
@@ -260,11 +261,11 @@ impl Scorer {
         self.sizes.sample_len()
     }
 
-    /// Scores up to a batch of samples (`n · image_len` values in [−1, 1]); `watch` sees each recorded stage of a
-    /// search: step, and what is found so far.
+    /// Scores up to a batch of samples (`n · image_len` values in [−1, 1]); `watch` sees each recorded stage
+    /// of a search: step, and what is found so far.
     ///
     /// # Errors
-    /// [`ScoreError`] where the device fails or a score is no number.
+    /// [`ScoreError`] where the device fails or a score is NaN or infinite.
     pub fn score(&mut self, images: &[f32], watch: Option<Watch<'_>>) -> Result<Vec<Found>, ScoreError> {
         if images.is_empty() {
             return Ok(vec![]);
@@ -280,8 +281,8 @@ impl Scorer {
     }
 }
 
-/// Whether models of these settings can be scored so, in batches of this size: what [`Scorer::new`] would say of the
-/// settings, before there is a model.
+/// Whether models of these settings can be scored so, in batches of this size: what [`Scorer::new`] would say
+/// of the settings, before there is a model.
 ///
 /// # Errors
 /// [`ScoreError`] for a setting out of range, or one that the system or the score does not have.

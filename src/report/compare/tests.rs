@@ -105,7 +105,8 @@ fn the_page_ranks_the_systems_and_shows_them_side_by_side() {
     assert!(at("ganomaly") < at("ae") && at("ae") < at("egbad"), "rows are ranked");
     // Overlaid curves, intervals, and a loss for each system.
     assert_eq!(page.matches("<svg ").count(), 2 + 3);
-    // 8 panels: query and truth; reconstruction or map and overlay of systems 0 and 2, a score only of system 1.
+    // 8 panels: query and truth; reconstruction or map and overlay of systems 0 and 2, a score only of
+    // system 1.
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 8 * (2 + 4));
     assert_eq!(page.matches("score only").count(), 8);
     assert!(!text.contains("NaN ") && !page.contains("inf "));

@@ -186,7 +186,8 @@ fn bench_op(
     let started = Instant::now();
     let (states, program) = op.record()?;
     if let (Some(loaded), Device::Gpu(gpu)) = (&mut loaded, device) {
-        // Bounds and loops are checked here, so that a shader's mistake shows before it is timed without checks.
+        // Bounds and loops are checked here, so that a shader's mistake shows before it is timed without
+        // checks.
         let own = outputs(&Device::Gpu(gpu.with_checks()), op, &states, &program, global.seed)?;
         let built_in = Device::Gpu(gpu.with_shaders(Shaders::default()));
         let built_in = outputs(&built_in, op, &states, &program, global.seed)?;
@@ -236,7 +237,8 @@ fn outputs(
     Ok(values)
 }
 
-/// Largest distance of two results, relative to the largest of `expected`; `None` where only one of two is a number.
+/// Largest distance of two results, relative to the largest of `expected`; `None` where only one of two is a
+/// number.
 fn difference(found: &[f32], expected: &[f32]) -> Option<f64> {
     let mut largest = 0.0_f64;
     for (&a, &b) in found.iter().zip(expected) {

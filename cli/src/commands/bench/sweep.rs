@@ -17,7 +17,8 @@ use ganomede::report::{PlotLine, line_plot_svg, write_atomic};
 /// Options of a sweep.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SweepArgs {
-    /// Measure at each of these batches, sizes or widths; several sweeps make every combination. CSV goes to stdout.
+    /// Measure at each of these batches, sizes or widths; several sweeps make every combination. CSV goes to
+    /// stdout.
     #[arg(long, global = true, value_name = "batch|size|width=N,N…", value_parser = parse)]
     sweep: Vec<Sweep>,
     /// Write the CSV of a sweep to this file.

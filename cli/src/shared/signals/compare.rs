@@ -1,4 +1,5 @@
-//! `compare --signal`: every system on every series, the series pooled, with rows for what needs no training at all.
+//! `compare --signal`: every system on every series, the series pooled, with rows for what needs no training
+//! at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,8 +24,8 @@ use ganomede::eval::signal::{SignalEvaluation, random_reference};
 use ganomede::eval::{Quantiles, Repeated, Threshold};
 use ganomede::report::{PlottedSeries, SeriesReport, write_section, write_series_report};
 
-/// A system on one series of a comparison: scores on a scale where the median held-out point is 0 and the threshold 1,
-/// so that series can be pooled.
+/// A system on one series of a comparison: scores on a scale where the median held-out point is 0 and the
+/// threshold 1, so that series can be pooled.
 struct OnSeries {
     scores: Vec<f64>,
     truths: PointTruths,
@@ -78,7 +79,8 @@ fn check(sets: &[SignalSet], size: usize, val_fraction: f64) -> Result<(), CliEr
     Ok(())
 }
 
-/// `compare --signal`: every system on every series, the series pooled, with rows for what needs no training at all.
+/// `compare --signal`: every system on every series, the series pooled, with rows for what needs no training
+/// at all.
 pub(crate) fn compare(
     args: &Args,
     systems: &[System],

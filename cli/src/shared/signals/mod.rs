@@ -23,34 +23,35 @@ pub(crate) use score::score;
 /// Samples that are not images.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct SampleArgs {
-    /// The data are a series: a CSV file, a folder with train.csv and test.csv, or builtin:telemetry. Systems see windows
-    /// of --size points.
+    /// The data are a series: a CSV file, a folder with train.csv and test.csv, or builtin:telemetry. Systems
+    /// see windows of --size points.
     #[arg(long, conflicts_with = "table")]
     pub(crate) signal: bool,
-    /// The data are a table: KDD99, or a CSV file of numbers with a label column. What is given of labels and columns when a
-    /// model is trained, the model remembers.
+    /// The data are a table: KDD99, or a CSV file of numbers with a label column. What is given of labels and
+    /// columns when a model is trained, the model remembers.
     #[arg(long)]
     pub(crate) table: bool,
-    /// Whether the first row of a CSV file names the columns; auto judges by the rows, and says what it took the first for.
+    /// Whether the first row of a CSV file names the columns; auto judges by the rows, and says what it took
+    /// the first for.
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
     pub(crate) header: HeaderArg,
-    /// Tables: share of the rows whose normal ones are trained on [default: 1 for a file of normal rows only; 0.5 for one
-    /// that has both, whose other rows `eval` tests].
+    /// Tables: share of the rows whose normal ones are trained on [default: 1 for a file of normal rows only;
+    /// 0.5 for one that has both, whose other rows `eval` tests].
     #[arg(long, value_name = "SHARE")]
     pub(crate) train_fraction: Option<f64>,
-    /// Tables: drop anomalous test rows until they are this share [default: keep all; 0.2 for the file that a model of KDD99
-    /// was trained on].
+    /// Tables: drop anomalous test rows until they are this share [default: keep all; 0.2 for the file that a
+    /// model of KDD99 was trained on].
     #[arg(long, value_name = "SHARE")]
     pub(crate) anomaly_share: Option<f64>,
-    /// Series: which rows are trained on: a share such as 0.5, a number of rows, `probation` (NAB's 15 %, at most 750
-    /// rows), or before:TIME.
+    /// Series: which rows are trained on: a share such as 0.5, a number of rows, `probation` (NAB's 15 %, at
+    /// most 750 rows), or before:TIME.
     #[arg(long, value_name = "PART", value_parser = parse_part)]
     pub(crate) train_part: Option<TrainPart>,
     /// Series: file of the anomalous intervals: JSON windows, or CSV of start,end or of 0/1 labels.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
-    /// Column of the labels, by name or number from 0 [default: the model's; of a table to be trained on the one called
-    /// label, class or the like, else the last].
+    /// Column of the labels, by name or number from 0 [default: the model's; of a table to be trained on the
+    /// one called label, class or the like, else the last].
     #[arg(long, value_name = "COLUMN")]
     pub(crate) label_column: Option<String>,
     /// Series: column of the times [default: found by name].
@@ -59,8 +60,8 @@ pub(crate) struct SampleArgs {
     /// Series: columns to read [default: all but time and label].
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
-    /// Series: points between the starts of windows that are scored [default: 1; a quarter of a window for searched
-    /// scores].
+    /// Series: points between the starts of windows that are scored [default: 1; a quarter of a window for
+    /// searched scores].
     #[arg(long, value_name = "POINTS")]
     pub(crate) stride: Option<usize>,
 }
