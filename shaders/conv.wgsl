@@ -16,7 +16,7 @@
 // o = (f + pad - k0·dilation)/stride + q - t·dilation/g. So each of the stride² phases is a stride-1
 // convolution over its own taps, computed without a zero, a modulo or a branch: k4 s2 gives 2 x 2 taps per
 // phase, a quarter of the work of zero insertion. A phase is one slice of the product; its constants come
-// from the host (kernels/src/conv/gpu.rs), four phases a dispatch. conv and weight have one slice.
+// from the host (kernels/src/conv/gpu/mod.rs), four phases a dispatch. conv and weight have one slice.
 
 //#operands
 struct Phase {

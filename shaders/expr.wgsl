@@ -1,4 +1,4 @@
-// expr.wgsl: one function per operation of the expression language (kernels/src/expr.rs).
+// expr.wgsl: one function per operation of the expression language (kernels/src/expr/mod.rs).
 //
 // Put before every kernel with generated code, which calls these in straight lines:
 //   let r2 = op_add(r0, r1);
