@@ -279,8 +279,8 @@ fn one(
 }
 
 impl Args {
-    /// Refuses, before anything is trained, settings that one of the systems cannot have; where the systems are
-    /// `all`, only names those that are left out. A series has this many `channels`.
+    /// Refuses, before anything is trained, settings that one of the systems cannot have; where the systems
+    /// are `all`, only names those that are left out. A series has this many `channels`.
     pub(crate) fn check_systems(
         &self,
         systems: &[System],

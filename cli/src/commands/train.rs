@@ -155,8 +155,8 @@ pub(crate) fn train_model(
     job::run(job, device, samples.as_ref(), args.can_resume, interrupt)
 }
 
-/// Refuses, before any data are read, settings that a training or its score cannot have; samples have this many
-/// `channels`.
+/// Refuses, before any data are read, settings that a training or its score cannot have; samples have this
+/// many `channels`.
 pub(crate) fn check(args: &Args, seed: u64, channels: usize) -> Result<(), CliError> {
     let form = form(args);
     args.samples_from.check(form)?;
