@@ -64,7 +64,7 @@ mod tests {
         let shaders = own("gemm_dot.wgsl", "mine").unwrap();
         assert_eq!((shaders.text("gemm_dot.wgsl"), shaders.changed()), ("mine", vec!["gemm_dot.wgsl"]));
         assert_eq!(shaders.text("copy.wgsl"), Shaders::default().text("copy.wgsl"));
-        assert!(own("copy.wgsl", Shaders::default().text("copy.wgsl")).unwrap().changed().is_empty());
+        assert!(own("copy.wgsl", file("copy.wgsl").unwrap()).unwrap().changed().is_empty());
         assert_eq!(own("mine.wgsl", "").unwrap_err(), "mine.wgsl");
         // A piece changes what uses it, and nothing else.
         let shaders = own("shared/thread.wgsl", "// mine\n\nfn thread() {}\n").unwrap();
