@@ -292,7 +292,7 @@ impl Args {
         for &system in systems {
             let mut training = self.training(system, Path::new(""))?;
             training.samples_from = SampleArgs { signal: channels.is_some(), ..self.samples.clone() };
-            match train::check(&training, seed, channels.unwrap_or(images)) {
+            match train::check(&training, seed, Some(channels.unwrap_or(images))) {
                 Err(error) if all => note(&format!("{} will be left out: {error}", system.name())),
                 Err(error) => {
                     let message = format!("{}: {}", system.name(), error.message);

@@ -143,7 +143,8 @@ pub(crate) fn train_model(
 ) -> Result<(Summary, ModelFile), CliError> {
     check_writable(args)?;
     // Settings are checked before any data are opened; how many channels these have is known after.
-    check(args, global.seed, Channels::from(args.preprocess.channels).count())?;
+    let known = (form(args) == Form::Image).then(|| Channels::from(args.preprocess.channels).count());
+    check(args, global.seed, known)?;
     let samples = open(args, global.seed)?;
     let settings = settings(args, global.seed, form(args), samples.channels()).checked()?;
     let mut job = settings.job(samples.info()?);
@@ -156,13 +157,13 @@ pub(crate) fn train_model(
 }
 
 /// Refuses, before any data are read, settings that a training or its score cannot have; samples have this
-/// many `channels`.
-pub(crate) fn check(args: &Args, seed: u64, channels: usize) -> Result<(), CliError> {
+/// many `channels`, where that is known.
+pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(), CliError> {
     let form = form(args);
     args.samples_from.check(form)?;
     args.data.check(form)?;
     refuse_pictures(args, form)?;
-    let settings = settings(args, seed, form, channels).checked()?;
+    let settings = settings(args, seed, form, channels.unwrap_or(1)).checked()?;
     match form {
         Form::Image => {
             args.preprocess.augment()?;
@@ -171,7 +172,10 @@ pub(crate) fn check(args: &Args, seed: u64, channels: usize) -> Result<(), CliEr
         Form::Signal => {
             args.preprocess.augment.parse::<Warp>()?;
             args.samples_from.check_stride(args.preprocess.size)?;
-            settings.with_score()?;
+            // Networks that fit no series of one channel may fit one of several.
+            if channels.is_some() {
+                settings.with_score()?;
+            }
         }
         Form::Table => {}
     }
