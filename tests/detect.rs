@@ -5,12 +5,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ganomede::detect::{DetectError, Detector, InMemory, Observer, Progress, Query, Verdict};
+use ganomede::detect::{
+    Applied, DetectError, Detector, InMemory, Observer, PointTruths, Progress, Query, Verdict, open_series,
+    point_scores,
+};
 use ganomede::device::Device;
+use ganomede::eval::auroc;
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::search::SearchConfig;
 use ganomede::models::{Form, Info, ae, anogan, ganomaly, pca};
-use ganomede_datasets::{SignalOptions, TableOptions};
+use ganomede_datasets::{Dataset, OpenOptions, Preprocess, SignalOptions, Split, TableOptions, Truth};
 
 mod common;
 
@@ -88,9 +92,15 @@ fn threads_score_side_by_side() {
 #[test]
 fn an_evaluation_is_that_of_the_scores() {
     let detector = trained();
-    let found = detector.evaluate(RETINA).unwrap();
-    let auroc = found.auroc().expect("both classes are there");
-    assert_eq!(detector.evaluate(RETINA).unwrap().auroc(), Some(auroc), "it repeats");
+    let preprocess = Preprocess { size: 16, ..Preprocess::default() };
+    let set = Dataset::open(RETINA, &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
+    let samples: Vec<_> = (0..set.len(Split::Test)).map(|i| set.load(Split::Test, i).unwrap()).collect();
+    let scores: Vec<f64> = samples.iter().map(|s| detector.score(&s.image.pixels).unwrap().score).collect();
+    let truths: Vec<bool> = samples.iter().map(|s| s.truth == Truth::Anomalous).collect();
+    assert_eq!(truths.iter().filter(|t| **t).count(), 12, "half of 24");
+    let auroc = auroc(&scores, &truths).unwrap();
+    assert!(auroc.is_some());
+    assert_eq!(detector.evaluate(RETINA).unwrap().auroc(), auroc);
     let error = detector.evaluate("builtin:nowhere").unwrap_err();
     assert!(!error.is_machine_fault() && error.to_string().contains("nowhere"), "{error}");
 }
@@ -105,7 +115,20 @@ fn series_and_tables_are_trained_and_evaluated() {
         .steps(20)
         .run(&Device::Cpu)
         .unwrap();
-    assert!(series.evaluate("builtin:telemetry:train=300,test=200").unwrap().auroc().is_some());
+    let spec = "builtin:telemetry:train=300,test=200";
+    let set = open_series(spec, series.model(), SignalOptions::default()).unwrap();
+    let score = &series.calibration().expect("rows were held out").score;
+    let mut applied = Applied {
+        device: &Device::Cpu,
+        model: series.model(),
+        path: Path::new("series"),
+        score,
+        observer: &mut (),
+    };
+    let scores = point_scores(&mut applied, &set, set.test_rows(), None).unwrap();
+    let points = auroc(&scores, &PointTruths::of(&set).points).unwrap();
+    assert!(points.is_some());
+    assert_eq!(series.evaluate(spec).unwrap().auroc(), points);
     let folder = folder("table");
     let mut text = "a,b,label\n".to_owned();
     for i in 0..300 {
@@ -116,8 +139,8 @@ fn series_and_tables_are_trained_and_evaluated() {
     std::fs::write(&file, text).unwrap();
     let options = TableOptions { normal_labels: vec!["good".to_owned()], ..TableOptions::default() };
     let rows = Detector::train(&pca::INFO).table(&file, options).latent(1).run(&Device::Cpu).unwrap();
-    let auroc = rows.evaluate(file.to_str().unwrap()).unwrap().auroc().unwrap();
-    assert!(auroc > 0.99, "rows off the line are told apart: {auroc}");
+    let found = rows.evaluate(file.to_str().unwrap()).unwrap().auroc().unwrap();
+    assert!(found > 0.99, "rows off the line are told apart: {found}");
     let error = rows.score(&image(0)).unwrap_err();
     assert!(error.to_string().contains("give values"), "{error}");
 }
@@ -133,14 +156,16 @@ fn samples_in_memory_are_trained_on() {
     };
     let detector = train(held.clone());
     assert_eq!(detector.model().header.data.held_out, 15);
-    assert_eq!(detector.to_bytes().unwrap().len(), train(held).to_bytes().unwrap().len());
+    assert_eq!(detector.model().tensors, train(held).model().tensors, "it repeats");
     let normal = detector.score(&samples[0]).unwrap().score;
     let odd: Vec<f32> = (0..256).map(|j| if j % 2 == 0 { 0.9 } else { -0.9 }).collect();
     assert!(detector.score(&odd).unwrap().score > 2.0 * normal, "a checkerboard is no such sample");
     let wrong = InMemory::new(Form::Image, 1, samples.clone(), 0.25, 1).unwrap();
     let error = Detector::train(&ae::INFO).samples(wrong).size(32).run(&Device::Cpu).unwrap_err();
     assert!(error.to_string().contains("256 values") && error.to_string().contains("1024"), "{error}");
-    for (values, word) in [(vec![0.0; 255], "256"), (vec![f32::NAN; 256], "NaN")] {
+    for (values, word) in
+        [(vec![0.0; 255], "256"), (vec![f32::NAN; 256], "NaN"), (vec![128.0; 256], "[-1, 1]")]
+    {
         let error = detector.score(&values).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
@@ -184,6 +209,36 @@ fn a_stopped_training_goes_on_to_the_same_bits() {
     training("parts.safetensors", 4).run(&Device::Cpu).unwrap();
     let parts = training("parts.safetensors", 8).resume(true).run(&Device::Cpu).unwrap();
     assert_eq!(whole.model().tensors, parts.model().tensors);
+}
+
+/// A checkpoint of other samples is refused, however alike their number and shape.
+#[test]
+fn samples_in_memory_are_resumed_as_they_were() {
+    let folder = folder("memory");
+    let training = |value: f32, steps| {
+        let samples = InMemory::new(Form::Image, 1, vec![vec![value; 256]; 20], 0.2, 0).unwrap();
+        let training = Detector::train(&ae::INFO).samples(samples).size(16).width(4).batch(8).steps(steps);
+        training.out(folder.join("model.safetensors"))
+    };
+    training(0.5, 2).run(&Device::Cpu).unwrap();
+    training(0.5, 4).resume(true).run(&Device::Cpu).unwrap();
+    let error = training(0.25, 6).resume(true).run(&Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("digest"), "{error}");
+}
+
+/// What would be ignored is refused.
+#[test]
+fn what_has_no_meaning_is_refused() {
+    let samples = || InMemory::new(Form::Image, 1, vec![vec![0.5; 256]; 20], 0.2, 0).unwrap();
+    let training = || Detector::train(&ae::INFO).samples(samples()).size(16).width(4).batch(8).steps(1);
+    let error = training().augment("flip").run(&Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("augmentation"), "{error}");
+    let error = training().resume(true).run(&Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("no output"), "{error}");
+    for rate in [0.0, 1.0, 7.0, f64::NAN] {
+        let detector = training().run(&Device::Cpu).unwrap();
+        assert!(matches!(detector.with_false_alarm_rate(rate), Err(DetectError::Config(_))), "{rate}");
+    }
 }
 
 #[test]

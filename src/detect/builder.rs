@@ -127,9 +127,10 @@ impl<'a> TrainingBuilder<'a> {
         lr: f32 => lr = Some(lr);
         /// Seed of everything random; 0 unless told.
         seed: u64 => seed = seed;
-        /// Share of the normal samples held out for calibration, in [0, 1); 0.1 unless told.
+        /// Share of the normal samples held out for calibration, in [0, 1); 0.1 unless told. Samples of a
+        /// program's own say themselves what they hold out.
         hold_out: f64 => hold_out = hold_out;
-        /// Whether to continue from the checkpoint beside the output, bit for bit.
+        /// Whether to continue from the checkpoint beside the output, bit for bit; needs an output.
         resume: bool => resume = resume;
     }
 
@@ -283,6 +284,13 @@ impl<'a> TrainingBuilder<'a> {
                 let series = Series::new(set, self.size, share, None, self.augment.parse()?)?;
                 series.notes().iter().for_each(|note| self.observer.note(note));
                 Box::new(series)
+            }
+            From::Table(..) | From::Own(_) if !self.augment.is_empty() => {
+                return Err(DetectError::Input(
+                    "augmentation is for images and windows of series; rows and samples of a program's own are taken \
+                     as they are"
+                        .to_owned(),
+                ));
             }
             From::Table(spec, options) => {
                 let rows = Rows::open(&spec, &TableOptions { val_fraction: share, seed, ..options })?;

@@ -18,7 +18,7 @@ use crate::eval::signal::SignalEvaluation;
 use crate::eval::{Evaluation, EvaluationInput, Threshold};
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, ScoreConfig, Scorer};
-use crate::models::{Form, Info};
+use crate::models::{ConfigError, Form, Info};
 
 /// K of PA%K for series, in percent (Kim et al., AAAI 2022).
 const PA_K: f64 = 20.0;
@@ -163,10 +163,10 @@ impl Detector {
     /// the points of a series.
     ///
     /// # Errors
-    /// [`DetectError::Eval`] for a rate out of range.
+    /// [`DetectError::Config`] for a rate out of range.
     pub fn with_false_alarm_rate(mut self, rate: f64) -> Result<Self, DetectError> {
-        if let Some(calibration) = own(&self.model, &self.score) {
-            calibration.quantiles.threshold(rate)?;
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(ConfigError::new("false-alarm rate", rate, "in (0, 1), 0.05 is usual").into());
         }
         self.rate = rate;
         Ok(self)
@@ -232,8 +232,8 @@ impl Detector {
     /// length, [`DetectError::Score`] where the device fails or the score is NaN.
     pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
         let values = self.values(query.into())?;
-        let found = self.found(1, &values)?;
-        let verdict = found.into_iter().next().map(|found| self.verdict(found)).transpose()?;
+        let threshold = self.threshold()?;
+        let verdict = self.found(1, &values)?.into_iter().next().map(|f| self.verdict(f, threshold.as_ref()));
         verdict.ok_or_else(|| DetectError::Input("no values were given".to_owned()))
     }
 
@@ -246,6 +246,7 @@ impl Detector {
         queries: impl IntoIterator<Item = Q>,
     ) -> Result<Vec<Verdict>, DetectError> {
         let largest = Self::BATCHES[Self::BATCHES.len() - 1];
+        let threshold = self.threshold()?;
         let mut queries = queries.into_iter();
         let mut verdicts = vec![];
         loop {
@@ -259,9 +260,8 @@ impl Detector {
                 return Ok(verdicts);
             }
             let batch = Self::BATCHES.into_iter().find(|&b| b >= count).unwrap_or(largest);
-            for found in self.found(batch, &values)? {
-                verdicts.push(self.verdict(found)?);
-            }
+            let found = self.found(batch, &values)?;
+            verdicts.extend(found.into_iter().map(|f| self.verdict(f, threshold.as_ref())));
         }
     }
 
@@ -358,6 +358,13 @@ impl Detector {
                 if let Some(value) = values.iter().find(|v| !v.is_finite()) {
                     return Err(DetectError::Input(format!("a value is {value}; all must be numbers")));
                 }
+                // Pixels of 0 to 255 would be scored without a word.
+                let outside = values.iter().find(|v| header.config.form == Form::Image && v.abs() > 1.0);
+                if let Some(value) = outside {
+                    return Err(DetectError::Input(format!(
+                        "a value is {value}; values of images are in [-1, 1], 2·pixel/255 − 1"
+                    )));
+                }
                 values.to_vec()
             }
             _ if header.config.form != Form::Image => {
@@ -416,17 +423,16 @@ impl Detector {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn verdict(&self, found: Found) -> Result<Verdict, DetectError> {
-        let threshold = self.threshold()?;
-        Ok(Verdict {
+    fn verdict(&self, found: Found, threshold: Option<&Threshold>) -> Verdict {
+        Verdict {
             score: found.score,
             probability: self.calibration().map(|c| c.quantiles.probability(found.score)),
-            anomalous: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
+            anomalous: threshold.map(|t| t.is_anomalous(found.score)),
             threshold: threshold.map(|t| t.value),
             parts: found.parts,
             map: found.map,
             reconstruction: found.reconstruction,
-        })
+        }
     }
 }
 

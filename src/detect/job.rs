@@ -84,8 +84,8 @@ impl Job {
     /// Trains, calibrates, writes the model.
     ///
     /// # Errors
-    /// [`DetectError`]: settings out of range, before any work; a training that diverges; a fault of the device, the disk
-    /// or the data; [`DetectError::TrainingStopped`] where the observer asked for it.
+    /// Of [`DetectError`]: settings out of range, before any work; a training that diverges; a fault of the
+    /// device, the disk or the data; [`DetectError::TrainingStopped`] where the observer asked for it.
     pub fn run(
         mut self,
         device: &Device,
@@ -95,6 +95,12 @@ impl Job {
         self.header.device = device.describe();
         let (batch, seed) = (self.header.batch, self.header.seed);
         let data = self.header.data.clone();
+        if self.resume && self.out.is_none() {
+            return Err(DetectError::Input(
+                "a training is resumed from the checkpoint beside its output, and there is no output"
+                    .to_owned(),
+            ));
+        }
         if data.training_images < batch {
             return Err(TrainError::BatchTooLarge { batch, images: data.training_images }.into());
         }

@@ -1,6 +1,7 @@
 //! What is trained on: one trait for images, windows of series, rows of tables and what a user has.
 
 use ganomede_datasets::{DataError, Findings, Indices};
+use sha2::{Digest, Sha256};
 
 use super::{Applied, DetectError};
 use crate::models::Form;
@@ -129,6 +130,18 @@ impl InMemory {
     }
 }
 
+impl InMemory {
+    /// SHA-256 over form, channels and all values, so that a training is resumed on the same samples only.
+    fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{:?} {} {}\n", self.form, self.channels, self.samples.len()));
+        for sample in self.samples.iter().chain(&self.held_out) {
+            sample.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Samples for InMemory {
     fn form(&self) -> Form {
         self.form
@@ -164,6 +177,7 @@ impl Samples for InMemory {
     fn info(&self) -> Result<DataInfo, DataError> {
         Ok(DataInfo {
             spec: "samples in memory".to_owned(),
+            digest: self.digest(),
             training_images: self.samples.len(),
             held_out: self.held_out.len(),
             val_fraction: self.held_out.len() as f64 / (self.samples.len() + self.held_out.len()) as f64,
