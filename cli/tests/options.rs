@@ -220,22 +220,23 @@ fn tools_are_refused_before_anything_is_timed() {
     assert!(!ended.stderr.contains("shape classes"), "{}", ended.stderr);
 }
 
-/// Networks are judged by the channels that a series has: 32 directions fit windows of 32 points of three channels, and
-/// not of one.
+/// Networks are judged by the channels that a series has: 32 directions fit windows of 32 points of three
+/// channels, and not of one.
 #[test]
 fn systems_are_judged_by_a_series_own_channels() {
     let at = folder("channels");
-    let train = |data: &str, out: &Path| {
-        let fixed = ["train", "gmm", "--signal", "--data", data, "--size", "32", "--latent", "32", "--batch", "8"];
+    let learn = |data: &str, out: &Path| {
+        let fixed =
+            ["train", "gmm", "--signal", "--data", data, "--size", "32", "--latent", "32", "--batch", "8"];
         ganomede(fixed.iter().chain(&["--steps", "2", "--checkpoint-every", "0", "--out", text(out)]))
     };
-    let out = at.join("three.safetensors");
-    train("builtin:telemetry:train=400,test=100", &out).well();
-    assert_eq!(ModelFile::load(&out).unwrap().header.config.channels, 3);
+    let out = at.join("five.safetensors");
+    learn("builtin:telemetry:train=400,test=100", &out).well();
+    assert_eq!(ganomede::models::file::ModelFile::load(&out).unwrap().header.config.channels, 5);
     let plain = at.join("one.csv");
     let rows: String = (0..400).map(|i| format!("{}\n", (f64::from(i) / 5.0).sin())).collect();
     std::fs::write(&plain, format!("value\n{rows}")).unwrap();
     let out = at.join("one.safetensors");
-    train(text(&plain), &out).refused(2, &["latent is 32", "1 to 31"]);
+    learn(text(&plain), &out).refused(2, &["latent is 32", "1 to 31"]);
     assert!(!out.exists());
 }
