@@ -9,6 +9,8 @@ mod common;
 #[path = "../../tests/common/detection.rs"]
 mod detection;
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Instant;
 
 use detection::{CASES, Case, Found, SEEDS, run};
@@ -18,9 +20,19 @@ fn kept(text: &str) -> &'static str {
     Box::leak(text.to_owned().into_boxed_str())
 }
 
+/// The number that a word is; ends with a sentence about one that is none.
+fn number<T: FromStr<Err: Display>>(key: &str, value: &str) -> T {
+    value.parse().unwrap_or_else(|e| refuse(&format!("{key}={value}: {e}")))
+}
+
+fn refuse(reason: &str) -> ! {
+    eprintln!("error: {reason}");
+    std::process::exit(2)
+}
+
 /// Sets a field of a case, or an option of its system.
 fn set(case: &mut Case, key: &str, value: &str) {
-    let count = || value.parse::<usize>().unwrap_or_else(|e| panic!("{key}={value}: {e}"));
+    let count = || number::<usize>(key, value);
     match key {
         "data" => case.data = kept(value),
         "size" => case.size = count(),
@@ -28,7 +40,7 @@ fn set(case: &mut Case, key: &str, value: &str) {
         "latent" => case.latent = count(),
         "batch" => case.batch = count(),
         "steps" => case.steps = count() as u64,
-        "lr" => case.lr = value.parse::<f32>().unwrap_or_else(|e| panic!("{key}={value}: {e}")),
+        "lr" => case.lr = number(key, value),
         _ => {
             case.options = Box::leak([case.options, &[(kept(key), kept(value))]].concat().into_boxed_slice())
         }
@@ -40,11 +52,16 @@ fn main() {
     let settings: Vec<(&str, &str)> = arguments.iter().filter_map(|a| a.split_once('=')).collect();
     let named = |case: &&Case| arguments.iter().any(|a| a == case.system);
     let any = arguments.iter().any(|a| !a.contains('='));
+    for name in arguments.iter().filter(|a| !a.contains('=')) {
+        if !CASES.iter().any(|case| case.system == name) {
+            refuse(&format!("there is no case of '{name}'"));
+        }
+    }
     for case in CASES.iter().filter(|case| !any || named(case)) {
         let (mut case, mut seeds) = (*case, SEEDS as u64);
         for &(key, value) in &settings {
             match key {
-                "seeds" => seeds = value.parse().expect("a number of seeds"),
+                "seeds" => seeds = number(key, value),
                 _ => set(&mut case, key, value),
             }
         }

@@ -225,18 +225,20 @@ fn tools_are_refused_before_anything_is_timed() {
 #[test]
 fn systems_are_judged_by_a_series_own_channels() {
     let at = folder("channels");
-    let learn = |data: &str, out: &Path| {
+    let learn = |data: &str, part: &[&str], out: &Path| {
         let fixed =
             ["train", "gmm", "--signal", "--data", data, "--size", "32", "--latent", "32", "--batch", "8"];
-        ganomede(fixed.iter().chain(&["--steps", "2", "--checkpoint-every", "0", "--out", text(out)]))
+        ganomede(
+            fixed.iter().chain(&["--steps", "2", "--checkpoint-every", "0", "--out", text(out)]).chain(part),
+        )
     };
     let out = at.join("five.safetensors");
-    learn("builtin:telemetry:train=400,test=100", &out).well();
+    learn("builtin:telemetry:train=400,test=100", &[], &out).well();
     assert_eq!(ganomede::models::file::ModelFile::load(&out).unwrap().header.config.channels, 5);
     let plain = at.join("one.csv");
     let rows: String = (0..400).map(|i| format!("{}\n", (f64::from(i) / 5.0).sin())).collect();
     std::fs::write(&plain, format!("value\n{rows}")).unwrap();
     let out = at.join("one.safetensors");
-    learn(text(&plain), &out).refused(2, &["latent is 32", "1 to 31"]);
+    learn(text(&plain), &["--train-part", "0.5"], &out).refused(2, &["latent is 32", "1 to 31"]);
     assert!(!out.exists());
 }

@@ -7,6 +7,7 @@ use ganomede_datasets::{Batch, Dataset, Findings, Indices, Split, Truth};
 use super::apply::{Selection, no_image, score_selection};
 use super::{Applied, DetectError};
 use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use crate::models::ConfigError;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, Scorer};
 use crate::report::{LossCurve, ScoredImage};
@@ -168,15 +169,13 @@ fn choose(
     })
 }
 
-/// Refuses a `--limit-test` that leaves nothing to compare.
+/// Refuses a limit of test samples that leaves nothing to compare.
 ///
 /// # Errors
 /// For a limit below two.
 pub fn check_limit(limit: Option<usize>) -> Result<(), DetectError> {
     match limit {
-        Some(limit @ 0..=1) => {
-            Err(DetectError::Input(format!("--limit-test is {limit}; it must be at least 2")))
-        }
+        Some(limit @ 0..=1) => Err(ConfigError::new("limit-test", limit, "at least 2").into()),
         _ => Ok(()),
     }
 }

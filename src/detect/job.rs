@@ -9,6 +9,7 @@ use ganomede_host::{Hold, line};
 
 use super::{Applied, DetectError, Observer, Progress, Samples, calibrate};
 use crate::device::Device;
+use crate::models::ConfigError;
 use crate::models::file::{DataInfo, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{self, ScoreConfig};
 use crate::train::{End, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
@@ -114,12 +115,12 @@ impl Job {
             .map(|path| Hold::new(path))
             .collect::<Result<Vec<_>, _>>()?;
         let mut trainer = self.start(device, checkpoint.as_deref(), &samples.preview(), observer)?;
-        if self.samples.is_some() && !trainer.has_samples() {
-            return Err(DetectError::Input(format!(
-                "--samples shows images that {} makes, or held-out ones beside what it makes of them; there are none \
-                 here: leave it out",
+        if let Some(folder) = self.samples.as_ref().filter(|_| !trainer.has_samples()) {
+            let allowed = format!(
+                "left out: {} makes no images here, and none of held-out ones, that a grid could show",
                 self.header.system
-            )));
+            );
+            return Err(ConfigError::new("samples", line(&folder.to_string_lossy()), allowed).into());
         }
         observer.note(&format!(
             "training {} on {} normal samples ({} held out) of {}, {:.0} MB of device memory",

@@ -138,13 +138,13 @@ pub fn point_scores(
     let config = &model.model.header.config;
     if config.form != Form::Signal {
         return Err(DetectError::Input(format!(
-            "'{}' is not a model of series; train one with --signal",
+            "'{}' is not a model of series; train one on a series",
             model.path.display()
         )));
     }
     if set.channels() != config.channels {
         return Err(DetectError::Input(format!(
-            "'{}' has {} channels, the model was trained on {}; choose them with --columns",
+            "'{}' has {} channels, the model was trained on {}; read the same columns",
             set.spec(),
             set.channels(),
             config.channels

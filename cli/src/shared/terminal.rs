@@ -53,7 +53,7 @@ impl Observer for Terminal<'_> {
 }
 
 /// The settings whose flags have their names, so that a message about one names the flag.
-const FLAGS: [&str; 5] = ["lr", "batch", "minutes", "epochs", "steps"];
+const FLAGS: [&str; 7] = ["lr", "batch", "minutes", "epochs", "steps", "samples", "limit-test"];
 
 impl From<DetectError> for CliError {
     fn from(error: DetectError) -> Self {
