@@ -17,7 +17,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let training = Detector::train(&anogan::INFO).images(data).size(16).width(8).batch(16).hold_out(0.0);
     let detector = training.steps(100).score(score.clone()).run(&Device::Cpu)?;
 
-    let preprocess = Preprocess { size: 16, ..Preprocess::default() };
+    let preprocess = Preprocess::new(16);
     let set = Dataset::open(data, &OpenOptions { preprocess, ..OpenOptions::default() })?;
     let query = set.load(Split::Test, 0)?.image.pixels;
     let mut scorer = Scorer::new(&Device::Cpu, detector.model(), Path::new("model"), &score, 1)?;

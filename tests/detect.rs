@@ -92,7 +92,7 @@ fn threads_score_side_by_side() {
 #[test]
 fn an_evaluation_is_that_of_the_scores() {
     let detector = trained();
-    let preprocess = Preprocess { size: 16, ..Preprocess::default() };
+    let preprocess = Preprocess::new(16);
     let set = Dataset::open(RETINA, &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
     let samples: Vec<_> = (0..set.len(Split::Test)).map(|i| set.load(Split::Test, i).unwrap()).collect();
     let scores: Vec<f64> = samples.iter().map(|s| detector.score(&s.image.pixels).unwrap().score).collect();

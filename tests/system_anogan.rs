@@ -29,7 +29,7 @@ const TINY: Config = Config {
 /// The first images of a split, one after the other.
 fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let preprocess = Preprocess { size: config.size, channels, ..Preprocess::default() };
+    let preprocess = Preprocess { channels, ..Preprocess::new(config.size) };
     let options = OpenOptions { preprocess, ..OpenOptions::default() };
     let data = Dataset::open("builtin:retina:train=64,test=64", &options).unwrap();
     (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()

@@ -218,7 +218,7 @@ fn the_weight_gradient_of_the_penalty_matches_pytorch_on_the_gpu() {
 /// The first images of a split, one after the other.
 fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let preprocess = Preprocess { size: config.size, channels, ..Preprocess::default() };
+    let preprocess = Preprocess { channels, ..Preprocess::new(config.size) };
     let data = Dataset::open(
         "builtin:retina:train=64,test=64",
         &OpenOptions { preprocess, ..OpenOptions::default() },

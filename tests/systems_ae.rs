@@ -17,7 +17,7 @@ use ganomede::nn::ssim;
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 use ganomede::train::{End, Epoch, Limits, LoopOptions, Tick, Trainer, train};
-use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 
 const BATCH: usize = 8;
 const TINY: Config = Config {
@@ -59,7 +59,7 @@ fn header(case: &Case, config: &Config, batch: usize, per_epoch: u64) -> Header 
 
 /// The first images of a split, one after the other.
 fn images(split: Split, count: usize) -> Vec<f32> {
-    let preprocess = Preprocess { size: TINY.size, channels: Channels::Gray, ..Preprocess::default() };
+    let preprocess = Preprocess::new(TINY.size);
     let options = OpenOptions { preprocess, ..OpenOptions::default() };
     let data = Dataset::open("builtin:retina:train=32,test=16", &options).unwrap();
     (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()

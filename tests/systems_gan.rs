@@ -35,7 +35,7 @@ fn samples(config: &Config, split: Split, count: usize) -> Vec<f32> {
         let noise = numbers(count * config.sample_len(), if split == Split::Train { 1 } else { 2 });
         return noise.iter().enumerate().map(|(i, n)| 0.8 * (i as f32 / 3.0).sin() + 0.2 * n).collect();
     }
-    let preprocess = Preprocess { size: config.size, ..Preprocess::default() };
+    let preprocess = Preprocess::new(config.size);
     let options = OpenOptions { preprocess, ..OpenOptions::default() };
     let data = Dataset::open("builtin:retina:train=64,test=64", &options).unwrap();
     (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()

@@ -255,7 +255,7 @@ fn a_sub_sample_is_balanced_seeded_and_recorded() {
 #[test]
 fn folders_and_generators_of_the_same_images_give_the_same_results() {
     let at = folder("layouts");
-    let preprocess = Preprocess { size: 16, ..Preprocess::default() };
+    let preprocess = Preprocess::new(16);
     let options = OpenOptions { preprocess, ..OpenOptions::default() };
     let data = Dataset::open(RETINA, &options).unwrap();
     let parts = at.join("parts");

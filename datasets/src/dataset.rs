@@ -234,7 +234,7 @@ impl Dataset {
         let image = preprocess.image(&raw.image, window);
         let (mask, truth) = match raw.mask {
             RawMask::Unknown | RawMask::Unusable(_) => (None, entry.truth),
-            RawMask::Empty => (Some(Mask::none(preprocess.size, preprocess.size)), entry.truth),
+            RawMask::Empty => (Some(Mask::none(preprocess.size.height, preprocess.size.width)), entry.truth),
             RawMask::Drawn(drawn) => {
                 let mask = preprocess.mask(&drawn, window);
                 let truth = match (self.options.patch, mask.any()) {

@@ -1,7 +1,8 @@
-//! From a decoded image of any size and colour type to the square CHW floats a network takes.
+//! From a decoded image of any size and colour type to the CHW floats of one size that a network takes.
 
 use crate::DataError;
 use crate::pixels::{Image, Mask, Raw, Samples};
+use crate::size::Size;
 
 /// Colour channels of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,29 +23,29 @@ impl Channels {
     }
 }
 
-/// How a rectangle becomes a square.
+/// How an image comes to the height and width of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Crop {
     /// Scale width and height independently: nothing is lost, proportions change.
     Resize,
-    /// Scale the short side and cut the centre of the long one: proportions stay.
+    /// Cut the largest centred part of the output's proportions, then scale it: proportions stay.
     CentreCrop,
 }
 
 /// Size, colour and framing of every image of a data set. Alpha is dropped, not blended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Preprocess {
-    /// Height and width of the output in pixels, 1..=4096.
-    pub size: usize,
+    /// Height and width of the output, 1..=4096 each.
+    pub size: Size,
     /// Gray or colour.
     pub channels: Channels,
-    /// How a rectangle becomes a square.
+    /// How an image of other proportions comes to these.
     pub crop: Crop,
 }
 
 impl Default for Preprocess {
     fn default() -> Self {
-        Preprocess { size: 64, channels: Channels::Gray, crop: Crop::Resize }
+        Preprocess::new(64)
     }
 }
 
@@ -58,14 +59,19 @@ pub(crate) struct Window {
 }
 
 impl Preprocess {
-    /// Values of one image: channels × size².
+    /// Gray images of this size (a number is a square), scaled whole.
+    pub fn new(size: impl Into<Size>) -> Self {
+        Preprocess { size: size.into(), channels: Channels::Gray, crop: Crop::Resize }
+    }
+
+    /// Values of one image: channels × height × width.
     pub fn values(&self) -> usize {
-        self.channels.count() * self.size * self.size
+        self.channels.count() * self.size.area()
     }
 
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        if !(1..=4096).contains(&self.size) {
-            return Err(DataError::option("size", self.size, "use 1 to 4096 pixels"));
+        if self.size.shorter() < 1 || self.size.longer() > 4096 {
+            return Err(DataError::option("size", self.size, "use 1 to 4096 pixels a side"));
         }
         Ok(())
     }
@@ -75,21 +81,28 @@ impl Preprocess {
         match self.crop {
             Crop::Resize => Window { x: 0, y: 0, width, height },
             Crop::CentreCrop => {
-                let side = width.min(height);
-                Window { x: (width - side) / 2, y: (height - side) / 2, width: side, height: side }
+                // In 128 bits, since sides may be as large as memory.
+                let part = |across: usize, to: usize, from: usize| {
+                    let part = (across as u128 * to as u128 / from as u128) as usize;
+                    part.max(1)
+                };
+                let cut_width = width.min(part(height, self.size.width, self.size.height));
+                let cut_height = height.min(part(width, self.size.height, self.size.width));
+                let (x, y) = ((width - cut_width) / 2, (height - cut_height) / 2);
+                Window { x, y, width: cut_width, height: cut_height }
             }
         }
     }
 
     pub(crate) fn image(&self, raw: &Raw, window: Window) -> Image {
-        let (size, count) = (self.size, self.channels.count());
+        let (Size { height, width }, count) = (self.size, self.channels.count());
         let (hwc, max) = match &raw.samples {
-            Samples::U8(s) => (resample(s, raw, window, size), 255.0),
-            Samples::U16(s) => (resample(s, raw, window, size), 65535.0),
+            Samples::U8(s) => (resample(s, raw, window, self.size), 255.0),
+            Samples::U16(s) => (resample(s, raw, window, self.size), 65535.0),
         };
         let scaled = |u: f32| (2.0 * u / max - 1.0).clamp(-1.0, 1.0);
-        let mut pixels = vec![0.0; count * size * size];
-        for (c, plane) in pixels.chunks_exact_mut(size * size).enumerate() {
+        let mut pixels = vec![0.0; self.values()];
+        for (c, plane) in pixels.chunks_exact_mut(height * width).enumerate() {
             let source = hwc.chunks_exact(raw.channels);
             match (raw.channels, self.channels) {
                 (1 | 2, _) => plane.iter_mut().zip(source).for_each(|(p, px)| *p = scaled(px[0])),
@@ -100,7 +113,7 @@ impl Preprocess {
                 }
             }
         }
-        Image { channels: count, height: size, width: size, pixels }
+        Image { channels: count, height, width, pixels }
     }
 
     /// Of a mask whose non-zero pixels are anomalous. After scaling, a pixel covered at least by half is; a
@@ -117,7 +130,7 @@ impl Preprocess {
         let cut = if most > 0.0 { most.min(0.5) } else { 1.0 };
         // The tap weights sum to 1 only within rounding.
         let pixels = cover.iter().map(|&c| c > 0.0 && c >= cut - 1e-5).collect();
-        Mask { height: self.size, width: self.size, pixels }
+        Mask { height: self.size.height, width: self.size.width, pixels }
     }
 }
 
@@ -147,15 +160,16 @@ fn taps(start: usize, length: usize, size: usize) -> Vec<Taps> {
     (0..size).map(tap).collect()
 }
 
-/// `window` of an interleaved image scaled to `size`×`size`, same channels. Vertical first: whole rows are
+/// `window` of an interleaved image scaled to `size`, same channels. Vertical first: whole rows are
 /// accumulated contiguously, and memory beside source and output is one row.
-fn resample<T: Copy + Into<f32>>(samples: &[T], raw: &Raw, window: Window, size: usize) -> Vec<f32> {
+fn resample<T: Copy + Into<f32>>(samples: &[T], raw: &Raw, window: Window, size: Size) -> Vec<f32> {
+    let Size { height, width } = size;
     let (channels, stride) = (raw.channels, raw.width * raw.channels);
     let (left, length) = (window.x * channels, window.width * channels);
-    let (rows, columns) = (taps(window.y, window.height, size), taps(0, window.width, size));
-    let mut output = vec![0.0f32; size * size * channels];
+    let (rows, columns) = (taps(window.y, window.height, height), taps(0, window.width, width));
+    let mut output = vec![0.0f32; height * width * channels];
     let mut row = vec![0.0f32; length];
-    for (vertical, output) in rows.iter().zip(output.chunks_exact_mut(size * channels)) {
+    for (vertical, output) in rows.iter().zip(output.chunks_exact_mut(width * channels)) {
         row.fill(0.0);
         for (k, &weight) in vertical.weights.iter().enumerate() {
             let from = (vertical.first + k) * stride + left;
@@ -194,7 +208,7 @@ mod tests {
     use super::*;
 
     fn preprocess(size: usize, channels: Channels, crop: Crop) -> Preprocess {
-        Preprocess { size, channels, crop }
+        Preprocess { size: size.into(), channels, crop }
     }
 
     fn whole(p: &Preprocess, raw: &Raw) -> Image {
@@ -240,6 +254,29 @@ mod tests {
         let raw = Raw::gray8(6, 2, vec![0, 0, 255, 255, 0, 0, 0, 0, 255, 255, 0, 0]);
         let image = whole(&preprocess(2, Channels::Gray, Crop::CentreCrop), &raw);
         assert_eq!(image.pixels, [1.0; 4]);
+    }
+
+    #[test]
+    fn rectangles_scale_each_side_and_crop_to_their_proportions() {
+        let across: Vec<u8> = (0..4 * 6).map(|i| if i % 6 < 3 { 0 } else { 255 }).collect();
+        let raw = Raw::gray8(6, 4, across);
+        let wide = Preprocess::new(Size { height: 2, width: 4 });
+        let image = whole(&wide, &raw);
+        assert_eq!((image.height, image.width, image.pixels.len()), (2, 4, wide.values()));
+        assert!(image.pixels[0] < -0.9 && image.pixels[3] > 0.9 && image.pixels[..4] == image.pixels[4..]);
+        let mask = wide.mask(&raw, wide.window(6, 4));
+        assert_eq!((mask.height, mask.width), (2, 4));
+        assert_eq!(mask.pixels, [false, false, true, true, false, false, true, true]);
+
+        let window = |height, width, of: [usize; 2]| {
+            let p = Preprocess { crop: Crop::CentreCrop, ..Preprocess::new(Size { height, width }) };
+            let w = p.window(of[0], of[1]);
+            [w.x, w.y, w.width, w.height]
+        };
+        // The largest part of 2:1, and of 1:3; never nothing.
+        assert_eq!(window(32, 64, [100, 100]), [0, 25, 100, 50]);
+        assert_eq!(window(48, 16, [100, 60]), [40, 0, 20, 60]);
+        assert_eq!(window(17, 4096, [1, 9]), [0, 4, 1, 1]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn masks_follow_the_crop() {
     save(&dir.path().join("test/crack/a.png"), GrayImage::from_fn(48, 16, |x, _| picture(x)));
     save(&dir.path().join("ground_truth/crack/a_mask.png"), GrayImage::from_fn(48, 16, |x, _| picture(x)));
     for crop in [Crop::Resize, Crop::CentreCrop] {
-        let preprocess = Preprocess { size: 16, channels: Channels::Gray, crop };
+        let preprocess = Preprocess { crop, ..Preprocess::new(16) };
         let data = open(dir.path(), &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
         let sample = data.load(Split::Test, 0).unwrap();
         let bright: Vec<_> = sample.image.pixels.iter().map(|&p| p >= 0.0).collect();
@@ -118,7 +118,7 @@ fn sizes_depths_and_colours_mix_freely() {
     save(&at("6.png"), GrayImage::from_pixel(10, 10, Luma([102])));
     save(&at("7.jpeg"), GrayImage::from_pixel(10, 10, Luma([102])));
     for (channels, expected) in [(Channels::Rgb, [51.0, 102.0, 204.0]), (Channels::Gray, [98.379; 3])] {
-        let preprocess = Preprocess { size: 8, channels, crop: Crop::Resize };
+        let preprocess = Preprocess { channels, ..Preprocess::new(8) };
         let data = open(dir.path(), &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
         assert_eq!((data.len(Split::Train), data.rejected()), (8, vec![]));
         for i in 0..8 {

@@ -170,7 +170,7 @@ fn cifar_planes_and_names() {
     cifar(&dir.path().join("data_batch_1.bin"), 20);
     cifar(&dir.path().join("data_batch_2.bin"), 10);
     cifar(&dir.path().join("test_batch_first.bin"), 10);
-    let preprocess = Preprocess { size: 32, channels: Channels::Rgb, ..Preprocess::default() };
+    let preprocess = Preprocess { channels: Channels::Rgb, ..Preprocess::new(32) };
     let frogs = OpenOptions { preprocess, ..classes(&[], &["frog"]) };
     let data = open(dir.path(), &frogs).unwrap();
     assert_eq!((data.layout(), data.len(Split::Train), data.len(Split::Test)), ("cifar10", 27, 10));

@@ -10,8 +10,7 @@ use counting::{held, peak};
 use ganomede_datasets::{BatchOptions, Batches, Dataset, OpenOptions, Preprocess, Split};
 
 fn epoch(spec: &str, size: usize) -> usize {
-    let options =
-        OpenOptions { preprocess: Preprocess { size, ..Preprocess::default() }, ..OpenOptions::default() };
+    let options = OpenOptions { preprocess: Preprocess::new(size), ..OpenOptions::default() };
     let data = Arc::new(Dataset::open(spec, &options).unwrap());
     let (train, _) = data.holdout(0.1, 0).unwrap();
     let expected = train.len();

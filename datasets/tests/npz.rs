@@ -19,8 +19,7 @@ fn normal(class: &str, size: usize) -> OpenOptions {
 #[test]
 fn a_set_that_numpy_wrote_is_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/medmnist.npz");
-    let exact = |preprocess: Preprocess| Preprocess { size: 3, ..preprocess };
-    let chosen = OpenOptions { preprocess: exact(Preprocess::default()), ..normal("0", 3) };
+    let chosen = OpenOptions { preprocess: Preprocess::new(3), ..normal("0", 3) };
     let data = open(&path, &chosen).unwrap();
     assert_eq!((data.layout(), data.len(Split::Train), data.len(Split::Test)), ("npz", 3, 3));
     // Images 0 and 3 of train and 0 of val have class 0.
@@ -70,7 +69,7 @@ fn colour_and_every_kind_of_label_are_read() {
     let labels = |descr: &str, shape: &str, data: &[u8]| {
         let images = array("|u1", "2, 2, 2, 3", &colours);
         archive(&path, &[("test_images", images), ("test_labels", array(descr, shape, data))]);
-        let preprocess = Preprocess { size: 2, channels: Channels::Rgb, ..Preprocess::default() };
+        let preprocess = Preprocess { channels: Channels::Rgb, ..Preprocess::new(2) };
         let data = open(&path, &OpenOptions { preprocess, ..normal("0", 2) }).unwrap();
         let image = data.load(Split::Test, 1).unwrap().image;
         // Interleaved in the file, planar in the image.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{options, refusal};
-use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Sample, Split, Truth};
+use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Sample, Size, Split, Truth};
 
 const KINDS: [&str; 4] = ["intraretinal_fluid", "subretinal_fluid", "hyperreflective_foci", "drusen"];
 
@@ -30,7 +30,7 @@ fn specifications_are_parsed_and_refused_with_a_reason() {
     assert!(refused("builtin:retina:train=-1", 32).contains("train=-1"));
     assert!(refused("builtin:retina:depth=3", 32).contains("depth"));
     assert!(refused("builtin:retina:99999999999999", 32).contains("too many"));
-    assert!(refused("builtin:retina", 8).contains("16 to 256"));
+    assert!(refused("builtin:retina", 8).contains("16 to 1024"));
     let training = OpenOptions { for_training: true, ..options(32) };
     assert!(refusal(Dataset::open("builtin:retina:0", &training)).contains("train=N"));
 }
@@ -66,9 +66,25 @@ fn training_is_normal_and_testing_is_half_anomalous_with_masks() {
 }
 
 #[test]
+fn rectangles_are_drawn_and_refused_by_their_longer_side() {
+    let preprocess = Preprocess::new(Size { height: 64, width: 96 });
+    let options = OpenOptions { preprocess, ..OpenOptions::default() };
+    let data = Dataset::open("builtin:retina:test=2", &options).unwrap();
+    for sample in samples(&data, Split::Test) {
+        let mask = sample.mask.unwrap();
+        assert_eq!((sample.image.height, sample.image.width, sample.image.pixels.len()), (64, 96, 64 * 96));
+        assert_eq!((mask.height, mask.width), (64, 96));
+    }
+    let preprocess = Preprocess::new(Size { height: 16, width: 1025 });
+    let options = OpenOptions { preprocess, ..OpenOptions::default() };
+    let Err(error) = Dataset::open("builtin:retina", &options) else { panic!("1025 was drawn") };
+    assert!(error.to_string().contains("cannot be drawn at size 1025; use 16 to 1024"), "{error}");
+}
+
+#[test]
 fn every_size_and_colour_can_be_drawn() {
-    for size in [16, 17, 28, 128, 256] {
-        let preprocess = Preprocess { size, channels: Channels::Rgb, ..Preprocess::default() };
+    for size in [16, 17, 28, 128, 256, 1024] {
+        let preprocess = Preprocess { channels: Channels::Rgb, ..Preprocess::new(size) };
         let options = OpenOptions { preprocess, ..OpenOptions::default() };
         let data = Dataset::open("builtin:retina:test=8", &options).unwrap();
         for sample in samples(&data, Split::Test) {

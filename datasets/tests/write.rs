@@ -194,7 +194,7 @@ fn info_counts_classes_sizes_and_damage() {
 #[test]
 fn sizes_outside_the_range_are_refused() {
     for size in [0, 4097] {
-        let preprocess = Preprocess { size, ..Preprocess::default() };
+        let preprocess = Preprocess::new(size);
         let options = OpenOptions { preprocess, ..OpenOptions::default() };
         assert!(refusal(Dataset::open("builtin:retina", &options)).contains("size"));
     }

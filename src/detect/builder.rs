@@ -266,8 +266,7 @@ impl<'a> TrainingBuilder<'a> {
         Ok(match std::mem::replace(&mut self.from, From::Nothing) {
             From::Images(spec) => {
                 let augment: Augment = self.augment.parse()?;
-                let preprocess =
-                    Preprocess { size: self.size, channels: self.channels, ..Preprocess::default() };
+                let preprocess = Preprocess { channels: self.channels, ..Preprocess::new(self.size) };
                 let options = OpenOptions {
                     preprocess,
                     for_training: true,

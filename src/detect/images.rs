@@ -181,7 +181,7 @@ pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
     let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };
     OpenOptions {
-        preprocess: Preprocess { size: config.size, channels, crop },
+        preprocess: Preprocess { channels, crop, ..Preprocess::new(config.size) },
         learned_classes: [info.normal_classes.clone(), info.anomalous_classes.clone()],
         flatten: info.flatten,
         patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),

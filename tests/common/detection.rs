@@ -198,7 +198,7 @@ struct Data {
 impl Data {
     fn open(case: &Case, seed: u64) -> Self {
         let spec = format!("builtin:{}:train=1024,test=256,seed={seed}", case.data);
-        let preprocess = Preprocess { size: case.size, ..Preprocess::default() };
+        let preprocess = Preprocess::new(case.size);
         let set = Dataset::open(&spec, &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
         let of = |split| (0..set.len(split)).map(|i| set.load(split, i).unwrap()).collect::<Vec<_>>();
         let (train, test) = (of(Split::Train), of(Split::Test));

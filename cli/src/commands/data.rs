@@ -217,7 +217,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
 fn synth(args: &Synth, global: &Global) -> Result<Summary, CliError> {
     let (train, test) = (args.train.unwrap_or(200), args.test.unwrap_or(50));
     let spec = format!("builtin:{}:train={train},test={test},seed={}", args.name, global.seed);
-    let preprocess = Preprocess { size: args.size.unwrap_or(64), ..Preprocess::default() };
+    let preprocess = Preprocess::new(args.size.unwrap_or(64));
     let dataset = Dataset::open(&spec, &OpenOptions { preprocess, ..OpenOptions::default() })?;
     written(&dataset, &args.out, train, test)
 }

@@ -164,7 +164,7 @@ impl PreprocessArgs {
     pub(crate) fn open_options(&self, given: OpenOptions) -> OpenOptions {
         let crop = if self.centre_crop { Crop::CentreCrop } else { Crop::Resize };
         OpenOptions {
-            preprocess: Preprocess { size: self.size, channels: self.channels.into(), crop },
+            preprocess: Preprocess { channels: self.channels.into(), crop, ..Preprocess::new(self.size) },
             flatten: self.flatten,
             patch: self.patch.map(|size| PatchOptions { size, per_image: self.patches_per_image }),
             bits: self.bits,

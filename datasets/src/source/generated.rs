@@ -37,7 +37,7 @@ impl Generated {
         let spec = format!("builtin:{spec}");
         let (counts, seed) = parse_counts(&spec, items, DEFAULT_COUNTS, "training images", MOST)?;
         let set = Generated { generator: *generator, seed, counts };
-        let (sizes, size) = (generator.sizes(), options.preprocess.size);
+        let (sizes, size) = (generator.sizes(), options.preprocess.size.longer());
         if !sizes.contains(&size) {
             return Err(fail(format!(
                 "cannot be drawn at size {size}; use {} to {}",
@@ -115,7 +115,8 @@ impl Source for Generated {
     }
 
     fn load(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<RawSample, DataError> {
-        let size = preprocess.size;
+        // A square, which is then fitted as every image is.
+        let size = preprocess.size.longer();
         let key = [self.seed, split.slot() as u64, i as u64];
         let kind = self.kind(split, i);
         let drawing = self.generator.draw(&key, size, kind);

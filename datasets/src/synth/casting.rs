@@ -39,7 +39,7 @@ impl ImageGenerator for Casting {
     }
 
     fn sizes(&self) -> RangeInclusive<usize> {
-        16..=256
+        16..=1024
     }
 
     fn draw(&self, key: &[u64], size: usize, kind: Option<usize>) -> Drawing {

@@ -31,7 +31,7 @@ impl ImageGenerator for Concrete {
     }
 
     fn sizes(&self) -> RangeInclusive<usize> {
-        16..=256
+        16..=1024
     }
 
     fn draw(&self, key: &[u64], size: usize, kind: Option<usize>) -> Drawing {

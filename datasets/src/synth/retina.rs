@@ -51,7 +51,7 @@ impl ImageGenerator for Retina {
     }
 
     fn sizes(&self) -> RangeInclusive<usize> {
-        16..=256
+        16..=1024
     }
 
     fn draw(&self, key: &[u64], size: usize, kind: Option<usize>) -> Drawing {

@@ -106,7 +106,7 @@ impl Kind {
                 write(name, &bytes());
             }
         };
-        let preprocess = Preprocess { size: 8, ..Preprocess::default() };
+        let preprocess = Preprocess::new(8);
         let options = OpenOptions { preprocess, ..OpenOptions::default() };
         let open = |name: &str, options: &OpenOptions| {
             images_of(Dataset::open(place.join(name).to_str().unwrap(), options))

@@ -11,7 +11,7 @@ use ganomede_datasets::{DataError, Dataset, OpenOptions, Preprocess};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma};
 
 pub(crate) fn options(size: usize) -> OpenOptions {
-    OpenOptions { preprocess: Preprocess { size, ..Preprocess::default() }, ..OpenOptions::default() }
+    OpenOptions { preprocess: Preprocess::new(size), ..OpenOptions::default() }
 }
 
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ganomede_datasets::{BatchOptions, Batches, Crop, Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::{BatchOptions, Batches, Dataset, OpenOptions, Preprocess, Split};
 use ganomede_kernels::Cost;
 
 use super::timing::{Measured, ProcessorClock, Subject, Timing, elapsed_ms};
@@ -28,7 +28,7 @@ const WARM: u32 = 2;
 pub(super) fn open(program: &ProgramArgs, split: Split, images: usize) -> Result<Dataset, CliError> {
     let (train, test) = if split == Split::Train { (images, 1) } else { (1, images) };
     let preprocess =
-        Preprocess { size: program.sizes.size, channels: program.sizes.channels.into(), crop: Crop::Resize };
+        Preprocess { channels: program.sizes.channels.into(), ..Preprocess::new(program.sizes.size) };
     let options = OpenOptions { preprocess, ..OpenOptions::default() };
     Ok(Dataset::open(&format!("builtin:retina:train={train},test={test}"), &options)?)
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Augment, Channels, Crop, DataError, Image, OpenOptions, Preprocess, Reads, Split};
+use ganomede_datasets::{Augment, Channels, DataError, Image, OpenOptions, Preprocess, Reads, Split};
 use ganomede_host::interrupt;
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     }
     check_file(&args.preview, &Reads::new().data(args.given.spec()))?;
     let channels: Channels = args.channels.into();
-    let preprocess = Preprocess { size: args.size, channels, crop: Crop::Resize };
+    let preprocess = Preprocess { channels, ..Preprocess::new(args.size) };
     let data = args.choice.open(args.given.spec(), OpenOptions { preprocess, ..OpenOptions::default() })?;
     let (count, wanted) = (data.len(Split::Train), args.images as usize);
     if count == 0 {
