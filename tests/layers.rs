@@ -1,19 +1,29 @@
-//! The folders of `src/` stand on each other without going round in circles.
+//! The folders of `src/` stand on each other without going round in circles, and no command asks which form
+//! its samples have or which system it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ganomede::models::SYSTEMS;
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut open, mut files) = (vec![folder.to_owned()], vec![]);
+    while let Some(path) = open.pop() {
+        match path.is_dir() {
+            true => open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path())),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
 /// What each folder, or file beside them, names of the others with `crate::`, and where it first does so.
 fn imports() -> BTreeMap<String, BTreeMap<String, PathBuf>> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut imports: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
-    let mut open: Vec<PathBuf> = vec![src.clone()];
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
+    for path in files(&src) {
         let inside = path.strip_prefix(&src).unwrap();
         let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
         let place = first.trim_end_matches(".rs").to_owned();
@@ -43,4 +53,28 @@ fn folders_do_not_import_in_circles() {
         }
     }
     assert!(left.is_empty(), "these import each other, or what does: {left:#?}");
+}
+
+/// What differs between forms stands in `src/detect/`, what differs between systems in `src/models/`.
+#[test]
+fn no_command_asks_for_a_form_or_names_a_system() {
+    let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("cli/src/commands");
+    let files = files(&commands);
+    assert!(files.len() > 20 && files.iter().any(|file| file.ends_with("score.rs")), "{files:?}");
+    let names = SYSTEMS.iter().map(|info| info.name);
+    let quoted = names.clone().map(|name| format!("\"{name}\""));
+    let constants = names.map(|name| format!("{}::", name.replace('-', "_")));
+    let asked: Vec<String> = quoted.chain(constants).chain(["Form::".to_owned()]).collect();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        // Help texts and tests of a file may.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let word = |word: &&String| {
+                line.match_indices(word.as_str())
+                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+            };
+            assert!(asked.iter().find(word).is_none(), "{}: {line}", file.display());
+        }
+    }
 }

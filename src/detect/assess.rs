@@ -1,141 +1,170 @@
-//! Scores of labelled test images by one model, and every metric of them.
+//! How well a model tells labelled samples apart: one trait for images, series and tables.
 
-use std::sync::Arc;
+#[cfg(feature = "report")]
+use std::path::{Path, PathBuf};
 
-use ganomede_datasets::{Batch, Dataset, Findings, Indices, Split, Truth};
+use ganomede_datasets::{Findings, Indices};
+use serde::Serialize;
 
-use super::apply::{Selection, no_image, score_selection};
-use super::{Applied, DetectError};
-use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use super::{Applied, DetectError, PointAssessment, RowCounts, Samples, calibration, own};
+use crate::eval::Evaluation;
 use crate::models::ConfigError;
 use crate::models::file::{Calibration, ModelFile};
-use crate::models::scorer::{Found, Scorer};
 use crate::report::{LossCurve, ScoredImage};
 
-/// The labelled test samples of a set, or a part of them.
-pub struct TestSet {
-    /// The `--data` that was given.
-    pub spec: String,
-    /// The set.
-    pub dataset: Arc<Dataset>,
-    /// Entries of its test part that are scored, in order.
-    pub indices: Indices,
-    /// How the part was chosen.
-    pub sub_sample: Option<String>,
+/// How test samples are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Assess {
+    /// The share of false alarms that the threshold aims at.
+    pub rate: f64,
+    /// Images scored side by side.
+    pub batch: usize,
+    /// Seed of intervals and of random scores.
+    pub seed: u64,
 }
 
-impl TestSet {
-    /// All labelled test samples, or a balanced sub-sample of at most `limit`, chosen by the seed.
+/// The pages of an evaluation.
+#[cfg(feature = "report")]
+#[derive(Debug, Clone, Copy)]
+pub struct Pages<'a> {
+    /// Folder that they are written to.
+    pub folder: &'a Path,
+    /// Images that are shown of the highest and the lowest scores of each class.
+    pub panels: usize,
+    /// Folder of sample grids that a training left.
+    pub timeline: Option<&'a Path>,
+}
+
+/// Labelled samples that a model was not trained on.
+pub trait TestSet {
+    /// Scores them and computes every metric.
     ///
     /// # Errors
-    /// For a set without labels or a limit too small.
-    pub fn new(
-        spec: &str,
-        dataset: Arc<Dataset>,
-        limit: Option<usize>,
-        seed: u64,
-    ) -> Result<Self, DetectError> {
-        let truth = |i| dataset.entry(Split::Test, i).map_or(Truth::Unknown, |entry| entry.truth);
-        if (0..dataset.len(Split::Test)).all(|i| truth(i) == Truth::Unknown) {
-            return Err(DetectError::Input(format!(
-                "'{spec}' has no labelled test images; eval needs test/good and test/<defect> folders, or a labelled \
-                 set with --normal-class; `ganomede score` works without labels"
-            )));
-        }
-        let (indices, sub_sample) = choose(&dataset, limit, seed)?;
-        Ok(Self { spec: spec.to_owned(), dataset, indices, sub_sample })
-    }
+    /// [`DetectError`] where samples cannot be read or scored, or the observer stops it.
+    fn assess(&self, model: &mut Applied<'_>, how: &Assess) -> Result<Assessment, DetectError>;
+
+    /// As [`TestSet::assess`], and writes `report.html` and `metrics.json`; gives their paths.
+    ///
+    /// # Errors
+    /// As [`TestSet::assess`], and for files that cannot be written.
+    #[cfg(feature = "report")]
+    fn report(
+        &self,
+        model: &mut Applied<'_>,
+        how: &Assess,
+        pages: &Pages<'_>,
+    ) -> Result<(Assessment, [PathBuf; 2]), DetectError>;
+
+    /// The samples that the model was trained on, split by another seed, where the set holds them.
+    ///
+    /// # Errors
+    /// [`DetectError::Input`] where it does not.
+    fn again(&self, model: &ModelFile, seed: u64) -> Result<Box<dyn Samples>, DetectError>;
 }
 
-/// What a model does with a test set.
-pub struct Assessment {
+/// What a model makes of a test set. As JSON it is what `eval --json` prints.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Assessment {
+    /// Of images or rows of tables.
+    Samples(Box<SampleAssessment>),
+    /// Of the points of a series.
+    Points(Box<PointAssessment>),
+}
+
+/// What a model makes of images or rows.
+#[derive(Debug, Clone, Serialize)]
+pub struct SampleAssessment {
     /// Every metric.
+    #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// Each labelled image with its score and verdict.
+    /// Of images: what of the set was not used.
+    #[serde(flatten)]
+    pub findings: Option<Findings>,
+    /// Of a table: what became of its rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowCounts>,
+    /// Each sample with its score and verdict.
+    #[serde(skip)]
     pub images: Vec<ScoredImage>,
-    /// What of the set was not used.
-    pub findings: Findings,
-    /// Samples of the first batch.
-    pub preview: Vec<f32>,
 }
 
-/// Sees each labelled sample of a batch, by its place in it, with what was found.
-pub type See<'a> = &'a mut dyn FnMut(&Batch, usize, &Found);
-
-/// Scores a test set and computes every metric; `rate` is the share of false alarms that the threshold aims
-/// at.
-///
-/// # Errors
-/// [`DetectError`] where images cannot be read or scored, or the observer stops it.
-pub fn assess(
-    model: &mut Applied<'_>,
-    scorer: &mut Scorer,
-    test: &TestSet,
-    calibration: Option<&Calibration>,
-    rate: f64,
-    seed: u64,
-    see: See<'_>,
-) -> Result<Assessment, DetectError> {
-    let threshold = match calibration {
-        Some(calibration) => Some(calibration.quantiles.threshold(rate)?),
-        None => None,
-    };
-    let (indices, dataset) = (test.indices.clone(), &test.dataset);
-    let selection = Selection { data: dataset.clone(), split: Split::Test, indices };
-    let (mut scores, mut truths, mut images) = (vec![], vec![], vec![]);
-    let mut maps: Vec<(Vec<f32>, Vec<bool>)> = vec![];
-    let len = scorer.image_len();
-    let mut preview = vec![];
-    let mut each = |batch: &Batch, found: Vec<Found>| {
-        if preview.is_empty() {
-            preview = batch.images[..len * found.len()].to_vec();
+impl Assessment {
+    /// Area under the ROC curve; undefined where one of the classes is missing.
+    pub fn auroc(&self) -> Option<f64> {
+        match self {
+            Self::Samples(samples) => samples.evaluation.auroc,
+            Self::Points(points) => points.evaluation.auroc,
         }
-        for (i, found) in found.into_iter().enumerate() {
-            let anomalous = match batch.truths[i] {
-                Truth::Normal => false,
-                Truth::Anomalous => true,
-                Truth::Unknown => continue,
-            };
-            images.push(ScoredImage {
-                id: batch.ids[i].clone(),
-                class: batch.classes[i].clone(),
-                anomalous: Some(anomalous),
-                score: found.score,
-                probability: calibration.map(|c| c.quantiles.probability(found.score)),
-                verdict: threshold.as_ref().map(|t| t.is_anomalous(found.score)),
-            });
-            scores.push(found.score);
-            truths.push(anomalous);
-            see(batch, i, &found);
-            if let (Some(mask), Some(map)) = (&batch.masks[i], found.map) {
-                maps.push((map, mask.pixels.clone()));
-            }
-        }
-        Ok(())
-    };
-    let (count, seconds) = score_selection(scorer, &selection, "scoring", model.observer, &mut each)?;
-    let findings = dataset.findings();
-    model.observer.findings(&findings);
-    if scores.is_empty() {
-        return Err(no_image(&test.spec, &findings.rejected));
     }
-    let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
-    let [height, width] = model.model.header.config.extent();
-    let pixels: Vec<_> = maps.iter().map(|(map, mask)| PixelMap { height, width, map, mask }).collect();
-    let description = model.device.describe();
-    let evaluation = Evaluation::new(&EvaluationInput {
-        system: &model.model.header.system,
-        device: &description,
-        scores: &scores,
-        truths: &truths,
-        classes: &classes,
-        pixels: &pixels,
-        threshold,
-        seconds_per_image: seconds / count.max(1) as f64,
-        sub_sample: test.sub_sample.clone(),
-        seed,
-    })?;
-    Ok(Assessment { evaluation, images, findings, preview })
+
+    /// The metrics of images or rows.
+    pub fn samples(&self) -> Option<&SampleAssessment> {
+        match self {
+            Self::Samples(samples) => Some(samples),
+            Self::Points(_) => None,
+        }
+    }
+
+    /// The lines that people read.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Samples(samples) => samples.summary(),
+            Self::Points(points) => points.summary(),
+        }
+    }
+}
+
+impl SampleAssessment {
+    fn summary(&self) -> String {
+        let e = &self.evaluation;
+        let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |v| format!("{v:.4}"));
+        let interval =
+            e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
+        let mut lines = vec![
+            format!("images: {} normal, {} anomalous", e.n_normal, e.n_anomalous),
+            format!("AUROC {}{interval}", number(e.auroc)),
+            format!("AUPR  {} (no skill: {})", number(e.aupr), number(e.aupr_baseline)),
+        ];
+        if let Some(t) = &e.threshold {
+            lines.push(format!(
+                "at threshold {:.4} ({}): precision {}, recall {}, F1 {}",
+                t.value,
+                t.source,
+                number(t.precision),
+                number(t.recall),
+                number(t.f1)
+            ));
+        }
+        if let Some(pixel) = &e.pixel {
+            lines.push(format!("pixel AUROC {:.4}, AUPRO {:.4}", pixel.auroc, pixel.aupro));
+        }
+        lines.push(format!("{:.4} s per image on {}", e.seconds_per_image, e.device));
+        let text = lines.join("\n");
+        if self.rows.is_none() {
+            return text;
+        }
+        text.replace("images:", "rows:").replace("per image", "per row")
+    }
+}
+
+/// The model's own calibration; for other settings of the score a new one from `held_out` scores, where those
+/// samples are here, and `absent` is said where they are not.
+pub(super) fn calibrated(
+    model: &mut Applied<'_>,
+    rate: f64,
+    held_out: impl FnOnce(&mut Applied<'_>) -> Result<Vec<f64>, DetectError>,
+    absent: &str,
+) -> Result<Option<Calibration>, DetectError> {
+    if let Some(own) = own(model.model, model.score) {
+        return Ok(Some(own.clone()));
+    }
+    let scores = held_out(model)?;
+    if scores.is_empty() {
+        model.observer.note(absent);
+    }
+    calibration(&scores, model.score, rate)
 }
 
 /// The loss history of a model, for reports.
@@ -147,26 +176,6 @@ pub fn losses(model: &ModelFile) -> Vec<LossCurve> {
         values: curve.values.clone(),
     };
     model.header.progress.losses.iter().map(curve).collect()
-}
-
-/// All test entries, or a balanced sub-sample of them with a sentence about it.
-fn choose(
-    dataset: &Dataset,
-    limit: Option<usize>,
-    seed: u64,
-) -> Result<(Indices, Option<String>), DetectError> {
-    let total = dataset.len(Split::Test);
-    let is_anomalous = |i: usize| match dataset.entry(Split::Test, i).map(|e| e.truth) {
-        Some(Truth::Normal) => Some(false),
-        Some(Truth::Anomalous) => Some(true),
-        // Patches of anomalous images: their masks tell when they are loaded.
-        Some(Truth::Unknown) if dataset.options().patch.is_some() => Some(true),
-        _ => None,
-    };
-    Ok(match balanced(total, limit, seed, "images", is_anomalous)? {
-        Some((chosen, note)) => (Indices::list(chosen), Some(note)),
-        None => (dataset.all(Split::Test), None),
-    })
 }
 
 /// Refuses a limit of test samples that leaves nothing to compare.
@@ -185,7 +194,7 @@ pub fn check_limit(limit: Option<usize>) -> Result<(), DetectError> {
 ///
 /// # Errors
 /// For a limit below two.
-pub fn balanced(
+pub(super) fn balanced(
     total: usize,
     limit: Option<usize>,
     seed: u64,

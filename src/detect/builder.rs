@@ -2,15 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use ganomede_datasets::{
-    Augment, Channels, Dataset, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, TableOptions,
-};
+use ganomede_datasets::{Channels, Preprocess, SignalOptions, TableOptions};
 
-use super::{DetectError, Detector, Images, Observer, Progress, Rows, Samples, Series, Settings, Watching};
+use super::{DetectError, Detector, Observer, Progress, Reading, Samples, Settings, TrainingData, Watching};
 use crate::device::Device;
-use crate::models::file::DataInfo;
 use crate::models::scorer::ScoreConfig;
 use crate::models::{Config, Form, Info, Prior, register};
 use crate::train::Limits;
@@ -18,9 +14,7 @@ use crate::train::Limits;
 /// Where samples come from.
 enum From {
     Nothing,
-    Images(String),
-    Series(String, SignalOptions),
-    Table(String, TableOptions),
+    Data(Form, String, Box<Reading>),
     Own(Box<dyn Samples>),
 }
 
@@ -136,23 +130,25 @@ impl<'a> TrainingBuilder<'a> {
 
     /// The normal images of a folder or set, or `builtin:NAME`.
     #[must_use]
-    pub fn images(mut self, data: impl AsRef<Path>) -> Self {
-        self.from = From::Images(data.as_ref().to_string_lossy().into_owned());
-        self
+    pub fn images(self, data: impl AsRef<Path>) -> Self {
+        self.data(Form::Image, data, Reading::default())
     }
 
     /// Windows of a series: a CSV file, or a folder with `train.csv` and `test.csv`.
     #[must_use]
-    pub fn series(mut self, data: impl AsRef<Path>, options: SignalOptions) -> Self {
-        self.from = From::Series(data.as_ref().to_string_lossy().into_owned(), options);
+    pub fn series(self, data: impl AsRef<Path>, options: SignalOptions) -> Self {
+        self.data(Form::Signal, data, Reading { series: options, ..Reading::default() })
+    }
+
+    fn data(mut self, form: Form, data: impl AsRef<Path>, reading: Reading) -> Self {
+        self.from = From::Data(form, data.as_ref().to_string_lossy().into_owned(), Box::new(reading));
         self
     }
 
     /// The normal rows of a table; its share held out and its seed are those of this training.
     #[must_use]
-    pub fn table(mut self, data: impl AsRef<Path>, options: TableOptions) -> Self {
-        self.from = From::Table(data.as_ref().to_string_lossy().into_owned(), options);
-        self
+    pub fn table(self, data: impl AsRef<Path>, options: TableOptions) -> Self {
+        self.data(Form::Table, data, Reading { table: options, ..Reading::default() })
     }
 
     /// Samples of a program's own.
@@ -208,24 +204,22 @@ impl<'a> TrainingBuilder<'a> {
                     "there is nothing to train on; give images, a series, a table or samples".to_owned(),
                 ));
             }
-            From::Images(_) => Form::Image,
-            From::Series(..) => Form::Signal,
-            From::Table(..) => Form::Table,
+            From::Data(form, ..) => *form,
             From::Own(samples) => samples.form(),
         };
-        let size = if form == Form::Table { 1 } else { self.size };
         // Settings are checked before any data are read; how many channels these have is known after.
-        self.settings(form, size, self.channels.count()).checked()?;
+        self.settings(form, self.channels.count()).checked()?;
         let own = matches!(self.from, From::Own(_));
         let samples = self.open()?;
-        let settings = self.settings(form, size, samples.channels()).checked()?;
+        let settings = self.settings(form, samples.channels()).checked()?;
         if own && !samples.is_empty() {
             // Of data sets the same is known from their options.
             let (has, needs) = (samples.get(0, [self.seed, 0])?.len(), settings.sample_len());
             if has != needs {
                 return Err(DetectError::Input(format!(
-                    "a sample has {has} values, but {} channels at size {size} need {needs}",
-                    samples.channels()
+                    "a sample has {has} values, but {} channels at size {} need {needs}",
+                    samples.channels(),
+                    self.size
                 )));
             }
         }
@@ -238,17 +232,18 @@ impl<'a> TrainingBuilder<'a> {
         Detector::new(trained.model, &name, device)
     }
 
-    fn settings(&self, form: Form, size: usize, channels: usize) -> Settings {
+    fn settings(&self, form: Form, channels: usize) -> Settings {
         let defaults = self.system.defaults_for(form);
         let config = Config {
             form,
-            size,
+            size: self.size,
             channels,
             width: self.width,
             latent: self.latent.unwrap_or(defaults.latent),
             prior: self.prior.unwrap_or(defaults.prior),
             kernel: self.kernel,
-        };
+        }
+        .of(form);
         Settings {
             system: self.system,
             config,
@@ -262,42 +257,21 @@ impl<'a> TrainingBuilder<'a> {
     }
 
     fn open(&mut self) -> Result<Box<dyn Samples>, DetectError> {
-        let (share, seed) = (self.hold_out, self.seed);
-        Ok(match std::mem::replace(&mut self.from, From::Nothing) {
-            From::Images(spec) => {
-                let augment: Augment = self.augment.parse()?;
-                let preprocess = Preprocess { channels: self.channels, ..Preprocess::new(self.size) };
-                let options = OpenOptions {
-                    preprocess,
-                    for_training: true,
-                    without_masks: true,
-                    ..OpenOptions::default()
-                };
-                let dataset = Arc::new(Dataset::open(&spec, &options)?);
-                dataset.look(Split::Train);
-                let remembered = DataInfo { augment: self.augment.clone(), ..DataInfo::default() };
-                Box::new(Images::new(dataset, share, seed, augment, remembered)?)
-            }
-            From::Series(spec, options) => {
-                let set = SignalSet::open(&spec, &options)?;
-                let series = Series::new(set, self.size, share, None, self.augment.parse()?)?;
-                series.notes().iter().for_each(|note| self.observer.note(note));
-                Box::new(series)
-            }
-            From::Table(..) | From::Own(_) if !self.augment.is_empty() => {
+        let (form, spec, mut reading) = match std::mem::replace(&mut self.from, From::Nothing) {
+            From::Data(form, spec, reading) => (form, spec, *reading),
+            From::Own(samples) if self.augment.is_empty() => return Ok(samples),
+            From::Own(_) => {
                 return Err(DetectError::Input(
-                    "augmentation is for images and windows of series; rows and samples of a program's own are taken \
-                     as they are"
+                    "augmentation is for images and windows of series; samples of a program's own are taken as they are"
                         .to_owned(),
                 ));
             }
-            From::Table(spec, options) => {
-                let rows = Rows::open(&spec, &TableOptions { val_fraction: share, seed, ..options })?;
-                rows.notes().iter().for_each(|note| self.observer.note(note));
-                Box::new(rows)
-            }
-            From::Own(samples) => samples,
             From::Nothing => return Err(DetectError::Input("there is nothing to train on".to_owned())),
-        })
+        };
+        reading.images.preprocess = Preprocess { channels: self.channels, ..Preprocess::new(self.size) };
+        let (window, hold_out, seed) = (self.size, self.hold_out, self.seed);
+        let data =
+            TrainingData { form, spec, reading, window, hold_out, augment: self.augment.clone(), seed };
+        data.open(self.observer.as_mut())
     }
 }

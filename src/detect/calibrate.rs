@@ -2,6 +2,7 @@
 
 use super::{Applied, DetectError, Samples};
 use crate::eval::{Quantiles, Threshold};
+use crate::models::Form;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::ScoreConfig;
 
@@ -9,6 +10,11 @@ use crate::models::scorer::ScoreConfig;
 pub const FALSE_ALARM_RATE: f64 = 0.05;
 /// The same among normal points of a series.
 pub const POINT_FALSE_ALARM_RATE: f64 = 0.01;
+
+/// The share of false alarms that thresholds of samples of a form aim at unless told otherwise.
+pub fn usual_rate(form: Form) -> f64 {
+    if form == Form::Signal { POINT_FALSE_ALARM_RATE } else { FALSE_ALARM_RATE }
+}
 
 /// The calibration that follows from scores of held-out normal samples; `None` without any.
 ///
@@ -45,14 +51,44 @@ pub fn own<'a>(model: &'a ModelFile, score: &ScoreConfig) -> Option<&'a Calibrat
     model.header.calibration.as_ref().filter(|c| c.score == *score)
 }
 
-/// The threshold at a rate of false alarms from a model's own calibration for this score.
-///
-/// # Errors
-/// [`DetectError::Eval`] for a rate outside (0, 1).
-pub fn own_threshold(
-    model: &ModelFile,
-    score: &ScoreConfig,
-    rate: f64,
-) -> Result<Option<Threshold>, DetectError> {
-    Ok(own(model, score).map(|c| c.quantiles.threshold(rate)).transpose()?)
+/// What a model's own calibration says of scores; nothing where other settings were calibrated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judge<'a> {
+    quantiles: Option<&'a Quantiles>,
+    /// From where on a score is an alarm, and how that was chosen.
+    pub threshold: Option<Threshold>,
+}
+
+impl<'a> Judge<'a> {
+    /// Judges by a calibration, at a share of false alarms.
+    ///
+    /// # Errors
+    /// [`DetectError::Eval`] for a rate outside (0, 1).
+    pub fn new(calibration: Option<&'a Calibration>, rate: f64) -> Result<Self, DetectError> {
+        let threshold = calibration.map(|c| c.quantiles.threshold(rate)).transpose()?;
+        Ok(Self { quantiles: calibration.map(|c| &c.quantiles), threshold })
+    }
+
+    /// Judges by a model's own calibration; without a `rate` at the usual one.
+    ///
+    /// # Errors
+    /// As [`Judge::new`].
+    pub fn of(model: &'a ModelFile, score: &ScoreConfig, rate: Option<f64>) -> Result<Self, DetectError> {
+        Self::new(own(model, score), rate.unwrap_or_else(|| usual_rate(model.header.config.form)))
+    }
+
+    /// Whether there is a calibration to judge by.
+    pub fn is_calibrated(&self) -> bool {
+        self.quantiles.is_some()
+    }
+
+    /// The share of held-out normal samples below a score.
+    pub fn probability(&self, score: f64) -> Option<f64> {
+        self.quantiles.map(|q| q.probability(score))
+    }
+
+    /// Whether a score is an alarm.
+    pub fn is_anomalous(&self, score: f64) -> Option<bool> {
+        self.threshold.as_ref().map(|t| t.is_anomalous(score))
+    }
 }

@@ -2,26 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use ganomede_datasets::{Dataset, OpenOptions, SignalOptions, Split, TableOptions, Truth};
-use ganomede_datasets::{decode_image, prepare_image};
+use ganomede_datasets::{Dataset, OpenOptions, Split, decode_image, prepare_image};
 use image::DynamicImage;
 
 use super::builder::TrainingBuilder;
 use super::{
-    Applied, Assessment, DetectError, FALSE_ALARM_RATE, Images, Observer, POINT_FALSE_ALARM_RATE,
-    PointTruths, TestSet, alarm_rule, assess, images, own, own_threshold, rows, series,
+    Applied, Assess, Assessment, DetectError, Judge, Observer, TestData, options_of, own, usual_rate,
 };
 use crate::device::Device;
-use crate::eval::signal::SignalEvaluation;
-use crate::eval::{Evaluation, EvaluationInput, Threshold};
+use crate::eval::Threshold;
 use crate::models::file::{Calibration, ModelFile};
 use crate::models::scorer::{Found, ScoreConfig, Scorer};
 use crate::models::{ConfigError, Form, Info};
-
-/// K of PA%K for series, in percent (Kim et al., AAAI 2022).
-const PA_K: f64 = 20.0;
 
 /// A trained detector on a device.
 ///
@@ -84,26 +78,6 @@ pub struct Verdict {
     pub reconstruction: Option<Vec<f32>>,
 }
 
-/// What an evaluation found.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Evaluated {
-    /// Of images or rows, one verdict each.
-    Samples(Box<Evaluation>),
-    /// Of the points of a series.
-    Points(Box<SignalEvaluation>),
-}
-
-impl Evaluated {
-    /// Area under the ROC curve; undefined where one of the classes is missing.
-    pub fn auroc(&self) -> Option<f64> {
-        match self {
-            Self::Samples(evaluation) => evaluation.auroc,
-            Self::Points(evaluation) => evaluation.auroc,
-        }
-    }
-}
-
 impl Detector {
     /// Idle programs that are kept of each batch size.
     const KEPT: usize = 4;
@@ -143,8 +117,7 @@ impl Detector {
             Some(calibration) => calibration.score.clone(),
             None => ScoreConfig { score: info.score("")?.to_owned(), ..ScoreConfig::default() },
         };
-        let rate =
-            if model.header.config.form == Form::Signal { POINT_FALSE_ALARM_RATE } else { FALSE_ALARM_RATE };
+        let rate = usual_rate(model.header.config.form);
         let detector = Self {
             device: device.clone(),
             model,
@@ -222,7 +195,7 @@ impl Detector {
     /// # Errors
     /// [`DetectError::Eval`] for a rate out of range.
     pub fn threshold(&self) -> Result<Option<Threshold>, DetectError> {
-        own_threshold(&self.model, &self.score, self.rate)
+        Ok(self.judge()?.threshold)
     }
 
     /// Judges one sample.
@@ -232,8 +205,8 @@ impl Detector {
     /// length, [`DetectError::Score`] where the device fails or the score is NaN.
     pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
         let values = self.values(query.into())?;
-        let threshold = self.threshold()?;
-        let verdict = self.found(1, &values)?.into_iter().next().map(|f| self.verdict(f, threshold.as_ref()));
+        let judge = self.judge()?;
+        let verdict = self.found(1, &values)?.into_iter().next().map(|found| Verdict::new(found, &judge));
         verdict.ok_or_else(|| DetectError::Input("no values were given".to_owned()))
     }
 
@@ -246,7 +219,7 @@ impl Detector {
         queries: impl IntoIterator<Item = Q>,
     ) -> Result<Vec<Verdict>, DetectError> {
         let largest = Self::BATCHES[Self::BATCHES.len() - 1];
-        let threshold = self.threshold()?;
+        let judge = self.judge()?;
         let mut queries = queries.into_iter();
         let mut verdicts = vec![];
         loop {
@@ -261,7 +234,7 @@ impl Detector {
             }
             let batch = Self::BATCHES.into_iter().find(|&b| b >= count).unwrap_or(largest);
             let found = self.found(batch, &values)?;
-            verdicts.extend(found.into_iter().map(|f| self.verdict(f, threshold.as_ref())));
+            verdicts.extend(found.into_iter().map(|found| Verdict::new(found, &judge)));
         }
     }
 
@@ -270,7 +243,7 @@ impl Detector {
     ///
     /// # Errors
     /// [`DetectError`] for data that cannot be read, have no labels, or do not fit the model.
-    pub fn evaluate(&self, data: &str) -> Result<Evaluated, DetectError> {
+    pub fn evaluate(&self, data: &str) -> Result<Assessment, DetectError> {
         self.evaluate_watched(data, &mut ())
     }
 
@@ -282,67 +255,11 @@ impl Detector {
         &self,
         data: &str,
         observer: &mut dyn Observer,
-    ) -> Result<Evaluated, DetectError> {
-        match self.model.header.config.form {
-            Form::Image => self.evaluate_images(data, observer),
-            Form::Signal => self.evaluate_series(data, observer),
-            Form::Table => self.evaluate_rows(data, observer),
-        }
-    }
-
-    fn evaluate_images(&self, data: &str, observer: &mut dyn Observer) -> Result<Evaluated, DetectError> {
-        let dataset =
-            Arc::new(Dataset::open(data, &images::options_of(&self.model, OpenOptions::default()))?);
-        let test = TestSet::new(data, dataset.clone(), None, 0)?;
-        let mut applied = self.applied(observer);
-        let calibration = match own(&self.model, &self.score) {
-            Some(own) => Some(own.clone()),
-            None => match Images::held_out_of(&self.model, &dataset)? {
-                Some(held_out) => super::calibrate(&held_out, &mut applied, self.rate)?,
-                None => None,
-            },
-        };
-        let largest = Self::BATCHES[Self::BATCHES.len() - 1];
-        let mut scorer = applied.scorer(largest.min(test.indices.len().max(1)))?;
-        let Assessment { evaluation, .. } =
-            assess(&mut applied, &mut scorer, &test, calibration.as_ref(), self.rate, 0, &mut |_, _, _| {})?;
-        Ok(Evaluated::Samples(Box::new(evaluation)))
-    }
-
-    fn evaluate_series(&self, data: &str, observer: &mut dyn Observer) -> Result<Evaluated, DetectError> {
-        let set = series::open_series(data, &self.model, SignalOptions::default())?;
-        if !set.is_labelled() {
-            return Err(DetectError::Input(format!("nothing says which rows of '{data}' are anomalous")));
-        }
-        let scores = series::point_scores(&mut self.applied(observer), &set, set.test_rows(), None)?;
-        let truths = PointTruths::of(&set);
-        let rule = alarm_rule(self.model.header.config.size);
-        let threshold = self.threshold()?;
-        let evaluation = SignalEvaluation::new(&[truths.scored(&scores)], threshold.as_ref(), rule, PA_K)?;
-        Ok(Evaluated::Points(Box::new(evaluation)))
-    }
-
-    fn evaluate_rows(&self, data: &str, observer: &mut dyn Observer) -> Result<Evaluated, DetectError> {
-        let table = rows::open_table(data, &self.model, &self.name, TableOptions::default())?;
-        let test = table.len(Split::Test);
-        if !table.is_labelled() || test == 0 {
-            return Err(DetectError::Input(format!("'{data}' has no labelled row to test")));
-        }
-        let chosen: Vec<usize> = (0..test).map(|i| table.source_row(Split::Test, i)).collect();
-        let truths: Vec<bool> = (0..test).map(|i| table.truth(Split::Test, i) == Truth::Anomalous).collect();
-        let started = std::time::Instant::now();
-        let scores = rows::row_scores(&mut self.applied(observer), &table, &chosen)?;
-        let description = self.device.describe();
-        let evaluation = Evaluation::new(&EvaluationInput {
-            system: &self.model.header.system,
-            device: &description,
-            scores: &scores,
-            truths: &truths,
-            threshold: self.threshold()?,
-            seconds_per_image: started.elapsed().as_secs_f64() / scores.len().max(1) as f64,
-            ..EvaluationInput::default()
-        })?;
-        Ok(Evaluated::Samples(Box::new(evaluation)))
+    ) -> Result<Assessment, DetectError> {
+        let data = TestData { spec: data.to_owned(), ..TestData::default() };
+        let test = data.open(&self.model, &self.name, observer)?;
+        let batch = Self::BATCHES[Self::BATCHES.len() - 1];
+        test.assess(&mut self.applied(observer), &Assess { rate: self.rate, batch, seed: 0 })
     }
 
     fn applied<'a>(&'a self, observer: &'a mut dyn Observer) -> Applied<'a> {
@@ -352,7 +269,7 @@ impl Detector {
     /// The values of a query as the networks see them.
     fn values(&self, query: Query<'_>) -> Result<Vec<f32>, DetectError> {
         let header = &self.model.header;
-        let options = || images::options_of(&self.model, OpenOptions::default());
+        let options = || options_of(&self.model, OpenOptions::default());
         let values = match query {
             Query::Values(values) => {
                 if let Some(value) = values.iter().find(|v| !v.is_finite()) {
@@ -423,12 +340,18 @@ impl Detector {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn verdict(&self, found: Found, threshold: Option<&Threshold>) -> Verdict {
-        Verdict {
+    fn judge(&self) -> Result<Judge<'_>, DetectError> {
+        Judge::of(&self.model, &self.score, Some(self.rate))
+    }
+}
+
+impl Verdict {
+    fn new(found: Found, judge: &Judge<'_>) -> Self {
+        Self {
             score: found.score,
-            probability: self.calibration().map(|c| c.quantiles.probability(found.score)),
-            anomalous: threshold.map(|t| t.is_anomalous(found.score)),
-            threshold: threshold.map(|t| t.value),
+            probability: judge.probability(found.score),
+            anomalous: judge.is_anomalous(found.score),
+            threshold: judge.threshold.as_ref().map(|t| t.value),
             parts: found.parts,
             map: found.map,
             reconstruction: found.reconstruction,

@@ -14,7 +14,8 @@ use crate::program::CompileError;
 use crate::report::ReportError;
 use crate::train::TrainError;
 
-/// Why a detector cannot be trained or applied. Messages name fields and types of the library.
+/// Why a detector cannot be trained or applied. Messages name fields, in backquotes, and types of the
+/// library.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
     /// A setting outside its range.

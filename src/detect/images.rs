@@ -1,20 +1,35 @@
 //! Images of a data set as samples.
 
+mod assess;
+#[cfg(feature = "report")]
+mod compare;
+#[cfg(feature = "report")]
+mod pages;
+mod score;
+
 use std::sync::Arc;
 
 use ganomede_datasets::{
-    Augment, BatchOptions, Batches, Channels, DataError, Dataset, Findings, Indices, OpenOptions, Split,
+    Augment, BatchOptions, Batches, Channels, Crop, DataError, Dataset, Findings, Indices, OpenOptions,
+    PatchOptions, Preprocess, Split,
 };
 
 use super::apply::{Selection, score_selection};
-use super::{Applied, DetectError, Samples};
+use super::{Applied, DetectError, Samples, TrainingData};
 use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile};
 use crate::models::scorer::Sampler;
 use crate::train::Epoch;
 
+pub use assess::ImageTests;
+#[cfg(feature = "report")]
+pub use compare::ImageComparison;
+pub use score::ImageQueries;
+
 /// Held-out images scored for calibration, at most.
 const MAX_CALIBRATION: usize = 256;
+/// Patches of each image where no patches are cut: what files that say nothing of them mean.
+const PATCHES_PER_IMAGE: usize = 16;
 
 /// The training images of a set, and those of them that are held out.
 pub struct Images {
@@ -27,6 +42,19 @@ pub struct Images {
 }
 
 impl Images {
+    /// Opens the images of a folder or set to be trained on, and looks at a few of them.
+    ///
+    /// # Errors
+    /// [`DataError`] where they cannot be read, nothing is normal, or a share is out of range.
+    pub fn open(data: &TrainingData) -> Result<Self, DataError> {
+        let given = data.reading.images.clone();
+        let options = OpenOptions { for_training: true, without_masks: true, ..given };
+        let remembered = remembered(&options, &data.augment);
+        let dataset = Arc::new(Dataset::open(&data.spec, &options)?);
+        dataset.look(Split::Train);
+        Self::new(dataset, data.hold_out, data.seed, data.augment.parse()?, remembered)
+    }
+
     /// The training images of a set; a share `val_fraction` of them, drawn by the seed, is held out.
     /// `remembered` is what a model file is to say of framing and classes; what follows from the set is
     /// filled in.
@@ -173,10 +201,24 @@ impl Samples for Images {
     }
 }
 
+/// What a model file is to remember of how its images were opened; [`options_of`] opens others so.
+fn remembered(options: &OpenOptions, augment: &str) -> DataInfo {
+    DataInfo {
+        normal_classes: options.normal_classes.clone(),
+        anomalous_classes: options.anomalous_classes.clone(),
+        centre_crop: options.preprocess.crop == Crop::CentreCrop,
+        flatten: options.flatten,
+        bits: options.bits,
+        augment: augment.to_owned(),
+        patch: options.patch.map(|patch| patch.size),
+        patches_per_image: options.patch.map_or(PATCHES_PER_IMAGE, |patch| patch.per_image),
+        ..DataInfo::default()
+    }
+}
+
 /// How a data set is opened for a trained model: sizes, colour and framing are the model's, and so are its
 /// classes of a labelled set where `given` names none.
 pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
-    use ganomede_datasets::{Crop, PatchOptions, Preprocess};
     let (info, config) = (&model.header.data, &model.header.config);
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
     let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };

@@ -8,30 +8,47 @@
 
 mod apply;
 mod assess;
-mod baselines;
 mod builder;
 mod calibrate;
+#[cfg(feature = "report")]
+mod compare;
 mod detector;
 mod error;
 mod images;
 mod job;
 mod observe;
+mod open;
+mod queries;
 mod rows;
 mod samples;
 mod series;
 mod settings;
 
 pub use apply::{Applied, Each, Selection, no_image, score_selection};
-pub use assess::{Assessment, See, TestSet, assess, balanced, check_limit, losses};
-pub use baselines::{BASELINES, Baseline, scored as baseline_scores};
+#[cfg(feature = "report")]
+pub use assess::Pages;
+pub use assess::{Assess, Assessment, SampleAssessment, TestSet, check_limit, losses};
 pub use builder::TrainingBuilder;
-pub use calibrate::{FALSE_ALARM_RATE, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, own_threshold};
-pub use detector::{Detector, Evaluated, Query, Verdict};
+pub use calibrate::{
+    FALSE_ALARM_RATE, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, usual_rate,
+};
+#[cfg(feature = "report")]
+pub use compare::{Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, Trial};
+pub use detector::{Detector, Query, Verdict};
 pub use error::DetectError;
-pub use images::{Images, options_of};
+#[cfg(feature = "report")]
+pub use images::ImageComparison;
+pub use images::{ImageQueries, ImageTests, Images, options_of};
 pub use job::{Job, Trained, checkpoint_path};
 pub use observe::{Observer, Progress, Watching};
-pub use rows::{Rows, held_out_row_scores, open_table, row_scores};
+pub use open::{QueryData, Reading, TestData, TrainingData};
+pub use queries::{Answer, Answers, Draw, Queries, Seen, SeriesAnswer};
+pub use rows::{RowCounts, RowQueries, RowTests, Rows, held_out_row_scores, open_table, row_scores};
 pub use samples::{InMemory, Samples};
-pub use series::{Alarm, PointTruths, Series, alarm_rule, alarms, open_series, open_to_score, point_scores};
+pub use series::{
+    Alarm, BASELINES, Baseline, PointAssessment, PointTruths, Series, SeriesQueries, SeriesTests, alarm_rule,
+    alarms, baseline_scores, open_series, open_to_score, point_scores,
+};
+#[cfg(feature = "report")]
+pub use series::{SeriesComparison, SeriesMetrics, SeriesRow};
 pub use settings::{CheckedSettings, Settings};

@@ -34,6 +34,9 @@ pub trait Observer {
     /// A sentence about what was decided on the way.
     fn note(&mut self, _line: &str) {}
 
+    /// What of the data is not read, which is known as soon as they are open.
+    fn opened(&mut self, _findings: &Findings) {}
+
     /// What of the data was not used, when all of it has been looked at.
     fn findings(&mut self, _findings: &Findings) {}
 

@@ -1,12 +1,18 @@
 //! Rows of a table as samples, and scores of rows.
 
+mod assess;
+mod score;
+
 use std::sync::Arc;
 
 use ganomede_datasets::{DataError, Split, Table, TableOptions, Trained};
 
-use super::{Applied, DetectError, Samples};
+use super::{Applied, DetectError, Samples, TrainingData};
 use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, Scaling};
+
+pub use assess::{RowCounts, RowTests};
+pub use score::RowQueries;
 
 /// The rows of a table that are trained on, and those held out at random.
 pub struct Rows {
@@ -19,7 +25,12 @@ impl Rows {
     ///
     /// # Errors
     /// [`DataError`] where it cannot be read or says nothing of what is normal.
-    pub fn open(spec: &str, options: &TableOptions) -> Result<Self, DataError> {
+    pub fn open(data: &TrainingData) -> Result<Self, DataError> {
+        let (val_fraction, seed) = (data.hold_out, data.seed);
+        Self::with(&data.spec, &TableOptions { val_fraction, seed, ..data.reading.table.clone() })
+    }
+
+    fn with(spec: &str, options: &TableOptions) -> Result<Self, DataError> {
         let table = Table::open(spec, options)?;
         let info = DataInfo {
             spec: spec.to_owned(),
@@ -56,26 +67,13 @@ impl Rows {
             seed,
             ..given
         };
-        let rows = Self::open(spec, &options)?;
+        let rows = Self::with(spec, &options)?;
         if rows.channels() != model.header.config.channels {
             return Err(DetectError::Input(format!(
                 "'{spec}' has more columns than the model was trained on; remove them"
             )));
         }
         Ok(rows)
-    }
-
-    /// What was decided about the table: how it was read, and what becomes of its rows.
-    pub fn notes(&self) -> Vec<String> {
-        let table = &self.table;
-        let counts = format!(
-            "of {} rows {} are trained on, {} are held out at random, {} are left to test",
-            table.rows(),
-            table.len(Split::Train),
-            table.held_out().len(),
-            table.len(Split::Test)
-        );
-        table.notes().iter().cloned().chain([counts]).collect()
     }
 }
 
@@ -101,6 +99,20 @@ impl Samples for Rows {
 
     fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
         held_out_row_scores(model, &self.table)
+    }
+
+    /// What was decided about the table: how it was read, and what becomes of its rows.
+    fn notes(&self) -> Vec<String> {
+        let table = &self.table;
+        let counts = format!(
+            "of {} rows {} are trained on, {} are held out at random, {} are left to test",
+            table.rows(),
+            table.len(Split::Train),
+            table.held_out().len(),
+            table.len(Split::Test)
+        );
+        let notes = table.notes().iter().cloned().chain([counts]);
+        notes.map(|text| format!("{}: {text}", table.spec())).collect()
     }
 
     fn info(&self) -> Result<DataInfo, DataError> {

@@ -65,7 +65,7 @@ pub trait Samples: Send + Sync {
 
     /// The share of false alarms that thresholds aim at unless told otherwise.
     fn false_alarm_rate(&self) -> f64 {
-        super::FALSE_ALARM_RATE
+        super::usual_rate(self.form())
     }
 
     /// What a model file remembers of the data.
@@ -73,6 +73,11 @@ pub trait Samples: Send + Sync {
     /// # Errors
     /// [`DataError`] where the data cannot be read.
     fn info(&self) -> Result<DataInfo, DataError>;
+
+    /// What was decided about the data, a sentence each.
+    fn notes(&self) -> Vec<String> {
+        vec![]
+    }
 
     /// What of the data is not used.
     fn findings(&self) -> Findings {

@@ -1,15 +1,30 @@
 //! Windows of a series as samples, a score for each point, and alarms as intervals.
 
+mod assess;
+mod baselines;
+#[cfg(feature = "report")]
+mod compare;
+#[cfg(feature = "report")]
+mod pages;
+mod score;
+mod table;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use ganomede_datasets::{DataError, SignalOptions, SignalSet, TrainPart, Warp, Windows};
 use serde::Serialize;
 
-use super::{Applied, DetectError, Samples};
+use super::{Applied, DetectError, Samples, TrainingData};
 use crate::eval::signal::{AlarmRule, Interval, PointScores, intervals};
 use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, Scaling};
+
+pub use assess::{PointAssessment, SeriesTests};
+pub use baselines::{BASELINES, Baseline, scored as baseline_scores};
+#[cfg(feature = "report")]
+pub use compare::{SeriesComparison, SeriesMetrics, SeriesRow};
+pub use score::SeriesQueries;
 
 /// A series with the windows that are trained on.
 pub struct Series {
@@ -23,6 +38,15 @@ pub struct Series {
 }
 
 impl Series {
+    /// Opens a series to be trained on.
+    ///
+    /// # Errors
+    /// [`DataError`] where it cannot be read; else as [`Series::new`].
+    pub fn open(data: &TrainingData) -> Result<Self, DataError> {
+        let set = SignalSet::open(&data.spec, &data.reading.series)?;
+        Self::new(set, data.window, data.hold_out, data.reading.stride, data.augment.parse()?)
+    }
+
     /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a
     /// window at least. `stride` is the distance of the windows that are scored for calibration, as of
     /// [`point_scores`].
@@ -39,13 +63,6 @@ impl Series {
         let (training, held_out) = set.holdout(val_fraction, size)?;
         let windows = Windows::new(training, size, (size / 4).max(1))?;
         Ok(Self { set: Arc::new(set), windows, held_out, val_fraction, stride, warp })
-    }
-
-    /// What was decided about the series: how it was read, and which rows are held out.
-    pub fn notes(&self) -> Vec<String> {
-        let place = || format!("held out for calibration: {}", self.set.place(self.held_out.clone()));
-        let held_out = (!self.held_out.is_empty()).then(place);
-        self.set.notes().iter().cloned().chain(held_out).collect()
     }
 }
 
@@ -78,8 +95,11 @@ impl Samples for Series {
         point_scores(model, &self.set, self.held_out.clone(), self.stride)
     }
 
-    fn false_alarm_rate(&self) -> f64 {
-        super::POINT_FALSE_ALARM_RATE
+    /// What was decided about the series: how it was read, and which rows are held out.
+    fn notes(&self) -> Vec<String> {
+        let place = || format!("held out for calibration: {}", self.set.place(self.held_out.clone()));
+        let held_out = (!self.held_out.is_empty()).then(place);
+        self.set.notes().iter().cloned().chain(held_out).collect()
     }
 
     fn info(&self) -> Result<DataInfo, DataError> {

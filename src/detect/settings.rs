@@ -4,8 +4,9 @@
 use super::{DetectError, Job};
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
 use crate::models::scorer::{self, ScoreConfig};
-use crate::models::system::Length;
+use crate::models::system::{Length, Share};
 use crate::models::{Config, ConfigError, Info, Options, Training};
+use crate::tape::States;
 use crate::train::Limits;
 
 /// What is to be trained, and how long.
@@ -77,6 +78,17 @@ impl CheckedSettings {
         let job = self.clone().job(DataInfo::default());
         scorer::check(&job.header, &job.score, 1)?;
         Ok(self)
+    }
+
+    /// Whether a training lasts as long as it is told to; without one the system is fitted in a number of
+    /// passes of its own.
+    ///
+    /// # Errors
+    /// [`DetectError::Config`] for networks that cannot be built.
+    pub fn takes_budget(&self) -> Result<bool, DetectError> {
+        let Settings { system, config, .. } = &self.settings;
+        let system = system.build(&mut States::new(), config, &self.options)?;
+        Ok(system.stages().iter().any(|stage| matches!(stage.share, Share::Part(_))))
     }
 
     /// The training of these settings on data; it writes nothing unless its fields are set so.

@@ -60,7 +60,7 @@ pub enum EvalError {
     },
     /// No held-out normal images to calibrate on.
     #[error(
-        "calibration needs the score of at least one held-out normal image; raise --val-fraction or add images"
+        "calibration needs the score of at least one held-out normal image; raise `val-fraction` or add images"
     )]
     NoCalibration,
     /// A false-alarm rate outside (0, 1).
@@ -77,7 +77,7 @@ pub enum EvalError {
         range: &'static str,
     },
     /// No run to summarise.
-    #[error("mean and standard deviation need at least one run; pass --seeds 1 or more")]
+    #[error("mean and standard deviation need at least one run; pass `seeds` 1 or more")]
     NoRun,
     /// Segments of a series that are not its anomalous points.
     #[error(

@@ -91,6 +91,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The same for samples of a form: rows of tables have no extent.
+    #[must_use]
+    pub fn of(self, form: Form) -> Self {
+        Self { form, size: if form == Form::Table { 1 } else { self.size }, ..self }
+    }
+
     /// Checks every field.
     ///
     /// # Errors

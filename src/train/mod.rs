@@ -18,7 +18,7 @@ use crate::models::system::{Share, Stage};
 use crate::program::CompileError;
 use crate::report::ReportError;
 
-/// Why training cannot start or go on.
+/// Why training cannot start or go on. Messages name fields in backquotes.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A setting outside its range.
@@ -44,8 +44,8 @@ pub enum TrainError {
     Data(#[from] ganomede_datasets::DataError),
     /// Fewer images than a batch.
     #[error(
-        "the batch is {batch} but only {images} images are left for training; use --batch {images} or smaller, more \
-         images, or a smaller --val-fraction"
+        "the batch is {batch} but only {images} images are left for training; use `batch` {images} or smaller, more \
+         images, or a smaller `val-fraction`"
     )]
     BatchTooLarge {
         /// Batch asked for.
@@ -55,7 +55,7 @@ pub enum TrainError {
     },
     /// Data that hold no batch where there was one when they were opened.
     #[error(
-        "the training data give no batch at step {step}; they changed since they were opened: run again with --resume"
+        "the training data give no batch at step {step}; they changed since they were opened: run again with `resume`"
     )]
     NoBatch {
         /// Steps done.
@@ -64,7 +64,7 @@ pub enum TrainError {
     /// A loss that is NaN or infinite.
     #[error(
         "training diverged at step {step}: {loss} is {value}; the first layer whose values are not finite is \
-         '{layer}' ({kernel}). {checkpoint}. Lower --lr, or train with another --seed"
+         '{layer}' ({kernel}). {checkpoint}. Lower `lr`, or train with another `seed`"
     )]
     NonFinite {
         /// Step of training at which it was found.
@@ -82,8 +82,8 @@ pub enum TrainError {
     },
     /// A state that is NaN or infinite, found when it was to be saved.
     #[error(
-        "training diverged at step {step}: '{tensor}' holds values that are not finite. {checkpoint}. Lower --lr, or \
-         train with another --seed"
+        "training diverged at step {step}: '{tensor}' holds values that are not finite. {checkpoint}. Lower `lr`, or \
+         train with another `seed`"
     )]
     NonFiniteState {
         /// Step of training at which it was found.
@@ -95,7 +95,7 @@ pub enum TrainError {
     },
     /// A checkpoint of another training.
     #[error(
-        "'{path}' was trained with {field} {found}, this command says {asked}; drop --resume, or give the same settings"
+        "'{path}' was trained with {field} {found}, this command says {asked}; drop `resume`, or give the same settings"
     )]
     Mismatch {
         /// The checkpoint.

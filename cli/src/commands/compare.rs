@@ -1,29 +1,22 @@
 //! `compare`: several systems, trained and evaluated on the same images under the same budget.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Channels, Dataset, Indices, Reads, Split};
+use ganomede::detect::{
+    Applied, Compared, Comparison, ComparisonData, ComparisonPages, check_limit, usual_rate,
+};
+use ganomede::device::Device;
+use ganomede::models::{Options, SYSTEMS, find};
+use ganomede::report::check_section;
+use ganomede_datasets::Reads;
 
 use crate::commands::train::{self, score_config, train_model};
 use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs, parse_rate};
 use crate::shared::programs::System;
-use crate::shared::session::{check_file, check_report, open_data};
-use crate::shared::signals::{self, SampleArgs};
+use crate::shared::samples::{Flag, For, SampleArgs, refuse};
+use crate::shared::session::{check_file, check_report};
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
-use ganomede::detect::{
-    Applied, Assessment, FALSE_ALARM_RATE, Selection, TestSet, assess, check_limit, losses, score_selection,
-};
-use ganomede::device::Device;
-use ganomede::eval::{Evaluation, Repeated};
-use ganomede::models::file::ModelFile;
-use ganomede::models::scorer::{Found, Scorer};
-use ganomede::models::{Form, Options, SYSTEMS, find};
-use ganomede::report::{
-    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, check_section, comparison_table,
-    select_compared, write_comparison, write_section,
-};
 
 /// Train and evaluate several systems on the same data under the same budget; one report.
 #[derive(Debug, Clone, clap::Args)]
@@ -141,37 +134,31 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if args.samples.table {
         return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
     }
-    let ignored = [("--seeds", args.seeds > 1), ("--limit-test", args.limit_test.is_some())];
-    if let Some((flag, _)) = ignored.iter().find(|(_, is_given)| args.samples.signal && *is_given) {
-        return Err(CliError::input(format!(
-            "{flag} is for images; with --signal every row is scored, by one training of each system: leave it out"
-        )));
-    }
-    let form = if args.samples.signal { Form::Signal } else { Form::Image };
-    args.samples.check(form)?;
-    args.data.check(form)?;
-    check_limit(args.limit_test)?;
+    check(args)?;
     let reads = args.samples.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
     check_report(&args.report, &reads)?;
-    args.markdown.as_deref().map_or(Ok(()), |file| check_file(file, &reads))?;
     if let Some(file) = &args.markdown {
+        check_file(file, &reads)?;
         check_section(file, &args.section)?;
     }
-    if !args.samples.signal {
-        args.check_systems(&systems, global.seed, None)?;
-        args.check_data(global.seed)?;
+    // What is known before any data are open is checked before.
+    let known = args.samples.channels(&args.preprocess);
+    known.map_or(Ok(()), |channels| args.check_systems(&systems, global.seed, channels, true))?;
+    let mut terminal = Terminal::new(interrupt);
+    let mut comparison = data(args, systems[0], global)?.open(&mut terminal)?;
+    if known.is_none() {
+        let mut channels = comparison.channels().into_iter();
+        channels.try_for_each(|channels| args.check_systems(&systems, global.seed, channels, false))?;
     }
     let device = global.open()?;
-    if args.samples.signal {
-        return signals::compare(args, &systems, global, &device, interrupt);
-    }
-    let mut done: Vec<(ComparedSystem, PathBuf)> = vec![];
-    let (mut failures, mut is_machine) = (vec![], false);
-    for (i, system) in systems.iter().enumerate() {
-        note(&format!("system {} of {}: {}", i + 1, systems.len(), system.name()));
-        match one(args, *system, global, &device, interrupt) {
-            Ok(result) => done.push(result),
-            Err(error) if interrupt.raised() => return Err(error),
+    let (mut compared, mut failures, mut is_machine) = (0, vec![], false);
+    for (i, &system) in systems.iter().enumerate() {
+        if comparison.trials().iter().all(|trial| trial.about.is_none()) {
+            note(&format!("system {} of {}: {}", i + 1, systems.len(), system.name()));
+        }
+        match one(args, system, false, comparison.as_mut(), global, &device, interrupt) {
+            Ok(()) => compared += 1,
+            Err(error) if interrupt.raised() || !comparison.goes_on() => return Err(error),
             Err(error) => {
                 note(&format!("{} failed: {error}", system.name()));
                 is_machine |= error.code == 1;
@@ -179,36 +166,55 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             }
         }
     }
-    if done.is_empty() {
+    if compared == 0 {
         let reasons: Vec<_> = failures.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         let message = format!("no system could be trained: {}", reasons.join("; "));
         return Err(if is_machine { CliError::machine(message) } else { CliError::input(message) });
     }
-    let (compared, models): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-    let panels = panels(args, &device, &compared, &models, interrupt)?;
-    let report = CompareReport {
-        title: format!("{} systems on {}", compared.len(), args.data.data),
-        data: args.data.data.clone(),
+    if comparison.has_untrained()
+        && let Some(system) = args.first_network(&systems, global.seed, comparison.channels()[0])?
+    {
+        one(args, system, true, comparison.as_mut(), global, &device, interrupt)?;
+    }
+    let pages = ComparisonPages {
+        folder: &args.report,
         budget: budget(args),
         configuration: configuration(args, global),
-        systems: compared,
         failures,
-        panels,
+        panels: args.panels,
+        markdown: args.markdown.as_deref().map(|file| (file, args.section.as_str())),
     };
-    let [page, metrics] = write_comparison(&args.report, &report)?;
-    let table = comparison_table(&report);
-    if let Some(file) = &args.markdown {
-        write_section(file, &args.section, &table)?;
-    }
+    let Compared { table, document, page } = comparison.write(&device, &pages, &mut terminal)?;
     if global.json {
-        let text = std::fs::read_to_string(&metrics)
-            .map_err(|e| CliError::machine(format!("cannot read back '{}': {e}", metrics.display())))?;
-        let document: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|e| CliError::machine(format!("'{}' does not parse: {e}", metrics.display())))?;
         return say_json(&document);
     }
     say(table.trim_end())?;
     say(&format!("report: {}", shown(&page)))
+}
+
+/// Refuses what is not for the samples that are compared on.
+fn check(args: &Args) -> Result<(), CliError> {
+    let form = args.samples.form();
+    let every =
+        "is for images; with --signal every row is scored, by one training of each system: leave it out";
+    refuse(
+        form,
+        &[
+            Flag("--seeds", args.seeds > 1, For::ImagesAndTables, every),
+            Flag("--limit-test", args.limit_test.is_some(), For::ImagesAndTables, every),
+        ],
+    )?;
+    args.samples.check(form)?;
+    args.data.check(form)?;
+    args.samples.check_stride(args.preprocess.size)?;
+    Ok(check_limit(args.limit_test)?)
+}
+
+/// What systems are compared on.
+fn data(args: &Args, system: System, global: &Global) -> Result<ComparisonData, CliError> {
+    let training = train::data(&args.training(system, Path::new(""))?, global.seed);
+    let rate = args.false_alarm_rate.unwrap_or_else(|| usual_rate(training.form));
+    Ok(ComparisonData { training, seeds: args.seeds, limit: args.limit_test, rate })
 }
 
 fn budget(args: &Args) -> String {
@@ -222,6 +228,7 @@ fn budget(args: &Args) -> String {
 
 fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
     let search = args.search.config(None).search;
+    let rate = args.false_alarm_rate.unwrap_or_else(|| usual_rate(args.samples.form()));
     let settings: Vec<_> = args.settings.iter().map(Setting::to_string).collect();
     let settings = if settings.is_empty() { "as recommended".to_owned() } else { settings.join(" ") };
     [
@@ -234,65 +241,59 @@ fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
         ("settings of single systems", settings),
         ("seeds", format!("{} from {}", args.seeds, global.seed)),
         ("latent search", format!("{} steps, {} restarts", search.steps, search.restarts)),
-        ("false-alarm rate", args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE).to_string()),
+        ("false-alarm rate", rate.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
 }
 
-/// Trains and evaluates one system, once for each seed; the report shows the first run, its tables all of
-/// them.
+/// Trains one system for each of the trials and scores its models.
 fn one(
     args: &Args,
     system: System,
+    untrained: bool,
+    comparison: &mut dyn Comparison,
     global: &Global,
     device: &Device,
     interrupt: &Interrupt,
-) -> Result<(ComparedSystem, PathBuf), CliError> {
-    let mut runs: Vec<Evaluation> = vec![];
-    let mut first: Option<(ComparedSystem, PathBuf)> = None;
-    for further in 0..args.seeds {
-        let seed = global.seed.wrapping_add(further);
-        let suffix = if args.seeds > 1 { format!("-seed{seed}") } else { String::new() };
-        let path = args.report.join(format!("{}{suffix}.safetensors", system.name()));
-        let global = Global { seed, ..global.clone() };
-        let (summary, model) = train_model(&args.training(system, &path)?, &global, device, interrupt)?;
-        let Assessment { evaluation, images, .. } = evaluated(args, device, &model, &path, seed, interrupt)?;
-        runs.push(evaluation.clone());
-        first.get_or_insert_with(|| {
-            let compared = ComparedSystem {
-                evaluation,
-                training_steps: summary.steps,
-                training_seconds: summary.seconds,
-                repeated: vec![],
-                losses: losses(&model),
-                images,
-            };
-            (compared, path)
-        });
+) -> Result<(), CliError> {
+    for (i, trial) in comparison.trials().to_vec().into_iter().enumerate() {
+        if let Some(about) = &trial.about {
+            note(&format!("{} on {about}", system.name()));
+        }
+        let name = if untrained { "untrained" } else { system.name() };
+        let path = args.report.join(format!("{name}{}.safetensors", trial.suffix));
+        let mut training = args.training(system, &path)?;
+        training.data.data = trial.spec;
+        if untrained {
+            (training.steps, training.minutes) = (Some(1), None);
+            training.lr = Some(1e-12);
+        }
+        let global = Global { seed: trial.seed, ..global.clone() };
+        let (_, model) = train_model(&training, &global, device, interrupt)?;
+        let score = score_config(&args.search, &model, &path)?;
+        let mut terminal = Terminal::new(interrupt);
+        let mut applied =
+            Applied { device, model: &model, path: &path, score: &score, observer: &mut terminal };
+        comparison.score(i, &mut applied)?;
     }
-    let (mut compared, path) = first.ok_or_else(|| CliError::input("--seeds is 0"))?;
-    if runs.len() > 1 {
-        compared.repeated = Repeated::of_runs(&runs)?;
-    }
-    Ok((compared, path))
+    Ok(comparison.add(system.name(), untrained)?)
 }
 
 impl Args {
-    /// Refuses, before anything is trained, settings that one of the systems cannot have; where the systems
-    /// are `all`, only names those that are left out. A series has this many `channels`.
-    pub(crate) fn check_systems(
+    /// Refuses, before anything is trained, settings that one of the systems cannot have with samples of so
+    /// many channels; where the systems are `all` and a comparison goes on without one, only names those that
+    /// are left out.
+    fn check_systems(
         &self,
         systems: &[System],
         seed: u64,
-        channels: Option<usize>,
+        channels: usize,
+        goes_on: bool,
     ) -> Result<(), CliError> {
-        let images = Channels::from(self.preprocess.channels).count();
-        let all = channels.is_none() && self.systems.iter().any(|name| name == "all");
+        let all = goes_on && self.systems.iter().any(|name| name == "all");
         for &system in systems {
-            let mut training = self.training(system, Path::new(""))?;
-            training.samples_from = SampleArgs { signal: channels.is_some(), ..self.samples.clone() };
-            match train::check(&training, seed, Some(channels.unwrap_or(images))) {
+            match train::check(&self.training(system, Path::new(""))?, seed, Some(channels)) {
                 Err(error) if all => note(&format!("{} will be left out: {error}", system.name())),
                 Err(error) => {
                     let message = format!("{}: {}", system.name(), error.message);
@@ -304,18 +305,24 @@ impl Args {
         Ok(())
     }
 
-    /// Makes sure, before anything is trained, that the data can be trained and tested on.
-    fn check_data(&self, seed: u64) -> Result<(), CliError> {
-        let spec = &self.data.data;
-        let options = self.preprocess.open_options(self.data.open_options());
-        let dataset = Arc::new(Dataset::open(spec, &options)?);
-        dataset.holdout(self.val_fraction, seed)?;
-        TestSet::new(spec, dataset, self.limit_test, 0)?;
-        Ok(())
+    /// The first system that training makes better: an untrained one of the others says nothing.
+    fn first_network(
+        &self,
+        systems: &[System],
+        seed: u64,
+        channels: usize,
+    ) -> Result<Option<System>, CliError> {
+        for &system in systems {
+            let settings = train::settings(&self.training(system, Path::new(""))?, seed, channels);
+            if settings.checked()?.takes_budget()? {
+                return Ok(Some(system));
+            }
+        }
+        Ok(None)
     }
 
     /// The training of one system within the budget.
-    pub(crate) fn training(&self, system: System, out: &Path) -> Result<train::Args, CliError> {
+    fn training(&self, system: System, out: &Path) -> Result<train::Args, CliError> {
         let mut training = train::Args {
             system,
             data: self.data.clone(),
@@ -338,7 +345,7 @@ impl Args {
             half: false,
             half_checkpoints: false,
             samples: None,
-            samples_from: SampleArgs::default(),
+            samples_from: self.samples.clone(),
             search: self.search.clone(),
         };
         for setting in self.settings.iter().filter(|s| s.system == system.name()) {
@@ -357,79 +364,4 @@ impl Args {
         Options::new(system.info.options, given)?;
         Ok(training)
     }
-}
-
-fn evaluated(
-    args: &Args,
-    device: &Device,
-    model: &ModelFile,
-    path: &Path,
-    seed: u64,
-    interrupt: &Interrupt,
-) -> Result<Assessment, CliError> {
-    let score = score_config(&args.search, model, path)?;
-    let dataset = Arc::new(open_data(&args.data, model, false)?);
-    // Every seed and system sees the same test images.
-    let test = TestSet::new(&args.data.data, dataset, args.limit_test, 0)?;
-    let batch = model.header.batch.min(test.indices.len());
-    let mut terminal = Terminal::new(interrupt);
-    let mut applied = Applied { device, model, path, score: &score, observer: &mut terminal };
-    let mut scorer = applied.scorer(batch)?;
-    let calibration = model.header.calibration.as_ref();
-    let rate = args.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE);
-    Ok(assess(&mut applied, &mut scorer, &test, calibration, rate, seed, &mut |_, _, _| {})?)
-}
-
-/// The images that the systems together rank highest and lowest, as each of them sees them.
-fn panels(
-    args: &Args,
-    device: &Device,
-    systems: &[ComparedSystem],
-    models: &[PathBuf],
-    interrupt: &Interrupt,
-) -> Result<Vec<ComparePanel>, CliError> {
-    let shown = select_compared(systems, args.panels)?;
-    let Some(first) = systems.first() else { return Ok(vec![]) };
-    let ids: Vec<&str> = shown.iter().map(|&i| first.images[i].id.as_str()).collect();
-    let mut panels: Vec<ComparePanel> = vec![];
-    for path in models {
-        let model = ModelFile::load(path)?;
-        let data = Arc::new(open_data(&args.data, &model, false)?);
-        let place = |id: &str| {
-            (0..data.len(Split::Test)).find(|&i| data.entry(Split::Test, i).is_some_and(|e| e.id == id))
-        };
-        let indices = Indices::list(ids.iter().filter_map(|id| place(id)).collect());
-        let score = score_config(&args.search, &model, path)?;
-        let mut scorer = Scorer::new(device, &model, path, &score, indices.len().max(1))?;
-        let [channels, height, width] = {
-            let [_, c, h, w] = model.header.config.images(1);
-            [c, h, w]
-        };
-        let len = scorer.image_len();
-        let selection = Selection { data: data.clone(), split: Split::Test, indices };
-        let mut each = |batch: &Batch, found: Vec<Found>| {
-            for (i, found) in found.into_iter().enumerate() {
-                let at = panels.iter().position(|p| p.id == batch.ids[i]).unwrap_or_else(|| {
-                    let known = first.images.iter().find(|image| image.id == batch.ids[i]);
-                    panels.push(ComparePanel {
-                        id: batch.ids[i].clone(),
-                        class: batch.classes[i].clone(),
-                        anomalous: known.and_then(|image| image.anomalous),
-                        channels,
-                        height,
-                        width,
-                        query: batch.images[i * len..][..len].to_vec(),
-                        mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
-                        systems: vec![],
-                    });
-                    panels.len() - 1
-                });
-                let Found { score, reconstruction, map, .. } = found;
-                panels[at].systems.push(ComparedPanel { score, reconstruction, map });
-            }
-            Ok(())
-        };
-        score_selection(&mut scorer, &selection, "panels", &mut Terminal::new(interrupt), &mut each)?;
-    }
-    Ok(panels)
 }

@@ -7,10 +7,9 @@ use ganomede_datasets::Reads;
 use crate::commands::{eval, train};
 use crate::shared::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
 use crate::shared::programs::System;
+use crate::shared::samples::SampleArgs;
 use crate::shared::session::check_report;
-use crate::shared::signals::SampleArgs;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
-use ganomede::models::anogan;
 
 /// Train on built-in retina scans, search and score test scans, write report/report.html.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +48,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let search = SearchArgs { search_steps: Some(args.search_steps), ..SearchArgs::default() };
     let model = args.report.join("retina.safetensors");
     let training = train::Args {
-        system: System::of(&anogan::INFO),
+        system: System::USUAL,
         data: data.clone(),
         preprocess: PreprocessArgs {
             size: args.size,
@@ -96,13 +95,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         samples: SampleArgs::default(),
         search,
     };
-    let eval::Evaluated { evaluation, files, .. } = eval::evaluate(&evaluation, global, &device, interrupt)?;
+    let eval::Evaluated { assessment, page } = eval::evaluate(&evaluation, global, &device, interrupt)?;
     if global.json {
-        return say_json(&evaluation);
+        return say_json(&assessment.samples().map(|samples| &samples.evaluation));
     }
-    say(&eval::summary(&evaluation))?;
-    if let Some([page, _]) = files {
-        say(&format!("report: {}", shown(&page)))?;
-    }
-    Ok(())
+    say(&assessment.summary())?;
+    page.map_or(Ok(()), |page| say(&format!("report: {}", shown(&page))))
 }

@@ -1,23 +1,22 @@
 //! `train`: learns what normal images look like.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use ganomede::detect::{Images, Rows, Samples, Series, Settings, checkpoint_path};
+use ganomede::detect::{Settings, TrainingData, checkpoint_path};
 use ganomede::device::Device;
-use ganomede::models::file::{DataInfo, ModelFile};
+use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::ScoreConfig;
-use ganomede::models::{Config, Form, Prior};
+use ganomede::models::{Config, Prior};
 use ganomede::train::Limits;
-use ganomede_datasets::{Channels, Dataset, OpenOptions, Reads, Split, TableOptions, Warp};
+use ganomede_datasets::Reads;
 
 use crate::shared::args::{ChannelsArg, DataArgs, Global, PreprocessArgs, SearchArgs};
-use crate::shared::findings::report_skipped;
 use crate::shared::job::{self, Summary};
 use crate::shared::programs::{System, parse_system};
+use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_folder};
-use crate::shared::signals::SampleArgs;
-use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use crate::shared::terminal::Terminal;
+use crate::shared::{CliError, Interrupt, say, say_json, shown};
 
 /// Train a system on normal images.
 #[derive(Debug, Clone, clap::Args)]
@@ -143,10 +142,9 @@ pub(crate) fn train_model(
 ) -> Result<(Summary, ModelFile), CliError> {
     check_writable(args)?;
     // Settings are checked before any data are opened; how many channels these have is known after.
-    let known = (form(args) == Form::Image).then(|| Channels::from(args.preprocess.channels).count());
-    check(args, global.seed, known)?;
-    let samples = open(args, global.seed)?;
-    let settings = settings(args, global.seed, form(args), samples.channels()).checked()?;
+    check(args, global.seed, args.samples_from.channels(&args.preprocess))?;
+    let samples = data(args, global.seed).open(&mut Terminal::new(interrupt))?;
+    let settings = settings(args, global.seed, samples.channels()).checked()?;
     let mut job = settings.job(samples.info()?);
     job.out = Some(args.out.clone());
     job.checkpoint_every = args.checkpoint_every;
@@ -159,112 +157,56 @@ pub(crate) fn train_model(
 /// Refuses, before any data are read, settings that a training or its score cannot have; samples have this
 /// many `channels`, where that is known.
 pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(), CliError> {
-    let form = form(args);
-    args.samples_from.check(form)?;
+    let (from, images, form) = (&args.samples_from, &args.preprocess, args.samples_from.form());
+    from.check(form)?;
     args.data.check(form)?;
-    refuse_pictures(args, form)?;
-    let settings = settings(args, seed, form, channels.unwrap_or(1)).checked()?;
-    match form {
-        Form::Image => {
-            args.preprocess.augment()?;
-            settings.with_score()?;
-        }
-        Form::Signal => {
-            args.preprocess.augment.parse::<Warp>()?;
-            args.samples_from.check_stride(args.preprocess.size)?;
-            // Networks that fit no series of one channel may fit one of several.
-            if channels.is_some() {
-                settings.with_score()?;
-            }
-        }
-        Form::Table => {}
+    let why = "is not for {forms}: {units} are taken as they are";
+    let of_tests = "is about test rows; give it to `ganomede eval`";
+    refuse(
+        form,
+        &[
+            Flag("--augment", !images.augment.is_empty(), For::ImagesAndSeries, why),
+            Flag("--centre-crop", images.centre_crop, For::Images, why),
+            Flag("--flatten", images.flatten, For::Images, why),
+            Flag("--bits", images.bits.is_some(), For::Images, why),
+            Flag("--channels", images.channels != ChannelsArg::Gray, For::Images, why),
+            Flag("--patch", images.patch.is_some(), For::Images, why),
+            Flag("--samples", args.samples.is_some(), For::Images, why),
+            Flag("--anomaly-share", from.anomaly_share.is_some(), For::None, of_tests),
+        ],
+    )?;
+    let settings = settings(args, seed, channels.unwrap_or(1)).checked()?;
+    data(args, seed).check()?;
+    from.check_stride(images.size)?;
+    // Networks that fit no samples of one channel may fit some of several.
+    if channels.is_some() {
+        settings.with_score()?;
     }
     Ok(())
 }
 
-/// Refuses what is said of pictures where the samples are numbers.
-fn refuse_pictures(args: &Args, form: Form) -> Result<(), CliError> {
-    let name = match form {
-        Form::Image => return Ok(()),
-        Form::Signal => "series: points",
-        Form::Table => "tables: rows",
-    };
-    let images = &args.preprocess;
-    let given = [
-        ("--augment", form == Form::Table && !images.augment.is_empty()),
-        ("--centre-crop", images.centre_crop),
-        ("--flatten", images.flatten),
-        ("--bits", images.bits.is_some()),
-        ("--channels", images.channels != ChannelsArg::Gray),
-        ("--patch", images.patch.is_some()),
-        ("--samples", args.samples.is_some()),
-    ];
-    match given.iter().find(|(_, is_given)| *is_given) {
-        None => Ok(()),
-        Some((flag, _)) => Err(CliError::input(format!("{flag} is not for {name} are taken as they are"))),
-    }
-}
-
-/// Opens what is trained on, and says what was decided about it.
-fn open(args: &Args, seed: u64) -> Result<Box<dyn Samples>, CliError> {
-    let (from, data, images) = (&args.samples_from, &args.data, &args.preprocess);
-    match form(args) {
-        Form::Image => {
-            let augment = images.augment()?;
-            let open = images.open_options(data.open_options());
-            let open = OpenOptions { for_training: true, without_masks: true, ..open };
-            let dataset = Arc::new(Dataset::open(&data.data, &open)?);
-            dataset.look(Split::Train);
-            report_skipped(&dataset.findings());
-            let remembered = DataInfo {
-                normal_classes: data.normal_class.clone(),
-                anomalous_classes: data.anomalous_class.clone(),
-                ..images.info()
-            };
-            Ok(Box::new(Images::new(dataset, args.val_fraction, seed, augment, remembered)?))
-        }
-        Form::Signal => {
-            let set = from.open_signal(&data.data, None)?;
-            let warp = images.augment.parse()?;
-            let series = Series::new(set, images.size, args.val_fraction, from.stride, warp)?;
-            series.notes().iter().for_each(|text| note(text));
-            Ok(Box::new(series))
-        }
-        Form::Table => {
-            if from.anomaly_share.is_some() {
-                return Err(CliError::input(
-                    "--anomaly-share is about test rows; give it to `ganomede eval`",
-                ));
-            }
-            let options = TableOptions {
-                normal_labels: data.normal_class.clone(),
-                anomalous_labels: data.anomalous_class.clone(),
-                val_fraction: args.val_fraction,
-                seed,
-                ..from.table_options()
-            };
-            let rows = Rows::open(&data.data, &options)?;
-            rows.notes().iter().for_each(|text| note(&format!("{}: {text}", data.data)));
-            Ok(Box::new(rows))
-        }
-    }
-}
-
-/// What the samples of a command line are.
-fn form(args: &Args) -> Form {
-    match (args.samples_from.signal, args.samples_from.table) {
-        (true, _) => Form::Signal,
-        (_, true) => Form::Table,
-        _ => Form::Image,
+/// What is trained on.
+pub(crate) fn data(args: &Args, seed: u64) -> TrainingData {
+    let mut reading = args.samples_from.reading(&args.data);
+    reading.images = args.preprocess.open_options(reading.images);
+    TrainingData {
+        form: args.samples_from.form(),
+        spec: args.data.data.clone(),
+        reading,
+        window: args.preprocess.size,
+        hold_out: args.val_fraction,
+        augment: args.preprocess.augment.clone(),
+        seed,
     }
 }
 
 /// The settings of a command line, not yet checked.
-fn settings(args: &Args, seed: u64, form: Form, channels: usize) -> Settings {
+pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
+    let form = args.samples_from.form();
     let defaults = args.system.info.defaults_for(form);
     let config = Config {
         form,
-        size: if form == Form::Table { 1 } else { args.preprocess.size },
+        size: args.preprocess.size,
         channels,
         width: args.width,
         latent: args.latent.unwrap_or(defaults.latent),
@@ -277,7 +219,7 @@ fn settings(args: &Args, seed: u64, form: Form, channels: usize) -> Settings {
     };
     Settings {
         system: args.system.info,
-        config,
+        config: config.of(form),
         options: args.options.clone(),
         score: args.search.config(None),
         limits: Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes },

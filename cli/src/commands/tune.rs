@@ -24,7 +24,7 @@ use ganomede::tune::{Candidate, Outcome, tune};
 )]
 pub(crate) struct Args {
     /// Whose programs' kernels to measure.
-    #[arg(value_parser = parse_networks(), default_value = "anogan")]
+    #[arg(value_parser = parse_networks(), default_value = System::USUAL.name())]
     system: System,
     #[command(flatten)]
     sizes: Sizes,

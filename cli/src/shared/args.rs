@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ganomede_datasets::memory;
-use ganomede_datasets::{Augment, Channels, Crop, OpenOptions, PatchOptions, Preprocess};
+use ganomede_datasets::{Channels, Crop, OpenOptions, PatchOptions, Preprocess, Split};
 
+use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector, machine};
 use ganomede::models::Form;
-use ganomede::models::file::DataInfo;
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::search::SearchConfig;
 
@@ -105,8 +105,17 @@ pub(crate) enum SplitArg {
     Test,
 }
 
+impl From<SplitArg> for Split {
+    fn from(value: SplitArg) -> Self {
+        match value {
+            SplitArg::Train => Split::Train,
+            SplitArg::Test => Split::Test,
+        }
+    }
+}
+
 /// Where images come from.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DataArgs {
     /// Data: a folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina; with --table
     /// or --signal a CSV file.
@@ -156,10 +165,6 @@ pub(crate) struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
-    pub(crate) fn augment(&self) -> Result<Augment, CliError> {
-        Ok(self.augment.parse()?)
-    }
-
     /// How images are opened to be trained on.
     pub(crate) fn open_options(&self, given: OpenOptions) -> OpenOptions {
         let crop = if self.centre_crop { Crop::CentreCrop } else { Crop::Resize };
@@ -169,19 +174,6 @@ impl PreprocessArgs {
             patch: self.patch.map(|size| PatchOptions { size, per_image: self.patches_per_image }),
             bits: self.bits,
             ..given
-        }
-    }
-
-    /// What a model remembers of it.
-    pub(crate) fn info(&self) -> DataInfo {
-        DataInfo {
-            centre_crop: self.centre_crop,
-            flatten: self.flatten,
-            bits: self.bits,
-            patch: self.patch,
-            patches_per_image: self.patches_per_image,
-            augment: self.augment.clone(),
-            ..DataInfo::default()
         }
     }
 }
@@ -203,14 +195,16 @@ impl DataArgs {
 impl DataArgs {
     /// Refuses what is given for samples of another form than the model's, or the training's.
     pub(crate) fn check(&self, form: Form) -> Result<(), CliError> {
-        let classes = [("--normal-class", &self.normal_class), ("--anomalous-class", &self.anomalous_class)];
-        match classes.iter().find(|(_, given)| form == Form::Signal && !given.is_empty()) {
-            None => Ok(()),
-            Some((flag, _)) => Err(CliError::input(format!(
-                "{flag} is for labelled images and tables; of a series --labels or --label-column says which rows are \
-                 anomalous: leave it out"
-            ))),
-        }
+        let why = "is for labelled images and tables; of a series --labels or --label-column says which rows are \
+            anomalous: leave it out";
+        let (normal, anomalous) = (!self.normal_class.is_empty(), !self.anomalous_class.is_empty());
+        refuse(
+            form,
+            &[
+                Flag("--normal-class", normal, For::ImagesAndTables, why),
+                Flag("--anomalous-class", anomalous, For::ImagesAndTables, why),
+            ],
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! A failure as the user sees it, and which exit code each error of the library has.
 
+use ganomede::eval::EvalError;
 use ganomede::models::scorer::ScoreError;
 use ganomede::train::TrainError;
 use ganomede_host::interrupt;
@@ -44,6 +45,44 @@ impl CliError {
         };
         Self { message: error.to_string(), code }
     }
+
+    /// As [`CliError::new`], of an error whose message names fields.
+    pub(super) fn of_fields(error: &dyn std::error::Error, machine: bool) -> Self {
+        Self { message: with_flags(&error.to_string()), ..Self::new(error, machine) }
+    }
+}
+
+/// Fields of the library whose flags have their names, so that a message about one names the flag.
+pub(super) const FLAGS: [&str; 8] =
+    ["lr", "batch", "minutes", "epochs", "steps", "samples", "limit-test", "split"];
+
+/// Further fields that have a flag, where a message names them in backquotes.
+const QUOTED: [&str; 19] = [
+    "anomalous-class",
+    "augment",
+    "centre-crop",
+    "channels",
+    "data",
+    "flatten",
+    "kernel",
+    "label-column",
+    "labels",
+    "latent",
+    "normal-class",
+    "patch",
+    "prior",
+    "resume",
+    "seed",
+    "seeds",
+    "size",
+    "val-fraction",
+    "width",
+];
+
+/// A message of the library for the command line: fields that it names in backquotes become flags.
+fn with_flags(message: &str) -> String {
+    let replaced = |text: String, name: &&str| text.replace(&format!("`{name}`"), &format!("--{name}"));
+    FLAGS.iter().chain(&QUOTED).fold(message.to_owned(), replaced)
 }
 
 macro_rules! failure {
@@ -59,9 +98,19 @@ failure!(ganomede::models::ConfigError, e => false);
 failure!(ganomede::program::CompileError, e => false);
 failure!(ganomede::device::DeviceError, e => e.is_machine_fault());
 failure!(ganomede::models::file::FileError, e => e.is_machine_fault());
-failure!(ganomede::eval::EvalError, e => e.is_machine_fault());
 failure!(ganomede::report::ReportError, e => e.is_machine_fault());
 failure!(ganomede_datasets::DataError, e => e.is_machine_fault());
 failure!(ganomede_host::HoldError, e => e.is_machine_fault());
 failure!(ScoreError, e => e.is_machine_fault());
-failure!(TrainError, e => e.is_machine_fault());
+
+impl From<TrainError> for CliError {
+    fn from(error: TrainError) -> Self {
+        Self::of_fields(&error, error.is_machine_fault())
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        Self::of_fields(&error, error.is_machine_fault())
+    }
+}

@@ -8,7 +8,7 @@ use crate::shared::args::ChannelsArg;
 use crate::shared::{CliError, Interrupt};
 use ganomede::device::Executable;
 use ganomede::models::search::{Search, SearchConfig};
-use ganomede::models::{Config, Info, Options, SYSTEMS, Training, anogan, find};
+use ganomede::models::{Config, Form, Info, Options, SYSTEMS, Training, anogan, find};
 use ganomede::program::{CompileError, Program, Role, compile};
 use ganomede::tape::{Graph, States, Tape};
 use ganomede::train::record_part;
@@ -21,6 +21,8 @@ pub(crate) struct System {
 }
 
 impl System {
+    /// The one that is taken where any would do: in the demo, in tests of a device, for lists of kernels.
+    pub(crate) const USUAL: Self = Self::of(&anogan::INFO);
     /// AnoGAN's networks alone; their training step is AnoGAN's.
     const DCGAN: Self = Self { info: &anogan::INFO, name: "dcgan" };
 
@@ -37,7 +39,7 @@ impl System {
 /// Parser of a system's name.
 pub(crate) fn parse_system() -> impl TypedValueParser<Value = System> {
     let names = SYSTEMS.iter().map(|info| PossibleValue::new(info.name).help(info.title));
-    PossibleValuesParser::new(names).map(|name| System::of(find(&name).unwrap_or(&anogan::INFO)))
+    PossibleValuesParser::new(names).map(|name| System::of(find(&name).unwrap_or(System::USUAL.info)))
 }
 
 /// As [`parse_system`], with `dcgan` for AnoGAN's networks.
@@ -103,6 +105,30 @@ impl Sizes {
             width: self.width,
             latent: self.latent.unwrap_or(100),
             ..Config::default()
+        }
+    }
+}
+
+/// `--form`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormArg {
+    /// Square images.
+    Image,
+    /// Windows of a signal, `--size` points.
+    Signal,
+    /// Rows of a table.
+    Table,
+}
+
+impl FormArg {
+    /// Sizes for samples of the form, and the samples in words.
+    pub(crate) fn of(self, sizes: Config) -> (Config, String) {
+        let size = sizes.size;
+        match self {
+            Self::Image => (sizes, format!("{size}×{size}")),
+            Self::Signal => (sizes.of(Form::Signal), format!("windows of {size}")),
+            // As many features as KDD99's rows have.
+            Self::Table => (Config { channels: 121, ..sizes.of(Form::Table) }, "rows of a table".to_owned()),
         }
     }
 }

@@ -3,7 +3,8 @@
 use ganomede::detect::{DetectError, Observer};
 use ganomede_datasets::Findings;
 
-use super::findings::{report_bits, report_masks, report_rejected};
+use super::failure::FLAGS;
+use super::findings::{report_bits, report_masks, report_rejected, report_skipped};
 use super::progress::Progress;
 use super::{CliError, Interrupt, note, shown};
 
@@ -41,6 +42,10 @@ impl Observer for Terminal<'_> {
         note(line);
     }
 
+    fn opened(&mut self, findings: &Findings) {
+        report_skipped(findings);
+    }
+
     fn findings(&mut self, findings: &Findings) {
         report_rejected(&findings.rejected);
         report_masks(findings);
@@ -52,13 +57,13 @@ impl Observer for Terminal<'_> {
     }
 }
 
-/// The settings whose flags have their names, so that a message about one names the flag.
-const FLAGS: [&str; 7] = ["lr", "batch", "minutes", "epochs", "steps", "samples", "limit-test"];
-
 impl From<DetectError> for CliError {
     fn from(error: DetectError) -> Self {
         match &error {
             DetectError::Config(e) if FLAGS.contains(&e.field.as_str()) => Self::input(format!("--{error}")),
+            DetectError::Input(_) | DetectError::Train(_) | DetectError::Eval(_) => {
+                Self::of_fields(&error, error.is_machine_fault())
+            }
             DetectError::TrainingStopped { step, checkpoint } => {
                 let place = checkpoint
                     .as_deref()

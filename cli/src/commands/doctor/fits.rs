@@ -7,7 +7,7 @@ use crate::shared::programs::{Recorded, System, Which, record};
 use crate::shared::table::bytes;
 use ganomede::device::gpu::{AdapterReport, Gpu, PlannedLaunch};
 use ganomede::device::{Device, machine};
-use ganomede::models::{Config, anogan};
+use ganomede::models::Config;
 
 /// Largest batch tried: beyond it a step takes too long to be of use.
 const MAX_BATCH: usize = 1 << 12;
@@ -47,7 +47,7 @@ fn largest(config: &Config, needs: impl Fn(&Recorded) -> Result<u64, String>) ->
         let mut fit = Fit { program: which.name(), largest_batch: None, peak_bytes: 0, limit: None };
         let mut batch = 1;
         while batch <= MAX_BATCH {
-            match needs(&record(System::of(&anogan::INFO), which, None, config, batch, 0)?) {
+            match needs(&record(System::USUAL, which, None, config, batch, 0)?) {
                 Ok(bytes) => (fit.largest_batch, fit.peak_bytes) = (Some(batch), bytes),
                 Err(limit) => {
                     fit.limit = Some(limit);

@@ -8,7 +8,6 @@ mod networks;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use ganomede_datasets::Reads;
 use ganomede_kernels::GpuTraits;
 use serde::Serialize;
@@ -17,13 +16,13 @@ use self::document::NetworksDocument;
 use self::networks::Networks;
 use crate::commands::train::parse_option;
 use crate::shared::args::Global;
-use crate::shared::programs::{Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
+use crate::shared::programs::{FormArg, Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
 use crate::shared::session::check_file;
 use crate::shared::table::{Table, bytes, digits, flops};
 use crate::shared::{CliError, note, say, say_json, shown};
 use ganomede::device::Device;
 use ganomede::device::gpu::{Gpu, PlannedLaunch};
-use ganomede::models::{Config, Form, Options};
+use ganomede::models::{Config, Options};
 use ganomede::program::{Program, Role};
 use ganomede::report::write_atomic;
 use ganomede::tape::{Op, States};
@@ -62,37 +61,16 @@ pub(crate) struct Args {
     options: Vec<(String, String)>,
 }
 
-/// `--form`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormArg {
-    /// Square images.
-    Image,
-    /// Windows of a signal, `--size` points.
-    Signal,
-    /// Rows of a table.
-    Table,
-}
-
 impl Args {
     /// The networks and their picture.
     fn picture(&self) -> Result<(Networks, String), CliError> {
         let info = self.system.info;
         let latent = self.sizes.latent.unwrap_or(info.defaults.latent);
         let sizes = Config { latent, prior: info.defaults.prior, ..self.sizes.config() };
-        let config = match self.form {
-            FormArg::Image => sizes,
-            FormArg::Signal => Config { form: Form::Signal, ..sizes },
-            // As many features as KDD99's rows have.
-            FormArg::Table => Config { form: Form::Table, size: 1, channels: 121, ..sizes },
-        };
+        let (config, of) = self.form.of(sizes);
         let given = self.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let options = Options::new(info.options, given)?;
         let networks = Networks::of(info, &config, &options)?;
-        let of = match self.form {
-            FormArg::Image => format!("{0}×{0}", config.size),
-            FormArg::Signal => format!("windows of {}", config.size),
-            FormArg::Table => "rows of a table".to_owned(),
-        };
         let picture = figure::draw(&networks, &format!("{}, {of}, width {}", info.name, config.width));
         Ok((networks, picture))
     }

@@ -14,7 +14,6 @@ use crate::shared::session::check_folder;
 use crate::shared::table::Table;
 use crate::shared::{CliError, note, say, say_json};
 use ganomede::inspect::isa::{Statistics, Target, analyse, worker};
-use ganomede::models::anogan;
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede kernels isa --target navi21\n  \
@@ -139,7 +138,7 @@ fn programs(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
     let sizes = Sizes { size: args.size, channels: ChannelsArg::Gray, width: args.width, latent: None };
     let mut subjects: Vec<Subject> = Vec::new();
     for which in [Which::Step, Which::Search] {
-        let recorded = record(System::of(&anogan::INFO), which, None, &sizes.config(), args.batch, 0)?;
+        let recorded = record(System::USUAL, which, None, &sizes.config(), args.batch, 0)?;
         for launch in recorded.prepare.iter().flat_map(|p| &p.launches).chain(&recorded.program.launches) {
             let plan = plan(&launch.kernel)?;
             if subjects.iter().all(|known| !same_code(&known.plan, &plan)) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ganomede_datasets::SignalSet;
 
-use super::DetectError;
+use crate::detect::DetectError;
 use crate::eval::Quantiles;
 
 /// Scores of rows of a series, given the length of a window.

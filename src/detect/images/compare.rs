@@ -1,0 +1,199 @@
+//! Systems compared on images.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ganomede_datasets::{Batch, Dataset, Indices, Split};
+
+use super::{ImageTests, options_of};
+use crate::detect::apply::{Selection, score_selection};
+use crate::detect::{
+    Applied, Assess, Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, DetectError,
+    Observer, SampleAssessment, TestData, Trial, losses,
+};
+use crate::device::Device;
+use crate::eval::Repeated;
+use crate::models::file::ModelFile;
+use crate::models::scorer::{Found, ScoreConfig};
+use crate::report::{
+    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, comparison_table, select_compared,
+    write_comparison,
+};
+
+/// The images of one set; a trial a seed.
+pub struct ImageComparison {
+    data: ComparisonData,
+    trials: Vec<Trial>,
+    /// Trials of the system at hand.
+    tried: Vec<(SampleAssessment, Model, ComparedSystem)>,
+    systems: Vec<ComparedSystem>,
+    /// The first model of each of the systems.
+    models: Vec<Model>,
+}
+
+/// A model file and how it scores.
+struct Model {
+    path: PathBuf,
+    score: ScoreConfig,
+}
+
+impl ImageComparison {
+    /// Makes sure that the set can be trained and tested on.
+    ///
+    /// # Errors
+    /// [`DetectError`] where it cannot.
+    pub fn open(data: ComparisonData) -> Result<Self, DetectError> {
+        let training = &data.training;
+        let dataset = Arc::new(Dataset::open(&training.spec, &training.reading.images)?);
+        dataset.holdout(training.hold_out, training.seed)?;
+        ImageTests::new(tests(&data), dataset)?;
+        let trial = |further| {
+            let seed = training.seed.wrapping_add(further);
+            let suffix = if data.seeds > 1 { format!("-seed{seed}") } else { String::new() };
+            Trial { spec: training.spec.clone(), seed, suffix, about: None }
+        };
+        let trials = (0..data.seeds).map(trial).collect();
+        Ok(Self { data, trials, tried: vec![], systems: vec![], models: vec![] })
+    }
+}
+
+/// The test part: every seed and system sees the same images.
+fn tests(data: &ComparisonData) -> TestData {
+    let ComparisonData { training, limit, .. } = data;
+    TestData { spec: training.spec.clone(), reading: training.reading.clone(), limit: *limit, seed: 0 }
+}
+
+impl Comparison for ImageComparison {
+    fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    fn channels(&self) -> Vec<usize> {
+        vec![self.data.training.reading.images.preprocess.channels.count()]
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
+
+    fn has_untrained(&self) -> bool {
+        false
+    }
+
+    fn score(&mut self, trial: usize, model: &mut Applied<'_>) -> Result<(), DetectError> {
+        if trial == 0 {
+            self.tried.clear();
+        }
+        let seed = self.trials[trial].seed;
+        // What is not read was said when it was trained.
+        let test = ImageTests::open(tests(&self.data), model.model, &mut ())?;
+        let how = Assess { rate: self.data.rate, batch: model.model.header.batch, seed };
+        let (assessed, _) = test.assess_seen(model, &how, &mut |_, _, _| {})?;
+        let progress = &model.model.header.progress;
+        let compared = ComparedSystem {
+            evaluation: assessed.evaluation.clone(),
+            training_steps: progress.steps,
+            training_seconds: progress.seconds,
+            repeated: vec![],
+            losses: losses(model.model),
+            images: assessed.images.clone(),
+        };
+        let file = Model { path: model.path.to_owned(), score: model.score.clone() };
+        self.tried.push((assessed, file, compared));
+        Ok(())
+    }
+
+    fn add(&mut self, _: &str, _: bool) -> Result<(), DetectError> {
+        let runs: Vec<_> = self.tried.iter().map(|(assessed, ..)| assessed.evaluation.clone()).collect();
+        let mut tried = self.tried.drain(..);
+        if let Some((_, model, mut compared)) = tried.next() {
+            if runs.len() > 1 {
+                compared.repeated = Repeated::of_runs(&runs)?;
+            }
+            self.systems.push(compared);
+            self.models.push(model);
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        device: &Device,
+        pages: &ComparisonPages<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Compared, DetectError> {
+        let panels = self.panels(device, pages.panels, observer)?;
+        let spec = &self.data.training.spec;
+        let report = CompareReport {
+            title: format!("{} systems on {spec}", self.systems.len()),
+            data: spec.clone(),
+            budget: pages.budget.clone(),
+            configuration: pages.configuration.clone(),
+            systems: std::mem::take(&mut self.systems),
+            failures: pages.failures.clone(),
+            panels,
+        };
+        let [page, metrics] = write_comparison(pages.folder, &report)?;
+        let table = comparison_table(&report);
+        pages.write_section(&table)?;
+        let text = std::fs::read_to_string(&metrics)
+            .map_err(|e| DetectError::Input(format!("cannot read back '{}': {e}", metrics.display())))?;
+        let document = serde_json::from_str(&text)
+            .map_err(|e| DetectError::Input(format!("'{}' does not parse: {e}", metrics.display())))?;
+        Ok(Compared { table, document: ComparisonDocument::Samples(document), page })
+    }
+}
+
+impl ImageComparison {
+    /// The images that the systems together rank highest and lowest, as each of them sees them.
+    fn panels(
+        &self,
+        device: &Device,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<ComparePanel>, DetectError> {
+        let shown = select_compared(&self.systems, count)?;
+        let Some(first) = self.systems.first() else { return Ok(vec![]) };
+        let ids: Vec<&str> = shown.iter().map(|&i| first.images[i].id.as_str()).collect();
+        let mut panels: Vec<ComparePanel> = vec![];
+        for Model { path, score } in &self.models {
+            let model = ModelFile::load(path)?;
+            let training = &self.data.training;
+            let options = options_of(&model, training.reading.images.clone());
+            let data = Arc::new(Dataset::open(&training.spec, &options)?);
+            let place = |id: &str| {
+                (0..data.len(Split::Test)).find(|&i| data.entry(Split::Test, i).is_some_and(|e| e.id == id))
+            };
+            let indices = Indices::list(ids.iter().filter_map(|id| place(id)).collect());
+            let [_, channels, height, width] = model.header.config.images(1);
+            let applied = Applied { device, model: &model, path, score, observer: &mut *observer };
+            let mut scorer = applied.scorer(indices.len().max(1))?;
+            let len = scorer.image_len();
+            let selection = Selection { data: data.clone(), split: Split::Test, indices };
+            let mut each = |batch: &Batch, found: Vec<Found>| {
+                for (i, found) in found.into_iter().enumerate() {
+                    let at = panels.iter().position(|p| p.id == batch.ids[i]).unwrap_or_else(|| {
+                        let known = first.images.iter().find(|image| image.id == batch.ids[i]);
+                        panels.push(ComparePanel {
+                            id: batch.ids[i].clone(),
+                            class: batch.classes[i].clone(),
+                            anomalous: known.and_then(|image| image.anomalous),
+                            channels,
+                            height,
+                            width,
+                            query: batch.images[i * len..][..len].to_vec(),
+                            mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
+                            systems: vec![],
+                        });
+                        panels.len() - 1
+                    });
+                    let Found { score, reconstruction, map, .. } = found;
+                    panels[at].systems.push(ComparedPanel { score, reconstruction, map });
+                }
+                Ok(())
+            };
+            score_selection(&mut scorer, &selection, "panels", applied.observer, &mut each)?;
+        }
+        Ok(panels)
+    }
+}

@@ -1,0 +1,157 @@
+//! What is scored: one trait for images, series and tables, and what a model says of each sample.
+
+use std::path::PathBuf;
+
+use ganomede_datasets::Rejected;
+use ganomede_host::line;
+use serde::Serialize;
+
+use super::{Alarm, Applied, DetectError, Judge};
+use crate::models::scorer::Found;
+
+/// Data to be scored, in their order.
+pub trait Queries {
+    /// Scores all of it. `batch` images are scored side by side; `draw` sees each image, and says where it
+    /// drew it.
+    ///
+    /// # Errors
+    /// [`DetectError`] where data cannot be read or scored, or the observer stops it.
+    fn answers(
+        &self,
+        model: &mut Applied<'_>,
+        judge: &Judge<'_>,
+        batch: usize,
+        draw: Draw<'_>,
+    ) -> Result<Answers, DetectError>;
+}
+
+/// Sees each image that was scored; gives the picture that it made, if any.
+pub type Draw<'a> = &'a mut dyn FnMut(&Seen<'_>) -> Result<Option<PathBuf>, DetectError>;
+
+/// An image that was scored.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// How many were scored before it.
+    pub number: usize,
+    /// Its name.
+    pub id: &'a str,
+    /// Its values as the networks see them.
+    pub values: &'a [f32],
+    /// What was found.
+    pub found: &'a Found,
+}
+
+/// What a model says of data, sample by sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answers {
+    /// Of images, or of rows of tables.
+    Samples {
+        /// One an image or row.
+        images: Vec<Answer>,
+        /// Files that cannot be used.
+        rejected: Vec<Rejected>,
+        /// What was not looked at.
+        skipped: Vec<Rejected>,
+    },
+    /// Of points of series.
+    Points {
+        /// One a series.
+        series: Vec<SeriesAnswer>,
+    },
+}
+
+/// What a model says of an image, or of a row of a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// Name of the image, file of the row.
+    pub path: String,
+    /// Of a table: its place in the file, from 0 without the header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<usize>,
+    /// The score; larger is more anomalous.
+    pub score: f64,
+    /// Share of held-out normal samples with a lower score; unknown without a calibration.
+    pub probability: Option<f64>,
+    /// The verdict.
+    pub anomalous: Option<bool>,
+    /// Where a picture of it was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map: Option<PathBuf>,
+}
+
+impl Answer {
+    pub(super) fn new(path: &str, score: f64, judge: &Judge<'_>) -> Self {
+        Self {
+            path: path.to_owned(),
+            row: None,
+            score,
+            probability: judge.probability(score),
+            anomalous: judge.is_anomalous(score),
+            map: None,
+        }
+    }
+}
+
+/// What a model says of the points of a series.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeriesAnswer {
+    /// Its file.
+    pub path: String,
+    /// Row of the first score.
+    pub first_row: usize,
+    /// The score of each point.
+    pub scores: Vec<f64>,
+    /// Share of normal points below each score; null without a calibration.
+    pub probabilities: Option<Vec<f64>>,
+    /// Points above the threshold as intervals.
+    pub alarms: Vec<Alarm>,
+    /// What was decided in reading.
+    pub notes: Vec<String>,
+    /// Time or row of each point.
+    #[serde(skip)]
+    pub times: Vec<String>,
+    /// The verdict on each point.
+    #[serde(skip)]
+    pub anomalous: Vec<Option<bool>>,
+}
+
+impl Answers {
+    /// A heading and a line for each sample, with tabulators between; of a series its alarms follow.
+    pub fn lines(&self) -> Box<dyn Iterator<Item = String> + '_> {
+        let heading = |place: &str| std::iter::once(format!("score\tprobability\tverdict\t{place}"));
+        match self {
+            Self::Samples { images, .. } => {
+                let place = if images.iter().any(|a| a.row.is_some()) { "row\ttable" } else { "image" };
+                let each = |a: &Answer| {
+                    let row = a.row.map_or(String::new(), |row| format!("{row}\t"));
+                    text(a.score, a.probability, a.anomalous, &(row + &line(&a.path)))
+                };
+                Box::new(heading(place).chain(images.iter().map(each)))
+            }
+            Self::Points { series } => {
+                Box::new(heading("point\tseries").chain(series.iter().flat_map(SeriesAnswer::lines)))
+            }
+        }
+    }
+}
+
+impl SeriesAnswer {
+    fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        let path = line(&self.path).into_owned();
+        let points = (0..self.scores.len()).map({
+            let path = path.clone();
+            move |i| {
+                let probability = self.probabilities.as_ref().map(|all| all[i]);
+                text(self.scores[i], probability, self.anomalous[i], &format!("{}\t{path}", self.times[i]))
+            }
+        });
+        points.chain(self.alarms.iter().map(move |alarm| format!("{alarm}, {path}")))
+    }
+}
+
+fn text(score: f64, probability: Option<f64>, anomalous: Option<bool>, place: &str) -> String {
+    let probability = probability.map_or("-".to_owned(), |p| format!("{p:.3}"));
+    let verdict = anomalous.map_or("-", |a| if a { "anomalous" } else { "normal" });
+    format!("{score:.4}\t{probability}\t{verdict}\t{place}")
+}

@@ -1,0 +1,74 @@
+//! Tables to be scored row by row.
+
+use ganomede_datasets::{Indices, Split, Table, TableOptions};
+
+use super::{open_table, row_scores};
+use crate::detect::open::check_paths;
+use crate::detect::{Answer, Answers, Applied, DetectError, Draw, Judge, Observer, Queries, QueryData};
+
+/// Tables that are opened one after the other.
+pub struct RowQueries {
+    data: QueryData,
+}
+
+impl RowQueries {
+    /// Every row of CSV files, or those of one part.
+    ///
+    /// # Errors
+    /// [`DetectError::Input`] for a file that is not there.
+    pub fn new(data: QueryData) -> Result<Self, DetectError> {
+        check_paths(&data.specs)?;
+        Ok(Self { data })
+    }
+
+    /// Rows of the file that are scored, in its order.
+    fn rows(&self, table: &Table, observer: &mut dyn Observer) -> Result<Vec<usize>, DetectError> {
+        let QueryData { split, limit, seed, .. } = self.data;
+        let part = |split: Split| (0..table.len(split)).map(|i| table.source_row(split, i)).collect();
+        let rows: Vec<usize> = split.map_or_else(|| (0..table.rows()).collect(), part);
+        if rows.is_empty() {
+            let reason = format!("'{}' has no rows of this `split`; leave it out", table.spec());
+            return Err(DetectError::Input(reason));
+        }
+        let Some(limit) = limit.filter(|&limit| limit < rows.len()) else { return Ok(rows) };
+        observer.note(&format!("{limit} of {} rows at random, seed {seed}", rows.len()));
+        let chosen = Indices::shuffled(rows.len(), seed).take(limit);
+        let mut chosen: Vec<usize> = chosen.iter().map(|i| rows[i]).collect();
+        chosen.sort_unstable();
+        Ok(chosen)
+    }
+}
+
+impl Queries for RowQueries {
+    fn answers(
+        &self,
+        model: &mut Applied<'_>,
+        judge: &Judge<'_>,
+        _: usize,
+        _: Draw<'_>,
+    ) -> Result<Answers, DetectError> {
+        if !judge.is_calibrated() {
+            let note = "no calibration for these score settings: rows come without probability and verdict";
+            model.observer.note(note);
+        }
+        let mut images = vec![];
+        for spec in &self.data.specs {
+            // Their labels say nothing of a score.
+            let given = TableOptions {
+                normal_labels: vec![],
+                anomalous_labels: vec![],
+                ..self.data.reading.table.clone()
+            };
+            let table = open_table(spec, model.model, model.path, given)?;
+            table.notes().iter().for_each(|text| model.observer.note(&format!("{spec}: {text}")));
+            let rows = self.rows(&table, model.observer)?;
+            let scores = row_scores(model, &table, &rows)?;
+            images.extend(
+                rows.into_iter()
+                    .zip(scores)
+                    .map(|(row, score)| Answer { row: Some(row), ..Answer::new(spec, score, judge) }),
+            );
+        }
+        Ok(Answers::Samples { images, rejected: vec![], skipped: vec![] })
+    }
+}
