@@ -64,13 +64,7 @@ fn channel(row: u32, col: Col) -> u32 { return row; }
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read_write> lines: array<vec4f>;
 
-override HALF_A: bool = false; // the weights that taps reads are stored in halves
-
-/// Weight i: a number of its own, or one of the two halves of a word.
-fn weight_at(i: u32) -> f32 {
-    if HALF_A { return unpack2x16float(bitcast<u32>(source[i / 2u]) >> (i % 2u * 16u)).x; }
-    return source[i];
-}
+//#use shared/source_at.wgsl
 
 @group(0) @binding(1) var<storage, read> sums: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
@@ -185,7 +179,7 @@ fn taps(
         let start = (co * params.ci + ci) * 16u + phase / 2u * 4u + phase % 2u;
         for (var r = 0u; r < 2u; r++) {
             for (var c = 0u; c < 2u; c++) {
-                f[2u * r + c][i] = select(0.0, weight_at(select(0u, start + 8u * r + 2u * c, live)), live);
+                f[2u * r + c][i] = select(0.0, source_at(select(0u, start + 8u * r + 2u * c, live)), live);
             }
         }
     }

@@ -41,13 +41,7 @@ fn load_b(s: Slice, slice: u32, j: u32, col: Col, quad: Quad) -> vec4f {
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read_write> lines: array<vec4f>;
 
-override HALF_A: bool = false; // source is stored in halves
-
-/// Element i of source: a number of its own, or one of the two halves of a word.
-fn source_at(i: u32) -> f32 {
-    if HALF_A { return unpack2x16float(bitcast<u32>(source[i / 2u]) >> (i % 2u * 16u)).x; }
-    return source[i];
-}
+//#use shared/source_at.wgsl
 
 //#use shared/thread.wgsl
 

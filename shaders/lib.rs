@@ -41,6 +41,7 @@ files![
     "shared/b_at.wgsl",
     "shared/epilogue.wgsl",
     "shared/product.wgsl",
+    "shared/source_at.wgsl",
     "shared/strides.wgsl",
     "shared/thread.wgsl",
     "sparse.wgsl",
