@@ -61,6 +61,7 @@ pub mod device;
 pub mod eval;
 #[cfg(feature = "isa")]
 pub mod inspect;
+pub mod maps;
 pub mod models;
 pub mod nn;
 pub mod program;

@@ -8,6 +8,8 @@ mod autoencoder;
 mod custom_kernel;
 #[path = "../examples/custom_system.rs"]
 mod custom_system;
+#[path = "../examples/large_image.rs"]
+mod large_image;
 #[path = "../examples/latent_search.rs"]
 mod latent_search;
 #[path = "../examples/linear_regression.rs"]
@@ -40,6 +42,7 @@ run!(
     autoencoder,
     custom_kernel,
     custom_system,
+    large_image,
     latent_search,
     linear_regression,
     score_from_bytes,

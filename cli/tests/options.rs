@@ -124,7 +124,8 @@ fn what_is_said_of_pictures_is_refused_of_series() {
     for flags in [
         &["--stride", "0"][..],
         &["--stride", "17"],
-        &["--patch", "8"],
+        &["--map-smooth", "1"],
+        &["--map-relative"],
         &["--centre-crop"],
         &["--flatten"],
         &["--bits", "12"],
@@ -186,7 +187,7 @@ fn comparisons_are_refused_before_the_first_training() {
     let markdown = ["--systems", "ae", "--markdown", text(&page), "--section", "table"];
     at_once(&series(SERIES, &markdown), &["table", "one pair"]);
     at_once(&series(SERIES, &["--systems", "ae,pca", "--stride", "17"]), &["--stride is 17"]);
-    at_once(&series(SERIES, &["--systems", "ae,pca", "--patch", "8"]), &["--patch", "series"]);
+    at_once(&series(SERIES, &["--systems", "ae,pca", "--map-smooth", "1"]), &["--map-smooth", "series"]);
     at_once(&series(SERIES, &["--systems", "ae,pca", "--score", "t2"]), &["ae: ", "t2"]);
     let plain = at.join("plain.csv");
     let rows: String = (0..300).map(|i| format!("{}\n", (f64::from(i) / 5.0).sin())).collect();

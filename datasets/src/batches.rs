@@ -11,6 +11,7 @@ use crate::dataset::{Dataset, Sample};
 use crate::indices::Indices;
 use crate::memory::{self, Held};
 use crate::pixels::Mask;
+use crate::preprocess::Frame;
 use crate::rng::{Permutation, hash};
 use crate::source::{Split, Truth};
 
@@ -21,7 +22,7 @@ const AUGMENT: u64 = 0x6175_676d;
 /// Memory of a value of a batch: itself, and its part of a mask.
 const VALUE: u64 = 5;
 /// Draws before a slot whose file cannot be decoded is given up: with half the files damaged, 2⁻⁶⁴.
-const REFILLS: u64 = 64;
+pub(crate) const REFILLS: u64 = 64;
 
 /// How batches are formed.
 #[derive(Clone, Debug)]
@@ -82,6 +83,8 @@ pub struct Batch {
     pub classes: Vec<String>,
     /// Anomalous pixels where known.
     pub masks: Vec<Option<Mask>>,
+    /// Where the images lie in those that they were made of.
+    pub frames: Vec<Frame>,
 }
 
 impl Batch {
@@ -102,6 +105,7 @@ impl Batch {
         self.ids.push(sample.id);
         self.classes.push(sample.class);
         self.masks.push(sample.mask);
+        self.frames.push(sample.frame);
     }
 }
 

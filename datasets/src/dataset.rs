@@ -11,7 +11,7 @@ use crate::flatten::flatten;
 use crate::indices::Indices;
 use crate::patches::PatchOptions;
 use crate::pixels::{Image, Mask, Raw};
-use crate::preprocess::{Preprocess, Window};
+use crate::preprocess::{Frame, Preprocess, Window};
 use crate::source::{
     self, Entry, MaskReport, Met, RawMask, RawSample, Rejected, Several, Source, Split, Truth,
 };
@@ -42,6 +42,9 @@ pub struct OpenOptions {
     pub flatten: bool,
     /// Cut random patches instead of scaling whole images.
     pub patch: Option<PatchOptions>,
+    /// Cut tiles out of the images, as large as the preprocessing says: those that are smaller cannot be
+    /// used.
+    pub tiles: bool,
     /// Make it an error if there is nothing to train on, or if a labelled set is opened without classes.
     pub for_training: bool,
     /// Bits that the samples of 16-bit images really use, as cameras of 10, 12 or 14 bits write them; None
@@ -81,6 +84,8 @@ pub struct Sample {
     pub class: String,
     /// Anomalous pixels, aligned with the image; None where they are not known.
     pub mask: Option<Mask>,
+    /// Where the image lies in the one it was made of.
+    pub frame: Frame,
 }
 
 /// A data set; decodes on demand and is shared between threads behind an `Arc`.
@@ -245,7 +250,8 @@ impl Dataset {
                 (Some(mask), truth)
             }
         };
-        Ok(Sample { id: entry.id, image, truth, class: entry.class, mask })
+        let frame = Frame::new(&raw.image, window);
+        Ok(Sample { id: entry.id, image, truth, class: entry.class, mask, frame })
     }
 
     /// The image as stored (flattened if asked for) behind entry `i` of the source, patches not counted.

@@ -202,7 +202,7 @@ impl Drop for Permit {
 
 /// Memory that data holds as long as it lives, in any number of copies of this handle; starts with none.
 #[derive(Clone, Debug)]
-pub(crate) struct Held(Arc<HeldBytes>);
+pub struct Held(Arc<HeldBytes>);
 
 struct HeldBytes {
     budget: &'static Budget,
@@ -211,7 +211,10 @@ struct HeldBytes {
 
 impl Held {
     /// Takes `bytes` more.
-    pub(crate) fn grow(&self, bytes: u64) -> Result<(), Short> {
+    ///
+    /// # Errors
+    /// More than there is beside what is held already.
+    pub fn grow(&self, bytes: u64) -> Result<(), Short> {
         self.0.budget.take(bytes, true)?;
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

@@ -18,6 +18,18 @@ pub struct PatchOptions {
     pub per_image: usize,
 }
 
+/// Left and upper edge of a random part of an image, drawn from `key`; None if the image is smaller. Sizes
+/// are heights before widths.
+pub(crate) fn place(key: &[u64], part: [usize; 2], image: [usize; 2]) -> Option<[usize; 2]> {
+    let mut rng = Rng::new(&[key, &[PATCH]].concat());
+    let mut place = |axis: usize| {
+        let room = image[axis].checked_sub(part[axis])?;
+        Some(rng.below(room as u64 + 1) as usize)
+    };
+    let x = place(1)?;
+    Some([x, place(0)?])
+}
+
 impl PatchOptions {
     pub(crate) fn check(&self) -> Result<(), DataError> {
         if !(8..=65536).contains(&self.size) {
@@ -32,9 +44,8 @@ impl PatchOptions {
     /// Position drawn from `key`; None if the image is smaller than the patch.
     pub(crate) fn window(&self, key: &[u64], width: usize, height: usize) -> Option<Window> {
         let size = self.size;
-        let mut rng = Rng::new(&[key, &[PATCH]].concat());
-        let mut place = |length: usize| Some(rng.below(length.checked_sub(size)? as u64 + 1) as usize);
-        Some(Window { x: place(width)?, y: place(height)?, width: size, height: size })
+        let [x, y] = place(key, [size, size], [height, width])?;
+        Some(Window { x, y, width: size, height: size })
     }
 
     pub(crate) fn too_large(&self, path: &Path, width: usize, height: usize) -> DataError {

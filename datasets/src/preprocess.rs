@@ -58,6 +58,22 @@ pub(crate) struct Window {
     pub(crate) height: usize,
 }
 
+/// Where a preprocessed image lies in the one it was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Frame {
+    /// Height and width of that image.
+    pub size: [usize; 2],
+    /// The part that is shown, in its pixels: left and upper edge, width and height.
+    pub part: [f64; 4],
+}
+
+impl Frame {
+    pub(crate) fn new(raw: &Raw, window: Window) -> Self {
+        let Window { x, y, width, height } = window;
+        Self { size: [raw.height, raw.width], part: [x, y, width, height].map(|side| side as f64) }
+    }
+}
+
 impl Preprocess {
     /// Gray images of this size (a number is a square), scaled whole.
     pub fn new(size: impl Into<Size>) -> Self {
@@ -67,6 +83,11 @@ impl Preprocess {
     /// Values of one image: channels × height × width.
     pub fn values(&self) -> usize {
         self.channels.count() * self.size.area()
+    }
+
+    /// Height and width of the output.
+    pub(crate) fn extent(&self) -> [usize; 2] {
+        [self.size.height, self.size.width]
     }
 
     pub(crate) fn check(&self) -> Result<(), DataError> {

@@ -19,10 +19,15 @@ use crate::pixels::{Image, Raw};
 /// patches.
 pub fn decode_image(name: &str, bytes: Vec<u8>, options: &OpenOptions) -> Result<Image, DataError> {
     let path = Path::new(name);
+    let (raw, _permit) = decoded(path, bytes)?;
+    prepared(path, raw, options)
+}
+
+/// The pixels of an encoded image, with their memory.
+pub(crate) fn decoded(path: &Path, bytes: Vec<u8>) -> Result<(Raw, Permit), DataError> {
     let file = decode::of_bytes(path, bytes)?;
     let permit = Permit::take(file.need()).map_err(|short| short.of(path))?;
-    let raw = file.decode(&permit)?;
-    prepared(path, raw, options)
+    Ok((file.decode(&permit)?, permit))
 }
 
 /// Prepares pixels as a data set with these options would; `name` is what messages call them.
@@ -31,6 +36,11 @@ pub fn decode_image(name: &str, bytes: Vec<u8>, options: &OpenOptions) -> Result
 /// [`DataError`] for floating-point pixels, sides out of range, or options that cut patches.
 pub fn prepare_image(name: &str, image: DynamicImage, options: &OpenOptions) -> Result<Image, DataError> {
     let path = Path::new(name);
+    prepared(path, of_pixels(path, image)?, options)
+}
+
+/// Pixels that are in memory, as a file holds them.
+pub(crate) fn of_pixels(path: &Path, image: DynamicImage) -> Result<Raw, DataError> {
     let (width, height) = (image.width(), image.height());
     if width.min(height) < decode::MIN_SIDE {
         let least = decode::MIN_SIDE;
@@ -39,12 +49,18 @@ pub fn prepare_image(name: &str, image: DynamicImage, options: &OpenOptions) -> 
             format!("is {width}×{height} pixels; each side needs at least {least}"),
         ));
     }
-    let raw = Raw::from_dynamic(image)
-        .ok_or_else(|| DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"))?;
-    prepared(path, raw, options)
+    Raw::from_dynamic(image)
+        .ok_or_else(|| DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"))
 }
 
-fn prepared(path: &Path, mut raw: Raw, options: &OpenOptions) -> Result<Image, DataError> {
+fn prepared(path: &Path, raw: Raw, options: &OpenOptions) -> Result<Image, DataError> {
+    let raw = levelled(path, raw, options)?;
+    let window = options.preprocess.window(raw.width, raw.height);
+    Ok(options.preprocess.image(&raw, window))
+}
+
+/// Pixels in the range, and on the level, that the options ask for.
+pub(crate) fn levelled(path: &Path, mut raw: Raw, options: &OpenOptions) -> Result<Raw, DataError> {
     if let Some(patch) = &options.patch {
         let reason = "the model was trained on patches; cut them first and score each";
         return Err(DataError::option("patch", patch.size, reason));
@@ -54,7 +70,5 @@ fn prepared(path: &Path, mut raw: Raw, options: &OpenOptions) -> Result<Image, D
             DataError::file(path, format!("holds a sample of {largest}, more than {bits} bits can"))
         })?;
     }
-    let raw = if options.flatten { flatten(&raw, None).0 } else { raw };
-    let window = options.preprocess.window(raw.width, raw.height);
-    Ok(options.preprocess.image(&raw, window))
+    Ok(if options.flatten { flatten(&raw, None).0 } else { raw })
 }

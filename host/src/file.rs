@@ -1,8 +1,10 @@
 //! Files that are whole or absent: written beside their place to the last byte, then renamed.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::leftovers::temporary;
 
@@ -48,18 +50,57 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// Of the system, and for what [`target`] refuses; the old file stays and nothing is left behind.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = target(path)?;
-    let old = fs::metadata(&target).ok();
-    let folder = folder_of(&target);
-    let mut file = temporary(folder, old.as_ref().map_or(0o666, mode))?;
-    file.as_file_mut().write_all(bytes)?;
-    if let Some(old) = &old {
-        keep(file.as_file(), old)?;
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes)?;
+    file.finish()
+}
+
+/// As [`write()`], piece by piece: what is written lies beside its place until [`NewFile::finish`], and is
+/// gone if that is never called.
+#[derive(Debug)]
+pub struct NewFile {
+    file: BufWriter<NamedTempFile>,
+    target: PathBuf,
+    old: Option<Metadata>,
+}
+
+impl NewFile {
+    /// A file that will come to lie at `path`.
+    ///
+    /// # Errors
+    /// Of the system, and for what [`target`] refuses.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let target = target(path)?;
+        let old = fs::metadata(&target).ok();
+        let file = temporary(folder_of(&target), old.as_ref().map_or(0o666, mode))?;
+        Ok(Self { file: BufWriter::new(file), target, old })
     }
-    // A full disk may show here only: until then the bytes are the system's to lose.
-    file.as_file().sync_all()?;
-    file.persist(&target).map_err(|e| e.error)?;
-    sync_folder(folder)
+
+    /// Moves the file into its place.
+    ///
+    /// # Errors
+    /// Of the system; the old file stays.
+    pub fn finish(self) -> io::Result<()> {
+        let Self { file, target, old } = self;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if let Some(old) = &old {
+            keep(file.as_file(), old)?;
+        }
+        // A full disk may show here only: until then the bytes are the system's to lose.
+        file.as_file().sync_all()?;
+        file.persist(&target).map_err(|e| e.error)?;
+        sync_folder(folder_of(&target))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Puts the names in a folder on the disk, where the system can.

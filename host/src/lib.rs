@@ -15,7 +15,7 @@ pub mod interrupt;
 mod leftovers;
 mod text;
 
-pub use file::{target, write};
+pub use file::{NewFile, target, write};
 pub use folder::{NewFolder, try_folder};
 pub use hold::{Hold, HoldError};
 pub use leftovers::temporary;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ganomede_datasets::{Findings, Indices};
 use serde::Serialize;
 
-use super::{Applied, DetectError, PointAssessment, RowCounts, Samples, calibration, own};
+use super::{Applied, DetectError, HeldOut, PointAssessment, RowCounts, Samples, calibration, own, own_maps};
 use crate::eval::Evaluation;
 use crate::models::ConfigError;
 use crate::models::file::{Calibration, ModelFile};
@@ -149,22 +149,26 @@ impl SampleAssessment {
     }
 }
 
-/// The model's own calibration; for other settings of the score a new one from `held_out` scores, where those
-/// samples are here, and `absent` is said where they are not.
+/// The model's own calibration; for other settings of the score a new one from `held_out` samples, where
+/// those samples are here, and `absent` is said where they are not.
 pub(super) fn calibrated(
     model: &mut Applied<'_>,
     rate: f64,
-    held_out: impl FnOnce(&mut Applied<'_>) -> Result<Vec<f64>, DetectError>,
+    held_out: impl FnOnce(&mut Applied<'_>) -> Result<HeldOut, DetectError>,
     absent: &str,
 ) -> Result<Option<Calibration>, DetectError> {
-    if let Some(own) = own(model.model, model.score) {
+    let own = own(model.model, model.score);
+    // Maps relative to held-out normals need these.
+    let has_maps = !model.score.maps.relative || own_maps(model.model, model.score).is_some();
+    if let Some(own) = own.filter(|_| has_maps) {
         return Ok(Some(own.clone()));
     }
-    let scores = held_out(model)?;
-    if scores.is_empty() {
+    let held_out = held_out(model)?;
+    if held_out.scores.is_empty() && own.is_none() {
         model.observer.note(absent);
     }
-    calibration(&scores, model.score, rate)
+    let new = calibration(held_out, model.score, rate)?;
+    Ok(new.or_else(|| own.cloned()))
 }
 
 /// The loss history of a model, for reports.

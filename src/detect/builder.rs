@@ -7,7 +7,8 @@ use ganomede_datasets::{Channels, Preprocess, SignalOptions, TableOptions};
 
 use super::{DetectError, Detector, Observer, Progress, Reading, Samples, Settings, TrainingData, Watching};
 use crate::device::Device;
-use crate::models::scorer::ScoreConfig;
+use crate::models::file::TileInfo;
+use crate::models::scorer::{MapConfig, ScoreConfig};
 use crate::models::{Config, Form, Info, Prior, register};
 use crate::train::Limits;
 
@@ -50,6 +51,8 @@ pub struct TrainingBuilder<'a> {
     batch: Option<usize>,
     lr: Option<f32>,
     seed: u64,
+    tiles: Option<TileInfo>,
+    maps: MapConfig,
     hold_out: f64,
     augment: String,
     out: Option<PathBuf>,
@@ -85,6 +88,8 @@ impl<'a> TrainingBuilder<'a> {
             batch: None,
             lr: None,
             seed: 0,
+            tiles: None,
+            maps: MapConfig::default(),
             hold_out: 0.1,
             augment: String::new(),
             out: None,
@@ -121,6 +126,13 @@ impl<'a> TrainingBuilder<'a> {
         lr: f32 => lr = Some(lr);
         /// Seed of everything random; 0 unless told.
         seed: u64 => seed = seed;
+        /// Large images are cut into tiles of `size` pixels, at their own resolution.
+        tiles: TileInfo => tiles = Some(tiles);
+        /// Standard deviation of the Gaussian that smooths maps, in pixels of the networks' input; a
+        /// sixty-fourth of the shorter side unless told, 0 for none.
+        map_smooth: f64 => maps.smooth = Some(map_smooth);
+        /// Whether maps say how far each pixel lies from what held-out normals have at its place.
+        map_relative: bool => maps.relative = map_relative;
         /// Share of the normal samples held out for calibration, in [0, 1); 0.1 unless told. Samples of a
         /// program's own say themselves what they hold out.
         hold_out: f64 => hold_out = hold_out;
@@ -248,7 +260,11 @@ impl<'a> TrainingBuilder<'a> {
             system: self.system,
             config,
             options: self.options.clone(),
-            score: self.score.clone(),
+            score: ScoreConfig {
+                tiles: self.tiles.map(|tiles| tiles.tiling),
+                maps: if self.maps.is_usual() { self.score.maps } else { self.maps },
+                ..self.score.clone()
+            },
             limits: self.limits,
             batch: self.batch,
             lr: self.lr,
@@ -270,8 +286,16 @@ impl<'a> TrainingBuilder<'a> {
         };
         reading.images.preprocess = Preprocess { channels: self.channels, ..Preprocess::new(self.size) };
         let (window, hold_out, seed) = (self.size, self.hold_out, self.seed);
-        let data =
-            TrainingData { form, spec, reading, window, hold_out, augment: self.augment.clone(), seed };
+        let data = TrainingData {
+            form,
+            spec,
+            reading,
+            window,
+            hold_out,
+            tiles: self.tiles,
+            augment: self.augment.clone(),
+            seed,
+        };
         data.open(self.observer.as_mut())
     }
 }

@@ -3,7 +3,7 @@
 use super::{Applied, DetectError, Samples};
 use crate::eval::{Quantiles, Threshold};
 use crate::models::Form;
-use crate::models::file::{Calibration, ModelFile};
+use crate::models::file::{Calibration, MapCalibration, ModelFile};
 use crate::models::scorer::ScoreConfig;
 
 /// The share of false alarms among normal images or rows that a threshold aims at, unless told otherwise.
@@ -16,21 +16,37 @@ pub fn usual_rate(form: Form) -> f64 {
     if form == Form::Signal { POINT_FALSE_ALARM_RATE } else { FALSE_ALARM_RATE }
 }
 
-/// The calibration that follows from scores of held-out normal samples; `None` without any.
+/// What held-out normal samples gave.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeldOut {
+    /// Their scores.
+    pub scores: Vec<f64>,
+    /// The scale of their maps, where they have maps.
+    pub maps: Option<MapCalibration>,
+}
+
+impl From<Vec<f64>> for HeldOut {
+    fn from(scores: Vec<f64>) -> Self {
+        Self { scores, maps: None }
+    }
+}
+
+/// The calibration that follows from held-out normal samples; `None` without any.
 ///
 /// # Errors
 /// [`DetectError::Eval`] for scores that are NaN or infinite, or a rate outside (0, 1).
 pub fn calibration(
-    scores: &[f64],
+    held_out: HeldOut,
     score: &ScoreConfig,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
+    let HeldOut { scores, maps } = held_out;
     if scores.is_empty() {
         return Ok(None);
     }
-    let quantiles = Quantiles::new(scores)?;
+    let quantiles = Quantiles::new(&scores)?;
     let Threshold { value: threshold, source } = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source }))
+    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, maps }))
 }
 
 /// Scores the held-out samples with a model and calibrates it; `None` where nothing is held out.
@@ -42,13 +58,12 @@ pub fn calibrate(
     model: &mut Applied<'_>,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
-    let scores = samples.held_out_scores(model)?;
-    calibration(&scores, model.score, rate)
+    calibration(samples.held_out(model)?, model.score, rate)
 }
 
 /// The calibration of a model that belongs to a score; `None` where it was calibrated with other settings.
 pub fn own<'a>(model: &'a ModelFile, score: &ScoreConfig) -> Option<&'a Calibration> {
-    model.header.calibration.as_ref().filter(|c| c.score == *score)
+    model.header.calibration.as_ref().filter(|c| c.score.scores_as(score))
 }
 
 /// What a model's own calibration says of scores; nothing where other settings were calibrated.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ganomede_datasets::{Dataset, OpenOptions, Split, decode_image, prepare_image};
+use ganomede_datasets::{Dataset, OpenOptions, decode_image, prepare_image};
 use image::DynamicImage;
 
 use super::builder::TrainingBuilder;
+use super::locate::one_split;
 use super::{
     Applied, Assess, Assessment, DetectError, Judge, Observer, TestData, options_of, own, usual_rate,
 };
@@ -31,6 +32,8 @@ pub struct Detector {
     rate: f64,
     /// Programs that are idle, by batch.
     idle: Mutex<BTreeMap<usize, Vec<Scorer>>>,
+    /// Those of tiles.
+    pub(super) tiled: Mutex<Vec<Scorer>>,
 }
 
 /// What a detector is asked about.
@@ -115,7 +118,7 @@ impl Detector {
         let info = model.header.info(name)?;
         let score = match &model.header.calibration {
             Some(calibration) => calibration.score.clone(),
-            None => ScoreConfig { score: info.score("")?.to_owned(), ..ScoreConfig::default() },
+            None => ScoreConfig { score: info.score("")?.to_owned(), ..model.header.score_config() },
         };
         let rate = usual_rate(model.header.config.form);
         let detector = Self {
@@ -125,6 +128,7 @@ impl Detector {
             score,
             rate,
             idle: Mutex::default(),
+            tiled: Mutex::default(),
         };
         // What does not fit is told here, not at the first sample.
         let scorer = detector.scorer(1)?;
@@ -152,8 +156,10 @@ impl Detector {
     pub fn with_score(mut self, score: ScoreConfig) -> Result<Self, DetectError> {
         score.check()?;
         let name = self.model.header.info(&self.name)?.score(&score.score)?.to_owned();
-        self.score = ScoreConfig { score: name, ..score };
-        self.idle = Mutex::default();
+        // A model of tiles is one whatever is said.
+        let tiles = self.model.header.data.tiles.map(|trained| score.tiles.unwrap_or(trained.tiling));
+        self.score = ScoreConfig { score: name, tiles, ..score };
+        (self.idle, self.tiled) = (Mutex::default(), Mutex::default());
         let scorer = self.scorer(1)?;
         self.put_back(1, scorer);
         Ok(self)
@@ -204,10 +210,23 @@ impl Detector {
     /// [`DetectError::Data`] for what is no usable image, [`DetectError::Input`] for values of another
     /// length, [`DetectError::Score`] where the device fails or the score is NaN.
     pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
-        let values = self.values(query.into())?;
-        let judge = self.judge()?;
-        let verdict = self.found(1, &values)?.into_iter().next().map(|found| Verdict::new(found, &judge));
-        verdict.ok_or_else(|| DetectError::Input("no values were given".to_owned()))
+        let (query, judge) = (query.into(), self.judge()?);
+        if self.is_tiled() {
+            let found = self.found_by_tiles(&self.whole(query)?, None)?;
+            return Ok(Verdict::new(found, &judge));
+        }
+        Ok(Verdict::new(self.found_one(&self.values(query)?)?, &judge))
+    }
+
+    /// Scores one sample.
+    pub(super) fn found_one(&self, values: &[f32]) -> Result<Found, DetectError> {
+        let found = self.found(1, values)?.into_iter().next();
+        found.ok_or_else(|| DetectError::Input("no values were given".to_owned()))
+    }
+
+    /// How samples are scored.
+    pub fn score_config(&self) -> &ScoreConfig {
+        &self.score
     }
 
     /// Judges several samples, in batches; each has the bits that it has alone.
@@ -221,6 +240,9 @@ impl Detector {
         let largest = Self::BATCHES[Self::BATCHES.len() - 1];
         let judge = self.judge()?;
         let mut queries = queries.into_iter();
+        if self.is_tiled() {
+            return queries.map(|query| self.score(query)).collect();
+        }
         let mut verdicts = vec![];
         loop {
             let mut values = vec![];
@@ -262,7 +284,7 @@ impl Detector {
         test.assess(&mut self.applied(observer), &Assess { rate: self.rate, batch, seed: 0 })
     }
 
-    fn applied<'a>(&'a self, observer: &'a mut dyn Observer) -> Applied<'a> {
+    pub(super) fn applied<'a>(&'a self, observer: &'a mut dyn Observer) -> Applied<'a> {
         Applied { device: &self.device, model: &self.model, path: &self.name, score: &self.score, observer }
     }
 
@@ -293,14 +315,7 @@ impl Detector {
                 let spec = path.to_string_lossy();
                 let options = OpenOptions { without_masks: true, ..options() };
                 let set = Dataset::open(&spec, &options)?;
-                let split = if set.is_empty(Split::Test) { Split::Train } else { Split::Test };
-                if set.len(split) != 1 {
-                    return Err(DetectError::Input(format!(
-                        "'{spec}' holds {} images; give one file",
-                        set.len(split)
-                    )));
-                }
-                set.load(split, 0)?.image.pixels
+                set.load(one_split(&set, path)?, 0)?.image.pixels
             }
             Query::Encoded(bytes) => decode_image("the image", bytes.to_vec(), &options())?.pixels,
             Query::Pixels(image) => prepare_image("the image", image.clone(), &options())?.pixels,
@@ -340,13 +355,13 @@ impl Detector {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self) -> Result<Judge<'_>, DetectError> {
+    pub(super) fn judge(&self) -> Result<Judge<'_>, DetectError> {
         Judge::of(&self.model, &self.score, Some(self.rate))
     }
 }
 
 impl Verdict {
-    fn new(found: Found, judge: &Judge<'_>) -> Self {
+    pub(super) fn new(found: Found, judge: &Judge<'_>) -> Self {
         Self {
             score: found.score,
             probability: judge.probability(found.score),

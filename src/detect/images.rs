@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 use ganomede_datasets::{
     Augment, BatchOptions, Batches, Channels, Crop, DataError, Dataset, Findings, Indices, OpenOptions,
-    PatchOptions, Preprocess, Split,
+    PatchOptions, Preprocess, Split, TileBatches, TileOptions,
 };
 
 use super::apply::{Selection, score_selection};
-use super::{Applied, DetectError, Samples, TrainingData};
+use super::look::{Look, Looked, look_at};
+use super::{Applied, DetectError, HeldOut, HeldOutMaps, Samples, TrainingData};
 use crate::models::Form;
-use crate::models::file::{DataInfo, ModelFile};
-use crate::models::scorer::Sampler;
+use crate::models::file::{DataInfo, ModelFile, TileInfo};
+use crate::models::scorer::{Found, Sampler};
 use crate::train::Epoch;
 
 pub use assess::ImageTests;
@@ -37,6 +38,8 @@ pub struct Images {
     training: Indices,
     held_out: Selection,
     augment: Augment,
+    /// Of tiles: how they are cut.
+    tiles: Option<TileInfo>,
     /// What is remembered beyond what the set itself says: framing, classes, augmentation as text.
     remembered: DataInfo,
 }
@@ -48,8 +51,9 @@ impl Images {
     /// [`DataError`] where they cannot be read, nothing is normal, or a share is out of range.
     pub fn open(data: &TrainingData) -> Result<Self, DataError> {
         let given = data.reading.images.clone();
-        let options = OpenOptions { for_training: true, without_masks: true, ..given };
-        let remembered = remembered(&options, &data.augment);
+        let tiles = data.tiles.is_some();
+        let options = OpenOptions { tiles, for_training: true, without_masks: true, ..given };
+        let remembered = remembered(&options, data.tiles, &data.augment);
         let dataset = Arc::new(Dataset::open(&data.spec, &options)?);
         dataset.look(Split::Train);
         Self::new(dataset, data.hold_out, data.seed, data.augment.parse()?, remembered)
@@ -71,7 +75,12 @@ impl Images {
         let (training, held_out) = dataset.holdout(val_fraction, seed)?;
         let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
         let remembered = DataInfo { val_fraction, ..remembered };
-        Ok(Self { dataset, training, held_out, augment, remembered })
+        let tiles = remembered.tiles;
+        if tiles.is_some_and(|tiles| !(1..=100_000).contains(&tiles.per_image)) {
+            let given = tiles.map_or(0, |tiles| tiles.per_image);
+            return Err(DataError::option("tiles of an image", given, "use 1 to 100000"));
+        }
+        Ok(Self { dataset, training, held_out, augment, tiles, remembered })
     }
 
     /// The training images of a trained model with another seed: other held-out ones.
@@ -110,25 +119,81 @@ impl Images {
         Ok((!images.held_out.indices.is_empty()).then_some(images))
     }
 
-    /// Scores of the held-out images in batches of `batch`.
+    fn tile_options(&self, batch: usize, seed: u64, epoch: u64, start_batch: usize) -> TileOptions {
+        let per_image = self.tiles.map_or(1, |tiles| tiles.per_image);
+        TileOptions { per_image, batch, seed, epoch, augment: self.augment.clone(), start_batch }
+    }
+
+    /// What the held-out images give in batches of `batch`.
     ///
     /// # Errors
-    /// As [`Samples::held_out_scores`].
-    pub fn held_out_scores_by(&self, batch: usize, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
+    /// As [`Samples::held_out`].
+    pub fn held_out_by(&self, batch: usize, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
         let indices = self.held_out.indices.take(MAX_CALIBRATION);
         if indices.is_empty() {
-            return Ok(vec![]);
+            return Ok(HeldOut::default());
         }
         let selection = Selection { indices, ..self.held_out.clone() };
+        if self.tiles.is_some() {
+            return held_out_by_tiles(batch, model, &selection);
+        }
         let mut scorer = model.scorer(batch.min(selection.indices.len()))?;
         let mut scores = vec![];
+        let mut maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
         let task = "calibrating on held-out normals";
         score_selection(&mut scorer, &selection, task, model.observer, &mut |_, found| {
-            scores.extend(found.iter().map(|f| f.score));
+            for found in &found {
+                scores.push(found.score);
+                maps.iter_mut().for_each(|maps| maps.add(found));
+            }
             Ok(())
         })?;
-        Ok(scores)
+        Ok(HeldOut { scores, maps: maps.and_then(HeldOutMaps::calibration) })
     }
+}
+
+/// What whole held-out images give by their tiles.
+fn held_out_by_tiles(
+    batch: usize,
+    model: &mut Applied<'_>,
+    selection: &Selection,
+) -> Result<HeldOut, DetectError> {
+    struct Gather {
+        scores: Vec<f64>,
+        maps: Option<HeldOutMaps>,
+        row: usize,
+        given: Option<Box<dyn Fn(usize) -> bool>>,
+    }
+    impl Look for Gather {
+        fn begin(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
+            let [height, width] = image.size;
+            self.row = 0;
+            self.given = self.maps.as_mut().map(|maps| {
+                let (pixels, count) = maps.pixels();
+                Box::new(pixels.begin(height * width, count)) as Box<dyn Fn(usize) -> bool>
+            });
+            Ok(self.maps.is_some())
+        }
+
+        fn row(&mut self, image: &Looked<'_>, row: &[f32]) -> Result<(), DetectError> {
+            if let (Some(maps), Some(given)) = (&mut self.maps, &self.given) {
+                let first = self.row * image.size[1];
+                let (pixels, _) = maps.pixels();
+                (0..row.len()).filter(|x| given(first + x)).for_each(|x| pixels.add(row[x]));
+            }
+            self.row += 1;
+            Ok(())
+        }
+
+        fn end(&mut self, _: &Looked<'_>, found: &Found, _: Option<[usize; 2]>) -> Result<(), DetectError> {
+            self.scores.push(found.score);
+            Ok(())
+        }
+    }
+    let maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
+    let mut gather = Gather { scores: vec![], maps, row: 0, given: None };
+    look_at(model, selection, batch, "calibrating on held-out normals", &mut gather)?;
+    Ok(HeldOut { scores: gather.scores, maps: gather.maps.and_then(HeldOutMaps::calibration) })
 }
 
 /// Whether a set holds the images that a model was trained on.
@@ -146,17 +211,27 @@ impl Samples for Images {
     }
 
     fn len(&self) -> usize {
-        self.training.len()
+        self.training.len() * self.tiles.map_or(1, |tiles| tiles.per_image)
     }
 
-    fn get(&self, i: usize, _: [u64; 2]) -> Result<Vec<f32>, DataError> {
+    fn get(&self, i: usize, [seed, epoch]: [u64; 2]) -> Result<Vec<f32>, DataError> {
         let missing = || DataError::option("sample", i, format!("there are {}", self.len()));
-        let entry = self.training.get(i).ok_or_else(missing)?;
+        let each = self.tiles.map_or(1, |tiles| tiles.per_image);
+        let entry = self.training.get(i / each).ok_or_else(missing)?;
+        if self.tiles.is_some() {
+            let options = self.tile_options(1, seed, epoch, 0);
+            return Ok(self.dataset.random_tile(Split::Train, entry, i % each, &options)?.pixels);
+        }
         Ok(self.dataset.load(Split::Train, entry)?.image.pixels)
     }
 
     /// Decoded on several threads ahead of the training.
     fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch<'_>, DataError> {
+        if self.tiles.is_some() {
+            let options = self.tile_options(batch, seed, epoch, start as usize);
+            let (data, indices) = (self.dataset.clone(), self.training.clone());
+            return Ok(Box::new(TileBatches::new(data, Split::Train, indices, options)?));
+        }
         let options = BatchOptions {
             batch,
             seed,
@@ -175,22 +250,26 @@ impl Samples for Images {
         let mut pixels = vec![];
         for i in self.held_out.indices.take(Sampler::COUNT / 2).iter() {
             // A file that cannot be read is reported where it counts, in training or calibration.
-            if let Ok(sample) = self.dataset.load(Split::Train, i) {
+            if self.tiles.is_some() {
+                let options = self.tile_options(1, 0, 0, 0);
+                let tile = self.dataset.random_tile(Split::Train, i, 0, &options);
+                pixels.extend(tile.into_iter().flat_map(|tile| tile.pixels));
+            } else if let Ok(sample) = self.dataset.load(Split::Train, i) {
                 pixels.extend(sample.image.pixels);
             }
         }
         pixels
     }
 
-    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
-        self.held_out_scores_by(model.model.header.batch, model)
+    fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
+        self.held_out_by(model.model.header.batch, model)
     }
 
     fn info(&self) -> Result<DataInfo, DataError> {
         Ok(DataInfo {
             spec: self.dataset.spec().to_owned(),
             digest: self.dataset.digest(Split::Train)?,
-            training_images: self.training.len(),
+            training_images: self.len(),
             held_out: self.held_out.indices.len(),
             ..self.remembered.clone()
         })
@@ -202,13 +281,14 @@ impl Samples for Images {
 }
 
 /// What a model file is to remember of how its images were opened; [`options_of`] opens others so.
-fn remembered(options: &OpenOptions, augment: &str) -> DataInfo {
+fn remembered(options: &OpenOptions, tiles: Option<TileInfo>, augment: &str) -> DataInfo {
     DataInfo {
         normal_classes: options.normal_classes.clone(),
         anomalous_classes: options.anomalous_classes.clone(),
         centre_crop: options.preprocess.crop == Crop::CentreCrop,
         flatten: options.flatten,
         bits: options.bits,
+        tiles,
         augment: augment.to_owned(),
         patch: options.patch.map(|patch| patch.size),
         patches_per_image: options.patch.map_or(PATCHES_PER_IMAGE, |patch| patch.per_image),
@@ -228,6 +308,7 @@ pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
         flatten: info.flatten,
         patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
         bits: info.bits,
+        tiles: info.tiles.is_some(),
         ..given
     }
 }

@@ -16,6 +16,9 @@ mod detector;
 mod error;
 mod images;
 mod job;
+mod locate;
+mod look;
+mod maps;
 mod observe;
 mod open;
 mod queries;
@@ -23,6 +26,7 @@ mod rows;
 mod samples;
 mod series;
 mod settings;
+mod tiles;
 
 pub use apply::{Applied, Each, Selection, no_image, score_selection};
 #[cfg(feature = "report")]
@@ -30,7 +34,7 @@ pub use assess::Pages;
 pub use assess::{Assess, Assessment, SampleAssessment, TestSet, check_limit, losses};
 pub use builder::TrainingBuilder;
 pub use calibrate::{
-    FALSE_ALARM_RATE, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, usual_rate,
+    FALSE_ALARM_RATE, HeldOut, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, usual_rate,
 };
 #[cfg(feature = "report")]
 pub use compare::{Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, Trial};
@@ -40,9 +44,12 @@ pub use error::DetectError;
 pub use images::ImageComparison;
 pub use images::{ImageQueries, ImageTests, Images, options_of};
 pub use job::{Job, Trained, checkpoint_path};
+pub use locate::Located;
+pub use look::{Look, Looked, look_at, look_with};
+pub use maps::{HeldOutMaps, Maps, own_maps};
 pub use observe::{Observer, Progress, Watching};
 pub use open::{QueryData, Reading, TestData, TrainingData};
-pub use queries::{Answer, Answers, Draw, Queries, Seen, SeriesAnswer};
+pub use queries::{Answer, Answers, MapOutputs, Queries, SeriesAnswer};
 pub use rows::{RowCounts, RowQueries, RowTests, Rows, held_out_row_scores, open_table, row_scores};
 pub use samples::{InMemory, Samples};
 pub use series::{
@@ -52,3 +59,4 @@ pub use series::{
 #[cfg(feature = "report")]
 pub use series::{SeriesComparison, SeriesMetrics, SeriesRow};
 pub use settings::{CheckedSettings, Settings};
+pub use tiles::{FoundByTiles, SeeRow, TileScorer, tiling};

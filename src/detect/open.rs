@@ -9,7 +9,7 @@ use super::rows::{RowQueries, RowTests, Rows};
 use super::series::{Series, SeriesQueries, SeriesTests};
 use super::{DetectError, Observer, Queries, Samples, TestSet};
 use crate::models::Form;
-use crate::models::file::ModelFile;
+use crate::models::file::{ModelFile, TileInfo};
 
 /// How data are read, whatever they are: each form takes what concerns it.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,8 @@ pub struct TrainingData {
     pub window: usize,
     /// Share held out for calibration.
     pub hold_out: f64,
+    /// Of large images: how they are cut into tiles.
+    pub tiles: Option<TileInfo>,
     /// Augmentation, empty for none.
     pub augment: String,
     /// Seed of what is held out.

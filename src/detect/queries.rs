@@ -7,12 +7,12 @@ use ganomede_host::line;
 use serde::Serialize;
 
 use super::{Alarm, Applied, DetectError, Judge};
-use crate::models::scorer::Found;
+use crate::maps::Region;
 
 /// Data to be scored, in their order.
 pub trait Queries {
-    /// Scores all of it. `batch` images are scored side by side; `draw` sees each image, and says where it
-    /// drew it.
+    /// Scores all of it. `batch` images (or tiles of one) are scored side by side; of images `maps` says what
+    /// is written of their maps.
     ///
     /// # Errors
     /// [`DetectError`] where data cannot be read or scored, or the observer stops it.
@@ -21,24 +21,23 @@ pub trait Queries {
         model: &mut Applied<'_>,
         judge: &Judge<'_>,
         batch: usize,
-        draw: Draw<'_>,
+        maps: &MapOutputs,
     ) -> Result<Answers, DetectError>;
 }
 
-/// Sees each image that was scored; gives the picture that it made, if any.
-pub type Draw<'a> = &'a mut dyn FnMut(&Seen<'_>) -> Result<Option<PathBuf>, DetectError>;
-
-/// An image that was scored.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
-    /// How many were scored before it.
-    pub number: usize,
-    /// Its name.
-    pub id: &'a str,
-    /// Its values as the networks see them.
-    pub values: &'a [f32],
-    /// What was found.
-    pub found: &'a Found,
+/// What is written, and told, of the maps of images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MapOutputs {
+    /// Folder for a picture of each image under the colours of its map, at the image's own size.
+    pub folder: Option<PathBuf>,
+    /// Whether the values are written there too, as NumPy reads them.
+    pub raw: bool,
+    /// Whether a mask of the pixels above the threshold is written there too.
+    pub mask: bool,
+    /// Share of held-out normal pixels that may reach that threshold; the model's own where nothing is said.
+    pub rate: Option<f64>,
+    /// Whether connected regions above it are listed.
+    pub regions: bool,
 }
 
 /// What a model says of data, sample by sample.
@@ -53,6 +52,12 @@ pub enum Answers {
         rejected: Vec<Rejected>,
         /// What was not looked at.
         skipped: Vec<Rejected>,
+        /// Of images with maps: where the colours of all pictures begin and end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        map_range: Option<[f32; 2]>,
+        /// The value from which on a pixel is called anomalous.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        map_threshold: Option<f32>,
     },
     /// Of points of series.
     Points {
@@ -78,6 +83,23 @@ pub struct Answer {
     /// Where a picture of it was drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<PathBuf>,
+    /// Where the values of its map were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map_raw: Option<PathBuf>,
+    /// Where the mask of its anomalous pixels was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map_mask: Option<PathBuf>,
+    /// Connected regions of such pixels, from the highest peak on, in pixels of the image; at most a
+    /// thousand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Vec<Region>>,
+    /// Regions beyond those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub regions_left_out: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Answer {
@@ -89,6 +111,10 @@ impl Answer {
             probability: judge.probability(score),
             anomalous: judge.is_anomalous(score),
             map: None,
+            map_raw: None,
+            map_mask: None,
+            regions: None,
+            regions_left_out: 0,
         }
     }
 }

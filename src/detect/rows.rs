@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ganomede_datasets::{DataError, Split, Table, TableOptions, Trained};
 
-use super::{Applied, DetectError, Samples, TrainingData};
+use super::{Applied, DetectError, HeldOut, Samples, TrainingData};
 use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, Scaling};
 
@@ -97,8 +97,8 @@ impl Samples for Rows {
         Ok(self.table.gather(Split::Train, &[i]))
     }
 
-    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
-        held_out_row_scores(model, &self.table)
+    fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
+        Ok(held_out_row_scores(model, &self.table)?.into())
     }
 
     /// What was decided about the table: how it was read, and what becomes of its rows.

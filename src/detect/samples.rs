@@ -3,7 +3,7 @@
 use ganomede_datasets::{DataError, Findings, Indices};
 use sha2::{Digest, Sha256};
 
-use super::{Applied, DetectError};
+use super::{Applied, DetectError, HeldOut, HeldOutMaps};
 use crate::models::Form;
 use crate::models::file::DataInfo;
 use crate::train::Epoch;
@@ -56,12 +56,12 @@ pub trait Samples: Send + Sync {
         vec![]
     }
 
-    /// Scores of held-out normal samples, from which scale and threshold follow; none where nothing is held
-    /// out.
+    /// Scores of held-out normal samples, and the scale of their maps, from which thresholds follow; none
+    /// where nothing is held out.
     ///
     /// # Errors
     /// [`DetectError`] where samples cannot be read or scored.
-    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError>;
+    fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError>;
 
     /// The share of false alarms that thresholds aim at unless told otherwise.
     fn false_alarm_rate(&self) -> f64 {
@@ -169,14 +169,16 @@ impl Samples for InMemory {
         self.held_out.iter().take(crate::models::scorer::Sampler::COUNT / 2).flatten().copied().collect()
     }
 
-    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
+    fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
         let gather = |chosen: &[usize]| chosen.iter().flat_map(|&i| self.held_out[i].clone()).collect();
         let mut scores = vec![];
+        let mut maps = HeldOutMaps::new(&model.model.header.config, model.score, self.held_out.len());
         model.each(self.held_out.len(), gather, |_, _, found| {
             scores.push(found.score);
+            maps.iter_mut().for_each(|maps| maps.add(&found));
             Ok(())
         })?;
-        Ok(scores)
+        Ok(HeldOut { scores, maps: maps.and_then(HeldOutMaps::calibration) })
     }
 
     fn info(&self) -> Result<DataInfo, DataError> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use ganomede_datasets::{DataError, SignalOptions, SignalSet, TrainPart, Warp, Windows};
 use serde::Serialize;
 
-use super::{Applied, DetectError, Samples, TrainingData};
+use super::{Applied, DetectError, HeldOut, Samples, TrainingData};
 use crate::eval::signal::{AlarmRule, Interval, PointScores, intervals};
 use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, Scaling};
@@ -88,11 +88,11 @@ impl Samples for Series {
         Ok(window)
     }
 
-    fn held_out_scores(&self, model: &mut Applied<'_>) -> Result<Vec<f64>, DetectError> {
+    fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
         if self.held_out.is_empty() {
-            return Ok(vec![]);
+            return Ok(HeldOut::default());
         }
-        point_scores(model, &self.set, self.held_out.clone(), self.stride)
+        Ok(point_scores(model, &self.set, self.held_out.clone(), self.stride)?.into())
     }
 
     /// What was decided about the series: how it was read, and which rows are held out.

@@ -51,6 +51,7 @@ impl Settings {
         let options = Options::new(info.options, given)?;
         self.score.score = info.score(&self.score.score)?.to_owned();
         self.score.check()?;
+        self.score.tiles.map_or(Ok(()), |tiles| tiles.check(&self.config))?;
         self.limits = limits(self.limits, defaults.length)?;
         let lr = self.lr.unwrap_or(defaults.lr);
         if !(lr > 0.0 && lr.is_finite()) {

@@ -23,6 +23,8 @@ pub struct EvaluationInput<'a> {
     pub classes: &'a [String],
     /// Maps of the images that have a ground truth; normal images with an all-false mask belong here too.
     pub pixels: &'a [PixelMap<'a>],
+    /// Metrics of pixels that were pooled as they came, instead of `pixels`.
+    pub pooled: Option<PixelMetrics>,
     /// Threshold from held-out normals, never from the test set.
     pub threshold: Option<Threshold>,
     /// Wall-clock seconds to score one image.
@@ -141,7 +143,10 @@ impl Evaluation {
                 .as_ref()
                 .map(|t| ThresholdMetrics::new(t, scores, truths))
                 .transpose()?,
-            pixel: pixel_metrics(input.pixels)?,
+            pixel: match input.pooled {
+                Some(pooled) => Some(pooled),
+                None => pixel_metrics(input.pixels)?,
+            },
             classes: class_aurocs(input)?,
             seconds_per_image: input.seconds_per_image,
             sub_sample: input.sub_sample.clone(),

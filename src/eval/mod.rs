@@ -23,7 +23,7 @@ pub(crate) use bootstrap::quantile_of_sorted;
 #[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};
 pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
-pub use pixel::{PixelMap, PixelMetrics, aupro, pixel_auroc, pixel_metrics};
+pub use pixel::{PixelMap, PixelMetrics, PixelPool, aupro, pixel_auroc, pixel_metrics};
 pub use quantiles::{Quantiles, Threshold, min_max};
 pub use ranking::{
     Confusion, PrPoint, RocPoint, auprc_trapz, auroc, average_precision, confusion, equal_error_rate,

@@ -48,24 +48,66 @@ pub fn aupro(images: &[PixelMap]) -> Result<Option<f64>, EvalError> {
 /// Memory: 4 bytes per normal pixel, 8 per anomalous pixel. Errors: a map or mask that is not
 /// `height × width`, a map value that is not finite.
 pub fn pixel_metrics(images: &[PixelMap]) -> Result<Option<PixelMetrics>, EvalError> {
-    let mut normal: Vec<u32> = Vec::new();
-    let mut anomalous: Vec<u64> = Vec::new(); // key in the high half, component in the low half
-    let mut component_sizes: Vec<u32> = Vec::new();
+    let mut pool = PixelPool::default();
     for image in images {
         ganomede_host::interrupt::check()?;
         check_image(image)?;
-        let labels = components(image, &mut component_sizes);
-        for (&value, label) in image.map.iter().zip(labels) {
-            match label {
-                None => normal.push(descending_key(value)),
-                Some(component) => {
-                    anomalous.push(u64::from(descending_key(value)) << 32 | u64::from(component));
+        let labels = pool.components(image.mask, image.height, image.width);
+        pool.values(image.map, Some(&labels))?;
+    }
+    Ok(pool.metrics())
+}
+
+/// A normal pixel among labels of components.
+const NORMAL: u32 = u32::MAX;
+
+/// Pixels of maps, gathered row by row, so that no map of a large image is ever whole. Memory: 4 bytes a
+/// normal pixel, 8 an anomalous one.
+#[derive(Debug, Clone, Default)]
+pub struct PixelPool {
+    normal: Vec<u32>,
+    /// Key in the high half, component in the low half.
+    anomalous: Vec<u64>,
+    component_sizes: Vec<u32>,
+}
+
+impl PixelPool {
+    /// Labels of the pixels of a mask `height × width`, to be given with the values of its map.
+    pub fn components(&mut self, mask: &[bool], height: usize, width: usize) -> Vec<u32> {
+        components(mask, height, width, &mut self.component_sizes)
+    }
+
+    /// Adds values of a map with the labels of the same pixels; without labels all are normal.
+    ///
+    /// # Errors
+    /// [`EvalError::NotFinite`] for a value that is not finite.
+    pub fn values(&mut self, values: &[f32], labels: Option<&[u32]>) -> Result<(), EvalError> {
+        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+            let value = f64::from(values[index]);
+            return Err(EvalError::NotFinite { what: "anomaly map", index, value });
+        }
+        for (i, &value) in values.iter().enumerate() {
+            match labels.map_or(NORMAL, |labels| labels[i]) {
+                NORMAL => self.normal.push(descending_key(value)),
+                component => {
+                    let key = u64::from(descending_key(value)) << 32 | u64::from(component);
+                    self.anomalous.push(key);
                 }
             }
         }
+        Ok(())
     }
+
+    /// Both metrics; `None` if one class has no pixel.
+    pub fn metrics(self) -> Option<PixelMetrics> {
+        let Self { normal, anomalous, component_sizes } = self;
+        metrics(normal, anomalous, &component_sizes)
+    }
+}
+
+fn metrics(mut normal: Vec<u32>, mut anomalous: Vec<u64>, component_sizes: &[u32]) -> Option<PixelMetrics> {
     if normal.is_empty() || anomalous.is_empty() {
-        return Ok(None);
+        return None;
     }
     normal.par_sort_unstable();
     anomalous.par_sort_unstable();
@@ -93,7 +135,7 @@ pub fn pixel_metrics(images: &[PixelMap]) -> Result<Option<PixelMetrics>, EvalEr
             aupro += (end - before.0) * (before.2 + overlap_at_end) / 2.0;
         }
     }
-    Ok(Some(PixelMetrics { auroc, aupro: aupro / PRO_FPR_LIMIT }))
+    Some(PixelMetrics { auroc, aupro: aupro / PRO_FPR_LIMIT })
 }
 
 fn check_image(image: &PixelMap) -> Result<(), EvalError> {
@@ -120,16 +162,15 @@ fn descending_key(value: f32) -> u32 {
 }
 
 /// Labels the 8-connected components of the mask; appends their sizes and numbers them from there on.
-fn components(image: &PixelMap, sizes: &mut Vec<u32>) -> Vec<Option<u32>> {
-    let (h, w) = (image.height, image.width);
-    let mut labels = vec![None; h * w];
+fn components(mask: &[bool], h: usize, w: usize, sizes: &mut Vec<u32>) -> Vec<u32> {
+    let mut labels = vec![NORMAL; h * w];
     let mut stack = Vec::new();
     for start in 0..h * w {
-        if !image.mask[start] || labels[start].is_some() {
+        if !mask[start] || labels[start] != NORMAL {
             continue;
         }
         let label = sizes.len() as u32;
-        labels[start] = Some(label);
+        labels[start] = label;
         stack.push(start);
         let mut size = 0;
         while let Some(at) = stack.pop() {
@@ -138,8 +179,8 @@ fn components(image: &PixelMap, sizes: &mut Vec<u32>) -> Vec<Option<u32>> {
             for ny in y.saturating_sub(1)..(y + 2).min(h) {
                 for nx in x.saturating_sub(1)..(x + 2).min(w) {
                     let next = ny * w + nx;
-                    if image.mask[next] && labels[next].is_none() {
-                        labels[next] = Some(label);
+                    if mask[next] && labels[next] == NORMAL {
+                        labels[next] = label;
                         stack.push(next);
                     }
                 }

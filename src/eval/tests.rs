@@ -275,6 +275,7 @@ fn an_evaluation_has_the_fields_of_the_contract() {
         seconds_per_image: 0.5,
         sub_sample: None,
         seed: 1,
+        ..EvaluationInput::default()
     };
     let evaluation = Evaluation::new(&input).unwrap();
     let json = serde_json::to_value(&evaluation).unwrap();

@@ -14,9 +14,10 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::scorer::ScoreConfig;
+use super::scorer::{ScoreConfig, Tiling};
 use super::{Config, ConfigError, Info, Options, Training};
 use crate::eval::Quantiles;
+use crate::maps::{Levels, Place};
 use crate::report::write_atomic;
 
 /// Version of the layout; files of another version are refused.
@@ -179,17 +180,35 @@ pub struct DataInfo {
     pub bits: Option<u32>,
     /// Augmentation, empty for none.
     pub augment: String,
-    /// Side of the random patches cut from large images, if any.
+    /// Side of the random patches cut from large images, of models of earlier versions.
     pub patch: Option<usize>,
     /// Patches of each image; of files that do not say it, 16.
     #[serde(default = "patches_per_image")]
     pub patches_per_image: usize,
+    /// Tiles that images were cut into; absent where each was a sample as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<TileInfo>,
     /// Scaling of what is no image.
     #[serde(default)]
     pub scaling: Scaling,
     /// Columns and labels of a table; absent for what is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<Schema>,
+}
+
+/// How images were cut into tiles of the networks' size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TileInfo {
+    /// Tiles of each image in an epoch of training, at random places.
+    pub per_image: usize,
+    /// How an image is scored, unless told otherwise.
+    #[serde(flatten)]
+    pub tiling: Tiling,
+}
+
+impl TileInfo {
+    /// Tiles of each image and epoch, unless told otherwise.
+    pub const PER_IMAGE: usize = 16;
 }
 
 /// `--patches-per-image` where nothing is said.
@@ -208,7 +227,27 @@ pub struct Calibration {
     pub threshold: f64,
     /// How the threshold was chosen.
     pub source: String,
+    /// The scale of maps; absent for what has none, and in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maps: Option<MapCalibration>,
 }
+
+/// Scale of a model's maps: levels of the pixels of held-out normal images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapCalibration {
+    /// Their quantiles.
+    pub levels: Levels,
+    /// Value from which on a pixel is called anomalous.
+    pub threshold: f32,
+    /// Share of the held-out normal pixels that reach it, at most.
+    pub rate: f64,
+    /// What they are like at each place, of relative maps; a file has it as tensors.
+    #[serde(skip)]
+    pub place: Option<Place>,
+}
+
+/// Names of the tensors of [`MapCalibration::place`].
+const PLACE: [&str; 2] = ["calibration.map.mean", "calibration.map.deviation"];
 
 /// A loss over the steps at which it was recorded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -310,6 +349,13 @@ pub struct Header {
 }
 
 impl Header {
+    /// How the model scores unless told otherwise: as it was calibrated.
+    pub fn score_config(&self) -> ScoreConfig {
+        let uncalibrated =
+            || ScoreConfig { tiles: self.data.tiles.map(|t| t.tiling), ..ScoreConfig::default() };
+        self.calibration.as_ref().map_or_else(uncalibrated, |calibration| calibration.score.clone())
+    }
+
     /// The system of the file.
     ///
     /// # Errors
@@ -519,7 +565,9 @@ impl ModelFile {
     pub fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, FileError> {
         let broken = |reason: String| FileError::Metadata { path: path.to_owned(), reason };
         let header = serde_json::to_value(&self.header).map_err(|e| broken(e.to_string()))?;
-        let stored: Vec<_> = self.tensors.iter().map(Stored::new).collect();
+        let place = self.header.calibration.iter().filter_map(|c| c.maps.as_ref()?.place.as_ref());
+        let place: Vec<_> = place.flat_map(|place| self.place_tensors(place)).collect();
+        let stored: Vec<_> = self.tensors.iter().chain(&place).map(Stored::new).collect();
         let mut seal = Seal::new(&header);
         let mut ordered: Vec<_> = stored.iter().collect();
         ordered.sort_by(|a, b| a.0.name.cmp(&b.0.name));
@@ -615,9 +663,44 @@ impl ModelFile {
         if seal.finish() != sealed.sha256 {
             return Err(FileError::Altered { path: path.to_owned() });
         }
-        let header: Header = serde_json::from_value(sealed.header).map_err(damaged)?;
+        let mut header: Header = serde_json::from_value(sealed.header).map_err(damaged)?;
         let impossible = |reason| FileError::Metadata { path: path.to_owned(), reason };
         header.progress.check().map_err(impossible)?;
+        take_place(&mut header, &mut tensors, path)?;
         Ok(Self { header, tensors })
+    }
+
+    fn place_tensors(&self, place: &Place) -> [NamedTensor; 2] {
+        let extent = self.header.config.extent();
+        let tensor = |name, values: &Vec<f32>| NamedTensor::new(name, &extent, values.clone());
+        [tensor(PLACE[0], &place.mean), tensor(PLACE[1], &place.deviation)]
+    }
+}
+
+/// Moves what a file says of the places of maps from its tensors to its calibration, and checks it.
+fn take_place(header: &mut Header, tensors: &mut Vec<NamedTensor>, path: &Path) -> Result<(), FileError> {
+    let fault = |tensor: &str, what: &str| FileError::Tensor {
+        path: path.to_owned(),
+        tensor: tensor.to_owned(),
+        what: what.to_owned(),
+    };
+    let extent = header.config.extent();
+    let mut take = |name: &str| -> Result<Option<Vec<f32>>, FileError> {
+        let Some(at) = tensors.iter().position(|t| t.name == name) else { return Ok(None) };
+        let tensor = tensors.remove(at);
+        if tensor.shape != extent || tensor.values.iter().any(|v| !v.is_finite()) {
+            return Err(fault(name, "is no map of finite numbers of the networks' size"));
+        }
+        Ok(Some(tensor.values))
+    };
+    let (mean, deviation) = (take(PLACE[0])?, take(PLACE[1])?);
+    let maps = header.calibration.as_mut().and_then(|c| c.maps.as_mut());
+    match (mean, deviation, maps) {
+        (None, None, _) => Ok(()),
+        (Some(mean), Some(deviation), Some(maps)) if deviation.iter().all(|&d| d >= 0.0) => {
+            maps.place = Some(Place { mean, deviation });
+            Ok(())
+        }
+        _ => Err(fault(PLACE[0], "does not fit the calibration of maps")),
     }
 }

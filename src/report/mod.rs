@@ -19,6 +19,7 @@ mod page;
 mod picture;
 #[cfg(feature = "report")]
 mod plot;
+mod rows;
 #[cfg(feature = "report")]
 mod series;
 #[cfg(feature = "report")]
@@ -36,6 +37,7 @@ pub use page::{Panel, REPORT_FILES, ReportInput, select_panels, write_report, wr
 pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
 #[cfg(feature = "report")]
 pub use plot::{PlotLine, line_plot_svg};
+pub use rows::{NpyRows, PngRows, overlay_row};
 #[cfg(feature = "report")]
 pub use series::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 #[cfg(feature = "report")]

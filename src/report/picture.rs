@@ -154,7 +154,7 @@ fn heat(value: f32, scale: f32) -> f64 {
     if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
 }
 
-fn blend(below: Rgb<u8>, above: Rgb<u8>, opacity: f64) -> Rgb<u8> {
+pub(super) fn blend(below: Rgb<u8>, above: Rgb<u8>, opacity: f64) -> Rgb<u8> {
     let mix = |c: usize| f64::from(below.0[c]) * (1.0 - opacity) + f64::from(above.0[c]) * opacity;
     Rgb([0, 1, 2].map(|c| mix(c).round() as u8))
 }

@@ -36,6 +36,7 @@ fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {
         seconds_per_image: 0.02,
         sub_sample: Some(name(202, "all")),
         seed: 3,
+        ..EvaluationInput::default()
     })
     .unwrap();
     let panel = |i: usize| Panel {

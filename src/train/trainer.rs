@@ -325,6 +325,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "`anomalous-class`" => data.anomalous_classes,
         "`centre-crop`" => data.centre_crop,
         "`flatten`" => data.flatten,
+        "`tile`" => data.tiles,
         "`patch`" => data.patch,
         "`augment`" => data.augment,
         "`val-fraction`" => data.val_fraction,

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Answers, Applied, DetectError, Judge, QueryData, Seen};
+use ganomede::detect::{Answers, Applied, Judge, MapOutputs, QueryData};
 use ganomede::models::file::ModelFile;
-use ganomede::report::{overlay, save_png_atomic};
 use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
 
@@ -28,9 +27,20 @@ pub(crate) struct Args {
     /// Images, folders or labelled sets; CSV files for a model that was trained with --signal or --table.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<String>,
-    /// Folder for a picture of each image with its residual on top.
+    /// Folder for a picture of each image under the colours of its map, at the image's own size; the colours
+    /// are the same for all images.
     #[arg(long, value_name = "DIR")]
     pub(crate) maps: Option<PathBuf>,
+    /// Also write the values of the maps there: arrays of 32-bit floats as NumPy reads them (.npy).
+    #[arg(long, requires = "maps")]
+    pub(crate) maps_raw: bool,
+    /// Also write masks there: white where a pixel reaches the model's threshold of pixels.
+    #[arg(long, requires = "maps")]
+    pub(crate) maps_mask: bool,
+    /// Share of held-out normal pixels that may reach the threshold of pixels, of masks and regions
+    /// [default: the model's, 0.001].
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) map_false_alarm_rate: Option<f64>,
     /// Which part of a set with two; the test images by default. Of the table that was trained on, by default
     /// every row.
     #[arg(long, value_enum)]
@@ -38,7 +48,7 @@ pub(crate) struct Args {
     /// Score at most N images of each set, or rows of each table, drawn by the seed.
     #[arg(long, value_name = "N")]
     pub(crate) limit_test: Option<usize>,
-    /// Images searched side by side.
+    /// Images, or tiles of one, scored side by side.
     #[arg(long, default_value_t = 64)]
     batch: usize,
     /// Share of false alarms among normal images that the verdict aims at [default: 0.05; 0.01 of the points
@@ -85,7 +95,14 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let mut terminal = Terminal::new(interrupt);
     let mut applied =
         Applied { device: &device, model: &model, path, score: &score, observer: &mut terminal };
-    let answers = queries.answers(&mut applied, &judge, args.batch, &mut |seen| draw(args, &model, seen))?;
+    let outputs = MapOutputs {
+        folder: args.maps.clone(),
+        raw: args.maps_raw,
+        mask: args.maps_mask,
+        rate: args.map_false_alarm_rate,
+        regions: global.json,
+    };
+    let answers = queries.answers(&mut applied, &judge, args.batch, &outputs)?;
     if global.json {
         let threshold = judge.threshold.map(|t| t.value);
         return say_json(&Document { model: path, device: device.describe(), threshold, answers });
@@ -140,31 +157,4 @@ fn data(args: &Args, seed: u64) -> QueryData {
         limit: args.limit_test,
         seed,
     }
-}
-
-/// Writes the picture of an image with its residual, where they are asked for.
-fn draw(args: &Args, model: &ModelFile, seen: &Seen<'_>) -> Result<Option<PathBuf>, DetectError> {
-    let Some(folder) = &args.maps else { return Ok(None) };
-    let Some(map) = &seen.found.map else {
-        return Err(DetectError::Input(format!(
-            "--maps shows where an image differs; this score of {} does not say: leave it out",
-            model.header.system
-        )));
-    };
-    let (channels, size) = (model.header.config.channels, model.header.config.size);
-    let file = folder.join(format!("{:06}-{}.png", seen.number, file_stem(seen.id)));
-    save_png_atomic(&file, &overlay(seen.values, channels, map, size, size, map_scale(model))?)?;
-    Ok(Some(file))
-}
-
-/// Residual that the heat maps show at full strength.
-pub(crate) fn map_scale(model: &ModelFile) -> f32 {
-    // Residuals of images in [−1, 1]: half the range is as wrong as a picture gets before it saturates.
-    if model.header.config.channels == 1 { 1.0 } else { 0.8 }
-}
-
-fn file_stem(id: &str) -> String {
-    let last = id.rsplit(['/', '\\']).next().unwrap_or(id);
-    let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
-    stem.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(80).collect()
 }

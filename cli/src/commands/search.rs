@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
 
-use crate::commands::score::map_scale;
 use crate::commands::train::score_config;
 use crate::shared::args::{DataArgs, Global, ModelArg, SearchArgs};
 use crate::shared::session::{check_file, open_data};
-use crate::shared::{CliError, Interrupt, say, say_json};
+use crate::shared::terminal::Terminal;
+use crate::shared::{CliError, Interrupt, note, say, say_json};
+use ganomede::detect::{Applied, Maps, TileScorer, own, tiling};
 use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::{Found, Scorer, Watch};
 use ganomede::report::{ReportError, filmstrip, overlay, picture, save_png_atomic};
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Stages shown, evenly spaced on a logarithmic scale.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     stages: u16,
+    /// Tiles of a large image searched side by side.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
     #[command(flatten)]
     search: SearchArgs,
 }
@@ -48,12 +52,15 @@ struct Document {
     device: String,
     score: f64,
     probability: Option<f64>,
+    /// Left and upper edge of the tile that is shown of a large image: the one that scores highest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tile: Option<[usize; 2]>,
     z: Vec<f32>,
     stages: Vec<Stage>,
     film: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Result<(), CliError> {
+pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let path = &args.model.model;
     if let Some(film) = &args.film {
         check_file(film, &Reads::new().data(&args.image).file(path))?;
@@ -64,7 +71,6 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
         DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
     let dataset = open_data(&data, &model, true)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
-    let sample = dataset.load(split, 0)?;
     let device = global.open()?;
     let mut scorer = Scorer::new(&device, &model, path, &score, 1)?;
     if !scorer.is_searched() {
@@ -75,40 +81,57 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
         )));
     }
 
-    let (colours, size) = (model.header.config.channels, model.header.config.size);
-    let scale = map_scale(&model);
+    // Of a large image, the tile that scores highest.
+    let mut terminal = Terminal::new(interrupt);
+    let applied = Applied { device: &device, model: &model, path, score: &score, observer: &mut terminal };
+    let (values, of_image) = match tiling(&model, &score) {
+        None => (dataset.load(split, 0)?.image.pixels, None),
+        Some(_) => {
+            let whole = dataset.whole(split, 0)?;
+            let mut by_tiles = TileScorer::new(&applied, args.batch as usize)?;
+            by_tiles.cost(1, whole.size()).iter().for_each(|cost| note(cost));
+            let found = by_tiles.score(&whole, applied.observer, None)?;
+            (whole.tile(found.highest).pixels, Some(found))
+        }
+    };
+    let maps = Maps::own(&model, &score)?;
+    let [_, colours, height, width] = model.header.config.images(1);
     let steps = stages(scorer.config().search.steps, usize::from(args.stages));
     let mut rows = vec![];
-    let mut frames = vec![picture(&sample.image.pixels, colours, size, size)?];
+    let mut frames = vec![picture(&values, colours, height, width)?];
     let mut failed: Option<ReportError> = None;
     let mut watch = |step: usize, found: &[Found]| {
         let found = &found[0];
         let part = |name| found.part(name).unwrap_or(0.0);
         let (residual, discrimination) = (part("residual"), part("discrimination"));
         rows.push(Stage { step, loss: found.score, residual, discrimination });
-        match picture(found.reconstruction.as_deref().unwrap_or_default(), colours, size, size) {
+        match picture(found.reconstruction.as_deref().unwrap_or_default(), colours, height, width) {
             Ok(frame) => frames.push(frame),
             Err(error) => failed = Some(error),
         }
     };
-    let found = scorer.score(&sample.image.pixels, Some(Watch { stages: &steps, see: &mut watch }))?;
+    let found = scorer.score(&values, Some(Watch { stages: &steps, see: &mut watch }))?;
     if let Some(error) = failed {
         return Err(error.into());
     }
     let found = &found[0];
     if let Some(map) = &found.map {
-        frames.push(overlay(&sample.image.pixels, colours, map, size, size, scale)?);
+        let ([low, high], _) = maps.range();
+        let map: Vec<f32> = maps.of(map).iter().map(|value| value - low).collect();
+        frames.push(overlay(&values, colours, &map, height, width, high - low)?);
     }
     if let Some(film) = &args.film {
         save_png_atomic(film, &filmstrip(&frames)?)?;
     }
-    let calibration = model.header.calibration.as_ref().filter(|c| c.score == score);
+    let calibration = own(&model, &score);
+    let score = of_image.as_ref().map_or(found.score, |of_image| of_image.found.score);
     let document = Document {
         model: path.clone(),
         image: args.image.clone(),
         device: device.describe(),
-        score: found.score,
-        probability: calibration.map(|c| c.quantiles.probability(found.score)),
+        score,
+        probability: calibration.map(|c| c.quantiles.probability(score)),
+        tile: of_image.as_ref().map(|of_image| of_image.highest),
         z: found.z.clone(),
         stages: rows,
         film: args.film.clone(),
@@ -124,7 +147,10 @@ pub(crate) fn run(args: &Args, global: &Global, _interrupt: &Interrupt) -> Resul
         ))?;
     }
     let probability = document.probability.map_or(String::new(), |p| format!(", probability {p:.3}"));
-    say(&format!("score {:.4}{probability}", document.score))?;
+    let tile = document.tile.map_or(String::new(), |[x, y]| {
+        format!(" of the image; the search is of its highest tile, at column {x}, row {y}")
+    });
+    say(&format!("score {:.4}{probability}{tile}", document.score))?;
     Ok(())
 }
 

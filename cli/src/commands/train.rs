@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ganomede::detect::{Settings, TrainingData, checkpoint_path};
 use ganomede::device::Device;
 use ganomede::models::file::ModelFile;
-use ganomede::models::scorer::ScoreConfig;
+use ganomede::models::scorer::{ScoreConfig, Tiling};
 use ganomede::models::{Config, Prior};
 use ganomede::train::Limits;
 use ganomede_datasets::Reads;
@@ -170,11 +170,18 @@ pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(
             Flag("--flatten", images.flatten, For::Images, why),
             Flag("--bits", images.bits.is_some(), For::Images, why),
             Flag("--channels", images.channels != ChannelsArg::Gray, For::Images, why),
-            Flag("--patch", images.patch.is_some(), For::Images, why),
+            Flag("--tile", images.tile.is_some(), For::Images, why),
+            Flag("--map-smooth", args.search.map_smooth.is_some(), For::Images, why),
+            Flag("--map-relative", args.search.map_relative, For::Images, why),
             Flag("--samples", args.samples.is_some(), For::Images, why),
             Flag("--anomaly-share", from.anomaly_share.is_some(), For::None, of_tests),
         ],
     )?;
+    if images.tile.is_none() && (args.search.tile_step.is_some() || args.search.tile_score.is_some()) {
+        return Err(CliError::input(
+            "--tile-step and --tile-score are of tiles: give their side with --tile",
+        ));
+    }
     let settings = settings(args, seed, channels.unwrap_or(1)).checked()?;
     data(args, seed).check()?;
     from.check_stride(images.size)?;
@@ -195,9 +202,16 @@ pub(crate) fn data(args: &Args, seed: u64) -> TrainingData {
         reading,
         window: args.preprocess.size,
         hold_out: args.val_fraction,
+        tiles: args.preprocess.tiles(&score(args)),
         augment: args.preprocess.augment.clone(),
         seed,
     }
+}
+
+/// How the model is to score.
+fn score(args: &Args) -> ScoreConfig {
+    let tiles = args.preprocess.tile.map(|_| Tiling::default());
+    args.search.config(Some(&ScoreConfig { tiles, ..ScoreConfig::default() }))
 }
 
 /// The settings of a command line, not yet checked.
@@ -206,7 +220,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
     let defaults = args.system.info.defaults_for(form);
     let config = Config {
         form,
-        size: args.preprocess.size,
+        size: args.preprocess.side(),
         channels,
         width: args.width,
         latent: args.latent.unwrap_or(defaults.latent),
@@ -221,7 +235,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
         system: args.system.info,
         config: config.of(form),
         options: args.options.clone(),
-        score: args.search.config(None),
+        score: score(args),
         limits: Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes },
         batch: args.batch,
         lr: args.lr,
@@ -238,7 +252,21 @@ pub(crate) fn score_config(
     model: &ModelFile,
     path: &Path,
 ) -> Result<ScoreConfig, CliError> {
-    let config = args.config(model.header.calibration.as_ref().map(|c| &c.score));
+    let base = model.header.score_config();
+    if base.tiles.is_none() && (args.tile_step.is_some() || args.tile_score.is_some()) {
+        return Err(CliError::input(
+            "--tile-step and --tile-score are for models of tiles; this one was trained on whole images: leave them out",
+        ));
+    }
+    let why = "is for images; {samples} have no map: leave it out";
+    refuse(
+        model.header.config.form,
+        &[
+            Flag("--map-smooth", args.map_smooth.is_some(), For::Images, why),
+            Flag("--map-relative", args.map_relative, For::Images, why),
+        ],
+    )?;
+    let config = args.config(Some(&base));
     config.check()?;
     let score = model.header.info(path)?.score(&config.score)?.to_owned();
     Ok(ScoreConfig { score, ..config })

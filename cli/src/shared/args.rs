@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ganomede_datasets::memory;
-use ganomede_datasets::{Channels, Crop, OpenOptions, PatchOptions, Preprocess, Split};
+use ganomede_datasets::{Channels, Crop, OpenOptions, Preprocess, Split};
 
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector, machine};
 use ganomede::models::Form;
-use ganomede::models::scorer::ScoreConfig;
+use ganomede::models::file::TileInfo;
+use ganomede::models::scorer::{MapConfig, ScoreConfig, TileScore, Tiling};
 use ganomede::models::search::SearchConfig;
 
 /// Options of every command.
@@ -152,12 +153,13 @@ pub(crate) struct PreprocessArgs {
     /// and a word about it where fewer are in use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub bits: Option<u32>,
-    /// Train on random patches of this many pixels, cut from large images.
-    #[arg(long, value_name = "PIXELS")]
-    pub patch: Option<usize>,
-    /// Patches of each image and epoch.
-    #[arg(long, value_name = "N", default_value_t = 16, requires = "patch")]
-    pub patches_per_image: usize,
+    /// Learn tiles of this many pixels of large images, at their own resolution, at random places; the model
+    /// scores images by overlapping tiles. It takes the place of --size.
+    #[arg(long, value_name = "PIXELS", conflicts_with = "size")]
+    pub tile: Option<usize>,
+    /// Tiles of each image in an epoch.
+    #[arg(long, value_name = "N", default_value_t = TileInfo::PER_IMAGE, requires = "tile")]
+    pub tiles_per_image: usize,
     /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2, or warp:0.044 for the
     /// ticks of series; none by default.
     #[arg(long, value_name = "LIST", default_value = "")]
@@ -165,13 +167,22 @@ pub(crate) struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
+    /// Side of what the networks see: of whole images, or of tiles.
+    pub(crate) fn side(&self) -> usize {
+        self.tile.unwrap_or(self.size)
+    }
+
+    /// How large images are cut into tiles.
+    pub(crate) fn tiles(&self, score: &ScoreConfig) -> Option<TileInfo> {
+        score.tiles.map(|tiling| TileInfo { per_image: self.tiles_per_image, tiling })
+    }
+
     /// How images are opened to be trained on.
     pub(crate) fn open_options(&self, given: OpenOptions) -> OpenOptions {
         let crop = if self.centre_crop { Crop::CentreCrop } else { Crop::Resize };
         OpenOptions {
-            preprocess: Preprocess { channels: self.channels.into(), crop, ..Preprocess::new(self.size) },
+            preprocess: Preprocess { channels: self.channels.into(), crop, ..Preprocess::new(self.side()) },
             flatten: self.flatten,
-            patch: self.patch.map(|size| PatchOptions { size, per_image: self.patches_per_image }),
             bits: self.bits,
             ..given
         }
@@ -245,6 +256,21 @@ pub(crate) struct SearchArgs {
     /// encoder; 0 does not [default: the model's, else 0].
     #[arg(long, value_name = "N")]
     pub refine: Option<usize>,
+    /// Of models of tiles: pixels from one tile to the next [default: the model's, else half a tile].
+    #[arg(long, value_name = "PIXELS")]
+    pub tile_step: Option<usize>,
+    /// Of models of tiles: an image's score as a function of its tiles' scores: max, mean, or top:K, the mean
+    /// of the highest K [default: the model's, else max].
+    #[arg(long, value_name = "HOW")]
+    pub tile_score: Option<TileScore>,
+    /// Smooth maps by a Gaussian of this standard deviation, in pixels of the networks' input; 0 does not
+    /// [default: the model's, else a sixty-fourth of the side].
+    #[arg(long, value_name = "SIGMA")]
+    pub map_smooth: Option<f64>,
+    /// Maps say how far each pixel lies from what held-out normals have at its place, in standard deviations:
+    /// what lights up in all of them is not shown. The model must have been trained with it.
+    #[arg(long)]
+    pub map_relative: bool,
 }
 
 impl SearchArgs {
@@ -263,6 +289,14 @@ impl SearchArgs {
             score: self.score.clone().unwrap_or(base.score),
             search,
             refine: self.refine.unwrap_or(base.refine),
+            tiles: base.tiles.map(|tiles| Tiling {
+                step: self.tile_step.map(|step| [step, step]).or(tiles.step),
+                score: self.tile_score.unwrap_or(tiles.score),
+            }),
+            maps: MapConfig {
+                smooth: self.map_smooth.or(base.maps.smooth),
+                relative: self.map_relative || base.maps.relative,
+            },
         }
     }
 }

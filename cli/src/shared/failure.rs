@@ -53,11 +53,24 @@ impl CliError {
 }
 
 /// Fields of the library whose flags have their names, so that a message about one names the flag.
-pub(super) const FLAGS: [&str; 8] =
-    ["lr", "batch", "minutes", "epochs", "steps", "samples", "limit-test", "split"];
+pub(super) const FLAGS: [&str; 13] = [
+    "lr",
+    "batch",
+    "minutes",
+    "epochs",
+    "steps",
+    "samples",
+    "limit-test",
+    "split",
+    "tile",
+    "tile-score",
+    "tile-step",
+    "map-relative",
+    "map-smooth",
+];
 
 /// Further fields that have a flag, where a message names them in backquotes.
-const QUOTED: [&str; 19] = [
+const QUOTED: [&str; 20] = [
     "anomalous-class",
     "augment",
     "centre-crop",
@@ -68,6 +81,7 @@ const QUOTED: [&str; 19] = [
     "label-column",
     "labels",
     "latent",
+    "maps",
     "normal-class",
     "patch",
     "prior",

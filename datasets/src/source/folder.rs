@@ -17,6 +17,7 @@ use crate::decode::{self, EXTENSIONS, FOREIGN, ImageFile};
 use crate::memory::Permit;
 use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
+use crate::tiles::check_fits;
 
 /// Files probed between two merges of the reject list: bounds memory on a folder of any length.
 const PROBE_CHUNK: usize = 4096;
@@ -439,6 +440,10 @@ fn probe_all(
 /// Checks the header, and that a patch fits; what of the file is not read is returned.
 fn judge(path: &Path, options: &OpenOptions) -> Result<Option<Rejected>, DataError> {
     let header = decode::open(path)?.header();
+    if options.tiles {
+        let size = [header.height as usize, header.width as usize];
+        check_fits(path, size, options.preprocess.extent())?;
+    }
     match options.patch {
         Some(patch) if (header.width.min(header.height) as usize) < patch.size => {
             return Err(DataError::file(

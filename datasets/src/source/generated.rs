@@ -13,11 +13,13 @@ use crate::synth::{self, ImageGenerator};
 const MOST: usize = u32::MAX as usize - 1;
 const DEFAULT_COUNTS: [usize; 2] = [4096, 512];
 
-/// `NAME[:TRAIN]` or `NAME[:train=N,test=N,seed=N]`, drawn on demand.
+/// `NAME[:TRAIN]` or `NAME[:train=N,test=N,seed=N,side=N]`, drawn on demand.
 pub(crate) struct Generated {
     generator: &'static dyn ImageGenerator,
     seed: u64,
     counts: [usize; 2],
+    /// Side of the squares that are drawn; the one that is asked for where nothing is said.
+    side: Option<usize>,
 }
 
 impl Generated {
@@ -35,9 +37,17 @@ impl Generated {
             return Err(fail(format!("there is no such generator; the built-in ones are: {names}")));
         };
         let spec = format!("builtin:{spec}");
-        let (counts, seed) = parse_counts(&spec, items, DEFAULT_COUNTS, "training images", MOST)?;
-        let set = Generated { generator: *generator, seed, counts };
-        let (sizes, size) = (generator.sizes(), options.preprocess.size.longer());
+        let (sides, items): (Vec<_>, Vec<_>) =
+            items.split(',').partition(|item| item.trim_start().starts_with("side="));
+        let (counts, seed) = parse_counts(&spec, &items.join(","), DEFAULT_COUNTS, "training images", MOST)?;
+        let side = match sides.last().and_then(|item| item.split_once('=')) {
+            Some((_, text)) => Some(text.trim().parse().map_err(|_| {
+                fail(format!("`side={text}` is not understood; write the side of the images in pixels"))
+            })?),
+            None => None,
+        };
+        let set = Generated { generator: *generator, seed, counts, side };
+        let (sizes, size) = (generator.sizes(), set.side(&options.preprocess));
         if !sizes.contains(&size) {
             return Err(fail(format!(
                 "cannot be drawn at size {size}; use {} to {}",
@@ -55,6 +65,11 @@ impl Generated {
             return Err(fail("there is no training image; give `train=N` with N above 0".into()));
         }
         Ok(set)
+    }
+
+    /// Side of the square that is drawn, which is then fitted as every image is.
+    fn side(&self, preprocess: &Preprocess) -> usize {
+        self.side.unwrap_or_else(|| preprocess.size.longer())
     }
 
     /// Anomaly kind of an entry: the training split is normal; in the test split every other image is
@@ -115,8 +130,7 @@ impl Source for Generated {
     }
 
     fn load(&self, split: Split, i: usize, preprocess: &Preprocess) -> Result<RawSample, DataError> {
-        // A square, which is then fitted as every image is.
-        let size = preprocess.size.longer();
+        let size = self.side(preprocess);
         let key = [self.seed, split.slot() as u64, i as u64];
         let kind = self.kind(split, i);
         let drawing = self.generator.draw(&key, size, kind);
@@ -130,6 +144,9 @@ impl Source for Generated {
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {
         let (name, version) = (self.generator.name(), self.generator.version());
         hasher.update(format!("{name} v{version} seed {} × {}", self.seed, self.len(split)));
+        if let Some(side) = self.side {
+            hasher.update(format!(" side {side}"));
+        }
         Ok(())
     }
 }

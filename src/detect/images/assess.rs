@@ -4,19 +4,25 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Indices, OpenOptions, Split, Truth};
+use ganomede_datasets::memory::{Held, Short};
+use ganomede_datasets::{Dataset, Indices, OpenOptions, Split, Truth};
+
+use rayon::prelude::*;
 
 use super::{Images, options_of};
-use crate::detect::apply::{Selection, no_image, score_selection};
+use crate::detect::apply::{Selection, no_image};
 use crate::detect::assess::{balanced, calibrated};
+use crate::detect::look::{Look, Looked, look_with};
+use crate::detect::maps::maps_of;
 use crate::detect::{
-    Applied, Assess, Assessment, DetectError, Judge, Observer, SampleAssessment, Samples, TestData, TestSet,
+    Applied, Assess, Assessment, DetectError, HeldOut, Judge, Maps, Observer, SampleAssessment, Samples,
+    TestData, TestSet,
 };
 #[cfg(feature = "report")]
 use crate::detect::{Pages, images::pages};
-use crate::eval::{Evaluation, EvaluationInput, PixelMap};
+use crate::eval::{Evaluation, EvaluationInput, PixelMap, PixelPool};
 use crate::models::file::ModelFile;
-use crate::models::scorer::{Found, Scorer};
+use crate::models::scorer::Found;
 use crate::report::ScoredImage;
 
 /// The labelled test images of a set, or a part of them.
@@ -59,57 +65,34 @@ impl ImageTests {
         Ok(Self { data, dataset, indices, sub_sample })
     }
 
-    /// A scorer of batches of at most `batch` of its images.
-    pub(super) fn scorer(&self, model: &Applied<'_>, batch: usize) -> Result<Scorer, DetectError> {
-        model.scorer(batch.min(self.indices.len()))
-    }
-
-    /// As [`TestSet::assess`]; `see` is given each labelled image of a batch, by its place in it, with what
-    /// was found.
+    /// As [`TestSet::assess`]; `see` is given each labelled image as the networks saw it, with what was
+    /// found.
     pub(super) fn assess_seen(
         &self,
         model: &mut Applied<'_>,
         how: &Assess,
-        see: &mut dyn FnMut(&Batch, usize, &Found),
-    ) -> Result<(SampleAssessment, Scorer), DetectError> {
+        see: See<'_>,
+    ) -> Result<SampleAssessment, DetectError> {
         let held_out = |model: &mut Applied<'_>| match Images::held_out_of(model.model, &self.dataset)? {
-            Some(images) => images.held_out_scores_by(how.batch, model),
-            None => Ok(vec![]),
+            Some(images) => images.held_out_by(how.batch, model),
+            None => Ok(HeldOut::default()),
         };
         let absent = "no threshold: these search settings differ from the calibrated ones and the training data are not here";
         let calibration = calibrated(model, how.rate, held_out, absent)?;
         let judge = Judge::new(calibration.as_ref(), how.rate)?;
-        let mut scorer = self.scorer(model, how.batch)?;
+        let config = &model.model.header.config;
+        let scale = calibration.as_ref().and_then(|c| maps_of(c, model.score, config));
+        let maps = Maps::new(model.model, model.score, scale)?;
         let selection =
             Selection { data: self.dataset.clone(), split: Split::Test, indices: self.indices.clone() };
-        let (mut scores, mut truths, mut images) = (vec![], vec![], vec![]);
-        let mut maps: Vec<(Vec<f32>, Vec<bool>)> = vec![];
-        let mut each = |batch: &Batch, found: Vec<Found>| {
-            for (i, found) in found.into_iter().enumerate() {
-                let anomalous = match batch.truths[i] {
-                    Truth::Normal => false,
-                    Truth::Anomalous => true,
-                    Truth::Unknown => continue,
-                };
-                images.push(ScoredImage {
-                    id: batch.ids[i].clone(),
-                    class: batch.classes[i].clone(),
-                    anomalous: Some(anomalous),
-                    score: found.score,
-                    probability: judge.probability(found.score),
-                    verdict: judge.is_anomalous(found.score),
-                });
-                scores.push(found.score);
-                truths.push(anomalous);
-                see(batch, i, &found);
-                if let (Some(mask), Some(map)) = (&batch.masks[i], found.map) {
-                    maps.push((map, mask.pixels.clone()));
-                }
-            }
-            Ok(())
-        };
-        let (count, seconds) =
-            score_selection(&mut scorer, &selection, "scoring", model.observer, &mut each)?;
+        let mut assessing = Assessing::new(&judge, &maps, see);
+        let (count, seconds) = look_with(model, &maps, &selection, how.batch, "scoring", &mut assessing)?;
+        let Assessing { scores, truths, images, maps: mut of_images, pool, short, .. } = assessing;
+        // After the clock has stopped: what is timed are scores.
+        of_images.par_iter_mut().for_each(|(map, _)| *map = maps.of(map));
+        if let Some(short) = short {
+            model.observer.note(&format!("no pixel metrics: to compare all pixels {short}"));
+        }
         let findings = self.dataset.findings();
         model.observer.findings(&findings);
         if scores.is_empty() {
@@ -117,7 +100,8 @@ impl ImageTests {
         }
         let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
         let [height, width] = model.model.header.config.extent();
-        let pixels: Vec<_> = maps.iter().map(|(map, mask)| PixelMap { height, width, map, mask }).collect();
+        let pixels: Vec<_> =
+            of_images.iter().map(|(map, mask)| PixelMap { height, width, map, mask }).collect();
         let description = model.device.describe();
         let evaluation = Evaluation::new(&EvaluationInput {
             system: &model.model.header.system,
@@ -130,15 +114,136 @@ impl ImageTests {
             seconds_per_image: seconds / count.max(1) as f64,
             sub_sample: self.sub_sample.clone(),
             seed: how.seed,
+            pooled: pool.and_then(PixelPool::metrics),
         })?;
         let findings = Some(findings);
-        Ok((SampleAssessment { evaluation, findings, rows: None, images }, scorer))
+        Ok(SampleAssessment { evaluation, findings, rows: None, images })
+    }
+}
+
+/// Sees each labelled image.
+pub(super) type See<'a> = &'a mut dyn FnMut(&SeenImage<'_>);
+
+/// A labelled image as the networks saw it: whole, or the tile with the highest score.
+pub(super) struct SeenImage<'a> {
+    pub(super) id: &'a str,
+    pub(super) class: &'a str,
+    pub(super) anomalous: bool,
+    pub(super) values: &'a [f32],
+    pub(super) mask: Option<&'a [bool]>,
+    pub(super) found: &'a Found,
+    /// How its map is shown.
+    pub(super) maps: &'a Maps<'a>,
+}
+
+/// What is gathered on the way.
+struct Assessing<'a> {
+    judge: &'a Judge<'a>,
+    how: &'a Maps<'a>,
+    see: See<'a>,
+    scores: Vec<f64>,
+    truths: Vec<bool>,
+    images: Vec<ScoredImage>,
+    /// Maps of whole images, of the networks' size, with the truth of their pixels.
+    maps: Vec<(Vec<f32>, Vec<bool>)>,
+    /// Pixels of images that are seen by tiles, at their own resolution.
+    pool: Option<PixelPool>,
+    held: Held,
+    short: Option<Short>,
+    /// Of the image at hand: labels of its pixels, and the rows seen.
+    labels: Option<Vec<u32>>,
+    row: usize,
+}
+
+impl<'a> Assessing<'a> {
+    fn new(judge: &'a Judge<'a>, how: &'a Maps<'a>, see: See<'a>) -> Self {
+        Self {
+            judge,
+            how,
+            see,
+            scores: vec![],
+            truths: vec![],
+            images: vec![],
+            maps: vec![],
+            pool: None,
+            held: Held::default(),
+            short: None,
+            labels: None,
+            row: 0,
+        }
+    }
+}
+
+impl Look for Assessing<'_> {
+    fn begin(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
+        if image.input.is_some() || image.truth == Truth::Unknown || self.short.is_some() {
+            return Ok(false);
+        }
+        let whole = image.whole()?;
+        if !whole.has_mask() {
+            return Ok(false);
+        }
+        let [height, width] = image.size;
+        // A key a pixel, twice where it is anomalous; and while the image is at hand its mask with labels.
+        if let Err(short) = self.held.grow((8 * height * width) as u64) {
+            (self.short, self.pool) = (Some(short), None);
+            return Ok(false);
+        }
+        let mask = whole.mask().filter(|mask| mask.contains(&true));
+        let pool = self.pool.get_or_insert_default();
+        self.labels = mask.map(|mask| pool.components(&mask, height, width));
+        self.row = 0;
+        Ok(true)
+    }
+
+    fn row(&mut self, image: &Looked<'_>, row: &[f32]) -> Result<(), DetectError> {
+        let labels = self.labels.as_ref().map(|labels| &labels[self.row * image.size[1]..][..row.len()]);
+        self.row += 1;
+        if let Some(pool) = &mut self.pool {
+            pool.values(row, labels)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, image: &Looked<'_>, found: &Found, at: Option<[usize; 2]>) -> Result<(), DetectError> {
+        let anomalous = match image.truth {
+            Truth::Normal => false,
+            Truth::Anomalous => true,
+            Truth::Unknown => return Ok(()),
+        };
+        self.images.push(ScoredImage {
+            id: image.id.to_owned(),
+            class: image.class.to_owned(),
+            anomalous: Some(anomalous),
+            score: found.score,
+            probability: self.judge.probability(found.score),
+            verdict: self.judge.is_anomalous(found.score),
+        });
+        self.scores.push(found.score);
+        self.truths.push(anomalous);
+        let (tile, of_tile);
+        let (values, mask) = match (image.input, at) {
+            (Some(input), _) => (input, image.mask.map(|mask| &mask.pixels[..])),
+            (None, at) => {
+                let whole = image.whole()?;
+                let at = at.unwrap_or_default();
+                (tile, of_tile) = (whole.tile(at).pixels, whole.tile_mask(at));
+                (&tile[..], of_tile.as_deref())
+            }
+        };
+        let seen =
+            SeenImage { id: image.id, class: image.class, anomalous, values, mask, found, maps: self.how };
+        (self.see)(&seen);
+        if let (Some(_), Some(mask), Some(map)) = (image.input, image.mask, &found.map) {
+            self.maps.push((map.clone(), mask.pixels.clone()));
+        }
+        Ok(())
     }
 }
 
 impl TestSet for ImageTests {
     fn assess(&self, model: &mut Applied<'_>, how: &Assess) -> Result<Assessment, DetectError> {
-        let (assessed, _) = self.assess_seen(model, how, &mut |_, _, _| {})?;
+        let assessed = self.assess_seen(model, how, &mut |_| {})?;
         Ok(Assessment::Samples(Box::new(assessed)))
     }
 

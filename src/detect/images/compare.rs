@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ganomede_datasets::{Batch, Dataset, Indices, Split};
+use ganomede_datasets::{Dataset, Split};
 
 use super::{ImageTests, options_of};
-use crate::detect::apply::{Selection, score_selection};
 use crate::detect::{
     Applied, Assess, Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, DetectError,
-    Observer, SampleAssessment, TestData, Trial, losses,
+    Maps, Observer, SampleAssessment, TestData, TileScorer, Trial, losses, tiling,
 };
 use crate::device::Device;
 use crate::eval::Repeated;
@@ -19,6 +18,9 @@ use crate::report::{
     ComparePanel, CompareReport, ComparedPanel, ComparedSystem, comparison_table, select_compared,
     write_comparison,
 };
+
+/// Tiles scored side by side.
+const TILES: usize = 64;
 
 /// The images of one set; a trial a seed.
 pub struct ImageComparison {
@@ -88,7 +90,7 @@ impl Comparison for ImageComparison {
         // What is not read was said when it was trained.
         let test = ImageTests::open(tests(&self.data), model.model, &mut ())?;
         let how = Assess { rate: self.data.rate, batch: model.model.header.batch, seed };
-        let (assessed, _) = test.assess_seen(model, &how, &mut |_, _, _| {})?;
+        let assessed = test.assess_seen(model, &how, &mut |_| {})?;
         let progress = &model.model.header.progress;
         let compared = ComparedSystem {
             evaluation: assessed.evaluation.clone(),
@@ -156,43 +158,56 @@ impl ImageComparison {
         let Some(first) = self.systems.first() else { return Ok(vec![]) };
         let ids: Vec<&str> = shown.iter().map(|&i| first.images[i].id.as_str()).collect();
         let mut panels: Vec<ComparePanel> = vec![];
+        // Of large images the tile that the first system scores highest, for all of them.
+        let mut places: Vec<[usize; 2]> = vec![];
         for Model { path, score } in &self.models {
             let model = ModelFile::load(path)?;
             let training = &self.data.training;
             let options = options_of(&model, training.reading.images.clone());
-            let data = Arc::new(Dataset::open(&training.spec, &options)?);
+            let data = Dataset::open(&training.spec, &options)?;
+            let [_, channels, height, width] = model.header.config.images(1);
+            let maps = Maps::own(&model, score)?;
+            let applied = Applied { device, model: &model, path, score, observer: &mut *observer };
+            let mut scorer = applied.scorer(1)?;
+            let is_tiled = tiling(&model, score).is_some();
+            let mut by_tiles = if is_tiled { Some(TileScorer::new(&applied, TILES)?) } else { None };
             let place = |id: &str| {
                 (0..data.len(Split::Test)).find(|&i| data.entry(Split::Test, i).is_some_and(|e| e.id == id))
             };
-            let indices = Indices::list(ids.iter().filter_map(|id| place(id)).collect());
-            let [_, channels, height, width] = model.header.config.images(1);
-            let applied = Applied { device, model: &model, path, score, observer: &mut *observer };
-            let mut scorer = applied.scorer(indices.len().max(1))?;
-            let len = scorer.image_len();
-            let selection = Selection { data: data.clone(), split: Split::Test, indices };
-            let mut each = |batch: &Batch, found: Vec<Found>| {
-                for (i, found) in found.into_iter().enumerate() {
-                    let at = panels.iter().position(|p| p.id == batch.ids[i]).unwrap_or_else(|| {
-                        let known = first.images.iter().find(|image| image.id == batch.ids[i]);
-                        panels.push(ComparePanel {
-                            id: batch.ids[i].clone(),
-                            class: batch.classes[i].clone(),
-                            anomalous: known.and_then(|image| image.anomalous),
-                            channels,
-                            height,
-                            width,
-                            query: batch.images[i * len..][..len].to_vec(),
-                            mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
-                            systems: vec![],
-                        });
-                        panels.len() - 1
+            for (number, (id, entry)) in ids.iter().filter_map(|id| Some((*id, place(id)?))).enumerate() {
+                let (values, mask) = match &mut by_tiles {
+                    None => {
+                        let sample = data.load(Split::Test, entry)?;
+                        (sample.image.pixels, sample.mask.map(|m| m.pixels))
+                    }
+                    Some(by_tiles) => {
+                        let whole = data.whole(Split::Test, entry)?;
+                        if number == places.len() {
+                            places.push(by_tiles.score(&whole, applied.observer, None)?.highest);
+                        }
+                        (whole.tile(places[number]).pixels, whole.tile_mask(places[number]))
+                    }
+                };
+                let Some(found) = scorer.score(&values, None)?.into_iter().next() else { continue };
+                let known = first.images.iter().find(|image| image.id == id);
+                let at = panels.iter().position(|p| p.id == id).unwrap_or_else(|| {
+                    panels.push(ComparePanel {
+                        id: id.to_owned(),
+                        class: known.map_or(String::new(), |image| image.class.clone()),
+                        anomalous: known.and_then(|image| image.anomalous),
+                        channels,
+                        height,
+                        width,
+                        query: values,
+                        mask,
+                        systems: vec![],
                     });
-                    let Found { score, reconstruction, map, .. } = found;
-                    panels[at].systems.push(ComparedPanel { score, reconstruction, map });
-                }
-                Ok(())
-            };
-            score_selection(&mut scorer, &selection, "panels", applied.observer, &mut each)?;
+                    panels.len() - 1
+                });
+                let Found { score, reconstruction, map, .. } = found;
+                let map = map.map(|map| maps.of(&map));
+                panels[at].systems.push(ComparedPanel { score, reconstruction, map });
+            }
         }
         Ok(panels)
     }

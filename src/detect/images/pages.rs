@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ganomede_datasets::{Batch, Findings, Truth};
+use ganomede_datasets::Findings;
 
 use super::ImageTests;
-use crate::detect::{Applied, Assess, Assessment, DetectError, Pages, losses};
+use super::assess::SeenImage;
+use crate::detect::{Applied, Assess, Assessment, DetectError, Pages, losses, tiling};
 use crate::device::Device;
 use crate::models::features::Features;
 use crate::models::file::ModelFile;
-use crate::models::scorer::{Found, Sampler, Scorer};
+use crate::models::scorer::{Sampler, Scorer};
 use crate::report::{
     Embedding, Panel, PointKind, ReportInput, Supplement, sample_timeline, write_report_with,
 };
@@ -31,34 +32,33 @@ pub(super) fn write(
     let mut preview = vec![];
     let config = &model.model.header.config;
     let ([_, channels, height, width], len) = (config.images(1), config.sample_len());
-    let mut see = |batch: &Batch, i: usize, found: &Found| {
-        let values = &batch.images[i * len..][..len];
-        if preview.is_empty() {
-            preview = batch.images.clone();
+    let mut see = |image: &SeenImage<'_>| {
+        let SeenImage { values, found, anomalous, .. } = *image;
+        if preview.len() < how.batch * len {
+            preview.extend_from_slice(values);
         }
-        let anomalous = batch.truths[i] == Truth::Anomalous;
         neighbours.offer(anomalous, values);
-        let panel_class = if anomalous { &batch.classes[i] } else { "normal" };
+        let panel_class = if anomalous { image.class } else { "normal" };
         extremes.offer(panel_class, found.score, || Panel {
-            id: batch.ids[i].clone(),
-            class: batch.classes[i].clone(),
+            id: image.id.to_owned(),
+            class: image.class.to_owned(),
             score: found.score,
             channels,
             height,
             width,
             query: values.to_vec(),
             reconstruction: found.reconstruction.clone(),
-            map: found.map.clone().unwrap_or_else(|| vec![0.0; height * width]),
-            mask: batch.masks[i].as_ref().map(|m| m.pixels.clone()),
+            map: found.map.as_ref().map_or_else(|| vec![0.0; height * width], |map| image.maps.of(map)),
+            mask: image.mask.map(<[bool]>::to_vec),
         });
     };
-    let (assessed, scorer) = test.assess_seen(model, how, &mut see)?;
+    let assessed = test.assess_seen(model, how, &mut see)?;
     let (device, file, path) = (model.device, model.model, model.path);
     let (samples, reconstructs) = samples(device, file, path, &preview)?;
     let input = ReportInput {
         title: format!("{} on {}", file.header.system, test.data.spec),
         data: test.data.spec.clone(),
-        configuration: configuration(file, path, &scorer, how.rate),
+        configuration: configuration(model, how.rate)?,
         evaluation: assessed.evaluation.clone(),
         images: assessed.images.clone(),
         panels: extremes.panels(),
@@ -165,11 +165,11 @@ impl Neighbours {
     }
 }
 
-fn configuration(model: &ModelFile, path: &Path, scorer: &Scorer, rate: f64) -> Vec<(String, String)> {
-    let header = &model.header;
+fn configuration(model: &Applied<'_>, rate: f64) -> Result<Vec<(String, String)>, DetectError> {
+    let (header, path) = (&model.model.header, model.path);
     let config = &header.config;
     let colour = if config.channels == 1 { "gray" } else { "rgb" };
-    [
+    let fields = [
         ("model", path.display().to_string()),
         (
             "trained on",
@@ -188,13 +188,38 @@ fn configuration(model: &ModelFile, path: &Path, scorer: &Scorer, rate: f64) -> 
             ),
         ),
         ("training time", format!("{:.1} s on {}", header.progress.seconds, header.device)),
-        ("score", describe_score(scorer)),
+        ("score", describe_score(&model.scorer(1)?)),
+        ("maps", describe_maps(model)),
         ("false-alarm rate", rate.to_string()),
         ("version", header.version.clone()),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
-    .collect()
+    .chain(describe_tiles(model).map(|tiles| ("tiles".to_owned(), tiles)))
+    .collect();
+    Ok(fields)
+}
+
+/// How large images are cut.
+fn describe_tiles(model: &Applied<'_>) -> Option<String> {
+    let tiling = tiling(model.model, model.score)?;
+    let config = &model.model.header.config;
+    let ([height, width], [down, across]) = (config.extent(), tiling.step(config));
+    Some(format!(
+        "{width}×{height} pixels, every {across} across and {down} down; an image has the {} of its tiles' scores; \
+         panels show the tile with the highest",
+        tiling.score
+    ))
+}
+
+/// How maps are made.
+fn describe_maps(model: &Applied<'_>) -> String {
+    let sigma = model.score.maps.sigma(&model.model.header.config);
+    let relative = if model.score.maps.relative { ", relative to held-out normals" } else { "" };
+    match sigma {
+        0.0 => format!("as the system gives them{relative}"),
+        _ => format!("smoothed by a Gaussian, σ = {sigma} pixels of the networks' input{relative}"),
+    }
 }
 
 /// The score in use, with the settings of its search if it has one.

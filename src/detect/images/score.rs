@@ -1,13 +1,20 @@
 //! Images to be scored.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ganomede_datasets::{DataError, Dataset, Findings, Indices, OpenOptions, Rejected, Split};
 
 use super::options_of;
-use crate::detect::apply::{Selection, no_image, score_selection};
-use crate::detect::{Answer, Answers, Applied, DetectError, Draw, Judge, Queries, QueryData, Seen};
+use crate::detect::apply::{Selection, no_image};
+use crate::detect::look::{Look, Looked, look_with};
+use crate::detect::{
+    Answer, Answers, Applied, DetectError, Judge, MapOutputs, Maps, Queries, QueryData, tiling,
+};
+use crate::maps::Regions;
 use crate::models::file::ModelFile;
+use crate::models::scorer::{Found, has_map};
+use crate::report::{NpyRows, PngRows, overlay_row};
 
 /// Images of one or more sets.
 pub struct ImageQueries {
@@ -73,37 +80,167 @@ impl Queries for ImageQueries {
         model: &mut Applied<'_>,
         judge: &Judge<'_>,
         batch: usize,
-        draw: Draw<'_>,
+        outputs: &MapOutputs,
     ) -> Result<Answers, DetectError> {
         self.notes.iter().for_each(|text| model.observer.note(text));
-        let largest = self.sets.iter().map(|set| set.indices.len()).max().unwrap_or(1);
-        let mut scorer = model.scorer(batch.min(largest))?;
+        let header = &model.model.header;
+        // Tiles of a score without a map have their score everywhere.
+        let has_map = tiling(model.model, model.score).is_some() || has_map(header, model.score)?;
+        if outputs.folder.is_some() && !has_map {
+            return Err(DetectError::Input(format!(
+                "`maps` show where an image differs; the score '{}' of {} does not say: leave them out",
+                model.score.score, header.system
+            )));
+        }
+        let maps = Maps::own(model.model, model.score)?;
+        let threshold = maps.threshold(outputs.rate).filter(|_| has_map);
+        if outputs.mask && threshold.is_none() {
+            return Err(DetectError::Input(
+                "the model knows no threshold of pixels for such maps; train it with them and with images held out, \
+                 or leave the masks out"
+                    .to_owned(),
+            ));
+        }
         if !judge.is_calibrated() {
             let note = "no calibration for these score settings: scores come without probability and verdict";
             model.observer.note(note);
         }
-        let len = scorer.image_len();
-        let (mut images, mut rejected, mut skipped) = (vec![], self.rejected.clone(), vec![]);
+        let (range, of_normals) = maps.range();
+        if outputs.folder.is_some() {
+            model.observer.note(&about(range, of_normals, threshold));
+        }
+        let (mut rejected, mut skipped) = (self.rejected.clone(), vec![]);
+        let regions = threshold.filter(|_| outputs.regions || outputs.mask);
+        let mut answering = Answering {
+            judge,
+            outputs,
+            range,
+            threshold,
+            regions,
+            images: vec![],
+            at_hand: Drawn::default(),
+        };
         for set in &self.sets {
             let findings = set.data.findings();
             model.observer.opened(&findings);
             skipped.extend(findings.skipped);
-            score_selection(&mut scorer, set, "scoring", model.observer, &mut |batch, found| {
-                for (i, found) in found.iter().enumerate() {
-                    let (id, values) = (batch.ids[i].as_str(), &batch.images[i * len..][..len]);
-                    let map = draw(&Seen { number: images.len(), id, values, found })?;
-                    images.push(Answer { map, ..Answer::new(id, found.score, judge) });
-                }
-                Ok(())
-            })?;
+            look_with(model, &maps, set, batch, "scoring", &mut answering)?;
             let findings = set.data.findings();
             model.observer.findings(&Findings { rejected: vec![], ..findings.clone() });
             rejected.extend(findings.rejected);
         }
+        let images = answering.images;
         if images.is_empty() {
             return Err(no_image(&self.specs.join(" "), &rejected));
         }
         model.observer.findings(&Findings { rejected: rejected.clone(), ..Findings::default() });
-        Ok(Answers::Samples { images, rejected, skipped })
+        let map_range = (outputs.folder.is_some() || regions.is_some()).then_some(range);
+        Ok(Answers::Samples { images, rejected, skipped, map_range, map_threshold: regions })
     }
+}
+
+/// A sentence about the scale of the maps.
+fn about([low, high]: [f32; 2], of_normals: bool, threshold: Option<f32>) -> String {
+    let of = if of_normals {
+        "from the median of held-out normal pixels to twice as far as their 99.9 % level"
+    } else {
+        "fixed, since the model knows nothing of held-out maps of this kind"
+    };
+    let threshold = threshold.map_or(String::new(), |t| format!("; a pixel is anomalous from {t:.4} on"));
+    format!("maps: colours begin at {low:.4} and end at {high:.4} in all pictures ({of}){threshold}")
+}
+
+/// Judges images and writes what is wanted of their maps.
+struct Answering<'a> {
+    judge: &'a Judge<'a>,
+    outputs: &'a MapOutputs,
+    range: [f32; 2],
+    threshold: Option<f32>,
+    /// Threshold of the regions that are looked for.
+    regions: Option<f32>,
+    images: Vec<Answer>,
+    at_hand: Drawn,
+}
+
+/// What becomes of the map of the image at hand.
+#[derive(Default)]
+struct Drawn {
+    row: usize,
+    picture: Option<(PathBuf, PngRows)>,
+    raw: Option<(PathBuf, NpyRows)>,
+    mask: Option<(PathBuf, PngRows)>,
+    regions: Option<Regions>,
+}
+
+impl Look for Answering<'_> {
+    fn begin(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
+        let (outputs, size) = (self.outputs, image.size);
+        let regions = self.regions.map(|threshold| Regions::new(size[1], threshold));
+        self.at_hand = Drawn { regions, ..Drawn::default() };
+        if let Some(folder) = &outputs.folder {
+            let stem = format!("{:06}-{}", self.images.len(), file_stem(image.id));
+            let place = |end: &str| folder.join(format!("{stem}{end}"));
+            let picture = place(".png");
+            self.at_hand.picture = Some((picture.clone(), PngRows::create(&picture, size, true)?));
+            if outputs.raw {
+                let raw = place(".npy");
+                self.at_hand.raw = Some((raw.clone(), NpyRows::create(&raw, size)?));
+            }
+            if outputs.mask {
+                let mask = place("-mask.png");
+                self.at_hand.mask = Some((mask.clone(), PngRows::create(&mask, size, false)?));
+            }
+        }
+        Ok(outputs.folder.is_some() || self.regions.is_some())
+    }
+
+    fn row(&mut self, image: &Looked<'_>, row: &[f32]) -> Result<(), DetectError> {
+        let hand = &mut self.at_hand;
+        if let Some((_, picture)) = &mut hand.picture {
+            let colours = image.whole()?.colours(hand.row);
+            picture.row(&overlay_row(&colours, row, self.range))?;
+        }
+        if let Some((_, raw)) = &mut hand.raw {
+            raw.row(row)?;
+        }
+        if let (Some((_, mask)), Some(threshold)) = (&mut hand.mask, self.threshold) {
+            let marks: Vec<u8> = row.iter().map(|&v| u8::from(v >= threshold) * 255).collect();
+            mask.row(&marks)?;
+        }
+        if let Some(regions) = &mut hand.regions {
+            regions.row(row);
+        }
+        hand.row += 1;
+        Ok(())
+    }
+
+    fn end(&mut self, image: &Looked<'_>, found: &Found, _: Option<[usize; 2]>) -> Result<(), DetectError> {
+        let Drawn { picture, raw, mask, regions, .. } = std::mem::take(&mut self.at_hand);
+        let mut answer = Answer::new(image.id, found.score, self.judge);
+        if let Some((path, file)) = picture {
+            file.finish()?;
+            answer.map = Some(path);
+        }
+        if let Some((path, file)) = raw {
+            file.finish()?;
+            answer.map_raw = Some(path);
+        }
+        if let Some((path, file)) = mask {
+            file.finish()?;
+            answer.map_mask = Some(path);
+        }
+        if let Some(regions) = regions {
+            let (found, left_out) = regions.finish();
+            (answer.regions, answer.regions_left_out) = (Some(found), left_out);
+        }
+        self.images.push(answer);
+        Ok(())
+    }
+}
+
+/// The name of an image without its folder and extension, such as any file system takes.
+fn file_stem(id: &str) -> String {
+    let last = id.rsplit(['/', '\\']).next().unwrap_or(id);
+    let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
+    stem.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(80).collect()
 }

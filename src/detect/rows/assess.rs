@@ -110,7 +110,7 @@ impl RowTests {
         let truths: Vec<bool> = chosen.iter().map(|&i| is_anomalous(i)).collect();
         let absent =
             "no threshold: the score's settings differ from the calibrated ones and no held-out row is here";
-        let held_out = |model: &mut Applied<'_>| held_out_row_scores(model, table);
+        let held_out = |model: &mut Applied<'_>| Ok(held_out_row_scores(model, table)?.into());
         let calibration = calibrated(model, how.rate, held_out, absent)?;
         let judge = Judge::new(calibration.as_ref(), how.rate)?;
         let started = Instant::now();

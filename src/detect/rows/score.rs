@@ -4,7 +4,7 @@ use ganomede_datasets::{Indices, Split, Table, TableOptions};
 
 use super::{open_table, row_scores};
 use crate::detect::open::check_paths;
-use crate::detect::{Answer, Answers, Applied, DetectError, Draw, Judge, Observer, Queries, QueryData};
+use crate::detect::{Answer, Answers, Applied, DetectError, Judge, MapOutputs, Observer, Queries, QueryData};
 
 /// Tables that are opened one after the other.
 pub struct RowQueries {
@@ -45,7 +45,7 @@ impl Queries for RowQueries {
         model: &mut Applied<'_>,
         judge: &Judge<'_>,
         _: usize,
-        _: Draw<'_>,
+        _: &MapOutputs,
     ) -> Result<Answers, DetectError> {
         if !judge.is_calibrated() {
             let note = "no calibration for these score settings: rows come without probability and verdict";
@@ -69,6 +69,12 @@ impl Queries for RowQueries {
                     .map(|(row, score)| Answer { row: Some(row), ..Answer::new(spec, score, judge) }),
             );
         }
-        Ok(Answers::Samples { images, rejected: vec![], skipped: vec![] })
+        Ok(Answers::Samples {
+            images,
+            rejected: vec![],
+            skipped: vec![],
+            map_range: None,
+            map_threshold: None,
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{alarm_rule, alarms, open_to_score, point_scores};
 use crate::detect::open::check_paths;
-use crate::detect::{Answers, Applied, DetectError, Draw, Judge, Queries, QueryData, SeriesAnswer};
+use crate::detect::{Answers, Applied, DetectError, Judge, MapOutputs, Queries, QueryData, SeriesAnswer};
 
 /// Series that are opened one after the other.
 pub struct SeriesQueries {
@@ -26,7 +26,7 @@ impl Queries for SeriesQueries {
         model: &mut Applied<'_>,
         judge: &Judge<'_>,
         _: usize,
-        _: Draw<'_>,
+        _: &MapOutputs,
     ) -> Result<Answers, DetectError> {
         if !judge.is_calibrated() {
             let note = "no calibration for these score settings: points come without probability and verdict";

@@ -15,11 +15,13 @@ use crate::program::{CompileError, Program, compile};
 use crate::tape::Tape;
 
 mod pass;
+mod places;
 mod sampler;
 mod search;
 
 pub use super::load::{Loaded, load};
 use pass::Has;
+pub use places::{MapConfig, TileScore, Tiling};
 pub use sampler::Sampler;
 pub(super) use sampler::draw_latents;
 use search::Level;
@@ -73,6 +75,12 @@ pub struct ScoreConfig {
     pub search: SearchConfig,
     /// Steps of a search from E(x), of systems with a generator and an encoder; 0 for one pass.
     pub refine: usize,
+    /// How images are cut into tiles; `None` where each is scored as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<Tiling>,
+    /// How maps are made; scores do not depend on it.
+    #[serde(default, skip_serializing_if = "MapConfig::is_usual")]
+    pub maps: MapConfig,
 }
 
 impl ScoreConfig {
@@ -85,7 +93,14 @@ impl ScoreConfig {
             let allowed = format!("0 to {}", SearchConfig::MAX_STEPS);
             return Err(ConfigError::new("refine", self.refine, allowed));
         }
+        self.maps.check(self.tiles.is_some())?;
         self.search.check()
+    }
+
+    /// Whether both give the same scores, whatever maps they make.
+    pub fn scores_as(&self, other: &Self) -> bool {
+        let apart = |config: &Self| Self { maps: MapConfig::default(), ..config.clone() };
+        apart(self) == apart(other)
     }
 }
 
@@ -287,7 +302,28 @@ impl Scorer {
 /// # Errors
 /// [`ScoreError`] for a setting out of range, or one that the system or the score does not have.
 pub fn check(header: &Header, score: &ScoreConfig, batch: usize) -> Result<(), ScoreError> {
-    planned(header, None, score, batch).map(|_| ())
+    is_searched(header, score, batch).map(|_| ())
+}
+
+/// As [`check`]; whether the score is searched.
+///
+/// # Errors
+/// As [`check`].
+pub fn is_searched(header: &Header, score: &ScoreConfig, batch: usize) -> Result<bool, ScoreError> {
+    let (_, _, recorded) = planned(header, None, score, batch)?;
+    Ok(matches!(recorded, Recorded::Search { .. }))
+}
+
+/// Whether each sample gets a map of where it differs, by the settings alone.
+///
+/// # Errors
+/// As [`check`].
+pub fn has_map(header: &Header, score: &ScoreConfig) -> Result<bool, ScoreError> {
+    let (_, _, recorded) = planned(header, None, score, 1)?;
+    Ok(match recorded {
+        Recorded::Pass { has, .. } => has.map,
+        Recorded::Search { .. } => true,
+    })
 }
 
 /// The settings in use, the system with what a file says of its states, and the programs of a score.
@@ -299,6 +335,7 @@ fn planned<'a>(
 ) -> Result<(ScoreConfig, Prepared<'a>, Recorded), ScoreError> {
     let name = header.info(file.map_or(Path::new(""), |(_, path)| path))?.score(&score.score)?;
     score.check()?;
+    score.tiles.map_or(Ok(()), |tiles| tiles.check(&header.config))?;
     let config = SearchConfig {
         steps: if score.refine > 0 { score.refine } else { score.search.steps },
         restarts: if score.refine > 0 { 1 } else { score.search.restarts },
@@ -317,7 +354,7 @@ fn planned<'a>(
         }
     })?;
     let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, levels, batch)?;
-    let score = ScoreConfig { score: name.to_owned(), search: config, refine: score.refine };
+    let score = ScoreConfig { score: name.to_owned(), search: config, ..score.clone() };
     Ok((score, prepared, recorded))
 }
 
