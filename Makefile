@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo test onnx docs-check fuzz check features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo test onnx docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -72,6 +72,10 @@ bench-peers: ## beside PyTorch, burn and candle, into docs/benchmarks.md; needs 
 bench-growth: ## memory over sizes and search time over batches, into docs/growth.md; needs python3
 	$(CARGO) build --release --locked
 	$(PYTHON) benches/growth/run.py
+
+check-sides: ## every image system at sides that are no powers of two, on both devices; about 20 minutes, needs python3
+	$(CARGO) build --release --locked
+	benches/sides.sh target/release/ganomede
 
 bench-half: ## what weights in half precision cost and save, into docs/half.md; needs python3
 	$(CARGO) build --release --locked

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::models::anogan::AnoGan;
 use ganomede::models::search::{Search, SearchConfig};
-use ganomede::models::{Config, System, Training};
+use ganomede::models::{Config, Size, System, Training};
 use ganomede::program::{Program, compile};
 use ganomede::tape::{States, Tape};
 use ganomede::train::part_program;
@@ -16,7 +16,7 @@ use ganomede_kernels::{GpuTraits, Kernel};
 const BATCH: usize = 64;
 
 fn config() -> Config {
-    Config { size: 64, channels: 1, width: 32, latent: 100, ..Config::default() }
+    Config { size: Size::square(64), channels: 1, width: 32, latent: 100, ..Config::default() }
 }
 
 fn step() -> (States, Program) {

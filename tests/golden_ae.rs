@@ -6,7 +6,7 @@ mod common;
 use common::{Fixture, assert_close};
 use ganomede::device::{Device, Executable, Store};
 use ganomede::models::gmm::Mixture;
-use ganomede::models::{Config, Options, System, Training, find};
+use ganomede::models::{Config, Options, Size, System, Training, find};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 use ganomede::train::part_program;
@@ -82,7 +82,7 @@ fn assert_each_close(what: &str, got: &[f32], want: &[f32]) {
 
 fn deep_svdd_follows_pytorch(device: &Device) {
     let fixture = Fixture::read("deep_svdd.safetensors");
-    let config = Config { size: 16, width: 16, latent: 32, ..Config::default() };
+    let config = Config { size: Size::square(16), width: 16, latent: 32, ..Config::default() };
     let training = Training { lr: 1e-4, betas: [0.9, 0.999] };
     let options = [("nets", "lenet"), ("drop-epochs", "2")];
     let session = Session::new(device, "deep-svdd", &options, &config, training, 10);
@@ -129,7 +129,7 @@ fn deep_svdd_follows_pytorch_on_the_gpu() {
 
 fn components_are_those_of_scikit_learn(device: &Device) {
     let fixture = Fixture::read("baselines.safetensors");
-    let config = Config { size: 16, ..Config::default() };
+    let config = Config { size: Size::square(16), ..Config::default() };
     let options = [("components", "6"), ("power", "6")];
     let session = Session::new(device, "pca", &options, &config, Training::default(), 16);
     let x = &fixture.get("pca/x").data;

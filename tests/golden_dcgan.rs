@@ -6,7 +6,7 @@ mod common;
 use common::{Fixture, assert_close, load, program, write};
 use ganomede::device::Device;
 use ganomede::models::anogan::AnoGan;
-use ganomede::models::{Config, Prior, System, Training};
+use ganomede::models::{Config, Prior, Size, System, Training};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 
@@ -16,8 +16,14 @@ const TOLERANCE: f32 = 1e-3;
 /// Trains, compares, and returns all values of the model at the end.
 fn train(device: &Device) -> Vec<f32> {
     let fixture = Fixture::read("dcgan.safetensors");
-    let config =
-        Config { size: 16, channels: 3, width: 8, latent: 16, prior: Prior::Normal, ..Config::default() };
+    let config = Config {
+        size: Size::square(16),
+        channels: 3,
+        width: 8,
+        latent: 16,
+        prior: Prior::Normal,
+        ..Config::default()
+    };
     let mut states = States::new();
     let mut model = AnoGan::new(&mut states, &config).unwrap();
     let of_model = states.entries().len();

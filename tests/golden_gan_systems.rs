@@ -6,7 +6,7 @@ mod common;
 
 use common::{Fixture, cpu, gpu, load, program};
 use ganomede::device::Device;
-use ganomede::models::{Config, Form, Options, System, Training, find};
+use ganomede::models::{Config, Form, Options, Size, System, Training, find};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 
@@ -36,9 +36,10 @@ fn assert_relative(what: &str, got: &[f32], want: &[f32]) {
 fn follow(device: &Device, (name, width, steps, watched): (&str, usize, usize, &[&str])) {
     let fixture = Fixture::read("gan_systems.safetensors");
     let info = find(name).expect("the system is registered");
-    let image = Config { size: 16, width, latent: 8, prior: info.defaults.prior, ..Config::default() };
+    let image =
+        Config { size: Size::square(16), width, latent: 8, prior: info.defaults.prior, ..Config::default() };
     let config = match name {
-        "beatgan" => Config { form: Form::Signal, size: 64, channels: 4, ..image },
+        "beatgan" => Config { form: Form::Signal, size: Size::square(64), channels: 4, ..image },
         _ => image,
     };
     // ADAE's loss as printed has no margin.

@@ -10,7 +10,7 @@ use ganomede::device::Device;
 use ganomede::models::file::{ModelFile, NamedTensor, Storage};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, compiled, load};
 use ganomede::models::search::{Search, SearchConfig};
-use ganomede::models::{Config, Form, Prior, Training};
+use ganomede::models::{Config, Form, Prior, Size, Training};
 use ganomede::program::StateId;
 use ganomede::train::{Trainer, part_program};
 use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
@@ -18,7 +18,7 @@ use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
 const BATCH: usize = 8;
 const TINY: Config = Config {
     form: Form::Image,
-    size: 16,
+    size: Size::square(16),
     channels: 1,
     width: 4,
     latent: 8,
@@ -372,8 +372,15 @@ fn every_size_and_colour_trains_and_searches() {
         for channels in [1, 3] {
             for kernel in [4, 5] {
                 let form = Form::Image;
-                let config =
-                    Config { form, size, channels, width: 2, latent: 3, prior: Prior::Normal, kernel };
+                let config = Config {
+                    form,
+                    size: size.into(),
+                    channels,
+                    width: 2,
+                    latent: 3,
+                    prior: Prior::Normal,
+                    kernel,
+                };
                 let (trainer, losses) = trained(&cpu(), &config, 2, 1);
                 assert_eq!(losses.len(), 4);
                 let query = images(&config, Split::Test, 1);

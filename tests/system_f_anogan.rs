@@ -12,7 +12,7 @@ use ganomede::device::{Device, Executable, Store};
 use ganomede::models::f_anogan::{FAnoGan, INFO};
 use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, load};
-use ganomede::models::{Config, Form, Options, Prior, System, Training};
+use ganomede::models::{Config, Form, Options, Prior, Size, System, Training};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape, Tensor, Variable};
 use ganomede::train::{Epoch, Limits, LoopOptions, Trainer, train};
@@ -20,8 +20,15 @@ use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
 
 const TOLERANCE: f32 = 1e-3;
 const NETS: [&str; 2] = ["lite", "resnet"];
-const TINY: Config =
-    Config { form: Form::Image, size: 16, channels: 1, width: 4, latent: 6, prior: Prior::Normal, kernel: 4 };
+const TINY: Config = Config {
+    form: Form::Image,
+    size: Size::square(16),
+    channels: 1,
+    width: 4,
+    latent: 6,
+    prior: Prior::Normal,
+    kernel: 4,
+};
 const SCORES: [&str; 4] = ["f-anogan", "residual", "z-distance", "critic"];
 
 fn options(pairs: &[(&str, &str)]) -> Options {
@@ -433,7 +440,7 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
         ["izi_f", "izi", "ziz"].into_iter().flat_map(|e| NETS.map(|n| (e, n))).enumerate()
     {
         let (size, channels) = ([16, 32, 64][i % 3], [1, 3][i % 2]);
-        let config = Config { size, channels, width: 2, latent: 3, kernel: 4 + i % 2, ..TINY };
+        let config = Config { size: size.into(), channels, width: 2, latent: 3, kernel: 4 + i % 2, ..TINY };
         let pairs = [("encoder", encoder), ("nets", nets), ("critic-steps", "1"), ("gan-share", "0.5")];
         let model = trained(&cpu(), &config, &pairs, 2, 2);
         let queries = images(&config, Split::Test, 2);
@@ -452,7 +459,7 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
         assert_eq!(model.score(&tape, x, "").reconstruction.unwrap().shape(), signal.images(2));
         tape.finish().unwrap();
     }
-    let table = Config { form: Form::Table, size: 1, ..TINY };
+    let table = Config { form: Form::Table, size: Size::square(1), ..TINY };
     let refused = FAnoGan::new(&mut States::new(), &table, &options(&[])).expect_err("no tables");
     assert!(refused.to_string().contains("images or signals"), "{refused}");
 }
@@ -461,7 +468,7 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
 #[test]
 fn residual_networks_start_as_published() {
     let mut states = States::new();
-    let config = Config { size: 32, width: 16, ..TINY };
+    let config = Config { size: Size::square(32), width: 16, ..TINY };
     FAnoGan::new(&mut states, &config, &options(&[("nets", "resnet")])).unwrap();
     let deviation = |name: &str| {
         let values = states.initial_values(states.find(name).unwrap().id, 1).unwrap();

@@ -10,7 +10,7 @@ use common::{assert_close, cpu, difference, gpu, header, numbers};
 use ganomede::device::Device;
 use ganomede::models::file::{Header, ModelFile};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, compiled, load};
-use ganomede::models::{Config, Form, Info, Options, Prior, find};
+use ganomede::models::{Config, Form, Info, Options, Prior, Size, find};
 use ganomede::program::StateId;
 use ganomede::tape::States;
 use ganomede::train::Trainer;
@@ -18,12 +18,19 @@ use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 
 const NAMES: [&str; 6] = ["ganomaly", "egbad", "skip-ganomaly", "adae", "dagan", "beatgan"];
 const BATCH: usize = 8;
-const TINY: Config =
-    Config { form: Form::Image, size: 16, channels: 1, width: 4, latent: 8, prior: Prior::Normal, kernel: 4 };
+const TINY: Config = Config {
+    form: Form::Image,
+    size: Size::square(16),
+    channels: 1,
+    width: 4,
+    latent: 8,
+    prior: Prior::Normal,
+    kernel: 4,
+};
 /// Windows of two channels.
-const SIGNAL: Config = Config { form: Form::Signal, size: 32, channels: 2, ..TINY };
+const SIGNAL: Config = Config { form: Form::Signal, size: Size::square(32), channels: 2, ..TINY };
 /// Rows of eleven features.
-const TABLE: Config = Config { form: Form::Table, size: 1, channels: 11, ..TINY };
+const TABLE: Config = Config { form: Form::Table, size: Size::square(1), channels: 11, ..TINY };
 
 fn info(name: &str) -> &'static Info {
     find(name).unwrap_or_else(|| panic!("{name} is no system"))
@@ -211,7 +218,7 @@ fn every_size_colour_and_kernel_trains_and_scores() {
         for (size, channels, kernel) in
             [(16, 3, 5), (32, 1, 4), (32, 3, 5), (64, 1, 5), (128, 3, 4), (256, 1, 4)]
         {
-            let config = Config { size, channels, kernel, width: 2, latent: 3, ..TINY };
+            let config = Config { size: size.into(), channels, kernel, width: 2, latent: 3, ..TINY };
             let (trainer, _) = trained(&cpu(), header(name, &config, 2, &[]), 1);
             let query = samples(&config, Split::Test, 1);
             let model = trainer.model().unwrap();

@@ -227,9 +227,9 @@ fn a_model_of_a_labelled_set_scores_single_images_and_folders() {
 #[test]
 fn settings_outside_their_range() {
     let cases: [(&[&str], &[&str]); 18] = [
-        (&["--size", "48"], &["size is 48", "power of two"]),
-        (&["--size", "8"], &["size is 8", "16 to 256"]),
-        (&["--size", "512"], &["size is 512", "16 to 256"]),
+        (&["--size", "15"], &["size is 15", "16 to 1024 a side"]),
+        (&["--size", "64x8"], &["size is 64x8", "16 to 1024 a side"]),
+        (&["--size", "1025x64"], &["size is 1025x64", "16 to 1024 a side"]),
         (&["--width", "0"], &["width is 0"]),
         (&["--latent", "0"], &["latent is 0"]),
         (&["--kernel", "3"], &["kernel is 3", "4 or 5"]),

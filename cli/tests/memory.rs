@@ -15,7 +15,7 @@ use ganomede::train::part_program;
 
 /// AnoGAN's training step and z-step on images of a size.
 fn programs(size: usize, batch: usize) -> [(States, Program); 2] {
-    let config = Config { size, channels: 1, width: 8, latent: 16, ..Config::default() };
+    let config = Config { size: size.into(), channels: 1, width: 8, latent: 16, ..Config::default() };
     let mut states = States::new();
     let mut model = AnoGan::new(&mut states, &config).expect("sizes in range");
     model.register_training(&mut states, Training::default(), 0);

@@ -59,7 +59,7 @@ fn a_saved_file_loads_with_every_bit_and_field() {
     assert_same_tensors(model(), &again);
     let header = &file.header;
     assert_eq!((header.format, header.system.as_str(), header.batch), (FORMAT, "anogan", 8));
-    assert_eq!((header.config.size, header.config.width, header.config.latent), (16, 4, 8));
+    assert_eq!((header.config.size, header.config.width, header.config.latent), (16.into(), 4, 8));
     assert_eq!((header.data.training_images, header.data.held_out), (32, 8));
     assert_eq!(header.data.digest.len(), 64);
     assert_eq!(header.progress.steps, 3);
@@ -317,8 +317,10 @@ fn tensors_that_do_not_fit_the_configuration_are_refused_by_name_and_shape() {
     score(&path).refused(2, &["generator.output.bias", "missing", "[1]"]);
     let path = altered("unknown", |file| file.tensors[0].name = "generator.extra".to_owned());
     score(&path).refused(2, &["unknown to this system", "generator.extra"]);
-    let path = altered("other-size", |file| file.header.config.size = 48);
-    score(&path).refused(2, &["size is 48", "power of two"]);
+    let path = altered("other-size", |file| file.header.config.size = 20.into());
+    score(&path).refused(2, &["generator.project.weight", "[128, 8]", "[200, 8]"]);
+    let path = altered("other-kernel", |file| file.header.config.kernel = 3);
+    score(&path).refused(2, &["kernel is 3", "4 or 5"]);
 }
 
 #[test]
@@ -331,7 +333,8 @@ fn another_system_is_refused() {
 fn a_configuration_larger_than_its_tensors_is_refused_before_memory_is_taken() {
     // As configured these networks take more than 100 GB.
     let path = altered("huge", |file| {
-        (file.header.config.size, file.header.config.width, file.header.config.latent) = (256, 1024, 65_536);
+        (file.header.config.size, file.header.config.width, file.header.config.latent) =
+            (1024.into(), 1024, 65_536);
     });
     let file = ModelFile::load(&path).unwrap();
     let refused = Scorer::new(&Device::Cpu, &file, &path, &ScoreConfig::default(), 1);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Height and width in pixels. As text `64` is a square and `96x64` is 96 wide and 64 high; model files have
 /// the number or that text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "Written", try_from = "Written")]
 pub struct Size {
     /// Number of rows.
@@ -47,6 +47,11 @@ impl Size {
         self.height.saturating_mul(self.width)
     }
 
+    /// As a picture's proportions are said: `64×64`, `96×64`, the width first.
+    pub fn sides(self) -> String {
+        format!("{}×{}", self.width, self.height)
+    }
+
     /// `[height, width]`, the order of tensors.
     pub fn extent(self) -> [usize; 2] {
         [self.height, self.width]
@@ -68,6 +73,12 @@ impl fmt::Display for Size {
     }
 }
 
+impl fmt::Debug for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 impl FromStr for Size {
     type Err = SizeError;
 
@@ -82,7 +93,7 @@ impl FromStr for Size {
 
 /// A size in a file.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a size is a number or a text such as 96x64")]
 enum Written {
     Square(usize),
     Sides(String),
@@ -133,7 +144,8 @@ mod tests {
             assert_eq!(size.to_string(), text.trim_matches('"'));
         }
         for text in ["-1", "\"wide\"", "[96,64]", "null", "1.5"] {
-            assert!(serde_json::from_str::<Size>(text).is_err(), "{text}");
+            let error = serde_json::from_str::<Size>(text).unwrap_err().to_string();
+            assert!(error.contains("96x64"), "{text}: {error}");
         }
     }
 }

@@ -316,7 +316,7 @@ proptest! {
 
 #[test]
 fn windows_outside_the_range_are_refused() {
-    for (length, stride) in [(0, 1), (2, 1), (48, 1), (1 << 20, 1), (64, 0), (64, 65)] {
+    for (length, stride) in [(0, 1), (2, 1), (3, 1), (1 << 20, 1), (64, 0), (64, 65)] {
         refusal(Windows::new(0..1_000_000_000, length, stride));
     }
     assert!(refusal(Windows::new(5..10, 8, 1)).contains("5 rows"));

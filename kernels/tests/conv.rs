@@ -118,8 +118,64 @@ fn any_geometry() -> impl Strategy<Value = Geometry> {
         )
 }
 
+/// Kernels of stride 2 onto half of a side rounded up, as networks of any sides have them: k − 2 zeros around
+/// even sides, k − 1 around odd ones, the smaller half before.
+fn any_halving() -> impl Strategy<Value = Geometry> {
+    let channels = || prop_oneof![1usize..=4, 5usize..=24];
+    (1usize..=3, [channels(), channels()], [1usize..=41, 1usize..=41], 3usize..=5).prop_map(
+        |(batch, [ci, co], x, kernel)| {
+            let y = x.map(|side| side.div_ceil(2));
+            let zeros = [0, 1].map(|d| 2 * y[d] + kernel - 2 - x[d]);
+            Geometry {
+                batch,
+                ci,
+                co,
+                x,
+                y,
+                kernel: [kernel; 2],
+                stride: [2; 2],
+                pad_low: zeros.map(|z| z / 2),
+                pad_high: zeros.map(|z| z.div_ceil(2)),
+                dilation: [1; 2],
+            }
+        },
+    )
+}
+
+/// Transposed convolutions with output padding: x is larger than the windows reach, by less than a stride.
+fn any_output_padding() -> impl Strategy<Value = Geometry> {
+    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
+    (1usize..=3, pair(1..=19), pair(1..=9), pair(1..=5), pair(2..=4), pair(0..=2), pair(1..=3), pair(1..=3))
+        .prop_filter_map(
+            "the padding leaves nothing",
+            |(batch, [ci, co], y, kernel, stride, pad, dilation, more)| {
+                let side = |d: usize| {
+                    let more = more[d].min(stride[d] - 1);
+                    ((y[d] - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 + more)
+                        .checked_sub(2 * pad[d])
+                };
+                let x = [side(0).filter(|&x| x > 0)?, side(1).filter(|&x| x > 0)?];
+                Some(Geometry { batch, ci, co, x, y, kernel, stride, pad_low: pad, pad_high: pad, dilation })
+            },
+        )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn faces_match_the_oracle_on_halvings_of_any_side(g in any_halving(), seed in 0u32..1000) {
+        for face in FACES {
+            assert_matches_oracle(&plain(face, g), seed);
+        }
+    }
+
+    #[test]
+    fn faces_match_the_oracle_with_output_padding(g in any_output_padding(), seed in 0u32..1000) {
+        for face in FACES {
+            assert_matches_oracle(&plain(face, g), seed);
+        }
+    }
 
     #[test]
     fn faces_match_the_oracle_on_any_geometry(g in any_geometry(), seed in 0u32..1000) {

@@ -9,7 +9,7 @@ use super::{DetectError, Detector, Observer, Progress, Reading, Samples, Setting
 use crate::device::Device;
 use crate::models::file::TileInfo;
 use crate::models::scorer::{MapConfig, ScoreConfig};
-use crate::models::{Config, Form, Info, Prior, register};
+use crate::models::{Config, Form, Info, Prior, Size, register};
 use crate::train::Limits;
 
 /// Where samples come from.
@@ -39,7 +39,7 @@ enum From {
 pub struct TrainingBuilder<'a> {
     system: &'static Info,
     from: From,
-    size: usize,
+    size: Size,
     channels: Channels,
     width: usize,
     latent: Option<usize>,
@@ -76,7 +76,7 @@ impl<'a> TrainingBuilder<'a> {
         Self {
             system,
             from: From::Nothing,
-            size: 64,
+            size: Size::square(64),
             channels: Channels::Gray,
             width: 64,
             latent: None,
@@ -99,9 +99,6 @@ impl<'a> TrainingBuilder<'a> {
     }
 
     setters! {
-        /// Side of the square images, or length of the windows: a power of two from 16 to 256; 64 unless
-        /// told.
-        size: usize => size = size;
         /// Gray images, unless told.
         channels: Channels => channels = channels;
         /// Channels of the widest feature maps; 64 unless told.
@@ -138,6 +135,13 @@ impl<'a> TrainingBuilder<'a> {
         hold_out: f64 => hold_out = hold_out;
         /// Whether to continue from the checkpoint beside the output, bit for bit; needs an output.
         resume: bool => resume = resume;
+    }
+
+    /// Size of the images (a number is a square), or length of the windows, 16 to 1024; 64 unless told.
+    #[must_use]
+    pub fn size(mut self, size: impl Into<Size>) -> Self {
+        self.size = size.into();
+        self
     }
 
     /// The normal images of a folder or set, or `builtin:NAME`.
@@ -285,7 +289,7 @@ impl<'a> TrainingBuilder<'a> {
             From::Nothing => return Err(DetectError::Input("there is nothing to train on".to_owned())),
         };
         reading.images.preprocess = Preprocess { channels: self.channels, ..Preprocess::new(self.size) };
-        let (window, hold_out, seed) = (self.size, self.hold_out, self.seed);
+        let (window, hold_out, seed) = (self.size.width, self.hold_out, self.seed);
         let data = TrainingData {
             form,
             spec,

@@ -170,7 +170,7 @@ pub fn point_scores(
             config.channels
         )));
     }
-    let size = config.size;
+    let size = config.size.width;
     let mut scorer = model.scorer(super::apply::BATCH.min(rows.len().max(1)))?;
     let usual = if scorer.is_searched() { (size / 4).max(1) } else { 1 };
     let (first, count) = (rows.start, rows.len());

@@ -110,7 +110,7 @@ impl Ae {
         Ok(Self {
             config: config.clone(),
             encoder: Encoder::new(states, "encoder", config, nets, config.latent),
-            decoder: Decoder::new(states, "decoder", config, nets)?,
+            decoder: Decoder::new(states, "decoder", config, nets),
             loss: if structure { Loss::Structure(config.kernel(Self::WINDOW)) } else { Loss::Squared },
             drop: options.whole("drop-steps"),
             adam: None,

@@ -15,8 +15,9 @@
 //!
 //! Networks are [DCGAN](super::dcgan)'s along the length of a window, kernel 1×4, without any bias, with
 //! Glorot's start. The authors' take beats of 320 ticks down to 10 columns and go on doubling channels; these
-//! take powers of two down to 4 and stop at 8·w. D moves first, then G through the D just updated. Their code
-//! draws new weights for D where L_D < 5e-6; this does not, and `d_saturated` counts steps below 1e-5.
+//! halve windows down to 4 to 6 columns and stop at 8·w. D moves first, then G through the D just updated.
+//! Their code draws new weights for D where L_D < 5e-6; this does not, and `d_saturated` counts steps below
+//! 1e-5.
 
 use super::dcgan::{Generator, Pyramid};
 use super::ganomaly::{Adversary, weight};

@@ -1,6 +1,6 @@
 //! DCGAN (Radford, Metz & Chintala 2016, arXiv 1511.06434), in the form that AnoGAN trains.
 //!
-//! For size s = 4·2ᴸ and width w, c_i = w·min(2^i, 8):
+//! For a side s = 4·2ᴸ and width w, c_i = w·min(2^i, 8):
 //!
 //! | generator | out | | discriminator | out |
 //! |---|---|---|---|---|
@@ -9,7 +9,8 @@
 //! | convT s2 → channels, tanh | s | | **f(x)** = the last of them, 4×4; linear → 1 logit | |
 //!
 //! Kernel 4 with padding 1, or 5 with TensorFlow's "SAME" padding (1, 2) as in the paper. Signals have
-//! kernels and strides along their length alone, and 4 columns at the bottom.
+//! kernels and strides along their length alone, and 4 columns at the bottom. Other sides are halved rounding
+//! up and restored exactly ([`config`](super::config)); the bottom's smaller side is 4 to 6 then.
 
 use super::Config;
 use crate::nn::{BatchNorm, Conv2d, Linear, Mode, Norm, NormKind};
@@ -40,20 +41,21 @@ impl Generator {
         let ([h, w], top) = (config.bottom(), config.channels_at(levels - 1));
         let linear = Linear::new(states, &format!("{name}.project"), [config.latent, h * w * top], false);
         let norm = BatchNorm::new(states, &format!("{name}.project_bn"), top);
-        let (kernel, halving) = (config.kernel(config.kernel), config.halving());
+        let kernel = config.kernel(config.kernel);
         let mut up = vec![];
         for level in (1..levels).rev() {
             let channels = [config.channels_at(level), config.channels_at(level - 1)];
             let layer = format!("{name}.up{}", levels - level);
-            let conv = Conv2d::transposed(states, &layer, channels, kernel, halving, false);
+            let conv = Conv2d::transposed(states, &layer, channels, kernel, config.halving(level), false);
             up.push((conv, BatchNorm::new(states, &format!("{layer}_bn"), channels[1])));
         }
         let last = [config.channels_at(0), config.channels];
-        let output = Conv2d::transposed(states, &format!("{name}.output"), last, kernel, halving, bias);
+        let output =
+            Conv2d::transposed(states, &format!("{name}.output"), last, kernel, config.halving(0), bias);
         Self { top: [top, h, w], project: (linear, norm), up, output }
     }
 
-    /// `[n, latent]` → `[n, channels, size, size]`.
+    /// `[n, latent]` → `[n, channels, height, width]`.
     pub fn forward<'t>(&self, tape: &'t Tape, z: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let (linear, norm) = &self.project;
         let ([top, h, w], n) = (self.top, z.shape()[0]);
@@ -102,7 +104,7 @@ impl Pyramid {
     }
 
     /// Batch norm and no bias anywhere: GANomaly's encoders and discriminator. The head, a linear layer, is
-    /// their unpadded convolution of the 4×4 map.
+    /// their unpadded convolution of the bottom (4×4 there).
     pub fn unbiased(states: &mut States, name: &str, config: &Config, outputs: usize) -> Self {
         Self::with_bias(states, name, config, NormKind::Batch, outputs, false)
     }
@@ -116,20 +118,21 @@ impl Pyramid {
         bias: bool,
     ) -> Self {
         let first = [config.channels, config.channels_at(0)];
-        let (kernel, halving) = (config.kernel(config.kernel), config.halving());
-        let input = Conv2d::new(states, &format!("{name}.input"), first, kernel, halving, bias);
+        let kernel = config.kernel(config.kernel);
+        let input = Conv2d::new(states, &format!("{name}.input"), first, kernel, config.halving(0), bias);
         let mut down = vec![];
         for level in 1..config.levels() {
             let channels = [config.channels_at(level - 1), config.channels_at(level)];
             let layer = format!("{name}.down{level}");
-            let conv = Conv2d::new(states, &layer, channels, kernel, halving, norm == NormKind::None);
+            let conv =
+                Conv2d::new(states, &layer, channels, kernel, config.halving(level), norm == NormKind::None);
             down.push((conv, Norm::new(states, &format!("{layer}_{}", norm.suffix()), channels[1], norm)));
         }
         let output = Linear::new(states, &format!("{name}.output"), [config.features(), outputs], bias);
         Self { input, down, output }
     }
 
-    /// f(x): the last convolution's activations, `[n, c, 4, 4]`.
+    /// f(x): the last convolution's activations, `[n, c, height, width]` of the bottom.
     pub fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let mut h = self.input.forward(tape, x).leaky_relu(Self::SLOPE);
         for (conv, norm) in &self.down {
@@ -143,7 +146,7 @@ impl Pyramid {
         self.output.forward(tape, features.flatten())
     }
 
-    /// `[n, channels, size, size]` → `[n, outputs]`.
+    /// `[n, channels, height, width]` → `[n, outputs]`.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         self.head(tape, self.features(tape, x, mode))
     }

@@ -141,14 +141,12 @@ impl DeepSvdd {
     /// Registers the parameters as `encoder.*`, `centre`, `radius` and `range.*`.
     ///
     /// # Errors
-    /// [`ConfigError`] for tables, or a latent that the networks do not allow.
+    /// [`ConfigError`] for tables.
     pub fn new(states: &mut States, config: &Config, options: &Options) -> Result<Self, ConfigError> {
         if config.form == Form::Table {
             return Err(ConfigError::new("system", INFO.name, "another for tables: it has convolutions"));
         }
         let nets = Nets::of(options.text("nets"));
-        // The decoder's own check: what cannot be pretrained is refused before anything is made.
-        LenetDecoder::new(&mut States::new(), "decoder", config, nets)?;
         let zero = Initial::Constant(0.0);
         Ok(Self {
             config: config.clone(),
@@ -225,7 +223,7 @@ impl System for DeepSvdd {
 
     fn register_training(&mut self, states: &mut States, training: Training, _seed: u64) {
         let Training { lr, betas } = training;
-        let Ok(decoder) = LenetDecoder::new(states, "decoder", &self.config, self.nets) else { return };
+        let decoder = LenetDecoder::new(states, "decoder", &self.config, self.nets);
         let both = [self.encoder.parameters(), decoder.parameters()].concat();
         let mut pretraining = Adam::new(states, "adam_ae", both, lr, betas);
         pretraining.weight_decay = Self::PRETRAINING_DECAY;

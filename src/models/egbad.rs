@@ -22,8 +22,10 @@
 //! | conv 3 s2 → 2w, BN, leaky | convT s2 → w, BN, ReLU | z: linear → 8·w, leaky, dropout ½ |
 //! | linear → z | convT s2 → channels, tanh | both: linear → 16·w, leaky, dropout ½ = **f**; linear → 1 |
 //!
-//! The paper's digits of 28×28 end on maps of b = 7; here b = 8 (4 for images of 16), and larger images have
-//! more of the middle rows. For rows of a table, the paper's KDD networks, Glorot's start, slope 0.1:
+//! The paper's digits of 28×28 end on maps of b = 7. Images are halved at least twice, and as long as their
+//! smaller side stays 8 or more, so the smaller b is 8 for powers of two and 8 to 14 for others (4 to 7 below
+//! 29 pixels); larger images have more of the middle rows. For rows of a table, the paper's KDD networks,
+//! Glorot's start, slope 0.1:
 //!
 //! | E | G | D(x, z) |
 //! |---|---|---|
@@ -164,11 +166,11 @@ impl Nets {
 fn image_rows(config: &Config) -> [Vec<LayerRow>; 6] {
     let (w, z, c) = (config.width, config.latent, config.channels);
     let (leaky, relu) = (Activation::Leaky(0.1), Activation::Relu);
-    let levels = (config.size.ilog2() as usize).saturating_sub(3).max(2);
-    let [height, width] = config.extent().map(|side| (side >> levels).max(1));
+    let levels = config.halvings(8).max(2);
+    let [height, width] = config.extent_at(levels);
     let bottom = height * width;
-    let (kernel, halving) = (config.kernel(config.kernel), config.halving());
-    let (three, same, half) = (config.kernel(3), config.strided(1, 1, 1), config.strided(2, 0, 1));
+    let (kernel, halving) = (config.kernel(config.kernel), |level| config.halving(level));
+    let (three, same) = (config.kernel(3), config.strided(1, 1, 1));
     let at = |level: usize| config.channels_at(level);
     let top = at(levels - 1);
 
@@ -178,17 +180,20 @@ fn image_rows(config: &Config) -> [Vec<LayerRow>; 6] {
         LayerRow::linear([z, 16 * w]).norm().then(relu),
         LayerRow::linear([16 * w, bottom * top]).norm().then(relu).shaped([top, height, width]),
     ];
-    let mut image = vec![LayerRow::conv([c, w], kernel, halving).then(leaky).dropout(0.5)];
+    let mut image = vec![LayerRow::conv([c, w], kernel, halving(0)).then(leaky).dropout(0.5)];
     for level in 0..levels {
         let from = if level == 0 { slim } else { at(level - 1) };
-        encoder.push(LayerRow::conv([from, at(level)], three, half).norm().then(leaky));
+        encoder
+            .push(LayerRow::conv([from, at(level)], three, config.halving_by(3, level)).norm().then(leaky));
     }
     for level in (1..levels).rev() {
-        generator.push(LayerRow::transposed([at(level), at(level - 1)], kernel, halving).norm().then(relu));
-        image.push(LayerRow::conv([w, w], kernel, halving).norm().then(leaky).dropout(0.5));
+        let up = LayerRow::transposed([at(level), at(level - 1)], kernel, halving(level));
+        generator.push(up.norm().then(relu));
+        let down = LayerRow::conv([w, w], kernel, halving(levels - level));
+        image.push(down.norm().then(leaky).dropout(0.5));
     }
     encoder.push(LayerRow::linear([bottom * top, z]));
-    generator.push(LayerRow::transposed([w, c], kernel, halving).then(Activation::Tanh));
+    generator.push(LayerRow::transposed([w, c], kernel, halving(0)).then(Activation::Tanh));
     let latent = vec![LayerRow::linear([z, 8 * w]).then(leaky).dropout(0.5)];
     let both = vec![LayerRow::linear([bottom * w + 8 * w, 16 * w]).then(leaky).dropout(0.5)];
     [encoder, generator, image, latent, both, vec![LayerRow::linear([16 * w, 1])]]

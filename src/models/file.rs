@@ -328,7 +328,7 @@ pub struct Header {
     pub version: String,
     /// Name of the system, as `--help` lists it.
     pub system: String,
-    /// Sizes of the networks; with them the preprocessing: square size, channels, range [−1, 1].
+    /// Sizes of the networks; with them the preprocessing: size, channels, range [−1, 1].
     pub config: Config,
     /// Options of the system.
     pub options: Options,

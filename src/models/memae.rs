@@ -162,24 +162,24 @@ impl Maps {
     const SLOPE: f32 = 0.2;
 
     fn new(states: &mut States, config: &Config) -> Self {
-        let (kernel, halving) = (config.kernel(config.kernel), config.halving());
+        let kernel = config.kernel(config.kernel);
         let levels = config.levels();
         let (mut down, mut up) = (vec![], vec![]);
         let mut from = config.channels;
         for level in 0..levels {
             let (name, to) = (format!("encoder.down{}", level + 1), config.channels_at(level));
-            let conv = Conv2d::new(states, &name, [from, to], kernel, halving, false);
+            let conv = Conv2d::new(states, &name, [from, to], kernel, config.halving(level), false);
             down.push((conv, BatchNorm::new(states, &format!("{name}_bn"), to)));
             from = to;
         }
         for level in (1..levels).rev() {
             let (name, to) = (format!("decoder.up{}", levels - level), config.channels_at(level - 1));
-            let conv = Conv2d::transposed(states, &name, [from, to], kernel, halving, false);
+            let conv = Conv2d::transposed(states, &name, [from, to], kernel, config.halving(level), false);
             up.push((conv, BatchNorm::new(states, &format!("{name}_bn"), to)));
             from = to;
         }
         let last = [from, config.channels];
-        let output = Conv2d::transposed(states, "decoder.output", last, kernel, halving, true);
+        let output = Conv2d::transposed(states, "decoder.output", last, kernel, config.halving(0), true);
         Self { down, up, output }
     }
 
@@ -227,7 +227,7 @@ impl MemAe {
     pub fn new(states: &mut States, config: &Config, options: &Options) -> Result<Self, ConfigError> {
         let (networks, width) = if config.form == Form::Table || options.is("memory", "flat") {
             let encoder = Encoder::new(states, "encoder", config, Nets::Dcgan, config.latent);
-            (Networks::Flat(encoder, Decoder::new(states, "decoder", config, Nets::Dcgan)?), config.latent)
+            (Networks::Flat(encoder, Decoder::new(states, "decoder", config, Nets::Dcgan)), config.latent)
         } else {
             (Networks::Location(Maps::new(states, config)), config.channels_at(config.levels() - 1))
         };

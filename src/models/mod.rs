@@ -31,7 +31,8 @@ pub mod vae;
 
 use std::sync::{PoisonError, RwLock};
 
-pub use config::{Config, ConfigError, Form, Prior};
+pub use config::{Config, ConfigError, Form, MAX_SIDE, MIN_SIDE, Prior};
+pub use ganomede_datasets::Size;
 pub use options::{OptionInfo, OptionKind, Options};
 pub use system::{Info, System, Training};
 

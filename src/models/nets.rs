@@ -1,7 +1,7 @@
 //! Encoders and decoders that autoencoders share: DCGAN's, Deep SVDD's LeNets, and MemAE's fully connected
 //! ones.
 //!
-//! LeNet (Ruff et al. 2018; official code lukasruff/Deep-SVDD-PyTorch) for size s = 4·2ᴸ and width w. Every
+//! LeNet (Ruff et al. 2018; official code lukasruff/Deep-SVDD-PyTorch) for a side s = 4·2ᴸ and width w. Every
 //! convolution is 5×5 with padding 2, no layer has a bias, batch norm is not affine (ε = 1e-4), and ReLUs
 //! leak 0.1:
 //!
@@ -11,11 +11,16 @@
 //! | linear → latent | | `lenet`: L × (convT, BN, leaky ReLU, repeat 2×2), convT | s |
 //! | | | `lenet-small`: repeat 2×2, L − 1 × (convT, BN, leaky ReLU, repeat 2×2), convT | s |
 //!
+//! Other sides are halved rounding up: the last window of an odd side has one row, and of repeated pixels the
+//! last are dropped ([`config`](super::config)). A latent that does not fill the bottom's places evenly is
+//! repeated until it does.
+//!
 //! `lenet` has L blocks of w/2, w, 2w, 2w… channels: at 32×32 and width 64 the paper's CIFAR-10 network.
 //! `lenet-small` has two of w/8 and w/16: at width 64 its MNIST network.
 
 use super::dcgan::{Generator, Pyramid};
-use super::{Config, ConfigError, Form, OptionInfo, OptionKind};
+use super::resnet::{enlarge, halving_windows};
+use super::{Config, Form, OptionInfo, OptionKind};
 use crate::nn::{BatchNorm, Conv2d, Linear, Mode, NormKind};
 use crate::tape::{ConvOptions, Initial, PoolOptions, States, Tape, Tensor, Variable};
 
@@ -109,19 +114,17 @@ pub enum Decoder {
 impl Decoder {
     /// Registers the parameters under `name`.
     ///
-    /// # Errors
-    /// [`ConfigError`] for a latent that does not fill the smallest feature map.
-    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets) -> Result<Self, ConfigError> {
+    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets) -> Self {
         if config.form == Form::Table {
             let mut hidden = Dense::HIDDEN.to_vec();
             hidden.reverse();
             let sizes = [&[config.latent], &hidden[..], &[config.channels]].concat();
-            return Ok(Self::Dense(Dense::new(states, name, &sizes)));
+            return Self::Dense(Dense::new(states, name, &sizes));
         }
-        Ok(match nets {
+        match nets {
             Nets::Dcgan => Self::Generator(Generator::new(states, name, config)),
-            _ => Self::Lenet(LenetDecoder::new(states, name, config, nets)?),
-        })
+            _ => Self::Lenet(LenetDecoder::new(states, name, config, nets)),
+        }
     }
 
     /// `[n, latent]` → samples: within [−1, 1] for images and signals, unbounded for tables.
@@ -243,11 +246,10 @@ impl LenetEncoder {
             blocks.push((conv, BatchNorm::plain(states, &format!("{name}.bn{}", i + 1), to, EPSILON)));
             from = to;
         }
-        let bottom: usize = config.images(1)[2..].iter().map(|&side| (side >> blocks.len()).max(1)).product();
+        let bottom: usize = config.extent_at(blocks.len()).iter().product();
         let head = Linear::new(states, &format!("{name}.fc"), [from * bottom, outputs], false);
         glorot(states, &head.weight);
-        let window = config.kernel(2);
-        Self { blocks, pool: PoolOptions::new(window, window, [0; 2]), head }
+        Self { blocks, pool: halving_windows(config.kernel(2)), head }
     }
 
     /// φ(x), `[n, outputs]`.
@@ -274,19 +276,14 @@ pub struct LenetDecoder {
     blocks: Vec<(Conv2d, BatchNorm)>,
     output: Conv2d,
     factor: [usize; 2],
+    /// Height and width after each repetition of pixels.
+    extents: Vec<[usize; 2]>,
 }
 
 impl LenetDecoder {
     /// Registers the parameters under `name`.
-    ///
-    /// # Errors
-    /// [`ConfigError`] for a latent that does not fill a 4×4 map (1×4 of signals).
-    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets) -> Result<Self, ConfigError> {
+    pub fn new(states: &mut States, name: &str, config: &Config, nets: Nets) -> Self {
         let [h, w] = config.bottom();
-        if !config.latent.is_multiple_of(h * w) {
-            let allowed = format!("a multiple of {} with the LeNet networks", h * w);
-            return Err(ConfigError::new("latent", config.latent, allowed));
-        }
         let small = nets == Nets::LenetSmall;
         let (kernel, options) = keeping(config);
         let encoder = lenet_channels(config, nets);
@@ -295,7 +292,7 @@ impl LenetDecoder {
             true => (2..=config.levels()).map(|i| encoder[usize::from(i < config.levels())]).collect(),
             false => encoder.into_iter().rev().collect(),
         };
-        let start = [config.latent / (h * w), h, w];
+        let start = [config.latent.div_ceil(h * w), h, w];
         let norm = (!small).then(|| BatchNorm::plain(states, &format!("{name}.bn0"), config.latent, EPSILON));
         let mut from = start[0];
         let mut blocks = vec![];
@@ -309,20 +306,22 @@ impl LenetDecoder {
         let last = [from, config.channels];
         let output = Conv2d::transposed(states, &format!("{name}.output"), last, kernel, options, false);
         glorot(states, &output.weight);
-        Ok(Self { start, norm, blocks, output, factor: config.kernel(2) })
+        let extents = (0..config.levels()).rev().map(|level| config.extent_at(level)).collect();
+        Self { start, norm, blocks, output, factor: config.kernel(2), extents }
     }
 
     /// `[n, latent]` → samples before the function that bounds them.
     pub fn forward<'t>(&self, tape: &'t Tape, z: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let ([c, h, w], n) = (self.start, z.shape()[0]);
         let z = self.norm.as_ref().map_or(z, |norm| norm.forward(tape, z, mode));
-        let mut y = z.reshape(&[n, c, h, w]).leaky_relu(SLOPE);
+        let mut y = filled(z, c * h * w).reshape(&[n, c, h, w]).leaky_relu(SLOPE);
+        let mut extents = self.extents.iter();
+        let mut repeat = |y| extents.next().map_or(y, |&extent| enlarge(y, self.factor, extent));
         if self.norm.is_none() {
-            y = repeat(y, self.factor);
+            y = repeat(y);
         }
         for (conv, norm) in &self.blocks {
-            y = norm.forward(tape, conv.forward(tape, y), mode).leaky_relu(SLOPE);
-            y = repeat(y, self.factor);
+            y = repeat(norm.forward(tape, conv.forward(tape, y), mode).leaky_relu(SLOPE));
         }
         self.output.forward(tape, y)
     }
@@ -334,13 +333,11 @@ impl LenetDecoder {
     }
 }
 
-/// Repeats every pixel along each axis.
-fn repeat(x: Tensor<'_>, [fh, fw]: [usize; 2]) -> Tensor<'_> {
-    let s = x.shape();
-    x.reshape(&[s[0], s[1], s[2], 1, s[3], 1]).broadcast_to(&[s[0], s[1], s[2], fh, s[3], fw]).reshape(&[
-        s[0],
-        s[1],
-        s[2] * fh,
-        s[3] * fw,
-    ])
+/// `[n, latent]` → `[n, len]`, the values of each row again and again.
+fn filled(z: Tensor<'_>, len: usize) -> Tensor<'_> {
+    let latent = z.shape()[1];
+    if latent == len {
+        return z;
+    }
+    Tensor::concat(&vec![z; len.div_ceil(latent)], 1).narrow(1, 0, len)
 }

@@ -1,7 +1,7 @@
 //! The residual networks of WGAN-GP at 64×64 (Gulrajani et al. 2017, appendix F), in the form that f-AnoGAN
 //! trains.
 //!
-//! For size s = 4·2ᴸ and width w, c_i = w·min(2^i, 8, 2^(L−1)):
+//! For a side s = 4·2ᴸ and width w, c_i = w·min(2^i, 8, 2^(L−1)):
 //!
 //! | generator | out | | critic, encoder | out |
 //! |---|---|---|---|---|
@@ -11,7 +11,9 @@
 //!
 //! A block is N, ReLU, conv3, N, ReLU, conv3, beside a shortcut of one 1×1 convolution: pre-activation. Up,
 //! pixels are doubled before the first and the shortcut's convolution; down, 2×2 means are taken after the
-//! second and before the shortcut's. N is batch norm in generator and encoder, layer norm in the critic.
+//! second and before the shortcut's. Where a side is odd, the last mean is one of the pixels that are there
+//! (two, or one in the corner), and of the doubled pixels the last ones are dropped
+//! ([`config`](super::config)). N is batch norm in generator and encoder, layer norm in the critic.
 
 use super::Config;
 use crate::nn::{Conv2d, Linear, Mode, Norm, NormKind};
@@ -30,6 +32,8 @@ struct Block {
     resample: Resample,
     /// How much the sides change: 2×2 for images, 1×2 for signals.
     factor: [usize; 2],
+    /// Height and width of the larger of its two maps.
+    larger: [usize; 2],
     norms: [Norm; 2],
     convs: [Conv2d; 2],
     shortcut: Conv2d,
@@ -78,12 +82,24 @@ fn norm(states: &mut States, name: &str, channels: usize, kind: NormKind) -> Nor
     norm
 }
 
-/// Repeats pixels, `factor` times down and across.
-fn enlarge(x: Tensor<'_>, factor: [usize; 2]) -> Tensor<'_> {
+/// Repeats pixels, `factor` times down and across, up to this height and width.
+pub(super) fn enlarge(x: Tensor<'_>, factor: [usize; 2], extent: [usize; 2]) -> Tensor<'_> {
     let s = x.shape();
-    x.reshape(&[s[0], s[1], s[2], 1, s[3], 1])
+    let mut y = x
+        .reshape(&[s[0], s[1], s[2], 1, s[3], 1])
         .broadcast_to(&[s[0], s[1], s[2], factor[0], s[3], factor[1]])
-        .reshape(&[s[0], s[1], s[2] * factor[0], s[3] * factor[1]])
+        .reshape(&[s[0], s[1], s[2] * factor[0], s[3] * factor[1]]);
+    for (d, side) in extent.into_iter().enumerate() {
+        if y.shape()[2 + d] > side {
+            y = y.narrow(2 + d, 0, side);
+        }
+    }
+    y
+}
+
+/// Windows that halve the sides and round up: at an odd end a window holds the one row that is left.
+pub(super) fn halving_windows(factor: [usize; 2]) -> PoolOptions {
+    PoolOptions { ceil: true, count_padding: false, ..PoolOptions::new(factor, factor, [0; 2]) }
 }
 
 impl Block {
@@ -92,7 +108,7 @@ impl Block {
         name: &str,
         config: &Config,
         [from, to]: [usize; 2],
-        resample: Resample,
+        (resample, level): (Resample, usize),
         kind: NormKind,
     ) -> Self {
         let middle = if resample == Resample::Up { to } else { from };
@@ -104,16 +120,17 @@ impl Block {
             conv(states, &format!("{name}.conv2"), config, [middle, to], 3, true),
         ];
         let shortcut = conv(states, &format!("{name}.shortcut"), config, [from, to], 1, true);
-        Self { resample, factor: config.halving().stride, norms, convs, shortcut }
+        let (factor, larger) = (config.kernel(2), config.extent_at(level));
+        Self { resample, factor, larger, norms, convs, shortcut }
     }
 
     fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let [norm1, norm2] = &self.norms;
         let [conv1, conv2] = &self.convs;
-        let up = |x| if self.resample == Resample::Up { enlarge(x, self.factor) } else { x };
+        let up = |x| if self.resample == Resample::Up { enlarge(x, self.factor, self.larger) } else { x };
         let down = |x: Tensor<'t>| match self.resample {
             Resample::Up => x,
-            Resample::Down => x.avg_pool2d(PoolOptions::new(self.factor, self.factor, [0; 2])),
+            Resample::Down => x.avg_pool2d(halving_windows(self.factor)),
         };
         let h = conv1.forward(tape, up(norm1.forward(tape, x, mode).relu()));
         let h = conv2.forward(tape, norm2.forward(tape, h, mode).relu());
@@ -158,7 +175,8 @@ impl Generator {
         let blocks = pairs
             .map(|(i, pair)| {
                 let (block, pair) = (format!("{name}.up{}", i + 1), [pair[1], pair[0]]);
-                Block::new(states, &block, config, pair, Resample::Up, NormKind::Batch)
+                let level = channels.len() - 2 - i;
+                Block::new(states, &block, config, pair, (Resample::Up, level), NormKind::Batch)
             })
             .collect();
         let norm = norm(states, &format!("{name}.output_bn"), channels[0], NormKind::Batch);
@@ -167,7 +185,7 @@ impl Generator {
         Self { top: [top, h, w], project, blocks, norm, output }
     }
 
-    /// `[n, latent]` → `[n, channels, size, size]`.
+    /// `[n, latent]` → `[n, channels, height, width]`.
     pub fn forward<'t>(&self, tape: &'t Tape, z: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let ([top, h, w], n) = (self.top, z.shape()[0]);
         let mut h = self.project.forward(tape, z).reshape(&[n, top, h, w]);
@@ -207,14 +225,14 @@ impl Pyramid {
         let blocks = pairs
             .map(|(i, pair)| {
                 let (block, pair) = (format!("{name}.down{}", i + 1), [pair[0], pair[1]]);
-                Block::new(states, &block, config, pair, Resample::Down, kind)
+                Block::new(states, &block, config, pair, (Resample::Down, i), kind)
             })
             .collect();
         let output = linear(states, &format!("{name}.output"), [config.features(), outputs]);
         Self { input, blocks, output }
     }
 
-    /// f(x): the last block's output, `[n, c, 4, 4]`.
+    /// f(x): the last block's output, `[n, c, height, width]` of the bottom.
     pub fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let h = self.input.forward(tape, x);
         self.blocks.iter().fold(h, |h, block| block.forward(tape, h, mode))

@@ -1,13 +1,16 @@
 //! The U-Net of pix2pix (Isola, Zhu, Zhou & Efros, CVPR 2017, arXiv 1611.07004), down to one pixel, as
 //! Skip-GANomaly and DAGAN have it.
 //!
-//! For size s = 2ⁿ and width w, c_i = w·min(2^(i−1), 8):
+//! For a side s = 2ⁿ and width w, c_i = w·min(2^(i−1), 8):
 //!
 //! | down | out | | up | out |
 //! |---|---|---|---|---|
 //! | d₁: conv s2 → c₁ | s/2 | | u_n: ReLU, convT s2 c_n → c_{n−1}, BN | 2×2 |
 //! | d_i: leaky ReLU 0.2, conv s2 → c_i, BN | s/2ⁱ | | u_i: ReLU, convT s2 2·c_i → c_{i−1}, BN, on (d_i, u_{i+1}) | s/2^(i−1) |
 //! | d_n: the same without BN | 1×1 | | u₁: ReLU, convT s2 2·c₁ → channels, tanh | s |
+//!
+//! Of two sides the smaller one comes down to 1. A u_i leads exactly to the sides that d_i was given, odd
+//! ones too ([`config`](super::config)), so skips fit as they are.
 //!
 //! No biases but u₁'s. PyTorch's leaky ReLU of the original works in place, so its skips carry activations;
 //! since a ReLU follows, and ReLU(leaky ReLU(x)) = ReLU(x), the values are the same.
@@ -30,8 +33,7 @@ pub struct UNet {
 impl UNet {
     /// Registers the parameters under `name`.
     pub fn new(states: &mut States, name: &str, config: &Config) -> Self {
-        let depth = config.size.ilog2() as usize;
-        let (kernel, halving) = (config.kernel(config.kernel), config.halving());
+        let (depth, kernel) = (config.halvings(1), config.kernel(config.kernel));
         let norm = |states: &mut States, layer: &str, channels: usize, wanted: bool| {
             wanted.then(|| BatchNorm::new(states, &format!("{layer}_bn"), channels))
         };
@@ -39,19 +41,19 @@ impl UNet {
         let (mut down, mut up) = (vec![], vec![]);
         for i in 1..=depth {
             let (from, to, layer) = (outer(i), config.channels_at(i - 1), format!("{name}.down{i}"));
-            let conv = Conv2d::new(states, &layer, [from, to], kernel, halving, false);
+            let conv = Conv2d::new(states, &layer, [from, to], kernel, config.halving(i - 1), false);
             down.push((conv, norm(states, &layer, to, i > 1 && i < depth)));
         }
         for i in 1..=depth {
             let from = config.channels_at(i - 1) * if i < depth { 2 } else { 1 };
             let (to, layer) = (outer(i), format!("{name}.up{i}"));
-            let conv = Conv2d::transposed(states, &layer, [from, to], kernel, halving, i == 1);
+            let conv = Conv2d::transposed(states, &layer, [from, to], kernel, config.halving(i - 1), i == 1);
             up.push((conv, norm(states, &layer, to, i > 1)));
         }
         Self { down, up }
     }
 
-    /// `[n, channels, size, size]` → the same.
+    /// `[n, channels, height, width]` → the same.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let apply = |(conv, norm): &Block, h| {
             let h = conv.forward(tape, h);

@@ -103,7 +103,7 @@ impl Vae {
         Ok(Self {
             config: config.clone(),
             encoder: Encoder::new(states, "encoder", config, nets, 2 * config.latent),
-            decoder: Decoder::new(states, "decoder", config, nets)?,
+            decoder: Decoder::new(states, "decoder", config, nets),
             draws: states.add("draws", &[Self::DRAWS, config.latent], standard),
             beta: options.number("beta"),
             sigma: options.number("sigma"),

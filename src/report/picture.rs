@@ -31,19 +31,20 @@ pub fn picture(image: &[f32], channels: usize, h: usize, w: usize) -> Result<Rgb
     }))
 }
 
-/// Tiles `n` square NCHW images into a grid of `columns`, e.g. generator samples during training.
+/// Tiles `n` NCHW images of `[height, width]` into a grid of `columns`, e.g. generator samples during
+/// training.
 ///
-/// Errors: a length other than `n · channels · size²`, no image, no column.
+/// Errors: a length other than `n · channels · height · width`, no image, no column.
 pub fn image_grid(
     images: &[f32],
     n: usize,
     channels: usize,
-    size: usize,
+    [h, w]: [usize; 2],
     columns: usize,
 ) -> Result<RgbImage, ReportError> {
-    check_len("image grid", images.len(), &[n, channels, size, size])?;
+    check_len("image grid", images.len(), &[n, channels, h, w])?;
     let tiles: Result<Vec<_>, _> =
-        images.chunks(images.len() / n).map(|image| picture(image, channels, size, size)).collect();
+        images.chunks(images.len() / n).map(|image| picture(image, channels, h, w)).collect();
     tile(&tiles?, columns)
 }
 

@@ -62,7 +62,7 @@ fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {
             steps_per_epoch: 100,
             values: (0..5000).map(|s| 1.0 / (1.0 + s as f32)).collect(),
         }],
-        samples: Some(image_grid(&[0.5; 16], 4, 1, 2, 2).unwrap()),
+        samples: Some(image_grid(&[0.5; 16], 4, 1, [2; 2], 2).unwrap()),
         evaluation,
         images,
     }
@@ -139,7 +139,7 @@ fn the_page_is_complete_and_self_contained() {
 fn a_supplement_adds_samples_over_time_and_the_features() {
     let folder = tempfile::tempdir().unwrap();
     for step in [0, 10, 200, 3000, 40_000] {
-        let grid = image_grid(&[step as f32 / 4e4; 4], 1, 1, 2, 1).unwrap();
+        let grid = image_grid(&[step as f32 / 4e4; 4], 1, 1, [2; 2], 1).unwrap();
         save_png_atomic(&folder.path().join(format!("step-{step:07}.png")), &grid).unwrap();
     }
     std::fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
@@ -349,7 +349,7 @@ fn pictures_map_values_to_colours() {
     // A signal of two channels becomes two strips.
     assert_eq!(picture(&[0.0; 10], 2, 1, 5).unwrap().dimensions(), (5, 2));
 
-    let grid = image_grid(&[1.0, -1.0, 0.0], 3, 1, 1, 2).unwrap();
+    let grid = image_grid(&[1.0, -1.0, 0.0], 3, 1, [1; 2], 2).unwrap();
     assert_eq!(grid.dimensions(), (4, 4));
     assert_eq!([(0, 0), (3, 0), (0, 3)].map(|(x, y)| grid.get_pixel(x, y).0[0]), [255, 0, 128]);
     let strip = filmstrip(&[gray.clone(), rgb]).unwrap();
@@ -373,8 +373,8 @@ fn pictures_refuse_lengths_that_do_not_fit() {
     refused(picture(&[0.0; 3], 1, 2, 2));
     refused(picture(&[], 0, 2, 2));
     refused(picture(&[], usize::MAX, usize::MAX, 2));
-    refused(image_grid(&[0.0; 4], 1, 1, 2, 0));
-    refused(image_grid(&[], 0, 1, 2, 4));
+    refused(image_grid(&[0.0; 4], 1, 1, [2; 2], 0));
+    refused(image_grid(&[], 0, 1, [2; 2], 4));
     refused(heat_map(&[0.0; 4], 2, 3, 1.0));
     refused(overlay(&[0.0; 4], 1, &[0.0; 3], 2, 2, 1.0));
     refused(truth_overlay(&[0.0; 4], 1, &[true; 5], 2, 2));
@@ -385,7 +385,7 @@ fn pictures_refuse_lengths_that_do_not_fit() {
 fn saved_pngs_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("grid.png");
-    let grid = image_grid(&[0.25; 12], 3, 1, 2, 3).unwrap();
+    let grid = image_grid(&[0.25; 12], 3, 1, [2; 2], 3).unwrap();
     save_png_atomic(&path, &grid).unwrap();
     assert_eq!(image::open(&path).unwrap().into_rgb8(), grid);
 }

@@ -216,7 +216,7 @@ pub(crate) fn run(case: &Case, seed: u64) -> Found {
     let data = Data::open(case, seed);
     let config = Config {
         form: Form::Image,
-        size: case.size,
+        size: case.size.into(),
         channels: 1,
         width: case.width,
         latent: case.latent,

@@ -10,7 +10,7 @@ use ganomede::device::vault::Vault;
 use ganomede::eval::Quantiles;
 use ganomede::models::file::{Calibration, DataInfo, FORMAT, Header, ModelFile, NamedTensor, Progress};
 use ganomede::models::scorer::{ScoreConfig, Scorer};
-use ganomede::models::{Config, Options, SYSTEMS, Training};
+use ganomede::models::{Config, Options, SYSTEMS, Size, Training};
 use ganomede::program::StateId;
 use ganomede::tape::States;
 
@@ -95,12 +95,7 @@ impl Kind {
                 let config = &model.header.config;
                 // A search may be asked for that takes hours.
                 if score.refine.max(score.search.steps) <= 4 && score.search.restarts == 1 {
-                    let pixels =
-                        vec![
-                            0.5;
-                            config.channels * config.size * if config.size == 1 { 1 } else { config.size }
-                        ];
-                    let _ = scorer.score(&pixels, None);
+                    let _ = scorer.score(&vec![0.5; config.sample_len()], None);
                 }
                 true
             }
@@ -133,7 +128,7 @@ fn identity() -> Identity {
 /// A model of every system, as it is before training.
 fn models() -> Vec<ModelFile> {
     let model = |info: &&ganomede::models::Info| {
-        let config = Config { size: 16, width: 4, latent: 4, ..Config::default() };
+        let config = Config { size: Size::square(16), width: 4, latent: 4, ..Config::default() };
         let options = Options::new(info.options, []).unwrap();
         let mut states = States::new();
         info.build(&mut states, &config, &options).ok()?;

@@ -206,7 +206,7 @@ fn check(args: &Args) -> Result<(), CliError> {
     )?;
     args.samples.check(form)?;
     args.data.check(form)?;
-    args.samples.check_stride(args.preprocess.size)?;
+    args.samples.check_stride(args.preprocess.size.width)?;
     Ok(check_limit(args.limit_test)?)
 }
 
@@ -232,7 +232,7 @@ fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
     let settings: Vec<_> = args.settings.iter().map(Setting::to_string).collect();
     let settings = if settings.is_empty() { "as recommended".to_owned() } else { settings.join(" ") };
     [
-        ("images", format!("{0}×{0} {1:?}", args.preprocess.size, args.preprocess.channels).to_lowercase()),
+        ("images", format!("{} {:?}", args.preprocess.size.sides(), args.preprocess.channels).to_lowercase()),
         ("width", args.width.to_string()),
         (
             "augmentation",

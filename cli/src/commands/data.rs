@@ -115,7 +115,7 @@ struct Synth {
     /// Test images, half of them anomalous [default: 50; telemetry: 4032 rows, 14 days].
     #[arg(long, value_name = "N")]
     test: Option<usize>,
-    /// Side of the images in pixels [default: 64].
+    /// Side of the square images in pixels [default: 64].
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::Reads;
+use ganomede_datasets::{Reads, Size};
 
 use crate::commands::{eval, train};
 use crate::shared::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
@@ -18,9 +18,9 @@ pub(crate) struct Args {
     /// Folder for the model, the samples and report.html.
     #[arg(long, value_name = "DIR", default_value = "report")]
     report: PathBuf,
-    /// Side of the images.
-    #[arg(long, default_value_t = 64)]
-    size: usize,
+    /// Size of the images: 64 is a square, 96x64 has the width first.
+    #[arg(long, value_name = "WxH", default_value_t = Size::square(64))]
+    size: Size,
     /// Channels of the first feature maps.
     #[arg(long, default_value_t = 32)]
     width: usize,

@@ -132,7 +132,7 @@ fn check(args: &Args, model: &ModelFile) -> Result<(), CliError> {
             Flag("--limit-test", args.limit_test.is_some(), For::ImagesAndTables, every),
         ],
     )?;
-    args.samples.check_stride(config.size)
+    args.samples.check_stride(config.size.width)
 }
 
 /// What a model is evaluated on.

@@ -143,7 +143,7 @@ fn check(args: &Args, model: &ModelFile) -> Result<(), CliError> {
             ),
         ],
     )?;
-    args.samples.check_stride(config.size)
+    args.samples.check_stride(config.size.width)
 }
 
 /// What is scored.

@@ -184,7 +184,7 @@ pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(
     }
     let settings = settings(args, seed, channels.unwrap_or(1)).checked()?;
     data(args, seed).check()?;
-    from.check_stride(images.size)?;
+    from.check_stride(images.size.width)?;
     // Networks that fit no samples of one channel may fit some of several.
     if channels.is_some() {
         settings.with_score()?;
@@ -200,7 +200,7 @@ pub(crate) fn data(args: &Args, seed: u64) -> TrainingData {
         form: args.samples_from.form(),
         spec: args.data.data.clone(),
         reading,
-        window: args.preprocess.size,
+        window: args.preprocess.size.width,
         hold_out: args.val_fraction,
         tiles: args.preprocess.tiles(&score(args)),
         augment: args.preprocess.augment.clone(),
@@ -220,7 +220,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
     let defaults = args.system.info.defaults_for(form);
     let config = Config {
         form,
-        size: args.preprocess.side(),
+        size: args.preprocess.seen(),
         channels,
         width: args.width,
         latent: args.latent.unwrap_or(defaults.latent),

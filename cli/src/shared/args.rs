@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ganomede_datasets::memory;
-use ganomede_datasets::{Channels, Crop, OpenOptions, Preprocess, Split};
+use ganomede_datasets::{Channels, Crop, OpenOptions, Preprocess, Size, Split};
 
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
@@ -134,16 +134,17 @@ pub(crate) struct DataArgs {
     pub strict: bool,
 }
 
-/// How images become squares, for training; models remember it.
+/// How images come to one size, for training; models remember it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PreprocessArgs {
-    /// Side of the square images: a power of two from 16 to 256.
-    #[arg(long, default_value_t = 64)]
-    pub size: usize,
+    /// Size of the images, or length of windows of series: 16 to 1024; 64 is a square, 96x64 has the width
+    /// first.
+    #[arg(long, value_name = "WxH", default_value_t = Size::square(64))]
+    pub size: Size,
     /// Gray or colour.
     #[arg(long, value_enum, default_value = "gray")]
     pub channels: ChannelsArg,
-    /// Crop the centre instead of squeezing the whole image into the square.
+    /// Crop the centre instead of stretching the whole image to the size.
     #[arg(long)]
     pub centre_crop: bool,
     /// Shift the columns of scans so that their brightest layer lies level, before anything else.
@@ -167,9 +168,9 @@ pub(crate) struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
-    /// Side of what the networks see: of whole images, or of tiles.
-    pub(crate) fn side(&self) -> usize {
-        self.tile.unwrap_or(self.size)
+    /// Size of what the networks see: of whole images, or of tiles.
+    pub(crate) fn seen(&self) -> Size {
+        self.tile.map_or(self.size, Size::square)
     }
 
     /// How large images are cut into tiles.
@@ -181,7 +182,7 @@ impl PreprocessArgs {
     pub(crate) fn open_options(&self, given: OpenOptions) -> OpenOptions {
         let crop = if self.centre_crop { Crop::CentreCrop } else { Crop::Resize };
         OpenOptions {
-            preprocess: Preprocess { channels: self.channels.into(), crop, ..Preprocess::new(self.side()) },
+            preprocess: Preprocess { channels: self.channels.into(), crop, ..Preprocess::new(self.seen()) },
             flatten: self.flatten,
             bits: self.bits,
             ..given

@@ -8,7 +8,7 @@ use crate::shared::args::ChannelsArg;
 use crate::shared::{CliError, Interrupt};
 use ganomede::device::Executable;
 use ganomede::models::search::{Search, SearchConfig};
-use ganomede::models::{Config, Form, Info, Options, SYSTEMS, Training, anogan, find};
+use ganomede::models::{Config, Form, Info, Options, SYSTEMS, Size, Training, anogan, find};
 use ganomede::program::{CompileError, Program, Role, compile};
 use ganomede::tape::{Graph, States, Tape};
 use ganomede::train::record_part;
@@ -82,9 +82,10 @@ impl Which {
 /// Sizes of the networks.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Sizes {
-    /// Side of the square images: a power of two from 16 to 256.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) size: usize,
+    /// Size of the images, or length of windows of series: 16 to 1024; 64 is a square, 96x64 has the width
+    /// first.
+    #[arg(long, value_name = "WxH", default_value_t = Size::square(64))]
+    pub(crate) size: Size,
     /// Gray or colour.
     #[arg(long, value_enum, default_value = "gray")]
     pub(crate) channels: ChannelsArg,
@@ -125,7 +126,7 @@ impl FormArg {
     pub(crate) fn of(self, sizes: Config) -> (Config, String) {
         let size = sizes.size;
         match self {
-            Self::Image => (sizes, format!("{size}×{size}")),
+            Self::Image => (sizes, size.sides()),
             Self::Signal => (sizes.of(Form::Signal), format!("windows of {size}")),
             // As many features as KDD99's rows have.
             Self::Table => (Config { channels: 121, ..sizes.of(Form::Table) }, "rows of a table".to_owned()),

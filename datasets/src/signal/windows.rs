@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 65_536;
 /// Where windows start; each has `length` rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// Rows of each window, a power of two.
+    /// Rows of each window.
     pub length: usize,
     /// First row of each window within the series, strictly increasing.
     pub offsets: Vec<usize>,
@@ -20,11 +20,11 @@ impl Windows {
     /// Starts every `stride` rows of `rows`; where that leaves rows at the end uncovered, a last window ends
     /// with them.
     ///
-    /// Errors: a length that is not a power of two from 4 to 65536, a stride that is 0 or leaves gaps, or
+    /// Errors: a length outside 4 to 65536, a stride that is 0 or leaves gaps, or
     /// fewer rows than one window.
     pub fn new(rows: Range<usize>, length: usize, stride: usize) -> Result<Self, DataError> {
-        if !length.is_power_of_two() || !(4..=MAX_LENGTH).contains(&length) {
-            return Err(DataError::option("window", length, "use a power of two from 4 to 65536 rows"));
+        if !(4..=MAX_LENGTH).contains(&length) {
+            return Err(DataError::option("window", length, "use 4 to 65536 rows"));
         }
         if !(1..=length).contains(&stride) {
             return Err(DataError::option("stride", stride, format!("use 1 to the window's {length} rows")));

@@ -178,7 +178,7 @@ fn configuration(model: &Applied<'_>, rate: f64) -> Result<Vec<(String, String)>
                 header.data.spec, header.data.training_images, header.data.held_out
             ),
         ),
-        ("images", format!("{0}×{0} {colour}", config.size)),
+        ("images", format!("{} {colour}", config.size.sides())),
         ("networks", format!("width {}, latent {}, kernel {}", config.width, config.latent, config.kernel)),
         (
             "training",

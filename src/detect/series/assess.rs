@@ -110,7 +110,7 @@ impl SeriesTests {
         how: &Assess,
     ) -> Result<PointAssessment, DetectError> {
         let (set, header) = (&self.set, &model.model.header);
-        let (held_out, size) = (header.data.val_fraction, header.config.size);
+        let (held_out, size) = (header.data.val_fraction, header.config.size.width);
         let rows = set.test_rows();
         let started = Instant::now();
         let scores = point_scores(model, set, rows.clone(), self.data.reading.stride)?;

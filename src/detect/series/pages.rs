@@ -30,7 +30,7 @@ pub(super) fn write(
     let assessment = test.assess_points(model, how)?;
     let PointAssessment { system, device, data, scores, .. } = &assessment;
     let threshold = assessment.evaluation.threshold.as_ref().map(|t| t.value);
-    let rule = alarm_rule(model.model.header.config.size);
+    let rule = alarm_rule(model.model.header.config.size.width);
     let mut series = plotted(&test.set, data);
     series.detectors = vec![said(system, scores, threshold, rule)];
     let page = SeriesReport {

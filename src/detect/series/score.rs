@@ -39,7 +39,7 @@ impl Queries for SeriesQueries {
             set.notes().iter().for_each(|text| model.observer.note(&format!("{spec}: {text}")));
             let rows = set.test_rows();
             let scores = point_scores(model, &set, rows.clone(), reading.stride)?;
-            let rule = alarm_rule(model.model.header.config.size);
+            let rule = alarm_rule(model.model.header.config.size.width);
             let alarms_of = |threshold| alarms(&set, rows.start, &scores, threshold, rule);
             let time = |row| set.series().time(row).map_or_else(|| row.to_string(), str::to_owned);
             series.push(SeriesAnswer {

@@ -103,7 +103,7 @@ impl Sampler {
             images = pairs.flat_map(|(x, made)| [x, made].concat()).collect();
         }
         let count = images.len() / self.config.sample_len();
-        Ok(image_grid(&images, count, self.config.channels, self.config.size, 8)?)
+        Ok(image_grid(&images, count, self.config.channels, self.config.extent(), 8)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ganomede_datasets::{BatchOptions, Batches, Split};
+use ganomede_datasets::{BatchOptions, Batches, Size, Split};
 use serde::Serialize;
 
 use super::ProgramArgs;
@@ -53,7 +53,7 @@ struct GrowthRow {
 struct Growth {
     system: &'static str,
     device: String,
-    size: usize,
+    size: Size,
     width: usize,
     batch: usize,
     sets: Vec<GrowthRow>,

@@ -102,7 +102,7 @@ fn points(sweeps: &[Sweep], program: &ProgramArgs) -> Result<Vec<Point>, CliErro
             let (mut values, mut program) = (values.clone(), program.clone());
             match sweep.axis {
                 Axis::Batch => program.batch = value,
-                Axis::Size => program.sizes.size = value,
+                Axis::Size => program.sizes.size = value.into(),
                 Axis::Width => program.sizes.width = value,
             }
             values.push(value);

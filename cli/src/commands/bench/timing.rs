@@ -5,6 +5,8 @@ use std::time::Instant;
 use ganomede_kernels::Cost;
 use serde::Serialize;
 
+use ganomede_datasets::Size;
+
 use crate::commands::profile::{PeakFields, median};
 use crate::shared::launches::{KERNEL_HEADINGS, LaunchTimes, percent};
 use crate::shared::ops::{OpArgs, Shape};
@@ -23,7 +25,7 @@ pub(super) struct Subject {
     system: Option<&'static str>,
     what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<usize>,
+    size: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,12 +68,8 @@ impl Subject {
 
     fn heading(&self) -> String {
         let mut parts = vec![format!("{} {}", self.system.unwrap_or("op"), self.what)];
-        let sizes = [
-            ("size", self.size),
-            ("width", self.width),
-            ("batch", self.batch),
-            ("search steps", self.search_steps),
-        ];
+        let sizes = [("width", self.width), ("batch", self.batch), ("search steps", self.search_steps)];
+        parts.extend(self.size.map(|size| format!("size {size}")));
         parts.extend(sizes.iter().filter_map(|(name, value)| Some(format!("{name} {}", (*value)?))));
         if let Some(shape) = &self.shape {
             parts.push(Shape(shape.clone()).to_string());
@@ -304,7 +302,7 @@ impl Timing {
             ("device", self.device.to_owned()),
             ("adapter", self.adapter.clone()),
             ("threads", size(self.threads)),
-            ("size", size(subject.size)),
+            ("size", subject.size.map_or(String::new(), |size| size.to_string())),
             ("channels", size(subject.channels)),
             ("width", size(subject.width)),
             ("latent", size(subject.latent)),

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Augment, Channels, DataError, Image, OpenOptions, Preprocess, Reads, Split};
+use ganomede_datasets::{Augment, Channels, DataError, Image, OpenOptions, Preprocess, Reads, Size, Split};
 use ganomede_host::interrupt;
 use serde::Serialize;
 
@@ -31,9 +31,9 @@ pub(super) struct Args {
     /// Augmented versions of each.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=63))]
     versions: u64,
-    /// Side of the square images.
-    #[arg(long, default_value_t = 64)]
-    size: usize,
+    /// Size of the images: 64 is a square, 96x64 has the width first.
+    #[arg(long, value_name = "WxH", default_value_t = Size::square(64))]
+    size: Size,
     /// Gray or colour.
     #[arg(long, value_enum, default_value = "gray")]
     channels: ChannelsArg,
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         ids.push(sample.id);
     }
     let columns = args.versions as usize + 1;
-    let grid = image_grid(&pixels, rows * columns, channels.count(), args.size, columns)?;
+    let grid = image_grid(&pixels, rows * columns, channels.count(), args.size.extent(), columns)?;
     save_png_atomic(&args.preview, &grid)?;
     let summary = Summary { preview: &args.preview, augment: &args.augment, ids, versions: args.versions };
     if global.json {

@@ -8,7 +8,7 @@ mod networks;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ganomede_datasets::Reads;
+use ganomede_datasets::{Reads, Size};
 use ganomede_kernels::GpuTraits;
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ struct Report {
     /// The program in words.
     #[serde(skip)]
     what: &'static str,
-    size: usize,
+    size: Size,
     channels: usize,
     width: usize,
     latent: usize,

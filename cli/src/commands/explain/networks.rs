@@ -400,10 +400,10 @@ fn network_of(layer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ganomede::models::find;
+    use ganomede::models::{Size, find};
 
     fn networks(name: &str) -> Networks {
-        let config = Config { size: 16, width: 4, latent: 16, ..Config::default() };
+        let config = Config { size: Size::square(16), width: 4, latent: 16, ..Config::default() };
         let info = find(name).unwrap();
         Networks::of(info, &config, &Options::new(info.options, []).unwrap()).unwrap()
     }

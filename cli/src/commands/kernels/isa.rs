@@ -135,7 +135,8 @@ fn catalogue(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
 
 /// Every different plan of AnoGAN's programs as a hardware adapter runs them.
 fn programs(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
-    let sizes = Sizes { size: args.size, channels: ChannelsArg::Gray, width: args.width, latent: None };
+    let sizes =
+        Sizes { size: args.size.into(), channels: ChannelsArg::Gray, width: args.width, latent: None };
     let mut subjects: Vec<Subject> = Vec::new();
     for which in [Which::Step, Which::Search] {
         let recorded = record(System::USUAL, which, None, &sizes.config(), args.batch, 0)?;

@@ -18,6 +18,7 @@ use crate::shared::shaders::{self, Loaded, ShaderArgs};
 use crate::shared::table::{Table, bytes, digits, flops, milliseconds};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
 use ganomede::device::{Clock, Device, Peaks, Replay};
+use ganomede::models::Size;
 use ganomede::report::write_atomic;
 use rest::Rest;
 
@@ -93,7 +94,7 @@ impl PeakFields {
 struct Report {
     system: &'static str,
     program: &'static str,
-    size: usize,
+    size: Size,
     channels: usize,
     width: usize,
     latent: usize,
