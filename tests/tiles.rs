@@ -61,7 +61,7 @@ fn job(
 ) -> Job {
     let settings = Settings {
         system,
-        config: Config { size: side, width: 8, latent: 8, ..Config::default() },
+        config: Config { size: side.into(), width: 8, latent: 8, ..Config::default() },
         options: vec![],
         score,
         limits: Limits { steps: Some(steps), ..Limits::default() },
@@ -228,7 +228,7 @@ fn what_cannot_be_cut_is_refused() {
     ] {
         let settings = Settings {
             system: &pca::INFO,
-            config: Config { size: 32, ..Config::default() },
+            config: Config { size: ganomede_datasets::Size::square(32), ..Config::default() },
             options: vec![],
             score: ScoreConfig { tiles, maps, ..ScoreConfig::default() },
             limits: Limits::default(),

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn steps_leave_no_gap() {
-        let config = Config { size: 32, ..Config::default() };
+        let config = Config { size: ganomede_datasets::Size::square(32), ..Config::default() };
         let tiling = |step| Tiling { step: Some([step, step]), ..Tiling::default() };
         assert_eq!(Tiling::default().step(&config), [16, 16]);
         assert!(tiling(1).check(&config).is_ok() && tiling(32).check(&config).is_ok());
