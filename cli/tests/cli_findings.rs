@@ -91,7 +91,9 @@ fn what_is_skipped_is_said_by_every_command() {
         image.save(root.join(format!("{i}.png"))).unwrap();
         image.save(below.join(format!("{i}.png"))).unwrap();
     }
-    let said = "is a folder of 8 images that is not read";
+    let hidden = root.join(".thumb.png");
+    fs::copy(root.join("0.png"), &hidden).unwrap();
+    let said = "holds 1 image with hidden names, not read";
     let info = ganomede(["data", "info", text(&root), "--json"]).json();
     assert!(info["skipped"][0]["reason"].as_str().unwrap().contains(said), "{info}");
     assert_eq!(info["bits_used"], json!(10));
@@ -101,9 +103,10 @@ fn what_is_skipped_is_said_by_every_command() {
         "{}",
         trained.stderr
     );
-    assert!(trained.json()["skipped"][0]["path"].as_str().unwrap().ends_with("2024-05"));
+    assert!(trained.json()["skipped"][0]["path"].as_str().unwrap().trim_end_matches('/').ends_with("flat"));
+    assert!(trained.stderr.contains("16 images of 2 folders"), "{}", trained.stderr);
     let scored = ganomede(["score", text(&model), text(&root)]);
-    assert_eq!(scored.well().stdout.lines().count(), 1 + 8);
+    assert_eq!(scored.well().stdout.lines().count(), 1 + 16);
     assert!(
         scored.stderr.contains(said) && scored.stderr.contains("use 10 bits at most"),
         "{}",

@@ -1,7 +1,7 @@
 //! One view of every kind of data: lists entries, decodes one at a time, remembers what it could not use.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use crate::patches::PatchOptions;
 use crate::pixels::{Image, Mask, Raw};
 use crate::preprocess::{Frame, Preprocess, Window};
 use crate::source::{
-    self, Entry, MaskReport, Met, RawMask, RawSample, Rejected, Several, Source, Split, Truth,
+    self, Entry, MaskReport, Met, Place, RawMask, RawSample, Rejected, Several, Source, Split, Truth,
 };
 
 /// Images that [`Dataset::look`] loads.
@@ -24,11 +24,12 @@ const LOOKED_AT: usize = 16;
 pub struct OpenOptions {
     /// Size, colour and framing of the loaded images.
     pub preprocess: Preprocess,
-    /// Labelled sets: names or numbers of the normal classes; alone, all others are anomalous.
+    /// Names of the normal classes (of labelled sets also numbers); alone, all others are anomalous. Of folders
+    /// of classes one has to be there; by default `good`, `ok` or `normal` is, the first that is found.
     pub normal_classes: Vec<String>,
-    /// Labelled sets: names or numbers of the anomalous classes; alone, all others are normal.
+    /// Names of the anomalous classes (of labelled sets also numbers); alone, all others are normal.
     pub anomalous_classes: Vec<String>,
-    /// Labelled sets: normal and anomalous classes as a trained model learned them. They hold where none are
+    /// Normal and anomalous classes as a trained model learned them. They hold where none are
     /// given above, and what is given may not say the contrary.
     pub learned_classes: [Vec<String>; 2],
     /// Make a file that cannot be used an error instead of skipping it, and likewise a test image (file, or
@@ -52,6 +53,14 @@ pub struct OpenOptions {
     pub bits: Option<u32>,
     /// Look for no masks: scores need none.
     pub without_masks: bool,
+    /// Further places, taken together with the one that is opened, in this order.
+    pub also: Vec<String>,
+    /// Where the masks of a folder of images lie, if not where its layout has them. Where no class says more,
+    /// an image is anomalous whose mask marks anything, and one without a mask is normal.
+    pub masks: Option<PathBuf>,
+    /// How those masks are named: the name without extension, with `*` for that of the image. By default as
+    /// [`MaskReport`] says.
+    pub mask_name: Option<String>,
 }
 
 /// What a data set does not use, and why.
@@ -60,8 +69,12 @@ pub struct Findings {
     /// Files that cannot be used, in order of their paths: unreadable headers when opened, undecodable pixels
     /// when loaded so far.
     pub rejected: Vec<Rejected>,
-    /// What is not looked at: folders below, loose and hidden images, pages beyond the first.
+    /// What is not looked at: folders beside those of a layout, loose and hidden images, and the like.
     pub skipped: Vec<Rejected>,
+    /// How the images were found, where that is left open: in several folders, or without a word on which are
+    /// for training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
     /// How masks fit their images; None where there are none, or none are looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masks: Option<MaskReport>,
@@ -117,6 +130,11 @@ impl Dataset {
     /// first file that cannot be used.
     pub fn open(spec: &str, options: &OpenOptions) -> Result<Self, DataError> {
         check(options)?;
+        if !options.also.is_empty() {
+            let specs: Vec<&str> =
+                std::iter::once(spec).chain(options.also.iter().map(String::as_str)).collect();
+            return Self::open_all(&specs, &OpenOptions { also: Vec::new(), ..options.clone() });
+        }
         let mut met = Met::default();
         let source = source::open(spec, options, &mut met)?;
         Self::new(spec, source, options, met)
@@ -182,9 +200,26 @@ impl Dataset {
         &self.spec
     }
 
-    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `npz`, `builtin` or `several`.
+    /// `mvtec`, `mvtec-loco`, `btad`, `visa`, `kolektor`, `classes` (a folder each), `folder`, `list`, `file`,
+    /// `idx`, `cifar10`, `npz`, `builtin` or `several`.
     pub fn layout(&self) -> &'static str {
         self.source.layout()
+    }
+
+    /// By what the layout is told and what follows from it, for people; empty where its name says it all.
+    pub fn why(&self) -> String {
+        self.source.why()
+    }
+
+    /// The folders whose images are used, with counts; empty for what has none.
+    pub fn places(&self) -> Vec<Place> {
+        self.source.places()
+    }
+
+    /// Whether the data say which images are for training. Where they do not, a fifth of the normal images was
+    /// drawn for tests.
+    pub fn states_training(&self) -> bool {
+        self.source.states_training()
     }
 
     /// The options it was opened with.
@@ -376,7 +411,10 @@ impl Dataset {
         let rejected = found.rejected.iter().cloned().collect();
         let bits = found.largest_sample.map(|largest| u16::BITS - largest.leading_zeros());
         let bits_used = bits.filter(|&bits| bits < u16::BITS && self.options.bits.is_none());
-        Findings { rejected, skipped: self.met.skipped.clone(), masks, bits_used }
+        let folders: BTreeSet<String> = self.places().into_iter().map(|place| place.folder).collect();
+        let is_told = !self.states_training() || folders.len() > 1 && self.layout() == "folder";
+        let found = is_told.then(|| self.why());
+        Findings { rejected, skipped: self.met.skipped.clone(), found, masks, bits_used }
     }
 
     fn found(&self) -> std::sync::MutexGuard<'_, Found> {
@@ -419,6 +457,9 @@ fn check(options: &OpenOptions) -> Result<(), DataError> {
     options.preprocess.check()?;
     if let Some(bits) = options.bits.filter(|bits| !(2..=16).contains(bits)) {
         return Err(DataError::option("bits", bits, "use 2 to 16, what the camera gives"));
+    }
+    if let Some(pattern) = &options.mask_name {
+        source::check_pattern(pattern)?;
     }
     options.patch.map_or(Ok(()), |patch| patch.check())
 }

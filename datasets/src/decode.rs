@@ -22,6 +22,27 @@ pub(crate) const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "t
 pub(crate) const FOREIGN: [&str; 10] =
     ["gif", "webp", "avif", "heic", "dcm", "nii", "pgm", "ppm", "jp2", "exr"];
 
+/// Whether a file is taken for an image, by its name.
+pub(crate) enum Reads {
+    /// It is.
+    Yes,
+    /// It is one that is not read, and why.
+    Foreign(String),
+    /// It is none.
+    No,
+}
+
+/// Whether `path` may be an image; `extension` is that of its name in small letters.
+pub(crate) fn may_read(_path: &Path, extension: &str) -> Reads {
+    if EXTENSIONS.contains(&extension) {
+        Reads::Yes
+    } else if FOREIGN.contains(&extension) {
+        Reads::Foreign(format!("`.{extension}` is not read; convert it to PNG"))
+    } else {
+        Reads::No
+    }
+}
+
 /// Shorter side below which a file cannot be a usable image.
 pub(crate) const MIN_SIDE: u32 = 8;
 /// 2²⁷ pixels, 134 megapixels: above any camera, below what would exhaust a machine.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::DataError;
 use crate::dataset::{Dataset, Findings};
-use crate::source::{RawMask, Split, Truth};
+use crate::source::{Place, RawMask, Split, Truth};
 
 /// Images decoded of each split where not all are.
 const SAMPLED: usize = 64;
@@ -18,8 +18,14 @@ const SAMPLED: usize = 64;
 pub struct DatasetInfo {
     /// The specification it was opened with.
     pub spec: String,
-    /// `mvtec`, `folder`, `file`, `idx`, `cifar10`, `npz`, `builtin` or `several`.
+    /// As [`Dataset::layout`].
     pub layout: &'static str,
+    /// As [`Dataset::why`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// As [`Dataset::places`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
     /// Training and test split.
     pub splits: Vec<SplitInfo>,
     /// What cannot be used or is not looked at, and how masks fit; complete if all images were decoded.
@@ -68,6 +74,8 @@ pub fn info(dataset: &Dataset, decode_all: bool) -> Result<DatasetInfo, DataErro
     Ok(DatasetInfo {
         spec: dataset.spec().to_string(),
         layout: dataset.layout(),
+        why: dataset.why(),
+        places: dataset.places(),
         splits: splits.into_iter().collect::<Result<_, _>>()?,
         findings: dataset.findings(),
     })

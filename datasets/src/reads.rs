@@ -8,10 +8,12 @@ use ganomede_host::target;
 use crate::DataError;
 use crate::csv_file::is_csv;
 use crate::decode::{EXTENSIONS, FOREIGN};
+use crate::source::files_of;
 
-/// Subfolders of a data set that hold data themselves, and how deep those lie: `ground_truth/<defect>/`.
-const SUBFOLDERS: [&str; 3] = ["train", "test", "ground_truth"];
-const DEPTH: usize = 3;
+/// Folders of a data set that says where its images are; without one of them, all that lies below is data.
+const STATED: [&str; 5] = ["train", "test", "ground_truth", "validation", "Data"];
+/// How deep data are looked for.
+const DEPTH: usize = 16;
 
 /// The files and data sets that a run reads. Files are told apart by device and inode, so that links are seen
 /// through; a data set is only walked where an output could collide with it.
@@ -31,6 +33,7 @@ impl Reads {
     #[must_use]
     pub fn data(mut self, spec: &str) -> Self {
         if !spec.starts_with("builtin:") {
+            self.data.extend(files_of(spec.as_ref()));
             self.data.push(spec.into());
         }
         self
@@ -71,7 +74,9 @@ impl Reads {
             }
         }
         let folder = place.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if is_data(&place) && self.holds_data(folder, false) {
+        if is_data(&place)
+            && (self.holds_data(folder, false) || is_image(&place) && self.is_below_data(folder))
+        {
             return Err(refused(
                 "would lie among the data that this run reads and be taken for a part of them; choose another folder"
                     .into(),
@@ -80,12 +85,13 @@ impl Reads {
         Ok(())
     }
 
-    /// Checks, before any work, a folder that will be filled: none that holds data which the run reads.
+    /// Checks, before any work, a folder that will be filled: none that holds data which the run reads, and
+    /// none below a folder all of which is data.
     ///
     /// # Errors
     /// [`DataError::Output`] with the reason.
     pub fn check_folder(&self, output: &Path) -> Result<(), DataError> {
-        if self.holds_data(output, true) {
+        if self.holds_data(output, true) || self.is_below_data(output) {
             let reason = "holds data that this run reads, and what is written there would lie among them; choose another folder";
             return Err(DataError::Output { path: output.to_path_buf(), reason: reason.into() });
         }
@@ -107,6 +113,24 @@ impl Reads {
         found
     }
 
+    /// Whether `folder` lies, or would lie, below one whose folders are all read as data.
+    fn is_below_data(&self, folder: &Path) -> bool {
+        let whole: Vec<_> = self
+            .data
+            .iter()
+            .filter(|data| data.is_dir() && !is_stated(data))
+            .filter_map(|data| identity(data))
+            .collect();
+        // What is not there yet lies where its nearest folder is. The root itself is judged by what it holds.
+        let Ok(folder) = std::path::absolute(folder) else { return false };
+        let place = folder
+            .ancestors()
+            .find_map(|above| above.canonicalize().ok().map(|real| (above.to_path_buf(), real)));
+        let Some((above, real)) = place else { return false };
+        let skipped = usize::from(above == folder);
+        real.ancestors().skip(skipped).filter_map(identity).any(|id| whole.contains(&id))
+    }
+
     /// Sees every file that is read until `see` breaks, and whether it is one of the files of a folder.
     fn each(&self, see: &mut dyn FnMut(&Path, bool) -> ControlFlow<()>) {
         // What cannot be listed cannot be read either: the loader says so.
@@ -125,18 +149,26 @@ impl Reads {
 
 fn walk(folder: &Path, depth: usize, see: &mut dyn FnMut(&Path, bool) -> ControlFlow<()>) -> ControlFlow<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return ControlFlow::Continue(()) };
+    let stated = depth == 0 && is_stated(folder);
     for entry in entries.flatten() {
         let path = entry.path();
         if is_data(&path) {
             see(&path, true)?;
         }
         let name = entry.file_name();
-        let descends = if depth == 0 { SUBFOLDERS.iter().any(|s| name == *s) } else { depth < DEPTH };
-        if descends && path.is_dir() {
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        let descends = depth < DEPTH && (depth > 0 || !stated || STATED.iter().any(|s| name == *s));
+        // Links are not followed: they may lead in circles.
+        if descends && !is_hidden && path.is_dir() && (depth == 0 || !path.is_symlink()) {
             walk(&path, depth + 1, see)?;
         }
     }
     ControlFlow::Continue(())
+}
+
+/// Whether a folder says where its images are.
+fn is_stated(folder: &Path) -> bool {
+    STATED.iter().any(|name| folder.join(name).is_dir())
 }
 
 /// The extension in small letters.

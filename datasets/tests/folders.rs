@@ -258,7 +258,7 @@ fn a_test_set_alone_cannot_be_trained_on() {
     let training = OpenOptions { for_training: true, ..options(8) };
     assert!(refusal(open(dir.path(), &training)).contains("train/good"));
     let classes = OpenOptions { normal_classes: vec!["3".into()], ..options(8) };
-    assert!(refusal(open(dir.path(), &classes)).contains("labelled sets"));
+    assert!(refusal(open(dir.path(), &classes)).contains("no folder of the class `3`"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn named(list: &[Rejected]) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn folders_below_and_hidden_images_of_a_flat_folder() {
+fn folders_below_are_read_and_hidden_images_of_a_flat_folder_named() {
     let dir = tempdir().unwrap();
     flat(dir.path(), 3);
     flat(&dir.path().join("2024-05/라인 1"), 4);
@@ -26,12 +26,15 @@ fn folders_below_and_hidden_images_of_a_flat_folder() {
     let data = open(dir.path(), &options(8)).unwrap();
     let skipped = data.findings().skipped;
     let skipped = named(&skipped);
-    assert_eq!((data.len(Split::Test), skipped.len()), (3, 2), "{skipped:?}");
-    assert!(skipped[0].0 == "2024-05" && skipped[0].1.contains("4 images"), "{skipped:?}");
+    assert_eq!((data.len(Split::Train), data.len(Split::Test), skipped.len()), (7, 7, 1), "{skipped:?}");
     assert!(
-        skipped[1].1.contains("1 image with hidden names") && skipped[1].1.contains("._000.png"),
+        skipped[0].1.contains("1 image with hidden names") && skipped[0].1.contains("._000.png"),
         "{skipped:?}"
     );
+    let places: Vec<_> = data.places().into_iter().map(|place| (place.folder, place.images)).collect();
+    let below = dir.path().join("2024-05/라인 1").to_string_lossy().into_owned();
+    assert_eq!((places[0].1, &places[1]), (3, &(below, 4)), "{places:?}");
+    assert!(data.why().contains("7 images of 2 folders"), "{}", data.why());
     assert_eq!(data.rejected(), []);
 }
 
@@ -42,7 +45,7 @@ fn what_lies_beside_the_folders_of_classes() {
     flat(&at("train/good"), 2);
     flat(&at("train/bad"), 3);
     flat(&at("test/Good"), 1);
-    flat(&at("test/dent/deeper"), 2);
+    flat(&at("test/dent/deeper/still"), 2);
     save(&at("test/dent/0.png"), gradient(1));
     save(&at("test/loose.png"), gradient(2));
     save(&at("test/loose.webp.png"), gradient(2));
@@ -51,14 +54,13 @@ fn what_lies_beside_the_folders_of_classes() {
     fs::create_dir_all(at("test/empty")).unwrap();
     fs::write(at("license.txt"), "").unwrap();
     let data = open(dir.path(), &options(8)).unwrap();
-    assert_eq!((data.len(Split::Train), data.len(Split::Test)), (2, 2));
+    assert_eq!((data.len(Split::Train), data.len(Split::Test)), (2, 4));
     // A folder of good images is one in any letters.
     assert_eq!(data.entry(Split::Test, 0).unwrap().truth, ganomede_datasets::Truth::Normal);
     let skipped = data.findings().skipped;
     let skipped = named(&skipped);
     for (name, fragment) in [
         ("bad", "3 images"),
-        ("deeper", "2 images"),
         ("test", "2 images beside the folders of classes"),
         ("validation", "5 images"),
         ("empty", "holds no usable image"),
@@ -66,7 +68,9 @@ fn what_lies_beside_the_folders_of_classes() {
         assert!(skipped.iter().any(|(n, r)| *n == name && r.contains(fragment)), "{name}: {skipped:?}");
     }
     assert!(skipped.iter().any(|(_, reason)| reason.contains("photo.jpg")), "{skipped:?}");
-    assert_eq!(skipped.len(), 6, "{skipped:?}");
+    assert_eq!(skipped.len(), 5, "{skipped:?}");
+    let deeper = data.entry(Split::Test, 2).unwrap();
+    assert!(deeper.id.ends_with("dent/deeper/still/000.png") && deeper.class == "dent", "{deeper:?}");
 }
 
 #[cfg(unix)]

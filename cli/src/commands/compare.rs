@@ -135,7 +135,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
     }
     check(args)?;
-    let reads = args.samples.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
+    let reads = args.samples.labels.iter().fold(args.data.reads(), Reads::file);
     check_report(&args.report, &reads)?;
     if let Some(file) = &args.markdown {
         check_file(file, &reads)?;
@@ -264,7 +264,7 @@ fn one(
         let name = if untrained { "untrained" } else { system.name() };
         let path = args.report.join(format!("{name}{}.safetensors", trial.suffix));
         let mut training = args.training(system, &path)?;
-        training.data.data = trial.spec;
+        training.data.data.replace(trial.spec);
         if untrained {
             (training.steps, training.minutes) = (Some(1), None);
             training.lr = Some(1e-12);

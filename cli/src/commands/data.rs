@@ -6,8 +6,8 @@ mod manifest;
 use std::path::PathBuf;
 
 use ganomede_datasets::{
-    Dataset, DatasetInfo, Findings, OpenOptions, Preprocess, SignalOptions, SignalSet, Split, SplitInfo,
-    Truth, Written, extract_patches, info, signal, write_mvtec, write_signal,
+    Dataset, DatasetInfo, Findings, OpenOptions, Place, Preprocess, Reads, SignalOptions, SignalSet, Split,
+    SplitInfo, Truth, Written, extract_patches, info, signal, write_mvtec, write_signal,
 };
 use ganomede_host::line;
 use serde::Serialize;
@@ -55,31 +55,52 @@ enum What {
 
 /// The data set that a command reads.
 #[derive(Debug, Clone, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 struct Given {
-    /// A folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting.
+    /// A folder with all below it (MVTec, BTAD, VisA, Kolektor, a folder for each class, or any), a pattern, a
+    /// list (CSV with a column path), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting; or
+    /// several of these.
     #[arg(value_name = "D")]
-    place: Option<String>,
+    place: Vec<String>,
     /// The same, as the other commands take it.
     #[arg(long, value_name = "D")]
-    data: Option<String>,
+    data: Vec<String>,
+    /// Images named in a CSV file with the column path, and if you like label, split and mask.
+    #[arg(long, value_name = "F.csv")]
+    list: Vec<String>,
 }
 
 impl Given {
+    fn all(&self) -> Vec<&str> {
+        [&self.place, &self.data, &self.list].into_iter().flatten().map(String::as_str).collect()
+    }
+
     fn spec(&self) -> &str {
-        self.place.as_deref().or(self.data.as_deref()).unwrap_or_default()
+        self.all().first().copied().unwrap_or_default()
+    }
+
+    fn reads(&self) -> Reads {
+        self.all().into_iter().fold(Reads::new(), Reads::data)
     }
 }
 
-/// How labelled sets are split and bad files treated.
+/// How sets are split and bad files treated.
 #[derive(Debug, Clone, clap::Args)]
 struct Choice {
-    /// Labelled sets: normal classes, the others are anomalous.
-    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    /// Normal classes of labelled sets, and names of the folders or labels of normal images; the others are
+    /// anomalous [default of folders: good, ok or normal].
+    #[arg(long, visible_alias = "normal", value_name = "K", num_args = 1.., value_delimiter = ',')]
     normal_class: Vec<String>,
-    /// Labelled sets: anomalous classes, the others are normal.
+    /// Anomalous classes, likewise; the others are normal.
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     anomalous_class: Vec<String>,
+    /// Folder of the masks of the images, if not where their layout has them.
+    #[arg(long, value_name = "DIR")]
+    masks: Option<PathBuf>,
+    /// How masks are named, without extension, * for the name of the image [default: *_mask, *_gt, *_label,
+    /// *_ground_truth or *].
+    #[arg(long, value_name = "PATTERN")]
+    mask_name: Option<String>,
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     strict: bool,
@@ -89,15 +110,17 @@ struct Choice {
 }
 
 impl Choice {
-    fn open(&self, spec: &str, options: OpenOptions) -> Result<Dataset, CliError> {
+    fn open(&self, given: &Given, options: OpenOptions) -> Result<Dataset, CliError> {
         let options = OpenOptions {
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
+            masks: self.masks.clone(),
+            mask_name: self.mask_name.clone(),
             strict: self.strict,
             bits: self.bits,
             ..options
         };
-        Ok(Dataset::open(spec, &options)?)
+        Ok(Dataset::open_all(&given.all(), &options)?)
     }
 }
 
@@ -188,6 +211,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         What::Synth(args) if args.name == "telemetry" => return telemetry(args, global),
         What::Synth(args) => synth(args, global)?,
         What::Patches(args) => {
+            if args.given.all().len() > 1 {
+                return Err(CliError::input("patches are cut from one place; give one"));
+            }
             let source = args.given.spec().to_owned();
             let (written, findings) =
                 extract_patches(&source, &args.out, args.count, args.patch, global.seed, args.flatten)?;
@@ -195,7 +221,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         }
         What::Convert(args) => {
             let options = OpenOptions { flatten: args.flatten, ..OpenOptions::default() };
-            let dataset = args.choice.open(args.given.spec(), options)?;
+            let dataset = args.choice.open(&args.given, options)?;
             let most = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
             written(&dataset, &args.out, most(args.train), most(args.test))?
         }
@@ -258,7 +284,7 @@ fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) 
 }
 
 fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
-    let info = info(&args.choice.open(args.given.spec(), OpenOptions::default())?, args.all)?;
+    let info = info(&args.choice.open(&args.given, OpenOptions::default())?, args.all)?;
     if global.json {
         return say_json(&info);
     }
@@ -268,9 +294,31 @@ fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
 }
 
 fn text(info: &DatasetInfo) -> String {
-    let mut parts = vec![format!("{}: {}", line(&info.spec), info.layout)];
+    let why = if info.why.is_empty() { String::new() } else { format!(" ({})", line(&info.why)) };
+    let mut parts = vec![format!("{}: {}{why}", line(&info.spec), info.layout)];
     parts.extend(info.splits.iter().map(split_text));
+    if info.places.len() > 1 {
+        parts.push(places_text(&info.places));
+    }
     parts.join("\n\n")
+}
+
+/// Folders that are listed, at most.
+const PLACES: usize = 40;
+
+fn places_text(places: &[Place]) -> String {
+    let mut table = Table::new(&["  folder", "split", "class", ">images"]);
+    for place in places.iter().take(PLACES) {
+        let split = place.split.map_or("both", Split::name);
+        let class = if place.class.is_empty() { "(none)" } else { &place.class };
+        let folder = format!("  {}", line(&place.folder));
+        table.row([folder, split.to_owned(), line(class).into_owned(), place.images.to_string()]);
+    }
+    let more = match places.len().saturating_sub(PLACES) {
+        0 => String::new(),
+        more => format!("\n  … and {more} more"),
+    };
+    format!("found in:\n{}{more}", table.text())
 }
 
 fn split_text(split: &SplitInfo) -> String {

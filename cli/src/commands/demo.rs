@@ -40,10 +40,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let device = global.open()?;
     note(&format!("demo on {}", device.describe()));
     let data = DataArgs {
-        data: format!("builtin:retina:train=2000,test={}", args.test_images),
-        normal_class: vec![],
-        anomalous_class: vec![],
-        strict: false,
+        data: format!("builtin:retina:train=2000,test={}", args.test_images).into(),
+        ..DataArgs::default()
     };
     let search = SearchArgs { search_steps: Some(args.search_steps), ..SearchArgs::default() };
     let model = args.report.join("retina.safetensors");

@@ -58,7 +58,7 @@ pub(crate) struct Args {
 
 /// What an evaluation reads.
 pub(crate) fn reads(args: &Args) -> Reads {
-    let reads = Reads::new().data(&args.data.data).file(&args.model.model);
+    let reads = args.data.reads().file(&args.model.model);
     args.samples.labels.iter().fold(reads, Reads::file)
 }
 
@@ -138,7 +138,7 @@ fn check(args: &Args, model: &ModelFile) -> Result<(), CliError> {
 /// What a model is evaluated on.
 fn data(args: &Args, seed: u64) -> TestData {
     let reading = args.samples.reading(&args.data);
-    TestData { spec: args.data.data.clone(), reading, limit: args.limit_test, seed }
+    TestData { spec: args.data.data.to_string(), reading, limit: args.limit_test, seed }
 }
 
 /// What a model makes of the data, and where that is shown.

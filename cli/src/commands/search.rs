@@ -67,8 +67,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     let model = ModelFile::load(path)?;
     let score = score_config(&args.search, &model, path)?;
-    let data =
-        DataArgs { data: args.image.clone(), normal_class: vec![], anomalous_class: vec![], strict: true };
+    let data = DataArgs { data: args.image.clone().into(), strict: true, ..DataArgs::default() };
     let dataset = open_data(&data, &model, true)?;
     let split = if dataset.is_empty(Split::Test) { Split::Train } else { Split::Test };
     let device = global.open()?;

@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 
 /// Makes sure before hours of work that the results can be written.
 fn check_writable(args: &Args) -> Result<(), CliError> {
-    let reads = args.samples_from.labels.iter().fold(Reads::new().data(&args.data.data), Reads::file);
+    let reads = args.samples_from.labels.iter().fold(args.data.reads(), Reads::file);
     check_file(&args.out, &reads)?;
     check_file(&checkpoint_path(&args.out), &reads)?;
     args.samples.as_deref().map_or(Ok(()), |folder| check_folder(folder, &reads))
@@ -198,7 +198,7 @@ pub(crate) fn data(args: &Args, seed: u64) -> TrainingData {
     reading.images = args.preprocess.open_options(reading.images);
     TrainingData {
         form: args.samples_from.form(),
-        spec: args.data.data.clone(),
+        spec: args.data.data.to_string(),
         reading,
         window: args.preprocess.size.width,
         hold_out: args.val_fraction,

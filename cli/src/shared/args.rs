@@ -1,11 +1,12 @@
 //! Arguments that several commands share.
 
-use std::ops::Range;
+use std::fmt::{Display, Formatter};
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ganomede_datasets::memory;
-use ganomede_datasets::{Channels, Crop, OpenOptions, Preprocess, Size, Split};
+use ganomede_datasets::{Channels, Crop, OpenOptions, Preprocess, Reads, Size, Split};
 
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
@@ -115,20 +116,77 @@ impl From<SplitArg> for Split {
     }
 }
 
+/// Places that data come from, one after another; as text the first.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Places {
+    /// Data: a folder with all below it (MVTec, BTAD, VisA, Kolektor, a folder for each class, or any), a
+    /// pattern, an IDX, CIFAR-10 or NPZ set, or builtin:retina; may be given several times. With --table or
+    /// --signal a CSV file.
+    #[arg(long, value_name = "D", required_unless_present = "list")]
+    data: Vec<String>,
+    /// Images named in a CSV file with the column path, and if you like label, split and mask; relative paths
+    /// are relative to the file.
+    #[arg(long, value_name = "F.csv")]
+    list: Vec<String>,
+}
+
+impl Places {
+    /// Each of them.
+    pub(crate) fn all(&self) -> Vec<&str> {
+        self.data.iter().chain(&self.list).map(String::as_str).collect()
+    }
+}
+
+impl Places {
+    /// Puts another place before, unless it is the first already.
+    pub(crate) fn replace(&mut self, place: String) {
+        if **self != *place {
+            *self = place.into();
+        }
+    }
+}
+
+impl From<String> for Places {
+    fn from(place: String) -> Self {
+        Places { data: vec![place], ..Places::default() }
+    }
+}
+
+impl Deref for Places {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.all().first().copied().unwrap_or_default()
+    }
+}
+
+impl Display for Places {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// Where images come from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DataArgs {
-    /// Data: a folder (MVTec layout, or flat), an IDX, CIFAR-10 or NPZ set, or builtin:retina; with --table
-    /// or --signal a CSV file.
-    #[arg(long, value_name = "D")]
-    pub data: String,
-    /// Labelled sets and tables: normal classes, the others are anomalous (one against the rest). Models
-    /// remember them.
-    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    #[command(flatten)]
+    pub data: Places,
+    /// Normal classes of labelled sets and tables, and names of the folders or labels of normal images; the
+    /// others are anomalous (one against the rest). Models remember them [default of folders: good, ok or
+    /// normal].
+    #[arg(long, visible_alias = "normal", value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub normal_class: Vec<String>,
-    /// Labelled sets and tables: anomalous classes, the others are normal (leave one out).
+    /// Anomalous classes, likewise; the others are normal (leave one out).
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub anomalous_class: Vec<String>,
+    /// Folder of the masks of the images, if not where their layout has them. Without classes, an image is
+    /// anomalous whose mask marks anything.
+    #[arg(long, value_name = "DIR")]
+    pub masks: Option<PathBuf>,
+    /// How masks are named, without extension, * for the name of the image [default: *_mask, *_gt, *_label,
+    /// *_ground_truth or *].
+    #[arg(long, value_name = "PATTERN")]
+    pub mask_name: Option<String>,
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     pub strict: bool,
@@ -198,6 +256,9 @@ impl DataArgs {
             normal_classes: self.normal_class.clone(),
             anomalous_classes: self.anomalous_class.clone(),
             strict: self.strict,
+            also: self.data.all().into_iter().skip(1).map(str::to_owned).collect(),
+            masks: self.masks.clone(),
+            mask_name: self.mask_name.clone(),
             seed: 0,
             ..OpenOptions::default()
         }
@@ -205,16 +266,27 @@ impl DataArgs {
 }
 
 impl DataArgs {
+    /// What a run reads of it.
+    pub(crate) fn reads(&self) -> Reads {
+        let reads = self.data.all().into_iter().fold(Reads::new(), Reads::data);
+        self.masks.iter().fold(reads, |reads, masks| reads.data(&masks.to_string_lossy()))
+    }
+
     /// Refuses what is given for samples of another form than the model's, or the training's.
     pub(crate) fn check(&self, form: Form) -> Result<(), CliError> {
         let why = "is for labelled images and tables; of a series --labels or --label-column says which rows are \
             anomalous: leave it out";
+        let images = "is for images; of {forms} give one file or folder with --data";
         let (normal, anomalous) = (!self.normal_class.is_empty(), !self.anomalous_class.is_empty());
         refuse(
             form,
             &[
                 Flag("--normal-class", normal, For::ImagesAndTables, why),
                 Flag("--anomalous-class", anomalous, For::ImagesAndTables, why),
+                Flag("--list", !self.data.list.is_empty(), For::Images, images),
+                Flag("--data given several times", self.data.data.len() > 1, For::Images, images),
+                Flag("--masks", self.masks.is_some(), For::Images, images),
+                Flag("--mask-name", self.mask_name.is_some(), For::Images, images),
             ],
         )
     }

@@ -15,6 +15,9 @@ pub(crate) fn report_rejected(rejected: &[Rejected]) {
 
 /// Says what is not looked at, which is known as soon as a set is open.
 pub(crate) fn report_skipped(findings: &Findings) {
+    if let Some(found) = &findings.found {
+        note(&format!("data: {}", line(found)));
+    }
     report("places hold images that are not read", &findings.skipped, SHOWN);
     report_bits(findings);
 }

@@ -1,4 +1,4 @@
-//! Folders of image files: the MVTec layout, a flat folder, or one file.
+//! Files of images: a folder in a layout that is recognised, a list, or one file.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::layout::{Found, Masks, Plan, Training, recognise};
 use super::masks::{self, MaskReport};
 use super::names::Names;
-use super::walk::{self, Passed};
-use super::{Entry, Met, RawMask, RawSample, Rejected, Source, Split, Truth};
+use super::tree::{Tree, below};
+use super::{Entry, Met, Place, RawMask, RawSample, Rejected, Source, Split, Truth, walk};
 use crate::DataError;
 use crate::dataset::OpenOptions;
-use crate::decode::{self, EXTENSIONS, FOREIGN, ImageFile};
+use crate::decode::{self, EXTENSIONS, ImageFile};
 use crate::memory::Permit;
 use crate::pixels::Raw;
 use crate::preprocess::Preprocess;
@@ -22,194 +23,403 @@ use crate::tiles::check_fits;
 /// Files probed between two merges of the reject list: bounds memory on a folder of any length.
 const PROBE_CHUNK: usize = 4096;
 
-/// One directory of images of one class.
-struct Group {
+/// Images of one folder and one class.
+pub(super) struct Group {
     /// Relative to the root, so that the digest does not depend on where the set lies.
-    relative: String,
-    class: String,
-    truth: Truth,
-    names: Names,
+    pub(super) relative: String,
+    pub(super) class: String,
+    pub(super) truth: Truth,
+    pub(super) names: Names,
     /// Files of the mask of each image; empty where masks are not looked for.
-    masks: Vec<Vec<PathBuf>>,
+    pub(super) masks: Vec<Vec<PathBuf>>,
 }
 
 impl Group {
-    fn new(relative: String, class: &str, truth: Truth, names: Names) -> Self {
+    pub(super) fn new(relative: String, class: &str, truth: Truth, names: Names) -> Self {
         Group { relative, class: class.to_owned(), truth, names, masks: Vec::new() }
+    }
+
+    /// The images of which `is_first` holds, and the others, with their masks.
+    fn split(self, is_first: impl Fn(usize) -> bool) -> [Group; 2] {
+        let [first, others] = self.names.split(|i, _| is_first(i));
+        let mut masks = [Vec::new(), Vec::new()];
+        for (i, files) in self.masks.into_iter().enumerate() {
+            masks[usize::from(!is_first(i))].push(files);
+        }
+        let [first_masks, other_masks] = masks;
+        let group = |names, masks| Group {
+            relative: self.relative.clone(),
+            class: self.class.clone(),
+            truth: self.truth,
+            names,
+            masks,
+        };
+        [group(first, first_masks), group(others, other_masks)]
     }
 }
 
 /// A data set of image files; holds their names only.
 pub(crate) struct Folder {
-    root: PathBuf,
-    layout: &'static str,
+    pub(super) root: PathBuf,
+    pub(super) layout: &'static str,
+    pub(super) why: String,
     /// Per split, in order of entries.
-    groups: [Vec<Group>; 2],
-    /// Whether `ground_truth/` exists and is wanted, so that normal images are known to have empty masks.
-    has_ground_truth: bool,
+    pub(super) groups: [Vec<Group>; 2],
+    pub(super) training: Training,
+    /// Whether masks are known and wanted, so that normal images are known to have empty ones.
+    pub(super) has_masks: bool,
+    /// Group and place of each entry of the test images, where they come in another order than that.
+    pub(super) order: Option<Vec<(u32, u32)>>,
 }
 
-/// What a listing met beside images, for the message when it met no image.
-#[derive(Default)]
-struct Found {
-    others: BTreeMap<String, usize>,
-    folders: Vec<String>,
-    rejected: usize,
+/// Opens a folder: one set, or several that lie below.
+pub(crate) fn open(root: &Path, options: &OpenOptions, met: &mut Met) -> Result<Box<dyn Source>, DataError> {
+    let mut tree = Tree::scan(root, options.masks.as_deref(), options, met)?;
+    let plan = match recognise(&mut tree, options, met)? {
+        Found::Plan(plan) => plan,
+        Found::Sets(sets) => {
+            let used: Vec<bool> = tree.dirs.iter().map(|dir| sets.iter().any(|set| dir.is_in(set))).collect();
+            tree.report_unused(&used, &[], met);
+            drop(tree);
+            let mut sources = Vec::new();
+            for set in &sets {
+                sources.push(open(&root.join(set), options, met)?);
+            }
+            let why = format!("{} sets in folders below, taken together: {}", sets.len(), sets.join(", "));
+            return Ok(Box::new(super::Several::of_sets(sources, why)));
+        }
+    };
+    Ok(Box::new(Folder::of_plan(tree, plan, options, met)?))
 }
 
 impl Folder {
-    pub(crate) fn open(root: &Path, options: &OpenOptions, met: &mut Met) -> Result<Self, DataError> {
-        refuse_classes(root, options)?;
-        let is_mvtec = is_mvtec(root);
+    fn of_plan(mut tree: Tree, plan: Plan, options: &OpenOptions, met: &mut Met) -> Result<Self, DataError> {
+        let Plan { layout, why, parts, masks, silent, training, by_masks } = plan;
+        let mut used = vec![false; tree.dirs.len()];
+        parts.iter().for_each(|part| used[part.dir] = true);
+        tree.report_unused(&used, &silent, met);
         let mut folder = Folder {
-            root: root.to_path_buf(),
-            layout: if is_mvtec { "mvtec" } else { "folder" },
+            root: tree.root.clone(),
+            layout,
+            why,
             groups: [Vec::new(), Vec::new()],
-            has_ground_truth: is_mvtec && !options.without_masks && root.join("ground_truth").is_dir(),
+            training,
+            has_masks: !matches!(masks, Masks::None) && !options.without_masks,
+            order: None,
         };
-        let mut found = Found::default();
-        if is_mvtec {
-            folder.open_mvtec(options, met, &mut found)?;
-        } else {
-            // The same files serve as normals to train on and as unlabelled images to score.
-            folder.add(Split::Test, String::new(), "", Truth::Unknown, options, met, &mut found)?;
+        let (before, mut classes) = (met.rejected.len(), BTreeMap::new());
+        for part in parts {
+            let relative = tree.dirs[part.dir].relative.clone();
+            let path = tree.root.join(&relative);
+            tree.dirs[part.dir].report(&tree.root, met);
+            let mut names = part.names;
+            probe_all(&path, &mut names, options, met)?;
+            if !part.class.is_empty() {
+                *classes.entry((part.split, part.class.clone())).or_insert(0) += names.len();
+            }
+            if names.len() > 0 {
+                folder.groups[part.split.slot()].push(Group::new(relative, &part.class, part.truth, names));
+            }
         }
+        met.rejected[before..].sort();
+        if let (true, Some(first)) = (options.strict, met.rejected.get(before)) {
+            return Err(DataError::file(Path::new(&first.path), first.reason.clone()));
+        }
+        say_missing(&tree, layout, &classes, met);
         if folder.groups.iter().all(Vec::is_empty) {
-            return Err(DataError::spec(root.to_string_lossy(), found.message(&met.rejected)));
+            let unusable = met.rejected.len() - before;
+            return Err(DataError::spec(
+                tree.root.to_string_lossy(),
+                nothing(&tree, unusable, &met.rejected),
+            ));
+        }
+        let report = folder.find_masks(&masks, options.mask_name.as_deref())?;
+        if let Some(report) = report {
+            if by_masks {
+                folder.judge_by_masks(&report, options, met)?;
+            }
+            if folder.has_masks {
+                met.masks.get_or_insert_default().add(folder.fit(report));
+            }
+        }
+        if training == Training::Drawn {
+            folder.draw_tests();
         }
         if options.for_training && folder.len(Split::Train) == 0 {
-            let reason = "`train/good` holds no usable image; put the normal training images there";
-            return Err(DataError::spec(root.to_string_lossy(), reason));
-        }
-        if folder.has_ground_truth {
-            let report = folder.find_masks()?;
-            met.masks.get_or_insert_default().add(report);
+            let reason = match layout {
+                "mvtec" | "mvtec-loco" | "btad" => {
+                    "`train/good` holds no usable image; put the normal training images there"
+                }
+                _ => "holds no usable image that is normal, to train on",
+            };
+            return Err(DataError::spec(tree.root.to_string_lossy(), reason));
         }
         Ok(folder)
     }
 
-    /// Images of one directory as a class; one without usable images is reported.
-    fn add(
+    /// Finds the masks of the test images, and of all where they tell what is anomalous.
+    fn find_masks(&mut self, masks: &Masks, pattern: Option<&str>) -> Result<Option<MaskReport>, DataError> {
+        let mut report = MaskReport::default();
+        let base = match masks {
+            Masks::None => return Ok(None),
+            Masks::Beside(names) => {
+                for group in self.groups.iter_mut().flatten() {
+                    for (relative, names) in names.iter().filter(|(relative, _)| *relative == group.relative)
+                    {
+                        let candidates = masks::of_names(&self.root.join(relative), names);
+                        let images: Vec<&str> = group.names.iter().map(file_name).collect();
+                        group.masks = masks::find(candidates, &images, None, &mut report.unused);
+                    }
+                }
+                return Ok(Some(report));
+            }
+            Masks::Under(base) | Masks::Given(base) => base.clone(),
+            Masks::Visa => self.root.clone(),
+        };
+        if !base.is_dir() {
+            return Err(DataError::option("masks", base.display(), "is no folder; give that of the masks"));
+        }
+        let top: Vec<PathBuf> = match masks {
+            Masks::Visa => Vec::new(),
+            _ => walk::sorted(&base)?
+                .iter()
+                .filter(|i| i.is_folder && !i.is_hidden())
+                .map(walk::Item::path)
+                .collect(),
+        };
+        let folder_of = |group: &Group| -> Option<PathBuf> {
+            if matches!(masks, Masks::Visa) {
+                let folder = base.join(group.relative.replacen("Data/Images", "Data/Masks", 1));
+                return Some(folder).filter(|folder| folder.is_dir());
+            }
+            let rest = group.relative.split_once('/').map_or("", |(_, rest)| rest);
+            let of_class =
+                masks::folder_of(&group.class, &top).filter(|_| !group.class.is_empty()).map(|folder| {
+                    let deeper = folder.join(below(rest, &group.class).unwrap_or_default());
+                    if deeper.is_dir() { deeper } else { folder.clone() }
+                });
+            match masks {
+                Masks::Given(_) => {
+                    let alike = Some(base.join(&group.relative)).filter(|folder| folder.is_dir());
+                    alike.or(of_class).or_else(|| Some(base.clone()))
+                }
+                _ => of_class,
+            }
+        };
+        // Groups whose masks lie in one folder share it.
+        let mut folders: BTreeMap<PathBuf, Vec<(usize, usize)>> = BTreeMap::new();
+        for (split, groups) in self.groups.iter().enumerate() {
+            for (number, group) in groups.iter().enumerate() {
+                let is_wanted = split == Split::Test.slot() || group.truth == Truth::Unknown;
+                if let Some(folder) = folder_of(group).filter(|_| is_wanted) {
+                    folders.entry(folder).or_default().push((split, number));
+                }
+            }
+        }
+        let taken: Vec<PathBuf> = folders.keys().cloned().collect();
+        for (folder, groups) in folders {
+            let images: Vec<&str> = groups
+                .iter()
+                .flat_map(|&(split, number)| self.groups[split][number].names.iter().map(file_name))
+                .collect();
+            let candidates = masks::candidates(&folder, &taken)?;
+            let mut found = masks::find(candidates, &images, pattern, &mut report.unused).into_iter();
+            for (split, number) in groups {
+                let group = &mut self.groups[split][number];
+                group.masks = found.by_ref().take(group.names.len()).collect();
+            }
+        }
+        if !matches!(masks, Masks::Visa) {
+            let is_read = |path: &PathBuf| taken.iter().any(|folder| path.starts_with(folder));
+            let left = walk::images_below(&base).into_iter().filter(|path| !is_read(path));
+            report.unused.extend(left.map(|path| path.to_string_lossy().into_owned()));
+        }
+        report.unused.sort();
+        Ok(Some(report))
+    }
+
+    /// How masks fit the anomalous test images.
+    pub(super) fn fit(&self, mut report: MaskReport) -> MaskReport {
+        for group in self.groups[Split::Test.slot()].iter().filter(|group| group.truth == Truth::Anomalous) {
+            let path = self.root.join(&group.relative);
+            for image in 0..group.names.len() {
+                if group.masks.get(image).is_some_and(|files| !files.is_empty()) {
+                    report.matched += 1;
+                } else {
+                    let id = path.join(group.names.get(image));
+                    report.missing.push(id.to_string_lossy().into_owned());
+                }
+            }
+        }
+        report
+    }
+
+    /// Tells normal from anomalous images by what their masks mark, where nothing else says it; anomalous
+    /// images are not trained on.
+    pub(super) fn judge_by_masks(
         &mut self,
-        split: Split,
-        relative: String,
-        class: &str,
-        truth: Truth,
+        report: &MaskReport,
         options: &OpenOptions,
         met: &mut Met,
-        found: &mut Found,
     ) -> Result<(), DataError> {
-        let path = self.root.join(&relative);
-        let names = read_names(&path, options, met, found)?;
-        if names.len() > 0 {
-            self.groups[split.slot()].push(Group::new(relative, class, truth, names));
-        } else if !class.is_empty() {
-            let reason = "holds no usable image, so its class is missing".to_owned();
-            met.skipped.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
+        let set = self.root.to_string_lossy().into_owned();
+        for split in [Split::Train, Split::Test] {
+            for group in std::mem::take(&mut self.groups[split.slot()]) {
+                if group.truth != Truth::Unknown {
+                    self.groups[split.slot()].push(group);
+                    continue;
+                }
+                if let (Some(first), true) = (report.unused.first(), group.masks.iter().any(Vec::is_empty)) {
+                    let reason = format!(
+                        "{} masks belong to no image (`{first}`), so that which images are normal is not known; state how \
+                         masks are named, or remove what is none",
+                        report.unused.len()
+                    );
+                    return Err(DataError::spec(set, reason));
+                }
+                let judge = |files: &Vec<PathBuf>| {
+                    ganomede_host::interrupt::check()?;
+                    marks(files)
+                };
+                let judged: Vec<_> = group.masks.par_iter().map(judge).collect::<Result<_, DataError>>()?;
+                for (i, outcome) in judged.iter().enumerate() {
+                    if let Err(Rejected { path, reason }) = outcome {
+                        let reason =
+                            format!("{reason}, so that its image `{}` is not used", group.names.get(i));
+                        met.reject(Path::new(path), reason, options)?;
+                    }
+                }
+                let is = |wanted: bool| move |one: &Result<bool, Rejected>| matches!(one, Ok(marked) if *marked == wanted);
+                let [usable, _] = group.split(|i| judged[i].is_ok());
+                let judged: Vec<_> = judged.into_iter().filter(Result::is_ok).collect();
+                let [mut anomalous, mut normal] = usable.split(|i| is(true)(&judged[i]));
+                anomalous.truth = Truth::Anomalous;
+                normal.truth = Truth::Normal;
+                for (group, class) in [(&mut anomalous, "anomalous"), (&mut normal, "good")] {
+                    group.class = class.to_owned();
+                }
+                normal.masks.clear();
+                if split == Split::Train && anomalous.names.len() > 0 {
+                    let images = walk::images_of(anomalous.names.len());
+                    let reason = format!("holds {images} that are anomalous by their masks, not trained on");
+                    met.skipped.push(Rejected::of(&self.root.join(&anomalous.relative), reason));
+                } else if anomalous.names.len() > 0 {
+                    self.groups[split.slot()].push(anomalous);
+                }
+                if normal.names.len() > 0 {
+                    self.groups[split.slot()].push(normal);
+                }
+            }
         }
         Ok(())
     }
 
-    /// `train/good/`, `test/good/`, `test/<defect>/`; what lies beside them is passed over, and said.
-    fn open_mvtec(
-        &mut self,
-        options: &OpenOptions,
-        met: &mut Met,
-        found: &mut Found,
-    ) -> Result<(), DataError> {
-        let root = self.root.clone();
-        let mut add = |split, relative: String, class: &str, truth, met: &mut Met| {
-            self.add(split, relative, class, truth, options, met, found)
-        };
-        for level in ["", "train", "test"] {
-            let folder = root.join(level);
-            if !folder.is_dir() {
+    /// Of the normal images a fifth stays for tests, and the others are trained on: which, by a hash of their
+    /// names, and so the same in whatever order files are listed.
+    pub(super) fn draw_tests(&mut self) {
+        let groups = std::mem::take(&mut self.groups[Split::Test.slot()]);
+        let mut ranked: Vec<([u8; 32], usize, usize)> = Vec::new();
+        for (number, group) in groups.iter().enumerate().filter(|(_, group)| group.truth == Truth::Normal) {
+            for i in 0..group.names.len() {
+                let file = file_of(group.names.get(i)).0;
+                // Pictures of one part stay together.
+                let key = if self.layout == "kolektor" { "" } else { file };
+                ranked.push((Sha256::digest(format!("{}/{key}", group.relative)).into(), number, i));
+            }
+        }
+        ranked.sort();
+        let kept = if ranked.len() > 1 { ranked.len().div_ceil(5) } else { 0 };
+        let kept: std::collections::BTreeSet<(usize, usize)> =
+            ranked[..kept].iter().map(|&(_, number, i)| (number, i)).collect();
+        for (number, group) in groups.into_iter().enumerate() {
+            if group.truth != Truth::Normal {
+                self.groups[Split::Test.slot()].push(group);
                 continue;
             }
-            let mut loose = Passed::default();
-            for item in walk::sorted(&folder)?.iter().filter(|item| !item.is_hidden()) {
-                let name = item.name.to_str();
-                match (level, name) {
-                    _ if !item.is_folder => loose.add(&item.name),
-                    ("", Some("train" | "test" | "ground_truth")) => {}
-                    ("train", Some("good")) => {
-                        add(Split::Train, "train/good".into(), "good", Truth::Normal, met)?;
-                    }
-                    // No defect is called good, in whatever case.
-                    ("test", Some(name)) => {
-                        let is_good = name.eq_ignore_ascii_case("good");
-                        let truth = if is_good { Truth::Normal } else { Truth::Anomalous };
-                        add(Split::Test, format!("test/{name}"), name, truth, met)?;
-                    }
-                    ("test", None) => {
-                        let reason = format!(
-                            "the name of this class folder is not UTF-8, so its {} images are missing; rename it",
-                            walk::images_below(&item.path()).len()
-                        );
-                        met.reject(&item.path(), reason, options)?;
-                    }
-                    _ => walk::pass_over(&item.path(), &mut met.skipped),
+            let parts = group.split(|i| kept.contains(&(number, i)));
+            for (part, split) in parts.into_iter().zip([Split::Test, Split::Train]) {
+                if part.names.len() > 0 {
+                    self.groups[split.slot()].push(part);
                 }
             }
-            loose.say(&folder, "beside the folders of classes", &mut met.skipped);
         }
-        Ok(())
     }
 
-    /// Finds the masks of the test images.
-    fn find_masks(&mut self) -> Result<MaskReport, DataError> {
-        let (mut report, root) = (MaskReport::default(), self.root.join("ground_truth"));
-        let (folders, files): (Vec<_>, Vec<_>) = walk::sorted(&root)?
-            .into_iter()
-            .filter(|item| !item.is_hidden())
-            .partition(|item| item.is_folder);
-        let folders: Vec<PathBuf> = folders.iter().map(walk::Item::path).collect();
-        let mut used = Vec::new();
-        for group in &mut self.groups[Split::Test.slot()] {
-            if let Some(folder) = masks::folder_of(&group.class, &folders) {
-                group.masks = masks::find(folder, &group.names, &mut report.unused)?;
-                used.push(folder);
-            }
-            if group.truth == Truth::Anomalous {
-                let path = self.root.join(&group.relative);
-                for image in 0..group.names.len() {
-                    if group.masks.get(image).is_some_and(|files| !files.is_empty()) {
-                        report.matched += 1;
-                    } else {
-                        let id = path.join(group.names.get(image));
-                        report.missing.push(id.to_string_lossy().into_owned());
-                    }
-                }
+    /// Images by their paths, which lie in `root` or below.
+    pub(super) fn of_files(
+        spec: &str,
+        root: &Path,
+        files: &[PathBuf],
+        options: &OpenOptions,
+        met: &mut Met,
+    ) -> Result<Self, DataError> {
+        no_classes(spec.as_ref(), options)?;
+        let mut names = Names::default();
+        for file in files {
+            match file.strip_prefix(root).unwrap_or(file).to_str() {
+                Some(name) => names.push(root, name)?,
+                None => met.reject(file, "the file name is not UTF-8; rename it".into(), options)?,
             }
         }
-        let left = folders.iter().filter(|folder| !used.contains(folder)).flat_map(|f| walk::images_below(f));
-        let loose = files.iter().filter(|file| file.is_image()).map(walk::Item::path);
-        report.unused.extend(left.chain(loose).map(|path| path.to_string_lossy().into_owned()));
-        report.unused.sort();
-        Ok(report)
+        let before = met.rejected.len();
+        probe_all(root, &mut names, options, met)?;
+        if let (true, Some(first)) = (options.strict || names.len() == 0, met.rejected.get(before)) {
+            return Err(DataError::file(Path::new(&first.path), first.reason.clone()));
+        }
+        Ok(Folder {
+            root: root.to_path_buf(),
+            layout: "files",
+            why: format!("{} files that match, normal to train on, unknown to score", files.len()),
+            groups: [Vec::new(), vec![Group::new(String::new(), "", Truth::Unknown, names)]],
+            training: Training::All,
+            has_masks: false,
+            order: None,
+        })
+    }
+
+    /// Puts the test images in order of their ranks by name.
+    pub(super) fn order_by(&mut self, ranks: &BTreeMap<String, usize>) {
+        let mut order = Vec::new();
+        for (number, group) in self.groups[Split::Test.slot()].iter().enumerate() {
+            let place = |(i, name)| (ranks.get(name).copied(), (number as u32, i as u32));
+            order.extend(group.names.iter().enumerate().map(place));
+        }
+        order.sort();
+        self.order = Some(order.into_iter().map(|(_, place)| place).collect());
     }
 
     /// A single image file; always an error if it cannot be used.
     pub(crate) fn open_file(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<Self, DataError> {
-        refuse_classes(path, options)?;
-        met.skipped.extend(judge(path, options)?);
+        no_classes(path, options)?;
         let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
             return Err(DataError::spec(path.to_string_lossy(), "the file name is not UTF-8; rename it"));
         };
+        let frames = judge(path, options, &mut met.skipped)?;
         let mut names = Names::default();
-        names.push(&root, name)?;
-        let group = Group::new(String::new(), "", Truth::Unknown, names);
-        Ok(Folder { root, layout: "file", groups: [Vec::new(), vec![group]], has_ground_truth: false })
+        push_frames(&mut names, &root, name, frames)?;
+        Ok(Folder {
+            root,
+            layout: "file",
+            why: "one image file".to_owned(),
+            groups: [Vec::new(), vec![Group::new(String::new(), "", Truth::Unknown, names)]],
+            training: Training::All,
+            has_masks: false,
+            order: None,
+        })
     }
 
     /// Flat folders have one list, whose entries are normal by definition when trained on.
-    fn groups(&self, split: Split) -> &[Group] {
-        &self.groups[if self.layout == "mvtec" { split.slot() } else { Split::Test.slot() }]
+    pub(super) fn groups(&self, split: Split) -> &[Group] {
+        &self.groups[if self.training == Training::All { Split::Test.slot() } else { split.slot() }]
     }
 
     /// The group of an entry, and its place there. Classes are few (folders), so a walk over them is cheap.
     fn locate(&self, split: Split, mut i: usize) -> (&Group, usize) {
+        if let (Some(order), Split::Test) = (&self.order, split) {
+            let (group, place) = order[i];
+            return (&self.groups(split)[group as usize], place as usize);
+        }
         for group in self.groups(split) {
             if i < group.names.len() {
                 return (group, i);
@@ -226,7 +436,7 @@ impl Folder {
 
     /// The files of a mask, opened; or the one that cannot be used.
     fn mask_files(&self, group: &Group, place: usize) -> Result<Result<Vec<ImageFile>, Rejected>, DataError> {
-        let files = group.masks.get(place).filter(|_| self.has_ground_truth);
+        let files = group.masks.get(place).filter(|_| self.has_masks);
         match files.into_iter().flatten().map(|file| decode::open_mask(file)).collect() {
             Ok(files) => Ok(Ok(files)),
             Err(DataError::File { path, reason }) => {
@@ -268,7 +478,7 @@ impl Folder {
         }
         Ok(match union {
             Some(mask) => RawMask::Drawn(mask),
-            None if self.has_ground_truth && group.truth == Truth::Normal => RawMask::Empty,
+            None if self.has_masks && group.truth == Truth::Normal => RawMask::Empty,
             None => RawMask::Unknown,
         })
     }
@@ -283,8 +493,32 @@ impl Source for Folder {
         self.groups(split).iter().map(|g| g.names.len()).sum()
     }
 
+    fn why(&self) -> String {
+        self.why.clone()
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        for split in [Split::Train, Split::Test] {
+            if self.training == Training::All && split == Split::Train {
+                continue;
+            }
+            for group in &self.groups[split.slot()] {
+                let folder = self.root.join(&group.relative).to_string_lossy().into_owned();
+                let split = (self.training != Training::All).then_some(split);
+                let class = group.class.clone();
+                places.push(Place { folder, split, class, images: group.names.len() });
+            }
+        }
+        places
+    }
+
+    fn states_training(&self) -> bool {
+        self.training != Training::Drawn
+    }
+
     fn has_masks(&self) -> bool {
-        self.has_ground_truth
+        self.has_masks
     }
 
     fn entry(&self, split: Split, i: usize) -> Entry {
@@ -311,7 +545,7 @@ impl Source for Folder {
     }
 
     fn splits_are_one(&self) -> bool {
-        self.layout != "mvtec"
+        self.training == Training::All
     }
 
     fn content_length(&self, split: Split, i: usize) -> Result<u64, DataError> {
@@ -345,100 +579,125 @@ impl Source for Folder {
     }
 }
 
-/// `train/good/` or `test/` says so.
-pub(crate) fn is_mvtec(root: &Path) -> bool {
-    root.join("train/good").is_dir() || root.join("test").is_dir()
-}
-
-fn refuse_classes(path: &Path, options: &OpenOptions) -> Result<(), DataError> {
+fn no_classes(spec: &Path, options: &OpenOptions) -> Result<(), DataError> {
     match options.normal_classes.iter().chain(&options.anomalous_classes).next() {
         Some(class) => Err(DataError::spec(
-            path.to_string_lossy(),
-            format!(
-                "class `{class}` was given, but classes apply to labelled sets (IDX, CIFAR-10, NPZ); \
-                 a folder states them by its layout"
-            ),
+            spec.to_string_lossy(),
+            format!("class `{class}` was given, but single images have no classes; leave it out"),
         )),
         None => Ok(()),
     }
 }
 
-/// Usable names of one directory, sorted; the others are counted in `found` or listed in `met`.
-fn read_names(
-    folder: &Path,
-    options: &OpenOptions,
-    met: &mut Met,
-    found: &mut Found,
-) -> Result<Names, DataError> {
-    let mut names = Names::default();
-    let before = met.rejected.len();
-    let (mut hidden, mut folders) = (Passed::default(), Vec::new());
-    for item in walk::entries(folder)? {
-        let item = item?;
-        let extension = walk::extension(&item.name);
-        let reason = if item.is_hidden() {
-            hidden.add(&item.name);
-            continue;
-        } else if item.is_folder {
-            found.folders.push(item.name.to_string_lossy().into_owned());
-            folders.push(item.path());
-            continue;
-        } else if FOREIGN.contains(&extension.as_str()) {
-            format!("`.{extension}` is not read; convert it to PNG")
-        } else if !EXTENSIONS.contains(&extension.as_str()) {
-            *found.others.entry(extension).or_default() += 1;
-            continue;
-        } else if let Some(name) = item.name.to_str() {
-            names.push(folder, name)?;
-            continue;
-        } else {
-            "the file name is not UTF-8; rename it".to_string()
-        };
-        met.rejected.push(Rejected { path: item.path().to_string_lossy().into_owned(), reason });
-    }
-    folders.sort();
-    folders.iter().for_each(|folder| walk::pass_over(folder, &mut met.skipped));
-    hidden.say(folder, "with hidden names,", &mut met.skipped);
-    names.sort();
-    probe_all(folder, &mut names, options, met)?;
-    met.rejected[before..].sort();
-    found.rejected += met.rejected.len() - before;
-    match met.rejected.get(before) {
-        Some(first) if options.strict => Err(DataError::file(Path::new(&first.path), first.reason.clone())),
-        _ => Ok(names),
+/// The name of the file of an entry, and which of its frames or pages it is: `stack.tif#3`.
+pub(super) fn file_of(name: &str) -> (&str, Option<usize>) {
+    match name.rsplit_once('#').map(|(file, frame)| (file, frame.parse())) {
+        // A file of such a name has no extension of an image, and is none.
+        Some((file, Ok(frame))) if !walk::is_image_name(name.as_ref()) => (file, Some(frame)),
+        _ => (name, None),
     }
 }
 
-/// Drops the names whose header cannot be used. Machine faults end the listing.
+/// As [`file_of`], without the frame.
+fn file_name(name: &str) -> &str {
+    file_of(name).0
+}
+
+pub(super) fn push_frames(
+    names: &mut Names,
+    folder: &Path,
+    name: &str,
+    frames: Frames,
+) -> Result<(), DataError> {
+    match frames {
+        Frames::One => names.push(folder, name),
+        Frames::Some(frames) => frames.iter().try_for_each(|i| names.push(folder, &format!("{name}#{i}"))),
+    }
+}
+
+/// Whether the files of a mask mark anything.
+fn marks(files: &[PathBuf]) -> Result<Result<bool, Rejected>, DataError> {
+    for file in files {
+        let marked = decode::open_mask(file).and_then(|mask| {
+            let permit = Permit::take(mask.need()).map_err(|short| short.of(file))?;
+            Ok(mask.decode_mask(&permit)?.is_marked())
+        });
+        match marked {
+            Ok(false) => {}
+            Ok(true) => return Ok(Ok(true)),
+            Err(DataError::File { path, reason }) => return Ok(Err(Rejected::of(&path, reason))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Ok(false))
+}
+
+/// Says which classes have no usable image, as listed or because their folders hold none.
+fn say_missing(tree: &Tree, layout: &str, classes: &BTreeMap<(Split, String), usize>, met: &mut Met) {
+    if !matches!(layout, "mvtec" | "mvtec-loco" | "btad") {
+        return;
+    }
+    for (split, top) in [(Split::Train, "train"), (Split::Test, "test")] {
+        for class in tree.children(top) {
+            let path = format!("{top}/{class}");
+            let is_missing = match classes.get(&(split, class)) {
+                Some(&images) => images == 0,
+                None => tree.dirs.iter().filter(|dir| dir.is_in(&path)).all(|dir| dir.is_empty()),
+            };
+            if is_missing {
+                let reason = "holds no usable image, so its class is missing";
+                met.skipped.push(Rejected::of(&tree.root.join(path), reason));
+            }
+        }
+    }
+}
+
+/// Drops the names whose header cannot be used, and puts those of frames for a file that has several. Machine
+/// faults end the listing.
 fn probe_all(
     folder: &Path,
     names: &mut Names,
     options: &OpenOptions,
     met: &mut Met,
 ) -> Result<(), DataError> {
-    let mut flags = vec![true; names.len()];
-    for (chunk, flags) in flags.chunks_mut(PROBE_CHUNK).enumerate() {
+    let mut usable = Names::default();
+    for start in (0..names.len()).step_by(PROBE_CHUNK) {
         ganomede_host::interrupt::check()?;
-        let remarks = flags.par_iter_mut().enumerate().filter_map(|(i, flag)| {
-            let path = folder.join(names.get(chunk * PROBE_CHUNK + i));
-            judge(&path, options).inspect_err(|_| *flag = false).transpose()
+        let chunk = start..(start + PROBE_CHUNK).min(names.len());
+        let judged = chunk.clone().into_par_iter().map(|i| {
+            let mut skipped = Vec::new();
+            let frames = judge(&folder.join(names.get(i)), options, &mut skipped);
+            (frames, skipped)
         });
-        for remark in remarks.collect::<Vec<_>>() {
-            match remark {
-                Ok(remark) => met.skipped.push(remark),
-                Err(DataError::File { path, reason }) => {
-                    met.rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
-                }
+        for (i, (frames, mut skipped)) in chunk.zip(judged.collect::<Vec<_>>()) {
+            met.skipped.append(&mut skipped);
+            match frames {
+                Ok(frames) => push_frames(&mut usable, folder, names.get(i), frames)?,
+                Err(DataError::File { path, reason }) => met.rejected.push(Rejected::of(&path, reason)),
                 Err(other) => return Err(other),
             }
         }
     }
-    names.keep(&flags);
+    usable.fit();
+    *names = usable;
     Ok(())
 }
 
-/// Checks the header, and that a patch fits; what of the file is not read is returned.
-fn judge(path: &Path, options: &OpenOptions) -> Result<Option<Rejected>, DataError> {
+/// Which images of a file are read.
+pub(super) enum Frames {
+    /// The only one, which has the name of the file.
+    One,
+    /// These of several.
+    #[allow(dead_code, reason = "of pages and frames, which come next")]
+    Some(Vec<usize>),
+}
+
+/// Checks the header, and that a patch fits; what of the file is not read goes to `skipped`.
+pub(super) fn judge(
+    path: &Path,
+    options: &OpenOptions,
+    skipped: &mut Vec<Rejected>,
+) -> Result<Frames, DataError> {
     let header = decode::open(path)?.header();
     if options.tiles {
         let size = [header.height as usize, header.width as usize];
@@ -456,34 +715,35 @@ fn judge(path: &Path, options: &OpenOptions) -> Result<Option<Rejected>, DataErr
         }
         _ => {}
     }
-    Ok((header.pages > 1).then(|| Rejected {
-        path: path.to_string_lossy().into_owned(),
-        reason: format!("has {} pages, of which the first is read; save the others as files", header.pages),
-    }))
+    if header.pages > 1 {
+        let reason =
+            format!("has {} pages, of which the first is read; save the others as files", header.pages);
+        skipped.push(Rejected::of(path, reason));
+    }
+    Ok(Frames::One)
 }
 
-impl Found {
-    fn message(&self, rejected: &[Rejected]) -> String {
-        let mut seen = Vec::new();
-        for (extension, count) in self.others.iter().take(8) {
-            let kind =
-                if extension.is_empty() { "without extension".into() } else { format!("`.{extension}`") };
-            seen.push(format!("{count} {kind}"));
-        }
-        if self.rejected > 0 {
-            seen.push(format!("{} images that cannot be used", self.rejected));
-        }
-        if !self.folders.is_empty() {
-            let names: Vec<_> = self.folders.iter().take(8).map(|f| format!("`{f}/`")).collect();
-            seen.push(format!("folders {}", names.join(", ")));
-        }
-        let seen = if seen.is_empty() { "nothing".into() } else { seen.join(", ") };
-        format!(
-            "no usable image; found {seen}. Expected: images ({}) directly inside; or `train/good/`, `test/good/`, \
-             `test/<defect>/`; or `*-images-idx3-ubyte[.gz]`; or `data_batch_*.bin`",
-            EXTENSIONS.map(|e| format!(".{e}")).join(" ")
-        ) + &reasons(rejected)
+/// What is there where no image can be used.
+fn nothing(tree: &Tree, unusable: usize, rejected: &[Rejected]) -> String {
+    let mut seen = Vec::new();
+    for (extension, count) in tree.others.iter().take(8) {
+        let kind = if extension.is_empty() { "without extension".into() } else { format!("`.{extension}`") };
+        seen.push(format!("{count} {kind}"));
     }
+    if unusable > 0 {
+        seen.push(format!("{unusable} images that cannot be used"));
+    }
+    let folders = tree.children("");
+    if !folders.is_empty() {
+        let names: Vec<_> = folders.iter().take(8).map(|f| format!("`{f}/`")).collect();
+        seen.push(format!("folders {}", names.join(", ")));
+    }
+    let seen = if seen.is_empty() { "nothing".into() } else { seen.join(", ") };
+    format!(
+        "no usable image; found {seen}. Expected: images ({}) inside or in folders below; or `train/good/`, `test/good/`, \
+         `test/<defect>/`; or `*-images-idx3-ubyte[.gz]`; or `data_batch_*.bin`",
+        EXTENSIONS.map(|e| format!(".{e}")).join(" ")
+    ) + &reasons(rejected)
 }
 
 /// Why files cannot be used: the first three.

@@ -76,7 +76,9 @@ impl Labelled {
         classes: Vec<String>,
         options: &OpenOptions,
     ) -> Result<Self, DataError> {
-        let (truths, is_selected) = truths(set, &classes, options)?;
+        let given = [&options.normal_classes[..], &options.anomalous_classes];
+        let learned = [&options.learned_classes[0][..], &options.learned_classes[1]];
+        let (truths, is_selected) = truths(set, &classes, given, learned)?;
         for (part, split) in parts.iter_mut().zip([Split::Train, Split::Test]) {
             // Unlabelled images count as normal for training, like those of a flat folder.
             let wanted = |i: usize| match part.labels.get(i).map(|&label| (truths[usize::from(label)], split))
@@ -164,9 +166,12 @@ impl Source for Labelled {
 }
 
 /// Truth of each class, and whether any list says so: what is given, else what a model learned.
-fn truths(set: &str, classes: &[String], options: &OpenOptions) -> Result<(Vec<Truth>, bool), DataError> {
-    let given = [&options.normal_classes[..], &options.anomalous_classes];
-    let learned = [&options.learned_classes[0][..], &options.learned_classes[1]];
+pub(super) fn truths(
+    set: &str,
+    classes: &[String],
+    given: [&[String]; 2],
+    learned: [&[String]; 2],
+) -> Result<(Vec<Truth>, bool), DataError> {
     let is_empty = |lists: [&[String]; 2]| lists.iter().all(|list| list.is_empty());
     if is_empty(given) {
         return Ok((select(set, classes, learned)?, !is_empty(learned)));
@@ -232,7 +237,7 @@ fn select(
     Ok(truths)
 }
 
-fn classes_error(set: &str, classes: &[String], reason: String) -> DataError {
+pub(super) fn classes_error(set: &str, classes: &[String], reason: String) -> DataError {
     let names = classes.iter().enumerate().map(|(number, name)| {
         if *name == number.to_string() { name.clone() } else { format!("{number} {name}") }
     });

@@ -5,10 +5,15 @@ mod folder;
 mod generated;
 mod idx;
 mod labelled;
+mod layout;
+mod list;
 mod masks;
 mod names;
 mod npz;
+mod pattern;
 mod several;
+mod tree;
+mod visa;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -24,10 +29,11 @@ use crate::preprocess::Preprocess;
 use generated::Generated;
 pub(crate) use generated::parse_counts;
 pub use masks::MaskReport;
+pub(crate) use masks::check_pattern;
 pub(crate) use several::Several;
 
 /// Training or test part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     /// Normal images only.
@@ -74,6 +80,20 @@ pub struct Entry {
     pub truth: Truth,
 }
 
+/// Images of one folder.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// The folder.
+    pub folder: String,
+    /// The split they belong to; None where the same images are both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// As [`Entry::class`].
+    pub class: String,
+    /// How many there are that can be used.
+    pub images: usize,
+}
+
 /// A file that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Rejected {
@@ -81,6 +101,12 @@ pub struct Rejected {
     pub path: String,
     /// Why, and what to do.
     pub reason: String,
+}
+
+impl Rejected {
+    pub(crate) fn of(path: &Path, reason: impl Into<String>) -> Self {
+        Rejected { path: path.to_string_lossy().into_owned(), reason: reason.into() }
+    }
 }
 
 /// What was met when a source was opened, beside its entries.
@@ -127,8 +153,23 @@ pub(crate) enum RawMask {
 
 /// Implementations hold no decoded image (folders, generators) or the raw bytes once (labelled sets).
 pub(crate) trait Source: Send + Sync {
-    /// `folder`, `mvtec`, `idx`, `cifar10`, `npz` or `builtin`.
+    /// As [`crate::Dataset::layout`].
     fn layout(&self) -> &'static str;
+
+    /// By what the layout is told, for people; empty where its name says it all.
+    fn why(&self) -> String {
+        String::new()
+    }
+
+    /// The folders of the images.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
+    }
+
+    /// Whether the data say which images are for training, so that nothing was drawn.
+    fn states_training(&self) -> bool {
+        true
+    }
 
     fn len(&self, split: Split) -> usize;
 
@@ -182,6 +223,9 @@ fn open_path(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<Box<dy
     let spec = path.to_string_lossy();
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && pattern::is_pattern(&spec) => {
+            return pattern::open(&spec, options, met);
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(DataError::spec(
                 spec,
@@ -195,16 +239,14 @@ fn open_path(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<Box<dy
     };
     if metadata.is_dir() {
         // Layout by directories comes first: it is stated on purpose, while a stray file is not.
-        if folder::is_mvtec(path) {
-            return Ok(Box::new(folder::Folder::open(path, options, met)?));
-        }
-        if let Some(set) = idx::open_folder(path, options)? {
+        let is_stated = ["train", "test"].iter().any(|split| path.join(split).is_dir());
+        if !is_stated && let Some(set) = idx::open_folder(path, options)? {
             return Ok(Box::new(set));
         }
-        if let Some(set) = cifar::open_folder(path, options)? {
+        if !is_stated && let Some(set) = cifar::open_folder(path, options)? {
             return Ok(Box::new(set));
         }
-        return Ok(Box::new(folder::Folder::open(path, options, met)?));
+        return folder::open(path, options, met);
     }
     if idx::is_image_file(path) {
         return Ok(Box::new(idx::open_file(path, options)?));
@@ -216,9 +258,28 @@ fn open_path(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<Box<dy
         return Ok(Box::new(npz::open(path, options)?));
     }
     if crate::csv_file::is_csv(path) {
-        return Err(DataError::spec(spec, "is a table or a signal, not a set of images"));
+        return Ok(Box::new(list::open(path, options, met)?));
     }
     Ok(Box::new(folder::Folder::open_file(path, options, met)?))
+}
+
+/// Whether a file holds a set by itself.
+fn is_set_file(path: &Path) -> bool {
+    idx::is_image_file(path)
+        || cifar::is_batch_file(path)
+        || npz::is_npz(path)
+        || crate::csv_file::is_csv(path)
+}
+
+/// Files that a specification names beside itself: those of a list or of a pattern.
+pub(crate) fn files_of(spec: &Path) -> Vec<PathBuf> {
+    match spec.exists() {
+        true if crate::csv_file::is_csv(spec) => list::files(spec),
+        false if pattern::is_pattern(&spec.to_string_lossy()) => {
+            pattern::matches(&spec.to_string_lossy()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Paths of the entries of `folder` whose name passes, sorted; hidden and non-UTF-8 names never pass.

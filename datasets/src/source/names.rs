@@ -28,6 +28,11 @@ impl Names {
     pub(crate) fn sort(&mut self) {
         let text = &self.text;
         self.spans.sort_unstable_by_key(|&span| slice(text, span));
+        self.fit();
+    }
+
+    /// Gives back what was taken beyond the names.
+    pub(crate) fn fit(&mut self) {
         self.spans.shrink_to_fit();
         self.text.shrink_to_fit();
     }
@@ -40,10 +45,20 @@ impl Names {
         slice(&self.text, self.spans[i])
     }
 
-    /// Keeps the names whose flag is set; one flag a name.
-    pub(crate) fn keep(&mut self, flags: &[bool]) {
-        let mut flags = flags.iter();
-        self.spans.retain(|_| flags.next().copied().unwrap_or(false));
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.spans.iter().map(|&span| slice(&self.text, span))
+    }
+
+    /// The names of which `is_first` holds, and the others, in the same order.
+    pub(crate) fn split(&self, mut is_first: impl FnMut(usize, &str) -> bool) -> [Names; 2] {
+        let mut parts = [Names::default(), Names::default()];
+        for (i, (name, &(_, length))) in self.iter().zip(&self.spans).enumerate() {
+            let part = &mut parts[usize::from(!is_first(i, name))];
+            // No longer than what it is a part of.
+            part.spans.push((part.text.len() as u32, length));
+            part.text.push_str(name);
+        }
+        parts
     }
 }
 

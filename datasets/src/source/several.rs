@@ -2,7 +2,7 @@
 
 use sha2::Sha256;
 
-use super::{Entry, RawSample, Source, Split};
+use super::{Entry, Place, RawSample, Source, Split};
 use crate::DataError;
 use crate::preprocess::Preprocess;
 
@@ -11,6 +11,8 @@ pub(crate) struct Several {
     parts: Vec<Box<dyn Source>>,
     /// Per split: entries up to and including each part.
     ends: [Vec<usize>; 2],
+    /// Where they lie in one folder: by what they are told.
+    why: String,
 }
 
 impl Several {
@@ -22,7 +24,13 @@ impl Several {
             };
             parts.iter().map(|part| part.len(split)).scan(0, add).collect()
         });
-        Several { parts, ends }
+        let why = format!("{} places, one after another", parts.len());
+        Several { parts, ends, why }
+    }
+
+    /// Sets that lie in one folder.
+    pub(crate) fn of_sets(parts: Vec<Box<dyn Source>>, why: String) -> Self {
+        Several { why, ..Self::new(parts) }
     }
 
     fn locate(&self, split: Split, i: usize) -> (&dyn Source, usize) {
@@ -36,6 +44,19 @@ impl Several {
 impl Source for Several {
     fn layout(&self) -> &'static str {
         "several"
+    }
+
+    fn why(&self) -> String {
+        let parts = self.parts.iter().map(|part| format!("{} ({})", part.layout(), part.why()));
+        format!("{}; {}", self.why, parts.collect::<Vec<_>>().join("; "))
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.parts.iter().flat_map(|part| part.places()).collect()
+    }
+
+    fn states_training(&self) -> bool {
+        self.parts.iter().all(|part| part.states_training())
     }
 
     fn len(&self, split: Split) -> usize {

@@ -17,7 +17,7 @@ pub(super) struct Item {
     pub(super) name: OsString,
     /// Whether it is a folder; links count as what they lead to.
     pub(super) is_folder: bool,
-    is_link: bool,
+    pub(super) is_link: bool,
 }
 
 impl Item {
@@ -69,14 +69,9 @@ pub(super) fn is_image_name(name: &OsStr) -> bool {
     EXTENSIONS.contains(&extension.as_str()) || FOREIGN.contains(&extension.as_str())
 }
 
-/// Says that a folder is passed over, if there are images in it or below.
-pub(super) fn pass_over(folder: &Path, skipped: &mut Vec<Rejected>) {
-    let count = images_below(folder).len();
-    if count > 0 {
-        let images = images_of(count);
-        let reason = format!("is a folder of {images} that is not read; give it by itself, or move them up");
-        skipped.push(Rejected { path: folder.to_string_lossy().into_owned(), reason });
-    }
+/// What is said of a folder of `count` images that is passed over.
+pub(super) fn passed_over(count: usize) -> String {
+    format!("is a folder of {} that is not read; give it by itself, or move them up", images_of(count))
 }
 
 /// Images that are passed over: how many, and the first by its name.
@@ -98,6 +93,14 @@ impl Passed {
         }
     }
 
+    /// Counts more, of which one is named.
+    pub(super) fn many(&mut self, count: usize, first: String) {
+        self.count += count;
+        if count > 0 {
+            self.first.get_or_insert(first.into());
+        }
+    }
+
     /// Says how many there are in `folder`, and what they are, such as "hidden".
     pub(super) fn say(self, folder: &Path, what: &str, skipped: &mut Vec<Rejected>) {
         if let Some(first) = self.first {
@@ -109,7 +112,7 @@ impl Passed {
     }
 }
 
-fn images_of(count: usize) -> String {
+pub(super) fn images_of(count: usize) -> String {
     match count {
         1 => "1 image".to_owned(),
         MOST => format!("{MOST} images or more"),

@@ -47,18 +47,24 @@ impl ImageQueries {
                 Err(error) => return Err(error.into()),
             };
             let other = if data.is_empty(Split::Test) { Split::Train } else { Split::Test };
-            let split = split.unwrap_or(other);
-            let mut indices = data.all(split);
-            if indices.is_empty() {
-                let name = split.name();
+            let parts = match split {
+                // Where nothing says what is for training, nothing says what not to score.
+                None if !data.states_training() => vec![Split::Train, Split::Test],
+                split => vec![split.unwrap_or(other)],
+            };
+            let total: usize = parts.iter().map(|&split| data.len(split)).sum();
+            if total == 0 {
+                let name = parts[0].name();
                 let reason = format!("'{spec}' has no {name} images; choose the other `split`");
                 return Err(DetectError::Input(reason));
             }
-            if let Some(limit) = limit.filter(|&limit| limit < indices.len()) {
-                notes.push(format!("{limit} of {} images of '{spec}' at random, seed {seed}", indices.len()));
-                indices = drawn(indices.len(), limit, seed);
+            let mut indices: Vec<Indices> = parts.iter().map(|&split| data.all(split)).collect();
+            if let Some(limit) = limit.filter(|&limit| limit < total) {
+                notes.push(format!("{limit} of {total} images of '{spec}' at random, seed {seed}"));
+                indices = drawn(&parts.iter().map(|&split| data.len(split)).collect::<Vec<_>>(), limit, seed);
             }
-            sets.push(Selection { data, split, indices });
+            let selections = parts.into_iter().zip(indices).filter(|(_, indices)| !indices.is_empty());
+            sets.extend(selections.map(|(split, indices)| Selection { data: data.clone(), split, indices }));
         }
         if sets.is_empty() {
             return Err(no_image(&specs.join(" "), &rejected));
@@ -67,11 +73,18 @@ impl ImageQueries {
     }
 }
 
-/// `limit` of `count` samples, drawn by the seed, in their order.
-fn drawn(count: usize, limit: usize, seed: u64) -> Indices {
-    let mut chosen: Vec<_> = Indices::shuffled(count, seed).take(limit).iter().collect();
+/// `limit` samples of parts of these lengths, drawn by the seed, in their order.
+fn drawn(lengths: &[usize], limit: usize, seed: u64) -> Vec<Indices> {
+    let mut chosen: Vec<_> = Indices::shuffled(lengths.iter().sum(), seed).take(limit).iter().collect();
     chosen.sort_unstable();
-    Indices::list(chosen)
+    let mut first = 0;
+    let part = |&length: &usize| {
+        let of_part = chosen.iter().filter(|&&i| (first..first + length).contains(&i)).map(|i| i - first);
+        let indices = Indices::list(of_part.collect());
+        first += length;
+        indices
+    };
+    lengths.iter().map(part).collect()
 }
 
 impl Queries for ImageQueries {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Augment, Channels, DataError, Image, OpenOptions, Preprocess, Reads, Size, Split};
+use ganomede_datasets::{Augment, Channels, DataError, Image, OpenOptions, Preprocess, Size, Split};
 use ganomede_host::interrupt;
 use serde::Serialize;
 
@@ -52,10 +52,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if augment.is_none() {
         return Err(CliError::input("--augment names no change; give for example flip,rotate:10,noise:0.05"));
     }
-    check_file(&args.preview, &Reads::new().data(args.given.spec()))?;
+    check_file(&args.preview, &args.given.reads())?;
     let channels: Channels = args.channels.into();
     let preprocess = Preprocess { channels, ..Preprocess::new(args.size) };
-    let data = args.choice.open(args.given.spec(), OpenOptions { preprocess, ..OpenOptions::default() })?;
+    let data = args.choice.open(&args.given, OpenOptions { preprocess, ..OpenOptions::default() })?;
     let (count, wanted) = (data.len(Split::Train), args.images as usize);
     if count == 0 {
         return Err(CliError::input(format!(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ganomede_datasets::{Manifest, OpenOptions, Overlap, Reads, Split};
+use ganomede_datasets::{Manifest, OpenOptions, Overlap, Split};
 use ganomede_host::line;
 use serde::Serialize;
 
@@ -35,9 +35,9 @@ struct ManifestDocument {
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if let Some(path) = &args.out {
-        check_file(path, &Reads::new().data(args.given.spec()))?;
+        check_file(path, &args.given.reads())?;
     }
-    let data = args.choice.open(args.given.spec(), OpenOptions::default())?;
+    let data = args.choice.open(&args.given, OpenOptions::default())?;
     if args.choice.strict {
         data.check_disjoint()?;
     }
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let [train, test] = document.splits.each_ref().map(line);
     let shared = match document.overlap.len() {
         // A flat folder has one list, to train on or to score.
-        0 if matches!(data.layout(), "folder" | "file") => {
+        0 if matches!(data.layout(), "folder" | "file" | "files") => {
             "one list serves as training and as test".to_owned()
         }
         0 => "no test image is a training image".to_owned(),
