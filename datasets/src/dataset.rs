@@ -51,6 +51,9 @@ pub struct OpenOptions {
     /// Bits that the samples of 16-bit images really use, as cameras of 10, 12 or 14 bits write them; None
     /// for all 16.
     pub bits: Option<u32>,
+    /// Centre and width of the window through which DICOM images are seen, in rescaled values; None for that of
+    /// each file, or the whole range of what it stores.
+    pub window: Option<[f64; 2]>,
     /// Look for no masks: scores need none.
     pub without_masks: bool,
     /// Further places, taken together with the one that is opened, in this order.
@@ -274,7 +277,10 @@ impl Dataset {
         let image = preprocess.image(&raw.image, window);
         let (mask, truth) = match raw.mask {
             RawMask::Unknown | RawMask::Unusable(_) => (None, entry.truth),
-            RawMask::Empty => (Some(Mask::none(preprocess.size.height, preprocess.size.width)), entry.truth),
+            RawMask::Empty => {
+                let none = Mask::none(preprocess.size.height, preprocess.size.width);
+                (Some(Mask { picture: preprocess.picture(window), ..none }), entry.truth)
+            }
             RawMask::Drawn(drawn) => {
                 let mask = preprocess.mask(&drawn, window);
                 let truth = match (self.options.patch, mask.any()) {
@@ -285,24 +291,27 @@ impl Dataset {
                 (Some(mask), truth)
             }
         };
-        let frame = Frame::new(&raw.image, window);
+        let frame = preprocess.frame(&raw.image, window);
         Ok(Sample { id: entry.id, image, truth, class: entry.class, mask, frame })
     }
 
     /// The image as stored (flattened if asked for) behind entry `i` of the source, patches not counted.
     pub(crate) fn load_raw(&self, split: Split, i: usize) -> Result<RawSample, DataError> {
-        let RawSample { mut image, mask, permit } = self.source.load(split, i, &self.options.preprocess)?;
-        self.judge_depth(split, i, &mut image)?;
+        let RawSample { mut image, mask, permit, is_scaled } =
+            self.source.load(split, i, &self.options.preprocess)?;
+        if !is_scaled {
+            self.judge_depth(split, i, &mut image)?;
+        }
         let mask = self.judged(split, i, mask)?;
         if !self.options.flatten {
-            return Ok(RawSample { image, mask, permit });
+            return Ok(RawSample { image, mask, permit, is_scaled });
         }
         Ok(match mask {
             RawMask::Drawn(mask) => {
                 let (image, mask) = flatten(&image, Some(&mask));
-                RawSample { image, mask: mask.map_or(RawMask::Unknown, RawMask::Drawn), permit }
+                RawSample { image, mask: mask.map_or(RawMask::Unknown, RawMask::Drawn), permit, is_scaled }
             }
-            mask => RawSample { image: flatten(&image, None).0, mask, permit },
+            mask => RawSample { image: flatten(&image, None).0, mask, permit, is_scaled },
         })
     }
 
@@ -457,6 +466,12 @@ fn check(options: &OpenOptions) -> Result<(), DataError> {
     options.preprocess.check()?;
     if let Some(bits) = options.bits.filter(|bits| !(2..=16).contains(bits)) {
         return Err(DataError::option("bits", bits, "use 2 to 16, what the camera gives"));
+    }
+    if let Some([centre, width]) = options.window
+        && !(centre.is_finite() && width.is_finite() && width >= 1.0)
+    {
+        let reason = "use a centre and a width of at least 1, in the rescaled values of the files, as 40,400";
+        return Err(DataError::option("window", format!("{centre},{width}"), reason));
     }
     if let Some(pattern) = &options.mask_name {
         source::check_pattern(pattern)?;

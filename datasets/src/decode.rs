@@ -9,18 +9,18 @@ use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::DataError;
+use crate::dicom::{self, Dicom};
 use crate::files;
 use crate::memory::{self, Permit};
 use crate::pixels::{Raw, Samples};
-use crate::tiff::{self, Palette, Tiff};
+use crate::tiff::{self, Palette, Patched, Tiff};
 
 /// Extensions that are opened, lower case.
-pub(crate) const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
+pub(crate) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "dcm", "dicom"];
 
 /// Extensions that hold images this crate does not read: named as rejected, where other files are passed
 /// over.
-pub(crate) const FOREIGN: [&str; 10] =
-    ["gif", "webp", "avif", "heic", "dcm", "nii", "pgm", "ppm", "jp2", "exr"];
+pub(crate) const FOREIGN: [&str; 9] = ["gif", "webp", "avif", "heic", "nii", "pgm", "ppm", "jp2", "exr"];
 
 /// Whether a file is taken for an image, by its name.
 pub(crate) enum Reads {
@@ -32,9 +32,15 @@ pub(crate) enum Reads {
     No,
 }
 
-/// Whether `path` may be an image; `extension` is that of its name in small letters.
-pub(crate) fn may_read(_path: &Path, extension: &str) -> Reads {
-    if EXTENSIONS.contains(&extension) {
+/// Whether `path` may be an image; `extension` is that of its name in small letters. DICOM files often have
+/// none, or the end of a number, and are told by how they begin.
+pub(crate) fn may_read(path: &Path, extension: &str) -> Reads {
+    let is_numbered = extension.bytes().all(|byte| byte.is_ascii_digit());
+    let is_dicom = || {
+        let is_index = path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("DICOMDIR"));
+        !is_index && files::open_regular(path).is_ok_and(|(mut file, _)| dicom::is_dicom(&mut file))
+    };
+    if EXTENSIONS.contains(&extension) || is_numbered && is_dicom() {
         Reads::Yes
     } else if FOREIGN.contains(&extension) {
         Reads::Foreign(format!("`.{extension}` is not read; convert it to PNG"))
@@ -64,8 +70,6 @@ pub(crate) struct ImageHeader {
     pub(crate) width: u32,
     /// Rows, upright.
     pub(crate) height: u32,
-    /// Images in the file, of which the first is read; above 1 in TIFF files only.
-    pub(crate) pages: usize,
     /// As stored, before it is turned upright.
     stored: (u32, u32),
     color: ColorType,
@@ -104,20 +108,32 @@ pub(crate) struct ImageFile {
     file: Box<dyn Content>,
     bytes: u64,
     header: ImageHeader,
+    /// Of each image in the file, whether it is one of its own.
+    frames: Vec<bool>,
     /// Of a TIFF whose pixels are indices.
     palette: Option<Palette>,
+    /// Of DICOM, with the number of the frame.
+    dicom: Option<(Box<Dicom>, usize)>,
+    /// Taken instead of the window that DICOM has.
+    window: Option<[f64; 2]>,
 }
 
 /// Opens `path` and judges kind, length and header; cheap and safe on any file. Pipes and devices are
 /// refused, since reading could block.
 pub(crate) fn open(path: &Path) -> Result<ImageFile, DataError> {
-    of_pixels(open_mask(path)?)
+    open_frame(path, 0)
+}
+
+/// As [`open`], of a frame or page of a file that has several.
+pub(crate) fn open_frame(path: &Path, frame: usize) -> Result<ImageFile, DataError> {
+    let (file, bytes) = files::open(path)?;
+    of_pixels(judged(path, Box::new(file), bytes, frame)?)
 }
 
 /// As [`open`], of an encoded image in memory; `name` is what messages call it.
 pub(crate) fn of_bytes(name: &Path, bytes: Vec<u8>) -> Result<ImageFile, DataError> {
     let count = bytes.len() as u64;
-    of_pixels(judged(name, Box::new(Cursor::new(bytes)), count)?)
+    of_pixels(judged(name, Box::new(Cursor::new(bytes)), count, 0)?)
 }
 
 fn of_pixels(image: ImageFile) -> Result<ImageFile, DataError> {
@@ -131,10 +147,10 @@ fn of_pixels(image: ImageFile) -> Result<ImageFile, DataError> {
 /// As [`open`], of floating-point pixels as well: what is not 0 is marked, and no range need be known.
 pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
     let (file, bytes) = files::open(path)?;
-    judged(path, Box::new(file), bytes)
+    judged(path, Box::new(file), bytes, 0)
 }
 
-fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64) -> Result<ImageFile, DataError> {
+fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> Result<ImageFile, DataError> {
     if bytes == 0 {
         return Err(DataError::file(path, "is empty (0 bytes); copy it again or remove it"));
     }
@@ -145,11 +161,23 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64) -> Result<ImageFi
             format!("has {mib} MiB, above the limit of 512; cut it into tiles"),
         ));
     }
+    if let Some(header) = dicom::read(&mut BufReader::new(&mut file), bytes) {
+        return open_dicom(path, file, bytes, header, frame);
+    }
+    let Tiff { pages: frames, palette, link } =
+        tiff::read(&mut BufReader::new(&mut file), frame).unwrap_or_default();
+    if frame >= frames.len().max(1) {
+        return Err(DataError::file(path, "was changed while it was read; run again"));
+    }
+    file.rewind().map_err(DataError::io("read", path))?;
+    let mut file = match link {
+        Some((place, bytes)) => Box::new(Patched { file, at: 0, place, bytes }),
+        None => file,
+    };
     let mut prefix = Vec::with_capacity(PREFIX_BYTES.min(bytes) as usize);
     file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(DataError::io("read", path))?;
-    let Tiff { pages, palette } = tiff::read(&mut BufReader::new(&mut file)).unwrap_or_default();
     if let Some(palette) = palette {
-        return open_palette(path, file, bytes, pages, palette);
+        return open_palette(path, file, bytes, frames, palette);
     }
     let header = match guarded(path, || header(path, Cursor::new(&prefix))) {
         // Headers may lie anywhere in a file (TIFF) or be long (colour profiles): judge by the whole.
@@ -160,7 +188,6 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64) -> Result<ImageFi
         }
         result => result?,
     };
-    let header = ImageHeader { pages: pages.max(1), ..header };
     let (width, height) = header.stored;
     let promised = u64::from(width) * u64::from(height);
     if header.format == ImageFormat::Jpeg && promised > MOST_PIXELS_A_JPEG_BYTE * bytes {
@@ -173,9 +200,34 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64) -> Result<ImageFi
             ),
         ));
     }
-    let image = ImageFile { path: path.to_owned(), file, bytes, header, palette: None };
+    let path = path.to_owned();
+    let image = ImageFile { path, file, bytes, header, frames, palette: None, dicom: None, window: None };
     // What never fits is told when a folder is listed.
-    memory::check(image.need()).map_err(|short| short.of(path))?;
+    memory::check(image.need()).map_err(|short| short.of(&image.path))?;
+    Ok(image)
+}
+
+fn open_dicom(
+    path: &Path,
+    file: Box<dyn Content>,
+    bytes: u64,
+    header: Result<Dicom, String>,
+    frame: usize,
+) -> Result<ImageFile, DataError> {
+    let dicom = header.map_err(|reason| DataError::file(path, reason))?;
+    let stored @ (width, height) = (dicom.width, dicom.height);
+    judge(path, stored)?;
+    if frame >= dicom.frames {
+        return Err(DataError::file(path, "was changed while it was read; run again"));
+    }
+    let color = if dicom.samples == 3 { ColorType::Rgb8 } else { ColorType::L16 };
+    // Of the format nothing follows.
+    let (format, orientation) = (ImageFormat::Pnm, Orientation::NoTransforms);
+    let header = ImageHeader { width, height, stored, color, format, orientation };
+    let (path, frames) = (path.to_owned(), vec![true; dicom.frames]);
+    let dicom = Some((Box::new(dicom), frame));
+    let image = ImageFile { path, file, bytes, header, frames, palette: None, dicom, window: None };
+    memory::check(image.need()).map_err(|short| short.of(&image.path))?;
     Ok(image)
 }
 
@@ -185,7 +237,7 @@ fn open_palette(
     path: &Path,
     file: Box<dyn Content>,
     bytes: u64,
-    pages: usize,
+    frames: Vec<bool>,
     palette: Palette,
 ) -> Result<ImageFile, DataError> {
     let stored @ (width, height) = (palette.width, palette.height);
@@ -198,9 +250,10 @@ fn open_palette(
         ));
     }
     let (color, format, orientation) = (ColorType::L8, ImageFormat::Tiff, Orientation::NoTransforms);
-    let header = ImageHeader { width, height, pages, stored, color, format, orientation };
-    let image = ImageFile { path: path.to_owned(), file, bytes, header, palette: Some(palette) };
-    memory::check(image.need()).map_err(|short| short.of(path))?;
+    let header = ImageHeader { width, height, stored, color, format, orientation };
+    let (path, palette) = (path.to_owned(), Some(palette));
+    let image = ImageFile { path, file, bytes, header, frames, palette, dicom: None, window: None };
+    memory::check(image.need()).map_err(|short| short.of(&image.path))?;
     Ok(image)
 }
 
@@ -217,10 +270,28 @@ impl ImageFile {
         self.header
     }
 
+    /// Of each image in the file, whether it is one of its own; empty where there is only one by its format.
+    pub(crate) fn frames(&self) -> &[bool] {
+        &self.frames
+    }
+
+    /// Whether gray levels come over the whole range, whatever bits are stored.
+    pub(crate) fn is_scaled(&self) -> bool {
+        self.dicom.is_some()
+    }
+
+    /// Takes this window, centre and width, instead of the one that DICOM has.
+    pub(crate) fn with_window(self, window: Option<[f64; 2]>) -> Self {
+        ImageFile { window, ..self }
+    }
+
     /// Bytes of memory that decoding takes, and what is made of the pixels afterwards: a copy turned upright,
     /// flattened or encoded anew, and a byte a pixel.
     pub(crate) fn need(&self) -> u64 {
         let ImageHeader { width, height, .. } = self.header;
+        if let Some((dicom, _)) = &self.dicom {
+            return dicom.inside() + 3 * self.header.decoded() + u64::from(width) * u64::from(height);
+        }
         // Of indices three colours are made.
         let samples = if self.palette.is_some() { 4 } else { 1 };
         let after = 2 * samples * self.header.decoded() + u64::from(width) * u64::from(height);
@@ -229,8 +300,11 @@ impl ImageFile {
 
     /// Decodes the file, upright. A permit of [`ImageFile::need`] must be held as long as the pixels are.
     pub(crate) fn decode(self, _: &Permit) -> Result<Raw, DataError> {
-        let ImageFile { path, mut file, bytes, header, palette } = self;
+        let ImageFile { path, mut file, bytes, header, palette, dicom, window, .. } = self;
         let path = path.as_path();
+        if let Some((dicom, frame)) = dicom {
+            return guarded(path, || in_gray(path, &dicom, &mut BufReader::new(file), frame, window));
+        }
         file.rewind().map_err(DataError::io("read", path))?;
         let mut encoded = memory::room(path, bytes)?;
         // The file may have grown since: the bound holds for what is read.
@@ -284,6 +358,22 @@ impl ImageFile {
     }
 }
 
+fn in_gray(
+    path: &Path,
+    dicom: &Dicom,
+    file: &mut (impl Read + Seek),
+    frame: usize,
+    window: Option<[f64; 2]>,
+) -> Result<Raw, DataError> {
+    let pixels = dicom.frame(file, frame, window).map_err(|reason| DataError::file(path, reason))?;
+    let (width, height) = (dicom.width as usize, dicom.height as usize);
+    let (channels, samples) = match pixels {
+        dicom::Pixels::Gray(samples) => (1, Samples::U16(samples)),
+        dicom::Pixels::Colours(samples) => (3, Samples::U8(samples)),
+    };
+    Ok(Raw { width, height, channels, samples })
+}
+
 /// An image of indices in the colours of its palette.
 fn in_colours(path: &Path, indices: Raw, palette: &Palette) -> Result<Raw, DataError> {
     let rgb = match &indices.samples {
@@ -334,7 +424,7 @@ fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<ImageHeader, D
         O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => (stored.1, stored.0),
         _ => stored,
     };
-    Ok(ImageHeader { width, height, pages: 1, stored, color, format, orientation })
+    Ok(ImageHeader { width, height, stored, color, format, orientation })
 }
 
 /// A decoder that allocates at most `bytes`, pixels included.
@@ -352,7 +442,10 @@ fn decoder<'a, R: io::BufRead + Seek + 'a>(
     limits.max_alloc = Some(bytes);
     reader.limits(limits);
     let Some(format) = reader.format() else {
-        return Err(DataError::file(path, "is not an image of a known format; use PNG, JPEG, BMP or TIFF"));
+        return Err(DataError::file(
+            path,
+            "is not an image of a known format; use PNG, JPEG, BMP, TIFF or DICOM",
+        ));
     };
     Ok((reader.into_decoder().map_err(|e| refused(path, &e))?, format))
 }

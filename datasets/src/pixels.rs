@@ -26,12 +26,22 @@ pub struct Mask {
     pub width: usize,
     /// `height × width` values, row-major; true is anomalous.
     pub pixels: Vec<bool>,
+    /// Where in it the picture lies; around it, where [`crate::Fit::Pad`] leaves room, nothing is known.
+    pub picture: Window,
 }
 
 impl Mask {
     /// A mask without any anomalous pixel.
     pub fn none(height: usize, width: usize) -> Self {
-        Mask { height, width, pixels: vec![false; height * width] }
+        let picture = Window { x: 0, y: 0, width, height };
+        Mask { height, width, pixels: vec![false; height * width], picture }
+    }
+
+    /// The part of a plane of the mask's size in which the picture lies.
+    pub fn of_picture<T: Copy>(&self, plane: &[T]) -> Vec<T> {
+        let Window { x, y, width, height } = self.picture;
+        let rows = plane.chunks_exact(self.width.max(1)).skip(y).take(height);
+        rows.flat_map(|row| row.iter().skip(x).take(width)).copied().collect()
     }
 
     /// Whether any pixel is anomalous.

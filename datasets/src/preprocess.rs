@@ -24,12 +24,29 @@ impl Channels {
 }
 
 /// How an image comes to the height and width of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Crop {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
     /// Scale width and height independently: nothing is lost, proportions change.
-    Resize,
+    #[default]
+    Stretch,
     /// Cut the largest centred part of the output's proportions, then scale it: proportions stay.
-    CentreCrop,
+    Crop,
+    /// Scale until the whole lies within the output, in its middle; around it is the gray between black and
+    /// white, which no border of an image is further from than half the range. Nothing is lost, proportions
+    /// stay. Of what is around, nothing counts in pixel metrics: [`Mask::picture`].
+    Pad,
+}
+
+impl Fit {
+    /// `stretch`, `crop` or `pad`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fit::Stretch => "stretch",
+            Fit::Crop => "crop",
+            Fit::Pad => "pad",
+        }
+    }
 }
 
 /// Size, colour and framing of every image of a data set. Alpha is dropped, not blended.
@@ -40,7 +57,7 @@ pub struct Preprocess {
     /// Gray or colour.
     pub channels: Channels,
     /// How an image of other proportions comes to these.
-    pub crop: Crop,
+    pub fit: Fit,
 }
 
 impl Default for Preprocess {
@@ -49,13 +66,17 @@ impl Default for Preprocess {
     }
 }
 
-/// A rectangle of the source image, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) x: usize,
-    pub(crate) y: usize,
-    pub(crate) width: usize,
-    pub(crate) height: usize,
+/// A rectangle of an image, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Columns at its left.
+    pub x: usize,
+    /// Rows above it.
+    pub y: usize,
+    /// Number of columns.
+    pub width: usize,
+    /// Number of rows.
+    pub height: usize,
 }
 
 /// Where a preprocessed image lies in the one it was made of.
@@ -63,21 +84,15 @@ pub(crate) struct Window {
 pub struct Frame {
     /// Height and width of that image.
     pub size: [usize; 2],
-    /// The part that is shown, in its pixels: left and upper edge, width and height.
+    /// The part that is shown, in its pixels: left and upper edge, width and height. Where the image was
+    /// padded it reaches beyond it.
     pub part: [f64; 4],
-}
-
-impl Frame {
-    pub(crate) fn new(raw: &Raw, window: Window) -> Self {
-        let Window { x, y, width, height } = window;
-        Self { size: [raw.height, raw.width], part: [x, y, width, height].map(|side| side as f64) }
-    }
 }
 
 impl Preprocess {
     /// Gray images of this size (a number is a square), scaled whole.
     pub fn new(size: impl Into<Size>) -> Self {
-        Preprocess { size: size.into(), channels: Channels::Gray, crop: Crop::Resize }
+        Preprocess { size: size.into(), channels: Channels::Gray, fit: Fit::Stretch }
     }
 
     /// Values of one image: channels × height × width.
@@ -99,9 +114,9 @@ impl Preprocess {
 
     /// The part of a `width`×`height` image that is kept.
     pub(crate) fn window(&self, width: usize, height: usize) -> Window {
-        match self.crop {
-            Crop::Resize => Window { x: 0, y: 0, width, height },
-            Crop::CentreCrop => {
+        match self.fit {
+            Fit::Stretch | Fit::Pad => Window { x: 0, y: 0, width, height },
+            Fit::Crop => {
                 // In 128 bits, since sides may be as large as memory.
                 let part = |across: usize, to: usize, from: usize| {
                     let part = (across as u128 * to as u128 / from as u128) as usize;
@@ -115,14 +130,47 @@ impl Preprocess {
         }
     }
 
+    /// The part of the output that a part of an image fills.
+    pub(crate) fn picture(&self, window: Window) -> Window {
+        let Size { height, width } = self.size;
+        if self.fit != Fit::Pad {
+            return Window { x: 0, y: 0, width, height };
+        }
+        // To the nearest pixel, one at least; in 128 bits, since sides may be as large as memory.
+        let side = |side: usize, to: usize, of: usize| {
+            let (side, to, of) = (side as u128, to as u128, of as u128);
+            (((2 * side * to + of) / (2 * of)) as usize).max(1)
+        };
+        let filled_width = width.min(side(window.width, height, window.height));
+        let filled_height = height.min(side(window.height, width, window.width));
+        let (x, y) = ((width - filled_width) / 2, (height - filled_height) / 2);
+        Window { x, y, width: filled_width, height: filled_height }
+    }
+
+    /// Where the output lies in the image that a part of it is made of.
+    pub(crate) fn frame(&self, raw: &Raw, window: Window) -> Frame {
+        let (picture, Size { height, width }) = (self.picture(window), self.size);
+        // From edge to edge of the output, of which the picture may be a part.
+        let reach = |start: usize, length: usize, at: usize, filled: usize, all: usize| {
+            // Multiplied first, so that what is not padded comes out as it was.
+            let scaled = |side: usize| side as f64 * length as f64 / filled as f64;
+            (start as f64 - scaled(at), scaled(all))
+        };
+        let (x, across) = reach(window.x, window.width, picture.x, picture.width, width);
+        let (y, down) = reach(window.y, window.height, picture.y, picture.height, height);
+        Frame { size: [raw.height, raw.width], part: [x, y, across, down] }
+    }
+
     pub(crate) fn image(&self, raw: &Raw, window: Window) -> Image {
-        let (Size { height, width }, count) = (self.size, self.channels.count());
+        let (picture, count) = (self.picture(window), self.channels.count());
+        let Window { height, width, .. } = picture;
+        let size = Size { height, width };
         let (hwc, max) = match &raw.samples {
-            Samples::U8(s) => (resample(s, raw, window, self.size), 255.0),
-            Samples::U16(s) => (resample(s, raw, window, self.size), 65535.0),
+            Samples::U8(s) => (resample(s, raw, window, size), 255.0),
+            Samples::U16(s) => (resample(s, raw, window, size), 65535.0),
         };
         let scaled = |u: f32| (2.0 * u / max - 1.0).clamp(-1.0, 1.0);
-        let mut pixels = vec![0.0; self.values()];
+        let mut pixels = vec![0.0; count * height * width];
         for (c, plane) in pixels.chunks_exact_mut(height * width).enumerate() {
             let source = hwc.chunks_exact(raw.channels);
             match (raw.channels, self.channels) {
@@ -134,7 +182,27 @@ impl Preprocess {
                 }
             }
         }
-        Image { channels: count, height, width, pixels }
+        let pixels = self.placed(pixels, picture, 0.0);
+        Image { channels: count, height: self.size.height, width: self.size.width, pixels }
+    }
+
+    /// Planes that fill `picture` as planes of the whole size, `around` where it does not reach.
+    fn placed<T: Copy>(&self, planes: Vec<T>, picture: Window, around: T) -> Vec<T> {
+        let Size { height, width } = self.size;
+        if (picture.height, picture.width) == (height, width) {
+            return planes;
+        }
+        let count = planes.len() / (picture.height * picture.width);
+        let mut whole = vec![around; count * height * width];
+        for (plane, whole) in
+            planes.chunks_exact(picture.height * picture.width).zip(whole.chunks_exact_mut(height * width))
+        {
+            let rows = whole.chunks_exact_mut(width).skip(picture.y);
+            for (row, to) in plane.chunks_exact(picture.width).zip(rows) {
+                to[picture.x..picture.x + picture.width].copy_from_slice(row);
+            }
+        }
+        whole
     }
 
     /// Of a mask whose non-zero pixels are anomalous. After scaling, a pixel covered at least by half is; a
@@ -146,12 +214,15 @@ impl Preprocess {
             Samples::U16(s) => s.into_iter().map(|mark| u8::from(mark != 0)).collect(),
         };
         let flat = Raw::gray8(raw.width, raw.height, Vec::new());
-        let cover = resample(&binary, &flat, window, self.size);
+        let picture = self.picture(window);
+        let size = Size { height: picture.height, width: picture.width };
+        let cover = resample(&binary, &flat, window, size);
         let most = cover.iter().copied().fold(0.0, f32::max);
         let cut = if most > 0.0 { most.min(0.5) } else { 1.0 };
         // The tap weights sum to 1 only within rounding.
-        let pixels = cover.iter().map(|&c| c > 0.0 && c >= cut - 1e-5).collect();
-        Mask { height: self.size.height, width: self.size.width, pixels }
+        let pixels: Vec<bool> = cover.iter().map(|&c| c > 0.0 && c >= cut - 1e-5).collect();
+        let pixels = self.placed(pixels, picture, false);
+        Mask { height: self.size.height, width: self.size.width, pixels, picture }
     }
 }
 
@@ -228,8 +299,8 @@ fn across<const C: usize>(row: &[f32], columns: &[Taps], output: &mut [f32]) {
 mod tests {
     use super::*;
 
-    fn preprocess(size: usize, channels: Channels, crop: Crop) -> Preprocess {
-        Preprocess { size: size.into(), channels, crop }
+    fn preprocess(size: usize, channels: Channels, fit: Fit) -> Preprocess {
+        Preprocess { size: size.into(), channels, fit }
     }
 
     fn whole(p: &Preprocess, raw: &Raw) -> Image {
@@ -239,10 +310,10 @@ mod tests {
     #[test]
     fn same_size_is_exact_and_spans_minus_one_to_one() {
         let raw = Raw::gray8(2, 2, vec![0, 51, 204, 255]);
-        let image = whole(&preprocess(2, Channels::Gray, Crop::Resize), &raw);
+        let image = whole(&preprocess(2, Channels::Gray, Fit::Stretch), &raw);
         assert_eq!(image.pixels, [-1.0, 2.0 * 51.0 / 255.0 - 1.0, 2.0 * 204.0 / 255.0 - 1.0, 1.0]);
         let deep = Raw { samples: Samples::U16(vec![0, 65535, 13107, 65535]), ..raw };
-        let image = whole(&preprocess(2, Channels::Rgb, Crop::Resize), &deep);
+        let image = whole(&preprocess(2, Channels::Rgb, Fit::Stretch), &deep);
         assert_eq!(image.pixels[..4], [-1.0, 1.0, 2.0 * 13107.0 / 65535.0 - 1.0, 1.0]);
         assert_eq!(image.pixels[..4], image.pixels[8..]);
     }
@@ -263,9 +334,14 @@ mod tests {
     fn a_constant_image_stays_constant_at_any_scale() {
         for (w, h, size) in [(227, 113, 64), (7, 9, 64), (1, 1, 3), (1000, 3, 5)] {
             let raw = Raw { width: w, height: h, channels: 4, samples: Samples::U8(vec![100; w * h * 4]) };
-            for crop in [Crop::Resize, Crop::CentreCrop] {
-                let image = whole(&preprocess(size, Channels::Gray, crop), &raw);
-                assert!(image.pixels.iter().all(|p| (p - (200.0 / 255.0 - 1.0)).abs() < 1e-5));
+            for fit in [Fit::Stretch, Fit::Crop, Fit::Pad] {
+                let preprocess = preprocess(size, Channels::Gray, fit);
+                let image = whole(&preprocess, &raw);
+                let picture = preprocess.picture(preprocess.window(w, h));
+                let filled = image.pixels.iter().filter(|p| (**p - (200.0 / 255.0 - 1.0)).abs() < 1e-5);
+                assert_eq!(filled.count(), picture.width * picture.height, "{w}×{h} {fit:?}");
+                let around = image.pixels.iter().filter(|p| **p == 0.0).count();
+                assert_eq!(around, size * size - picture.width * picture.height);
             }
         }
     }
@@ -273,7 +349,7 @@ mod tests {
     #[test]
     fn centre_crop_takes_the_centre() {
         let raw = Raw::gray8(6, 2, vec![0, 0, 255, 255, 0, 0, 0, 0, 255, 255, 0, 0]);
-        let image = whole(&preprocess(2, Channels::Gray, Crop::CentreCrop), &raw);
+        let image = whole(&preprocess(2, Channels::Gray, Fit::Crop), &raw);
         assert_eq!(image.pixels, [1.0; 4]);
     }
 
@@ -290,7 +366,7 @@ mod tests {
         assert_eq!(mask.pixels, [false, false, true, true, false, false, true, true]);
 
         let window = |height, width, of: [usize; 2]| {
-            let p = Preprocess { crop: Crop::CentreCrop, ..Preprocess::new(Size { height, width }) };
+            let p = Preprocess { fit: Fit::Crop, ..Preprocess::new(Size { height, width }) };
             let w = p.window(of[0], of[1]);
             [w.x, w.y, w.width, w.height]
         };
@@ -301,8 +377,41 @@ mod tests {
     }
 
     #[test]
+    fn padding_keeps_proportions_and_the_whole() {
+        let picture = |height, width, of: [usize; 2]| {
+            let p = Preprocess { fit: Fit::Pad, ..Preprocess::new(Size { height, width }) };
+            let w = p.picture(p.window(of[0], of[1]));
+            [w.x, w.y, w.width, w.height]
+        };
+        assert_eq!(picture(64, 64, [640, 480]), [0, 8, 64, 48]);
+        assert_eq!(picture(64, 64, [480, 640]), [8, 0, 48, 64]);
+        assert_eq!(picture(48, 64, [640, 480]), [0, 0, 64, 48]);
+        assert_eq!(picture(17, 33, [100, 100]), [8, 0, 17, 17]);
+        assert_eq!(picture(16, 16, [100_000, 8]), [0, 7, 16, 1]);
+        assert_eq!(picture(33, 50, [3, 2]), [0, 0, 50, 33]);
+
+        // White 4×2 within 4×4: a row of gray above and below.
+        let p = preprocess(4, Channels::Rgb, Fit::Pad);
+        let raw = Raw::gray8(4, 2, vec![255; 8]);
+        let image = whole(&p, &raw);
+        for plane in image.pixels.chunks(16) {
+            assert_eq!(
+                (&plane[..4], &plane[4..12], &plane[12..]),
+                (&[0.0; 4][..], &[1.0; 8][..], &[0.0; 4][..])
+            );
+        }
+        let mask = p.mask(&raw, p.window(4, 2));
+        assert_eq!(mask.pixels.iter().filter(|&&m| m).count(), 8, "nothing around is marked");
+        assert_eq!(mask.of_picture(&mask.pixels), [true; 8]);
+        let frame = p.frame(&raw, p.window(4, 2));
+        assert_eq!((frame.size, frame.part), ([2, 4], [0.0, -1.0, 4.0, 4.0]));
+        let stretched = preprocess(3, Channels::Gray, Fit::Stretch);
+        assert_eq!(stretched.frame(&raw, stretched.window(4, 2)).part, [0.0, 0.0, 4.0, 2.0]);
+    }
+
+    #[test]
     fn masks_threshold_at_half_and_never_vanish() {
-        let p = preprocess(4, Channels::Gray, Crop::Resize);
+        let p = preprocess(4, Channels::Gray, Fit::Stretch);
         let mut samples = vec![0; 64 * 64];
         for y in 0..32 {
             samples[y * 64..y * 64 + 32].fill(1);

@@ -11,23 +11,35 @@ use crate::flatten::flatten;
 use crate::memory::Permit;
 use crate::pixels::{Image, Raw};
 
-/// Decodes an encoded image (PNG, JPEG, BMP or TIFF) and prepares it as a data set with these options would;
-/// `name` is what messages call it.
+/// Decodes an encoded image (PNG, JPEG, BMP, TIFF or DICOM) and prepares it as a data set with these options
+/// would; `name` is what messages call it.
 ///
 /// # Errors
 /// [`DataError`] for what is no usable image, takes more memory than the budget has, or comes from a model of
 /// patches.
 pub fn decode_image(name: &str, bytes: Vec<u8>, options: &OpenOptions) -> Result<Image, DataError> {
     let path = Path::new(name);
-    let (raw, _permit) = decoded(path, bytes)?;
-    prepared(path, raw, options)
+    let (raw, _permit) = decoded(path, bytes, options)?;
+    prepared(raw, options)
 }
 
-/// The pixels of an encoded image, with their memory.
-pub(crate) fn decoded(path: &Path, bytes: Vec<u8>) -> Result<(Raw, Permit), DataError> {
+/// The pixels of an encoded image as the options ask for them, with their memory.
+pub(crate) fn decoded(
+    path: &Path,
+    bytes: Vec<u8>,
+    options: &OpenOptions,
+) -> Result<(Raw, Permit), DataError> {
     let file = decode::of_bytes(path, bytes)?;
     let permit = Permit::take(file.need()).map_err(|short| short.of(path))?;
-    Ok((file.decode(&permit)?, permit))
+    if file.frames().len() > 1 {
+        let reason = format!("holds {} images; give them one by one", file.frames().len());
+        return Err(DataError::file(path, reason));
+    }
+    let file = file.with_window(options.window);
+    // The gray levels of DICOM come over the whole range.
+    let bits = options.bits.filter(|_| !file.is_scaled());
+    let raw = file.decode(&permit)?;
+    Ok((levelled(path, raw, &OpenOptions { bits, ..options.clone() })?, permit))
 }
 
 /// Prepares pixels as a data set with these options would; `name` is what messages call them.
@@ -36,7 +48,7 @@ pub(crate) fn decoded(path: &Path, bytes: Vec<u8>) -> Result<(Raw, Permit), Data
 /// [`DataError`] for floating-point pixels, sides out of range, or options that cut patches.
 pub fn prepare_image(name: &str, image: DynamicImage, options: &OpenOptions) -> Result<Image, DataError> {
     let path = Path::new(name);
-    prepared(path, of_pixels(path, image)?, options)
+    prepared(levelled(path, of_pixels(path, image)?, options)?, options)
 }
 
 /// Pixels that are in memory, as a file holds them.
@@ -53,8 +65,7 @@ pub(crate) fn of_pixels(path: &Path, image: DynamicImage) -> Result<Raw, DataErr
         .ok_or_else(|| DataError::file(path, "has floating-point pixels; convert it to 8 or 16 bit"))
 }
 
-fn prepared(path: &Path, raw: Raw, options: &OpenOptions) -> Result<Image, DataError> {
-    let raw = levelled(path, raw, options)?;
+fn prepared(raw: Raw, options: &OpenOptions) -> Result<Image, DataError> {
     let window = options.preprocess.window(raw.width, raw.height);
     Ok(options.preprocess.image(&raw, window))
 }

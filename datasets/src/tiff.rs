@@ -8,6 +8,7 @@ const MAX_PAGES: usize = 1 << 16;
 const MAX_ENTRIES: u64 = 4096;
 
 /// Tags (TIFF 6.0, section 8).
+const SUBFILE: u16 = 254;
 const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const BITS_PER_SAMPLE: u16 = 258;
@@ -20,10 +21,42 @@ const PALETTE: u64 = 3;
 /// A TIFF file beside its pixels.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tiff {
-    /// Pages, of which the first is read.
-    pub(crate) pages: usize,
-    /// Where the pixels of the first page are indices.
+    /// Of each page, whether it is an image of its own, and none that belongs to another: a smaller copy, or a
+    /// mask of what is transparent.
+    pub(crate) pages: Vec<bool>,
+    /// Where the pixels of the page that is looked at are indices.
     pub(crate) palette: Option<Palette>,
+    /// What to put where in the file, so that this page becomes the first.
+    pub(crate) link: Option<(u64, Vec<u8>)>,
+}
+
+/// A file in which some bytes are others than stored.
+pub(crate) struct Patched<R> {
+    pub(crate) file: R,
+    pub(crate) at: u64,
+    pub(crate) place: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl<R: Read> Read for Patched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        for (k, &byte) in self.bytes.iter().enumerate() {
+            let place = (self.place + k as u64).checked_sub(self.at).map(|place| place as usize);
+            if let Some(slot) = place.filter(|&place| place < read).and_then(|place| buffer.get_mut(place)) {
+                *slot = byte;
+            }
+        }
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Patched<R> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.at = self.file.seek(to)?;
+        Ok(self.at)
+    }
 }
 
 /// Colours of the indices of a page.
@@ -67,8 +100,8 @@ impl Palette {
     }
 }
 
-/// Reads the directories of a file; None where it is no TIFF, or a damaged one.
-pub(crate) fn read(file: &mut (impl Read + Seek)) -> Option<Tiff> {
+/// Reads the directories of a file and looks at a page; None where it is no TIFF, or a damaged one.
+pub(crate) fn read(file: &mut (impl Read + Seek), page: usize) -> Option<Tiff> {
     let mut reader = Reader { file, is_little: true, is_big: false };
     let mut start = [0; 4];
     reader.file.rewind().ok()?;
@@ -83,18 +116,25 @@ pub(crate) fn read(file: &mut (impl Read + Seek)) -> Option<Tiff> {
     if reader.is_big {
         reader.number(4)?;
     }
+    let (place, word) = if reader.is_big { (8, 8) } else { (4, 4) };
     let mut at = reader.number(reader.word())?;
     let (mut tiff, mut seen) = (Tiff::default(), BTreeSet::new());
-    while at != 0 && tiff.pages < MAX_PAGES && seen.insert(at) {
+    while at != 0 && tiff.pages.len() < MAX_PAGES && seen.insert(at) {
         // A chain that leads out of the file ends it.
-        let Some((page, next)) = reader.page(at, tiff.pages == 0) else { break };
-        if tiff.pages == 0 {
-            tiff.palette = page;
+        let is_wanted = tiff.pages.len() == page;
+        let Some((is_own, palette, next)) = reader.page(at, is_wanted) else { break };
+        if is_wanted {
+            tiff.palette = palette;
+            if page > 0 {
+                let bytes = if reader.is_little { at.to_le_bytes() } else { at.to_be_bytes() };
+                let bytes = if reader.is_little { &bytes[..word] } else { &bytes[8 - word..] };
+                tiff.link = Some((place, bytes.to_vec()));
+            }
         }
-        tiff.pages += 1;
+        tiff.pages.push(is_own);
         at = next;
     }
-    (tiff.pages > 0).then_some(tiff)
+    (!tiff.pages.is_empty()).then_some(tiff)
 }
 
 struct Reader<'a, F> {
@@ -124,9 +164,9 @@ impl<F: Read + Seek> Reader<'_, F> {
         }
     }
 
-    /// The palette of the page whose directory lies at `at`, if wanted and there is one, and where the next
-    /// page is.
-    fn page(&mut self, at: u64, wanted: bool) -> Option<(Option<Palette>, u64)> {
+    /// Whether the page whose directory lies at `at` is an image of its own, its palette, if wanted and there
+    /// is one, and where the next page is.
+    fn page(&mut self, at: u64, wanted: bool) -> Option<(bool, Option<Palette>, u64)> {
         self.file.seek(SeekFrom::Start(at)).ok()?;
         let counted = if self.is_big { 8 } else { 2 };
         let entries = self.number(counted)?;
@@ -137,8 +177,11 @@ impl<F: Read + Seek> Reader<'_, F> {
         let mut bytes = vec![0; (entries * length) as usize];
         self.file.read_exact(&mut bytes).ok()?;
         let next = self.number(self.word())?;
+        let kind = bytes.chunks_exact(length as usize).find(|e| self.value(&e[..2]) == u64::from(SUBFILE));
+        let kind = kind.map_or(0, |e| self.value(&e[4 + self.word()..][..4]));
         let palette = wanted.then(|| self.palette(&bytes, at + counted as u64)).flatten();
-        Some((palette, next))
+        // Smaller copies and masks of what is transparent (TIFF 6.0, NewSubfileType).
+        Some((kind & 0b101 == 0, palette, next))
     }
 
     /// The palette that the entries `bytes`, which lie at `from`, tell of.
@@ -209,14 +252,14 @@ mod tests {
     #[test]
     fn pages_are_counted_and_palettes_read() {
         let mut file = two_pages();
-        let tiff = read(&mut Cursor::new(&file)).unwrap();
+        let tiff = read(&mut Cursor::new(&file), 0).unwrap();
         let palette = tiff.palette.unwrap();
-        assert_eq!((tiff.pages, palette.width, palette.height, palette.bits), (2, 2, 1, 8));
+        assert_eq!((tiff.pages.len(), palette.width, palette.height, palette.bits), (2, 2, 1, 8));
         assert_eq!(palette.colours(&[1, 0]).unwrap(), [0xff, 0x80, 0, 0x0a, 0x14, 0x1e]);
         assert_eq!(palette.colours(&[2]), None);
         palette.indices_as_gray(&mut file);
-        let gray = read(&mut Cursor::new(&file)).unwrap();
-        assert_eq!((gray.pages, gray.palette), (2, None));
+        let gray = read(&mut Cursor::new(&file), 0).unwrap();
+        assert_eq!((gray.pages.len(), gray.palette), (2, None));
     }
 
     #[test]
@@ -224,12 +267,12 @@ mod tests {
         let mut file = two_pages();
         let last = file.len() - 4;
         file[last..].copy_from_slice(&20u32.to_le_bytes());
-        assert_eq!(read(&mut Cursor::new(&file)).unwrap().pages, 2, "back to the first");
+        assert_eq!(read(&mut Cursor::new(&file), 0).unwrap().pages.len(), 2, "back to the first");
         file[last..].copy_from_slice(&9999u32.to_le_bytes());
-        assert_eq!(read(&mut Cursor::new(&file)).unwrap().pages, 2, "beyond the end");
+        assert_eq!(read(&mut Cursor::new(&file), 0).unwrap().pages.len(), 2, "beyond the end");
         for cut in 0..file.len() {
-            let _ = read(&mut Cursor::new(&file[..cut]));
+            let _ = read(&mut Cursor::new(&file[..cut]), cut % 2);
         }
-        assert_eq!(read(&mut Cursor::new(b"\x89PNG\r\n\x1a\n")), None);
+        assert_eq!(read(&mut Cursor::new(b"\x89PNG\r\n\x1a\n"), 0), None);
     }
 }

@@ -46,13 +46,13 @@ pub struct WholeImage {
 }
 
 impl WholeImage {
-    /// An encoded image (PNG, JPEG, BMP or TIFF) at its own resolution; `name` is what messages call it.
+    /// An encoded image (PNG, JPEG, BMP, TIFF or DICOM) at its own resolution; `name` is what messages call it.
     ///
     /// # Errors
     /// [`DataError`] for what is no usable image, or takes more memory than the budget has.
     pub fn decode(name: &str, bytes: Vec<u8>, options: &OpenOptions) -> Result<Self, DataError> {
-        let (raw, permit) = single::decoded(Path::new(name), bytes)?;
-        Self::of_raw(name, raw, Some(permit), options)
+        let (raw, permit) = single::decoded(Path::new(name), bytes, options)?;
+        Ok(Self::of_raw(name, raw, Some(permit), options))
     }
 
     /// Pixels at their own resolution; `name` is what messages call them.
@@ -60,24 +60,21 @@ impl WholeImage {
     /// # Errors
     /// [`DataError`] for floating-point pixels, or sides out of range.
     pub fn of_pixels(name: &str, image: DynamicImage, options: &OpenOptions) -> Result<Self, DataError> {
-        Self::of_raw(name, single::of_pixels(Path::new(name), image)?, None, options)
+        let path = Path::new(name);
+        let raw = single::levelled(path, single::of_pixels(path, image)?, options)?;
+        Ok(Self::of_raw(name, raw, None, options))
     }
 
-    fn of_raw(
-        name: &str,
-        raw: Raw,
-        permit: Option<Permit>,
-        options: &OpenOptions,
-    ) -> Result<Self, DataError> {
-        Ok(Self {
+    fn of_raw(name: &str, raw: Raw, permit: Option<Permit>, options: &OpenOptions) -> Self {
+        Self {
             id: name.to_owned(),
             class: String::new(),
             truth: Truth::Unknown,
-            raw: single::levelled(Path::new(name), raw, options)?,
+            raw,
             mask: RawMask::Unknown,
             preprocess: options.preprocess,
             _permit: permit,
-        })
+        }
     }
 
     /// As [`crate::Entry::id`].
@@ -118,7 +115,7 @@ impl WholeImage {
     /// The whole image, scaled and framed as the preprocessing says, and where that lies in it.
     pub fn prepared(&self) -> (Image, Frame) {
         let window = self.preprocess.window(self.raw.width, self.raw.height);
-        (self.preprocess.image(&self.raw, window), Frame::new(&self.raw, window))
+        (self.preprocess.image(&self.raw, window), self.preprocess.frame(&self.raw, window))
     }
 
     /// Red, green and blue of the pixels of a row, in 8 bits.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{flat, gradient, open, options, png_header, refusal, save, truncated_png};
-use ganomede_datasets::{Channels, Crop, Dataset, OpenOptions, Preprocess, Split, Truth};
+use ganomede_datasets::{Channels, Dataset, Fit, OpenOptions, Preprocess, Split, Truth};
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::tempdir;
 
@@ -54,18 +54,22 @@ fn mvtec_folders_give_classes_truths_and_aligned_masks() {
 }
 
 #[test]
-fn masks_follow_the_crop() {
+fn masks_follow_the_fit() {
     let dir = tempdir().unwrap();
     flat(&dir.path().join("train/good"), 1);
     let picture = |x: u32| Luma([if (20..30).contains(&x) { 255 } else { 0 }]);
     save(&dir.path().join("test/crack/a.png"), GrayImage::from_fn(48, 16, |x, _| picture(x)));
     save(&dir.path().join("ground_truth/crack/a_mask.png"), GrayImage::from_fn(48, 16, |x, _| picture(x)));
-    for crop in [Crop::Resize, Crop::CentreCrop] {
-        let preprocess = Preprocess { crop, ..Preprocess::new(16) };
+    for fit in [Fit::Stretch, Fit::Crop, Fit::Pad] {
+        let preprocess = Preprocess { fit, ..Preprocess::new(16) };
         let data = open(dir.path(), &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
         let sample = data.load(Split::Test, 0).unwrap();
         let bright: Vec<_> = sample.image.pixels.iter().map(|&p| p >= 0.0).collect();
-        assert_eq!(sample.mask.unwrap().pixels, bright, "{crop:?}");
+        let mask = sample.mask.unwrap();
+        assert_eq!(mask.of_picture(&mask.pixels), mask.of_picture(&bright), "{fit:?}");
+        let rows = if fit == Fit::Pad { 5 } else { 16 };
+        assert_eq!((mask.picture.width, mask.picture.height), (16, rows));
+        assert!(mask.any() && mask.pixels.iter().zip(&bright).all(|(mask, bright)| *bright || !mask));
     }
 }
 

@@ -89,20 +89,39 @@ fn a_class_whose_name_is_not_text_is_listed() {
 }
 
 #[test]
-fn pages_beyond_the_first_are_said() {
+fn pages_are_images_of_their_own() {
     let dir = tempdir().unwrap();
     let page = |level: u8| vec![level; 16 * 16];
     fs::write(dir.path().join("three.tif"), raw_tiff([16; 2], None, &[page(51), page(1), page(2)])).unwrap();
     fs::write(dir.path().join("one.tif"), raw_tiff([16; 2], None, &[page(51)])).unwrap();
     let data = open(dir.path(), &options(8)).unwrap();
-    let skipped = data.findings().skipped;
-    let skipped = named(&skipped);
-    assert_eq!(skipped.len(), 1, "{skipped:?}");
-    assert!(skipped[0].0 == "three.tif" && skipped[0].1.contains("has 3 pages"), "{skipped:?}");
-    let first = data.load(Split::Test, 1).unwrap().image;
-    assert!(first.pixels.iter().all(|&p| (p + 0.6).abs() < 1e-5), "the first page");
+    assert_eq!((data.len(Split::Test), data.findings().skipped), (4, vec![]));
+    let ids: Vec<_> = (0..4).map(|i| data.entry(Split::Test, i).unwrap().id).collect();
+    for (id, end) in ids.iter().zip(["one.tif", "three.tif#0", "three.tif#1", "three.tif#2"]) {
+        assert!(id.ends_with(end), "{ids:?}");
+    }
+    for (i, level) in [51.0, 51.0, 1.0, 2.0].into_iter().enumerate() {
+        let image = data.load(Split::Test, i).unwrap().image;
+        let expected: f32 = 2.0 * level / 255.0 - 1.0;
+        assert!(image.pixels.iter().all(|&p| (p - expected).abs() < 1e-5), "entry {i}");
+    }
+    let hashes = data.manifest(Split::Test).unwrap().files;
+    assert_ne!(hashes[1].sha256, hashes[2].sha256, "pages of a file differ");
     let single = open(&dir.path().join("three.tif"), &options(8)).unwrap();
-    assert_eq!(single.findings().skipped.len(), 1);
+    assert_eq!(single.len(Split::Test), 3);
+
+    // Smaller copies of a page are none: tag 254 with its lowest bit in place of the height's resolution.
+    let mut file = raw_tiff([16; 2], None, &[page(51), page(1)]);
+    let last = file.windows(4).rposition(|bytes| bytes == [0, 1, 4, 0]).unwrap();
+    file.splice(last - 2..last - 2, [0; 0]);
+    let count = last - 2;
+    file[count] += 1;
+    file.splice(last..last, [254, 0, 4, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+    fs::write(dir.path().join("three.tif"), file).unwrap();
+    let data = open(dir.path(), &options(8)).unwrap();
+    let skipped = data.findings().skipped;
+    assert_eq!((data.len(Split::Test), skipped.len()), (2, 1), "{skipped:?}");
+    assert!(skipped[0].reason.contains("has 2 pages, of which 1 are smaller copies"), "{skipped:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod score;
 use std::sync::Arc;
 
 use ganomede_datasets::{
-    Augment, BatchOptions, Batches, Channels, Crop, DataError, Dataset, Findings, Indices, OpenOptions,
+    Augment, BatchOptions, Batches, Channels, DataError, Dataset, Findings, Indices, OpenOptions,
     PatchOptions, Preprocess, Split, TileBatches, TileOptions,
 };
 
@@ -285,7 +285,8 @@ fn remembered(options: &OpenOptions, tiles: Option<TileInfo>, augment: &str) -> 
     DataInfo {
         normal_classes: options.normal_classes.clone(),
         anomalous_classes: options.anomalous_classes.clone(),
-        centre_crop: options.preprocess.crop == Crop::CentreCrop,
+        fit: options.preprocess.fit,
+        window: options.window,
         flatten: options.flatten,
         bits: options.bits,
         tiles,
@@ -301,14 +302,14 @@ fn remembered(options: &OpenOptions, tiles: Option<TileInfo>, augment: &str) -> 
 pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
     let (info, config) = (&model.header.data, &model.header.config);
     let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let crop = if info.centre_crop { Crop::CentreCrop } else { Crop::Resize };
     OpenOptions {
-        preprocess: Preprocess { channels, crop, ..Preprocess::new(config.size) },
+        preprocess: Preprocess { channels, fit: info.fit, ..Preprocess::new(config.size) },
         learned_classes: [info.normal_classes.clone(), info.anomalous_classes.clone()],
         flatten: info.flatten,
         patch: info.patch.map(|size| PatchOptions { size, per_image: info.patches_per_image }),
         bits: info.bits,
         tiles: info.tiles.is_some(),
+        window: info.window,
         ..given
     }
 }

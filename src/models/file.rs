@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ganomede_datasets::files;
 use ganomede_datasets::memory::{Permit, Short};
-use ganomede_datasets::{MinMax, Schema, Standardize};
+use ganomede_datasets::{Fit, MinMax, Schema, Standardize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
@@ -170,8 +170,13 @@ pub struct DataInfo {
     pub normal_classes: Vec<String>,
     /// Classes that are anomalous, in a labelled set.
     pub anomalous_classes: Vec<String>,
-    /// Whether images were cropped (`true`) or squeezed to the square.
-    pub centre_crop: bool,
+    /// How images of other proportions came to the size of the networks; older files say whether they were
+    /// cropped, and stretched them otherwise.
+    #[serde(default, alias = "centre_crop", deserialize_with = "fit")]
+    pub fit: Fit,
+    /// Centre and width of the window through which DICOM images were seen; None for that of each file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<[f64; 2]>,
     /// Whether the layers of scans were made level.
     #[serde(default)]
     pub flatten: bool,
@@ -209,6 +214,21 @@ pub struct TileInfo {
 impl TileInfo {
     /// Tiles of each image and epoch, unless told otherwise.
     pub const PER_IMAGE: usize = 16;
+}
+
+/// The word, or `centre_crop` of older files.
+fn fit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Fit, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Cropped(bool),
+        Fit(Fit),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Cropped(true) => Fit::Crop,
+        Written::Cropped(false) => Fit::Stretch,
+        Written::Fit(fit) => fit,
+    })
 }
 
 /// `--patches-per-image` where nothing is said.

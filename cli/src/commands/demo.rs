@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ganomede_datasets::{Reads, Size};
 
 use crate::commands::{eval, train};
-use crate::shared::args::{ChannelsArg, DataArgs, Global, ModelArg, PreprocessArgs, SearchArgs};
+use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, ModelArg, PreprocessArgs, SearchArgs};
 use crate::shared::programs::System;
 use crate::shared::samples::SampleArgs;
 use crate::shared::session::check_report;
@@ -51,7 +51,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         preprocess: PreprocessArgs {
             size: args.size,
             channels: ChannelsArg::Gray,
+            fit: FitArg::Stretch,
             centre_crop: false,
+            window: None,
             flatten: false,
             bits: None,
             tile: None,

@@ -10,7 +10,7 @@ use ganomede::models::{Config, Prior};
 use ganomede::train::Limits;
 use ganomede_datasets::Reads;
 
-use crate::shared::args::{ChannelsArg, DataArgs, Global, PreprocessArgs, SearchArgs};
+use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, SearchArgs};
 use crate::shared::job::{self, Summary};
 use crate::shared::programs::{System, parse_system};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
@@ -166,7 +166,9 @@ pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(
         form,
         &[
             Flag("--augment", !images.augment.is_empty(), For::ImagesAndSeries, why),
+            Flag("--fit", images.fit != FitArg::Stretch, For::Images, why),
             Flag("--centre-crop", images.centre_crop, For::Images, why),
+            Flag("--window", images.window.is_some(), For::Images, why),
             Flag("--flatten", images.flatten, For::Images, why),
             Flag("--bits", images.bits.is_some(), For::Images, why),
             Flag("--channels", images.channels != ChannelsArg::Gray, For::Images, why),

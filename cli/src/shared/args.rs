@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ganomede_datasets::memory;
-use ganomede_datasets::{Channels, Crop, OpenOptions, Preprocess, Reads, Size, Split};
+use ganomede_datasets::{Channels, Fit, OpenOptions, Preprocess, Reads, Size, Split};
 
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
@@ -95,6 +95,36 @@ impl From<ChannelsArg> for Channels {
             ChannelsArg::Gray => Channels::Gray,
             ChannelsArg::Rgb => Channels::Rgb,
         }
+    }
+}
+
+/// `--fit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FitArg {
+    /// Width and height by themselves.
+    Stretch,
+    /// The centre.
+    Crop,
+    /// Gray around the whole.
+    Pad,
+}
+
+impl From<FitArg> for Fit {
+    fn from(value: FitArg) -> Self {
+        match value {
+            FitArg::Stretch => Fit::Stretch,
+            FitArg::Crop => Fit::Crop,
+            FitArg::Pad => Fit::Pad,
+        }
+    }
+}
+
+/// `--window`.
+pub(crate) fn parse_window(text: &str) -> Result<[f64; 2], String> {
+    let parts = text.split_once(',').map(|(centre, width)| (centre.trim().parse(), width.trim().parse()));
+    match parts {
+        Some((Ok(centre), Ok(width))) => Ok([centre, width]),
+        _ => Err(format!("{text} is no window; write CENTRE,WIDTH, for example 40,400")),
     }
 }
 
@@ -202,9 +232,17 @@ pub(crate) struct PreprocessArgs {
     /// Gray or colour.
     #[arg(long, value_enum, default_value = "gray")]
     pub channels: ChannelsArg,
-    /// Crop the centre instead of stretching the whole image to the size.
-    #[arg(long)]
+    /// How images of other proportions come to the size: stretch them, crop the largest centred part of these
+    /// proportions, or pad them with gray. Masks go the same way, and pixel metrics leave out what was padded.
+    #[arg(long, value_enum, default_value = "stretch")]
+    pub fit: FitArg,
+    /// As --fit crop, its name before.
+    #[arg(long, conflicts_with = "fit", hide = true)]
     pub centre_crop: bool,
+    /// Window through which DICOM images are seen, in their rescaled values, for example 40,400; models
+    /// remember it [default: that of each file, else all that its bits can hold].
+    #[arg(long, value_name = "CENTRE,WIDTH", value_parser = parse_window, allow_hyphen_values = true)]
+    pub window: Option<[f64; 2]>,
     /// Shift the columns of scans so that their brightest layer lies level, before anything else.
     #[arg(long)]
     pub flatten: bool,
@@ -236,13 +274,22 @@ impl PreprocessArgs {
         score.tiles.map(|tiling| TileInfo { per_image: self.tiles_per_image, tiling })
     }
 
+    /// How images come to the size.
+    pub(crate) fn fit(&self) -> Fit {
+        if self.centre_crop { Fit::Crop } else { self.fit.into() }
+    }
+
     /// How images are opened to be trained on.
     pub(crate) fn open_options(&self, given: OpenOptions) -> OpenOptions {
-        let crop = if self.centre_crop { Crop::CentreCrop } else { Crop::Resize };
         OpenOptions {
-            preprocess: Preprocess { channels: self.channels.into(), crop, ..Preprocess::new(self.seen()) },
+            preprocess: Preprocess {
+                channels: self.channels.into(),
+                fit: self.fit(),
+                ..Preprocess::new(self.seen())
+            },
             flatten: self.flatten,
             bits: self.bits,
+            window: self.window,
             ..given
         }
     }

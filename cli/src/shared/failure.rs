@@ -70,12 +70,13 @@ pub(super) const FLAGS: [&str; 13] = [
 ];
 
 /// Further fields that have a flag, where a message names them in backquotes.
-const QUOTED: [&str; 20] = [
+const QUOTED: [&str; 22] = [
     "anomalous-class",
     "augment",
-    "centre-crop",
+    "bits",
     "channels",
     "data",
+    "fit",
     "flatten",
     "kernel",
     "label-column",
@@ -91,6 +92,7 @@ const QUOTED: [&str; 20] = [
     "size",
     "val-fraction",
     "width",
+    "window",
 ];
 
 /// A message of the library for the command line: fields that it names in backquotes become flags.

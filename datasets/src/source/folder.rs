@@ -68,6 +68,8 @@ pub(crate) struct Folder {
     pub(super) training: Training,
     /// Whether masks are known and wanted, so that normal images are known to have empty ones.
     pub(super) has_masks: bool,
+    /// Centre and width, taken instead of the windows that DICOM files have.
+    pub(super) window: Option<[f64; 2]>,
     /// Group and place of each entry of the test images, where they come in another order than that.
     pub(super) order: Option<Vec<(u32, u32)>>,
 }
@@ -105,6 +107,7 @@ impl Folder {
             groups: [Vec::new(), Vec::new()],
             training,
             has_masks: !matches!(masks, Masks::None) && !options.without_masks,
+            window: options.window,
             order: None,
         };
         let (before, mut classes) = (met.rejected.len(), BTreeMap::new());
@@ -373,6 +376,7 @@ impl Folder {
             groups: [Vec::new(), vec![Group::new(String::new(), "", Truth::Unknown, names)]],
             training: Training::All,
             has_masks: false,
+            window: options.window,
             order: None,
         })
     }
@@ -405,6 +409,7 @@ impl Folder {
             groups: [Vec::new(), vec![Group::new(String::new(), "", Truth::Unknown, names)]],
             training: Training::All,
             has_masks: false,
+            window: options.window,
             order: None,
         })
     }
@@ -432,6 +437,17 @@ impl Folder {
     fn path(&self, split: Split, i: usize) -> PathBuf {
         let (group, place) = self.locate(split, i);
         self.root.join(&group.relative).join(group.names.get(place))
+    }
+
+    fn name(&self, split: Split, i: usize) -> &str {
+        let (group, place) = self.locate(split, i);
+        group.names.get(place)
+    }
+
+    /// The file that an entry is or is in.
+    fn file(&self, split: Split, i: usize) -> PathBuf {
+        let (group, place) = self.locate(split, i);
+        self.root.join(&group.relative).join(file_name(group.names.get(place)))
     }
 
     /// The files of a mask, opened; or the one that cannot be used.
@@ -531,7 +547,10 @@ impl Source for Folder {
     fn load(&self, split: Split, i: usize, _: &Preprocess) -> Result<RawSample, DataError> {
         let (group, place) = self.locate(split, i);
         let path = self.path(split, i);
-        let image = decode::open(&path)?;
+        let (name, frame) = file_of(group.names.get(place));
+        let file = self.root.join(&group.relative).join(name);
+        let image = decode::open_frame(&file, frame.unwrap_or(0))?.with_window(self.window);
+        let is_scaled = image.is_scaled();
         let masks = self.mask_files(group, place)?;
         let need = image.need() + masks.iter().flatten().map(ImageFile::need).sum::<u64>();
         // Once for all: who holds a permit must not wait for another.
@@ -541,7 +560,7 @@ impl Source for Folder {
             Ok(files) => self.mask(group, files, &permit, &image)?,
             Err(fault) => RawMask::Unusable(fault),
         };
-        Ok(RawSample { image, mask, permit: Some(permit) })
+        Ok(RawSample { image, mask, permit: Some(permit), is_scaled })
     }
 
     fn splits_are_one(&self) -> bool {
@@ -549,14 +568,18 @@ impl Source for Folder {
     }
 
     fn content_length(&self, split: Split, i: usize) -> Result<u64, DataError> {
-        let path = self.path(split, i);
+        let path = self.file(split, i);
         Ok(path.metadata().map_err(DataError::io("read", &path))?.len())
     }
 
     fn content(&self, split: Split, i: usize, _: &Preprocess) -> Result<[u8; 32], DataError> {
-        let path = self.path(split, i);
+        let (path, frame) = (self.file(split, i), file_of(self.name(split, i)).1);
         let (mut file, _) = crate::files::open(&path)?;
         let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
+        // Frames of one file differ.
+        if let Some(frame) = frame {
+            hasher.update(format!("frame {frame} of\n"));
+        }
         loop {
             match file.read(&mut chunk).map_err(DataError::io("read", &path))? {
                 0 => return Ok(hasher.finalize().into()),
@@ -570,7 +593,7 @@ impl Source for Folder {
             for i in 0..group.names.len() {
                 ganomede_host::interrupt::check()?;
                 let name = group.names.get(i);
-                let path = self.root.join(&group.relative).join(name);
+                let path = self.root.join(&group.relative).join(file_name(name));
                 let bytes = path.metadata().map_err(DataError::io("read", &path))?.len();
                 hasher.update(format!("{}/{name}\0{bytes}\n", group.relative));
             }
@@ -688,7 +711,6 @@ pub(super) enum Frames {
     /// The only one, which has the name of the file.
     One,
     /// These of several.
-    #[allow(dead_code, reason = "of pages and frames, which come next")]
     Some(Vec<usize>),
 }
 
@@ -698,7 +720,8 @@ pub(super) fn judge(
     options: &OpenOptions,
     skipped: &mut Vec<Rejected>,
 ) -> Result<Frames, DataError> {
-    let header = decode::open(path)?.header();
+    let file = decode::open(path)?;
+    let (header, frames) = (file.header(), file.frames());
     if options.tiles {
         let size = [header.height as usize, header.width as usize];
         check_fits(path, size, options.preprocess.extent())?;
@@ -715,12 +738,19 @@ pub(super) fn judge(
         }
         _ => {}
     }
-    if header.pages > 1 {
-        let reason =
-            format!("has {} pages, of which the first is read; save the others as files", header.pages);
+    let own: Vec<usize> = (0..frames.len()).filter(|&i| frames[i]).collect();
+    let others = frames.len() - own.len();
+    if others > 0 && frames.len() > 1 {
+        let reason = format!(
+            "has {} pages, of which {others} are smaller copies or masks of others and are not read",
+            frames.len()
+        );
         skipped.push(Rejected::of(path, reason));
     }
-    Ok(Frames::One)
+    Ok(match own[..] {
+        [] | [0] => Frames::One,
+        _ => Frames::Some(own),
+    })
 }
 
 /// What is there where no image can be used.

@@ -138,7 +138,7 @@ impl Source for Generated {
             Some(_) => RawMask::Drawn(Raw::gray8(size, size, drawing.mask)),
             None => RawMask::Empty,
         };
-        Ok(RawSample { image: Raw::gray8(size, size, drawing.gray), mask, permit: None })
+        Ok(RawSample { image: Raw::gray8(size, size, drawing.gray), mask, permit: None, is_scaled: false })
     }
 
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {

@@ -150,7 +150,7 @@ impl Source for Labelled {
         };
         let (width, height, channels) = (part.width, part.height, part.channels);
         let image = Raw { width, height, channels, samples: Samples::U8(samples) };
-        Ok(RawSample { image, mask: RawMask::Unknown, permit: Some(permit) })
+        Ok(RawSample { image, mask: RawMask::Unknown, permit: Some(permit), is_scaled: false })
     }
 
     fn digest(&self, split: Split, hasher: &mut Sha256) -> Result<(), DataError> {

@@ -253,8 +253,8 @@ fn check_masks(path: &Path, root: &Path, rows: &[(u64, Row)]) -> Result<(), Data
         let mask = row.mask.as_ref()?;
         let size = |header: decode::ImageHeader| (header.width, header.height);
         // An image that cannot be read is reported with the others.
-        let (name, _) = file_of(&row.path);
-        let image = size(decode::open(&root.join(name)).ok()?.header());
+        let (name, frame) = file_of(&row.path);
+        let image = size(decode::open_frame(&root.join(name), frame.unwrap_or(0)).ok()?.header());
         match decode::open_mask(mask).map(|file| size(file.header())) {
             Ok(mask_size) if mask_size == image => None,
             Ok((width, height)) => {
@@ -352,6 +352,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<
         groups: [Vec::new(), Vec::new()],
         training,
         has_masks: columns.mask.is_some() && !options.without_masks,
+        window: options.window,
         order: None,
     };
     for ((split, label), images) in named {

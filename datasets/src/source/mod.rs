@@ -137,6 +137,8 @@ pub(crate) struct RawSample {
     pub(crate) mask: RawMask,
     /// Memory of both and of what is made of them; None for what was drawn at a size that was asked for.
     pub(crate) permit: Option<Permit>,
+    /// Whether gray levels come over the whole range, whatever bits are stored.
+    pub(crate) is_scaled: bool,
 }
 
 /// What a source knows about the anomalous pixels of one image.

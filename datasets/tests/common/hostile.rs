@@ -21,6 +21,8 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 pub enum Kind {
     /// An image of a folder, and the mask of another.
     Image,
+    /// A DICOM image.
+    Dicom,
     /// Images or labels of an IDX pair.
     Idx,
     /// A CIFAR-10 batch, or the names of the classes.
@@ -36,12 +38,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] =
-        [Kind::Image, Kind::Idx, Kind::Cifar, Kind::Npz, Kind::Signal, Kind::Labels, Kind::Table];
+    pub const ALL: [Kind; 8] = [
+        Kind::Image,
+        Kind::Dicom,
+        Kind::Idx,
+        Kind::Cifar,
+        Kind::Npz,
+        Kind::Signal,
+        Kind::Labels,
+        Kind::Table,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Image => "image",
+            Kind::Dicom => "dicom",
             Kind::Idx => "idx",
             Kind::Cifar => "cifar",
             Kind::Npz => "npz",
@@ -55,6 +66,7 @@ impl Kind {
     pub fn seeds(self) -> Vec<Vec<u8>> {
         match self {
             Kind::Image => images(),
+            Kind::Dicom => dicom(),
             Kind::Idx => {
                 let images = idx(&[6, 4, 4], &(0..96).collect::<Vec<u8>>());
                 vec![gzip(&images), images, idx(&[6], &[0, 1, 2, 0, 1, 2])]
@@ -134,6 +146,11 @@ impl Kind {
                 open("flat", &patches);
                 open("flat", &options)
             }
+            Kind::Dicom => {
+                write("scans/a.dcm", bytes);
+                let window = OpenOptions { window: Some([500.0, 1000.0]), ..options.clone() };
+                open("scans", &window) | open("scans", &options)
+            }
             Kind::Idx => {
                 let ending = if bytes.starts_with(&[0x1f, 0x8b]) { ".gz" } else { "" };
                 let (images, labels) = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte");
@@ -192,6 +209,58 @@ impl Kind {
             }
         }
     }
+}
+
+/// What `datasets/tests/goldens/dicom.py` wrote, and a JPEG in pieces.
+fn dicom() -> Vec<Vec<u8>> {
+    let files: [&[u8]; 6] = [
+        include_bytes!("../goldens/dicom/ct.dcm"),
+        include_bytes!("../goldens/dicom/stack.dcm"),
+        include_bytes!("../goldens/dicom/enhanced.dcm"),
+        include_bytes!("../goldens/dicom/big.dcm"),
+        include_bytes!("../goldens/dicom/xray.dcm"),
+        include_bytes!("../goldens/dicom/deep.dcm"),
+    ];
+    let mut jpeg = Cursor::new(Vec::new());
+    image::GrayImage::from_fn(16, 8, |x, y| image::Luma([(x * 9 + y * 5) as u8]))
+        .write_to(&mut jpeg, ImageFormat::Jpeg)
+        .unwrap();
+    files.iter().map(|file| file.to_vec()).chain([jpeg_dicom(&jpeg.into_inner(), 16, 8)]).collect()
+}
+
+/// A JPEG of 8 bits as DICOM has it, in two pieces.
+pub fn jpeg_dicom(jpeg: &[u8], width: u16, height: u16) -> Vec<u8> {
+    let element = |group: u16, tag: u16, kind: &[u8; 2], value: &[u8]| {
+        let length = (value.len() as u16).to_le_bytes();
+        [&group.to_le_bytes()[..], &tag.to_le_bytes(), kind, &length, value].concat()
+    };
+    let number = |tag: u16, value: u16| element(0x28, tag, b"US", &value.to_le_bytes());
+    let piece = |bytes: &[u8]| {
+        let length = (bytes.len() as u32).to_le_bytes();
+        [&[0xfe, 0xff, 0x00, 0xe0][..], &length, bytes].concat()
+    };
+    let mut jpeg = jpeg.to_vec();
+    jpeg.resize(jpeg.len().next_multiple_of(4), 0);
+    let half = jpeg.len() / 4 * 2;
+    [
+        vec![0; 128],
+        b"DICM".to_vec(),
+        element(2, 0x10, b"UI", b"1.2.840.10008.1.2.4.50"),
+        number(2, 1),
+        element(0x28, 4, b"CS", b"MONOCHROME2 "),
+        number(0x10, height),
+        number(0x11, width),
+        number(0x100, 8),
+        number(0x101, 8),
+        number(0x102, 7),
+        number(0x103, 0),
+        [&[0xe0, 0x7f, 0x10, 0x00][..], b"OB\0\0", &[0xff; 4]].concat(),
+        piece(&[]),
+        piece(&jpeg[..half]),
+        piece(&jpeg[half..]),
+        vec![0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0],
+    ]
+    .concat()
 }
 
 /// Uses a data set as commands do.

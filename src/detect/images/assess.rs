@@ -99,9 +99,15 @@ impl ImageTests {
             return Err(no_image(&self.data.spec, &findings.rejected));
         }
         let classes: Vec<String> = images.iter().map(|i| i.class.clone()).collect();
-        let [height, width] = model.model.header.config.extent();
-        let pixels: Vec<_> =
-            of_images.iter().map(|(map, mask)| PixelMap { height, width, map, mask }).collect();
+        // What lies around a picture, where it was padded, is none of it.
+        let pixels: Vec<_> = of_images
+            .iter()
+            .map(|(map, mask)| (mask.of_picture(map), mask.of_picture(&mask.pixels), mask.picture))
+            .collect();
+        let pixels: Vec<_> = pixels
+            .iter()
+            .map(|(map, mask, picture)| PixelMap { height: picture.height, width: picture.width, map, mask })
+            .collect();
         let description = model.device.describe();
         let evaluation = Evaluation::new(&EvaluationInput {
             system: &model.model.header.system,
