@@ -24,8 +24,9 @@ const LOOKED_AT: usize = 16;
 pub struct OpenOptions {
     /// Size, colour and framing of the loaded images.
     pub preprocess: Preprocess,
-    /// Names of the normal classes (of labelled sets also numbers); alone, all others are anomalous. Of folders
-    /// of classes one has to be there; by default `good`, `ok` or `normal` is, the first that is found.
+    /// Names of the normal classes (of labelled sets also numbers); alone, all others are anomalous. Of
+    /// folders of classes one has to be there; by default `good`, `ok` or `normal` is, the first that is
+    /// found.
     pub normal_classes: Vec<String>,
     /// Names of the anomalous classes (of labelled sets also numbers); alone, all others are normal.
     pub anomalous_classes: Vec<String>,
@@ -51,8 +52,8 @@ pub struct OpenOptions {
     /// Bits that the samples of 16-bit images really use, as cameras of 10, 12 or 14 bits write them; None
     /// for all 16.
     pub bits: Option<u32>,
-    /// Centre and width of the window through which DICOM images are seen, in rescaled values; None for that of
-    /// each file, or the whole range of what it stores.
+    /// Centre and width of the window through which DICOM images are seen, in rescaled values; None for that
+    /// of each file, or the whole range of what it stores.
     pub window: Option<[f64; 2]>,
     /// Look for no masks: scores need none.
     pub without_masks: bool,
@@ -203,8 +204,8 @@ impl Dataset {
         &self.spec
     }
 
-    /// `mvtec`, `mvtec-loco`, `btad`, `visa`, `kolektor`, `classes` (a folder each), `folder`, `list`, `file`,
-    /// `idx`, `cifar10`, `npz`, `builtin` or `several`.
+    /// `mvtec`, `mvtec-loco`, `btad`, `visa`, `kolektor`, `classes` (a folder each), `folder`, `list`,
+    /// `file`, `idx`, `cifar10`, `npz`, `builtin` or `several`.
     pub fn layout(&self) -> &'static str {
         self.source.layout()
     }
@@ -219,8 +220,8 @@ impl Dataset {
         self.source.places()
     }
 
-    /// Whether the data say which images are for training. Where they do not, a fifth of the normal images was
-    /// drawn for tests.
+    /// Whether the data say which images are for training. Where they do not, a fifth of the normal images
+    /// was drawn for tests.
     pub fn states_training(&self) -> bool {
         self.source.states_training()
     }

@@ -102,6 +102,18 @@ pub(crate) trait Content: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> Content for T {}
 
+/// How pixels are stored.
+enum Kind {
+    /// As a decoder of images reads them.
+    Plain,
+    /// As indices, in TIFF.
+    Indices(Palette),
+    /// As gray numbers with a floating point, in TIFF: of masks.
+    Floats,
+    /// In a frame of DICOM.
+    Dicom(Box<Dicom>, usize),
+}
+
 /// A file with a header that was judged.
 pub(crate) struct ImageFile {
     path: PathBuf,
@@ -110,10 +122,7 @@ pub(crate) struct ImageFile {
     header: ImageHeader,
     /// Of each image in the file, whether it is one of its own.
     frames: Vec<bool>,
-    /// Of a TIFF whose pixels are indices.
-    palette: Option<Palette>,
-    /// Of DICOM, with the number of the frame.
-    dicom: Option<(Box<Dicom>, usize)>,
+    kind: Kind,
     /// Taken instead of the window that DICOM has.
     window: Option<[f64; 2]>,
 }
@@ -164,7 +173,7 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> 
     if let Some(header) = dicom::read(&mut BufReader::new(&mut file), bytes) {
         return open_dicom(path, file, bytes, header, frame);
     }
-    let Tiff { pages: frames, palette, link } =
+    let Tiff { pages: frames, palette, floats, link } =
         tiff::read(&mut BufReader::new(&mut file), frame).unwrap_or_default();
     if frame >= frames.len().max(1) {
         return Err(DataError::file(path, "was changed while it was read; run again"));
@@ -178,6 +187,16 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> 
     file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(DataError::io("read", path))?;
     if let Some(palette) = palette {
         return open_palette(path, file, bytes, frames, palette);
+    }
+    if let Some(stored @ (width, height)) = floats {
+        judge(path, stored)?;
+        // Of three colours, as far as memory goes: gray is not among the types.
+        let (color, format, orientation) = (ColorType::Rgb32F, ImageFormat::Tiff, Orientation::NoTransforms);
+        let header = ImageHeader { width, height, stored, color, format, orientation };
+        let path = path.to_owned();
+        let image = ImageFile { path, file, bytes, header, frames, kind: Kind::Floats, window: None };
+        memory::check(image.need()).map_err(|short| short.of(&image.path))?;
+        return Ok(image);
     }
     let header = match guarded(path, || header(path, Cursor::new(&prefix))) {
         // Headers may lie anywhere in a file (TIFF) or be long (colour profiles): judge by the whole.
@@ -201,7 +220,7 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> 
         ));
     }
     let path = path.to_owned();
-    let image = ImageFile { path, file, bytes, header, frames, palette: None, dicom: None, window: None };
+    let image = ImageFile { path, file, bytes, header, frames, kind: Kind::Plain, window: None };
     // What never fits is told when a folder is listed.
     memory::check(image.need()).map_err(|short| short.of(&image.path))?;
     Ok(image)
@@ -225,8 +244,8 @@ fn open_dicom(
     let (format, orientation) = (ImageFormat::Pnm, Orientation::NoTransforms);
     let header = ImageHeader { width, height, stored, color, format, orientation };
     let (path, frames) = (path.to_owned(), vec![true; dicom.frames]);
-    let dicom = Some((Box::new(dicom), frame));
-    let image = ImageFile { path, file, bytes, header, frames, palette: None, dicom, window: None };
+    let kind = Kind::Dicom(Box::new(dicom), frame);
+    let image = ImageFile { path, file, bytes, header, frames, kind, window: None };
     memory::check(image.need()).map_err(|short| short.of(&image.path))?;
     Ok(image)
 }
@@ -251,8 +270,8 @@ fn open_palette(
     }
     let (color, format, orientation) = (ColorType::L8, ImageFormat::Tiff, Orientation::NoTransforms);
     let header = ImageHeader { width, height, stored, color, format, orientation };
-    let (path, palette) = (path.to_owned(), Some(palette));
-    let image = ImageFile { path, file, bytes, header, frames, palette, dicom: None, window: None };
+    let (path, kind) = (path.to_owned(), Kind::Indices(palette));
+    let image = ImageFile { path, file, bytes, header, frames, kind, window: None };
     memory::check(image.need()).map_err(|short| short.of(&image.path))?;
     Ok(image)
 }
@@ -277,7 +296,7 @@ impl ImageFile {
 
     /// Whether gray levels come over the whole range, whatever bits are stored.
     pub(crate) fn is_scaled(&self) -> bool {
-        self.dicom.is_some()
+        matches!(self.kind, Kind::Dicom(..))
     }
 
     /// Takes this window, centre and width, instead of the one that DICOM has.
@@ -289,22 +308,30 @@ impl ImageFile {
     /// flattened or encoded anew, and a byte a pixel.
     pub(crate) fn need(&self) -> u64 {
         let ImageHeader { width, height, .. } = self.header;
-        if let Some((dicom, _)) = &self.dicom {
+        if let Kind::Dicom(dicom, _) = &self.kind {
             return dicom.inside() + 3 * self.header.decoded() + u64::from(width) * u64::from(height);
         }
         // Of indices three colours are made.
-        let samples = if self.palette.is_some() { 4 } else { 1 };
+        let samples = if matches!(self.kind, Kind::Indices(_)) { 4 } else { 1 };
         let after = 2 * samples * self.header.decoded() + u64::from(width) * u64::from(height);
         self.bytes + self.header.decoded() + self.header.inside(self.bytes).max(after)
     }
 
     /// Decodes the file, upright. A permit of [`ImageFile::need`] must be held as long as the pixels are.
     pub(crate) fn decode(self, _: &Permit) -> Result<Raw, DataError> {
-        let ImageFile { path, mut file, bytes, header, palette, dicom, window, .. } = self;
+        let ImageFile { path, mut file, bytes, header, kind, window, .. } = self;
         let path = path.as_path();
-        if let Some((dicom, frame)) = dicom {
-            return guarded(path, || in_gray(path, &dicom, &mut BufReader::new(file), frame, window));
-        }
+        let palette = match kind {
+            Kind::Dicom(dicom, frame) => {
+                return guarded(path, || in_gray(path, &dicom, &mut BufReader::new(file), frame, window));
+            }
+            Kind::Floats => {
+                file.rewind().map_err(DataError::io("read", path))?;
+                return guarded(path, || floats(path, BufReader::new(file), header));
+            }
+            Kind::Indices(palette) => Some(palette),
+            Kind::Plain => None,
+        };
         file.rewind().map_err(DataError::io("read", path))?;
         let mut encoded = memory::room(path, bytes)?;
         // The file may have grown since: the bound holds for what is read.
@@ -355,6 +382,26 @@ impl ImageFile {
             samples.iter_mut().for_each(|sample| *sample &= 128);
         }
         Ok(mask.marks())
+    }
+}
+
+/// Which of the numbers of a mask are not 0.
+fn floats(path: &Path, file: impl Read + Seek, header: ImageHeader) -> Result<Raw, DataError> {
+    use ::tiff::decoder::{Decoder, DecodingResult, Limits};
+    let damaged = |error| DataError::file(path, format!("is damaged: {error}; copy it again or remove it"));
+    let mut limits = Limits::default();
+    let most = usize::try_from(header.decoded()).unwrap_or(usize::MAX);
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
+    let mut decoder = Decoder::new(file).map_err(damaged)?.with_limits(limits);
+    let (width, height) = (header.width as usize, header.height as usize);
+    let marked = match decoder.read_image().map_err(damaged)? {
+        DecodingResult::F32(values) => values.iter().map(|&v| u8::from(v.abs() > 0.0)).collect(),
+        DecodingResult::F64(values) => values.iter().map(|&v| u8::from(v.abs() > 0.0)).collect(),
+        _ => Vec::new(),
+    };
+    match marked.len() == width * height {
+        true => Ok(Raw::gray8(width, height, marked)),
+        false => Err(DataError::file(path, "was changed while it was read; run again")),
     }
 }
 

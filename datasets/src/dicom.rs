@@ -14,7 +14,7 @@ const MAX_VALUE: u64 = 256;
 const MAX_FRAMES: u64 = 1 << 16;
 const UNDEFINED: u64 = 0xffff_ffff;
 
-/// Tags.
+/// Tags (PS3.6).
 const ITEM: u32 = 0xfffe_e000;
 const END_OF_ITEM: u32 = 0xfffe_e00d;
 const END_OF_SEQUENCE: u32 = 0xfffe_e0dd;
@@ -332,7 +332,8 @@ impl<F: Read + Seek> Walk<'_, F> {
             }
             let Element { tag, is_sequence, length } = self.element()?;
             match tag {
-                // Items and their ends are seen within sequences; lengths of items are those of their content.
+                // Items and their ends are seen within sequences; lengths of items are those of their
+                // content.
                 ITEM => {
                     if length != UNDEFINED && self.at + length > self.end {
                         return Err(ends());

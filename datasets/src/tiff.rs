@@ -13,6 +13,10 @@ const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const BITS_PER_SAMPLE: u16 = 258;
 const PHOTOMETRIC: u16 = 262;
+const SAMPLES_PER_PIXEL: u16 = 277;
+const SAMPLE_FORMAT: u16 = 339;
+/// Value of [`SAMPLE_FORMAT`].
+const FLOAT: u64 = 3;
 const COLOUR_MAP: u16 = 320;
 /// Values of [`PHOTOMETRIC`].
 const BLACK_IS_ZERO: u64 = 1;
@@ -21,11 +25,13 @@ const PALETTE: u64 = 3;
 /// A TIFF file beside its pixels.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tiff {
-    /// Of each page, whether it is an image of its own, and none that belongs to another: a smaller copy, or a
-    /// mask of what is transparent.
+    /// Of each page, whether it is an image of its own, and none that belongs to another: a smaller copy, or
+    /// a mask of what is transparent.
     pub(crate) pages: Vec<bool>,
     /// Where the pixels of the page that is looked at are indices.
     pub(crate) palette: Option<Palette>,
+    /// Width and height where its pixels are gray numbers with a floating point.
+    pub(crate) floats: Option<(u32, u32)>,
     /// What to put where in the file, so that this page becomes the first.
     pub(crate) link: Option<(u64, Vec<u8>)>,
 }
@@ -122,9 +128,9 @@ pub(crate) fn read(file: &mut (impl Read + Seek), page: usize) -> Option<Tiff> {
     while at != 0 && tiff.pages.len() < MAX_PAGES && seen.insert(at) {
         // A chain that leads out of the file ends it.
         let is_wanted = tiff.pages.len() == page;
-        let Some((is_own, palette, next)) = reader.page(at, is_wanted) else { break };
+        let Some((is_own, palette, floats, next)) = reader.page(at, is_wanted) else { break };
         if is_wanted {
-            tiff.palette = palette;
+            (tiff.palette, tiff.floats) = (palette, floats);
             if page > 0 {
                 let bytes = if reader.is_little { at.to_le_bytes() } else { at.to_be_bytes() };
                 let bytes = if reader.is_little { &bytes[..word] } else { &bytes[8 - word..] };
@@ -136,6 +142,9 @@ pub(crate) fn read(file: &mut (impl Read + Seek), page: usize) -> Option<Tiff> {
     }
     (!tiff.pages.is_empty()).then_some(tiff)
 }
+
+/// Whether a page is an image of its own, its palette, the size of its floating-point numbers, the next page.
+type Page = (bool, Option<Palette>, Option<(u32, u32)>, u64);
 
 struct Reader<'a, F> {
     file: &'a mut F,
@@ -166,7 +175,7 @@ impl<F: Read + Seek> Reader<'_, F> {
 
     /// Whether the page whose directory lies at `at` is an image of its own, its palette, if wanted and there
     /// is one, and where the next page is.
-    fn page(&mut self, at: u64, wanted: bool) -> Option<(bool, Option<Palette>, u64)> {
+    fn page(&mut self, at: u64, wanted: bool) -> Option<Page> {
         self.file.seek(SeekFrom::Start(at)).ok()?;
         let counted = if self.is_big { 8 } else { 2 };
         let entries = self.number(counted)?;
@@ -181,7 +190,23 @@ impl<F: Read + Seek> Reader<'_, F> {
         let kind = kind.map_or(0, |e| self.value(&e[4 + self.word()..][..4]));
         let palette = wanted.then(|| self.palette(&bytes, at + counted as u64)).flatten();
         // Smaller copies and masks of what is transparent (TIFF 6.0, NewSubfileType).
-        Some((kind & 0b101 == 0, palette, next))
+        let floats = wanted.then(|| self.floats(&bytes)).flatten();
+        Some((kind & 0b101 == 0, palette, floats, next))
+    }
+
+    /// Width and height, where the entries `bytes` tell of gray numbers with a floating point.
+    fn floats(&self, bytes: &[u8]) -> Option<(u32, u32)> {
+        let value = |tag: u16| {
+            let entry = bytes
+                .chunks_exact(4 + 2 * self.word())
+                .find(|entry| self.value(&entry[..2]) == u64::from(tag))?;
+            let width = if self.value(&entry[2..4]) == 3 { 2 } else { 4 };
+            Some(self.value(&entry[4 + self.word()..][..width]))
+        };
+        let is_gray = value(SAMPLES_PER_PIXEL).is_none_or(|samples| samples == 1);
+        let is_float = value(SAMPLE_FORMAT) == Some(FLOAT) && matches!(value(BITS_PER_SAMPLE), Some(32 | 64));
+        let side = |tag: u16| value(tag).and_then(|side| u32::try_from(side).ok());
+        (is_gray && is_float).then_some((side(WIDTH)?, side(HEIGHT)?))
     }
 
     /// The palette that the entries `bytes`, which lie at `from`, tell of.

@@ -46,7 +46,8 @@ pub struct WholeImage {
 }
 
 impl WholeImage {
-    /// An encoded image (PNG, JPEG, BMP, TIFF or DICOM) at its own resolution; `name` is what messages call it.
+    /// An encoded image (PNG, JPEG, BMP, TIFF or DICOM) at its own resolution; `name` is what messages call
+    /// it.
     ///
     /// # Errors
     /// [`DataError`] for what is no usable image, or takes more memory than the budget has.
@@ -177,7 +178,7 @@ impl Dataset {
             let reason = format!("the {} split has {} images; count from 0", split.name(), self.len(split));
             return Err(DataError::option("entry", i, reason));
         };
-        let loaded = self.load_raw(split, i).and_then(|RawSample { image, mask, permit }| {
+        let loaded = self.load_raw(split, i).and_then(|RawSample { image, mask, permit, .. }| {
             let preprocess = self.options().preprocess;
             let whole = WholeImage {
                 id: entry.id,

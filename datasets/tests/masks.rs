@@ -53,6 +53,22 @@ fn names(paths: &[String]) -> Vec<&str> {
     paths.iter().map(|path| path.rsplit('/').next().unwrap()).collect()
 }
 
+/// A TIFF of gray numbers with a floating point: one of bytes with other entries.
+fn gray_floats() -> Vec<u8> {
+    let value = |i: u32| if is_marked(i % SIDE, i / SIDE) { -0.25f32 } else { 0.0 };
+    let numbers: Vec<u8> = (0..SIDE * SIDE).flat_map(|i| value(i).to_le_bytes()).collect();
+    let mut file = raw_tiff([SIDE; 2], None, &[numbers]);
+    let find = |file: &[u8], entry: &[u8]| file.windows(entry.len()).rposition(|e| e == entry).unwrap();
+    let bits = find(&file, &[2, 1, 3, 0, 1, 0, 0, 0, 8]);
+    file[bits + 8] = 32;
+    // Its first entry is the width; one more, the format of samples, comes last.
+    let count = find(&file, &[0, 1, 4, 0]) - 2;
+    file[count] += 1;
+    let end = file.len() - 4;
+    file.splice(end..end, [83, 1, 3, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
+    file
+}
+
 /// The square in every way that files have to draw it: the stem of an image, the mask's extension and bytes.
 fn drawn() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let encoded = |image: DynamicImage, extension: &str| {
@@ -95,6 +111,7 @@ fn drawn() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("deep", "png", encoded(deep.into(), "png")),
         ("faint_alpha", "png", encoded(faint.into(), "png")),
         ("float", "tiff", encoded(float.into(), "tiff")),
+        ("floats", "tif", gray_floats()),
         ("jpeg", "jpg", encoded(gray(255).into(), "jpg")),
         ("palette", "png", raw_png([SIDE; 2], 8, 3, &palette, &indices)),
         ("bit", "png", raw_png([SIDE; 2], 1, 0, &[], &bits)),

@@ -12,7 +12,7 @@ use ganomede_datasets::{
 use ganomede_host::line;
 use serde::Serialize;
 
-use crate::shared::args::Global;
+use crate::shared::args::{Global, parse_window};
 use crate::shared::findings::{report_all, report_masks, report_rejected, report_skipped};
 use crate::shared::table::Table;
 use crate::shared::{CliError, say, say_json, shown};
@@ -57,8 +57,8 @@ enum What {
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Given {
-    /// A folder with all below it (MVTec, BTAD, VisA, Kolektor, a folder for each class, or any), a pattern, a
-    /// list (CSV with a column path), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting; or
+    /// A folder with all below it (MVTec, BTAD, VisA, Kolektor, a folder for each class, or any), a pattern,
+    /// a list (CSV with a column path), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting; or
     /// several of these.
     #[arg(value_name = "D")]
     place: Vec<String>,
@@ -107,6 +107,10 @@ struct Choice {
     /// Bits that the samples of 16-bit images really use, such as 12 [default: all 16].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     bits: Option<u32>,
+    /// Window through which DICOM images are seen, in their rescaled values, for example 40,400 [default:
+    /// that of each file, else all that its bits can hold].
+    #[arg(long, value_name = "CENTRE,WIDTH", value_parser = parse_window, allow_hyphen_values = true)]
+    window: Option<[f64; 2]>,
 }
 
 impl Choice {
@@ -118,6 +122,7 @@ impl Choice {
             mask_name: self.mask_name.clone(),
             strict: self.strict,
             bits: self.bits,
+            window: self.window,
             ..options
         };
         Ok(Dataset::open_all(&given.all(), &options)?)

@@ -233,7 +233,8 @@ pub(crate) struct PreprocessArgs {
     #[arg(long, value_enum, default_value = "gray")]
     pub channels: ChannelsArg,
     /// How images of other proportions come to the size: stretch them, crop the largest centred part of these
-    /// proportions, or pad them with gray. Masks go the same way, and pixel metrics leave out what was padded.
+    /// proportions, or pad them with gray. Masks go the same way, and pixel metrics leave out what was
+    /// padded.
     #[arg(long, value_enum, default_value = "stretch")]
     pub fit: FitArg,
     /// As --fit crop, its name before.

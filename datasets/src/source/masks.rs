@@ -19,8 +19,8 @@ pub(super) const SUFFIXES: [&str; 4] = ["_mask", "_gt", "_label", "_ground_truth
 /// rest.
 ///
 /// A mask lies in `ground_truth/<class>/` and is named `<image>_mask.*`, `<image>_gt.*`, `<image>_label.*`,
-/// `<image>_ground_truth.*` or `<image>.*`, or it is a folder `<image>/` whose files are its parts. Letter case
-/// and Unicode form count only where several images would fit otherwise.
+/// `<image>_ground_truth.*` or `<image>.*`, or it is a folder `<image>/` whose files are its parts. Letter
+/// case and Unicode form count only where several images would fit otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MaskReport {
     /// Anomalous test images that have a mask by their name.
