@@ -19,6 +19,7 @@
 mod augment;
 mod batches;
 mod csv_file;
+mod csv_info;
 mod dataset;
 mod decode;
 mod dicom;
@@ -47,6 +48,7 @@ mod write;
 
 pub use augment::Augment;
 pub use batches::{Batch, BatchOptions, Batches};
+pub use csv_info::{CsvColumn, CsvInfo, csv_info};
 pub use dataset::{Dataset, Findings, OpenOptions, Sample};
 pub use error::DataError;
 pub use indices::Indices;

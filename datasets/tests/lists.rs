@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{flat, open, options, refusal, save};
-use ganomede_datasets::{DataError, Dataset, OpenOptions, Reads, Split, Truth};
+use ganomede_datasets::{DataError, Dataset, OpenOptions, Reads, Split, Truth, csv_info};
 use image::{GrayImage, Luma};
 use tempfile::{TempDir, tempdir};
 
@@ -152,6 +152,25 @@ fn bad_lists_are_refused_in_one_paragraph() {
     assert_eq!(list(dir.path(), &lines).unwrap().rejected().len(), 1);
     let strict = OpenOptions { strict: true, ..options(8) };
     assert!(refusal(list_with(dir.path(), &lines, &strict)).contains("bad.png"));
+}
+
+#[test]
+fn what_is_no_list_is_counted_column_by_column() {
+    let dir = place();
+    let path = dir.path().join("t.csv");
+    fs::write(&path, "time,a,state\n2024-01-01,1.5,run\n2024-01-02,nan,run\n2024-01-03,-2,halt\n").unwrap();
+    let info = csv_info(&path).unwrap().unwrap();
+    assert_eq!((info.rows, info.has_header, info.label), (3, true, None));
+    let [time, a, state] = &info.columns[..] else { panic!("three columns") };
+    assert_eq!((time.name.as_str(), time.texts, time.distinct), ("time", 3, Some(3)));
+    assert_eq!((a.numbers, a.missing, a.least, a.most), (2, 1, Some(-2.0), Some(1.5)));
+    assert_eq!((state.texts, state.distinct), (3, Some(2)));
+    fs::write(&path, "1,2\n3,4\n").unwrap();
+    let info = csv_info(&path).unwrap().unwrap();
+    assert_eq!((info.rows, info.has_header, info.columns[1].name.as_str()), (2, false, "1"));
+    fs::write(&path, "PATH\na/000.png\n").unwrap();
+    assert_eq!(csv_info(&path).unwrap(), None, "a list of images");
+    assert_eq!(csv_info(&dir.path().join("a/000.png")).unwrap(), None);
 }
 
 #[test]

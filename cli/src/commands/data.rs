@@ -6,8 +6,8 @@ mod manifest;
 use std::path::PathBuf;
 
 use ganomede_datasets::{
-    Dataset, DatasetInfo, Findings, OpenOptions, Place, Preprocess, Reads, SignalOptions, SignalSet, Split,
-    SplitInfo, Truth, Written, extract_patches, info, signal, write_mvtec, write_signal,
+    CsvInfo, Dataset, DatasetInfo, Findings, OpenOptions, Place, Preprocess, Reads, SignalOptions, SignalSet,
+    Split, SplitInfo, Truth, Written, csv_info, extract_patches, info, signal, write_mvtec, write_signal,
 };
 use ganomede_host::line;
 use serde::Serialize;
@@ -289,6 +289,11 @@ fn written(dataset: &Dataset, out: &std::path::Path, train: usize, test: usize) 
 }
 
 fn show(args: &InfoArgs, global: &Global) -> Result<(), CliError> {
+    if let [place] = args.given.all()[..]
+        && let Some(info) = csv_info(place.as_ref())?
+    {
+        return if global.json { say_json(&info) } else { say(&csv_text(place, &info)) };
+    }
     let info = info(&args.choice.open(&args.given, OpenOptions::default())?, args.all)?;
     if global.json {
         return say_json(&info);
@@ -308,6 +313,44 @@ fn text(info: &DatasetInfo) -> String {
     parts.join("\n\n")
 }
 
+/// Columns that are listed, at most.
+const COLUMNS: usize = 200;
+
+fn csv_text(place: &str, info: &CsvInfo) -> String {
+    let mut table =
+        Table::new(&["  column", ">numbers", ">missing", ">texts", ">distinct", ">least", ">most"]);
+    for column in info.columns.iter().take(COLUMNS) {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+        let distinct = column.distinct.map_or("many".to_owned(), |count| count.to_string());
+        table.row([
+            format!("  {}", column.name),
+            column.numbers.to_string(),
+            column.missing.to_string(),
+            column.texts.to_string(),
+            distinct,
+            number(column.least),
+            number(column.most),
+        ]);
+    }
+    let more = match info.columns.len().saturating_sub(COLUMNS) {
+        0 => String::new(),
+        more => format!("\n  … and {more} more"),
+    };
+    let header = if info.has_header { "the first row names them" } else { "without names" };
+    let label = info
+        .label
+        .as_ref()
+        .map_or(String::new(), |name| format!("; labels may be those of `{}`", line(name)));
+    format!(
+        "{}: {} rows of {} columns, {header}{label}\n{}{more}\nfor `--table` (rows) or `--signal` (a series) of the other \
+         commands; a list of images has a column `path`",
+        line(place),
+        info.rows,
+        info.columns.len(),
+        table.text()
+    )
+}
+
 /// Folders that are listed, at most.
 const PLACES: usize = 40;
 
@@ -316,8 +359,8 @@ fn places_text(places: &[Place]) -> String {
     for place in places.iter().take(PLACES) {
         let split = place.split.map_or("both", Split::name);
         let class = if place.class.is_empty() { "(none)" } else { &place.class };
-        let folder = format!("  {}", line(&place.folder));
-        table.row([folder, split.to_owned(), line(class).into_owned(), place.images.to_string()]);
+        let folder = format!("  {}", place.folder);
+        table.row([folder, split.to_owned(), class.to_owned(), place.images.to_string()]);
     }
     let more = match places.len().saturating_sub(PLACES) {
         0 => String::new(),

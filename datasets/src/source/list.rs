@@ -189,6 +189,15 @@ fn read(path: &Path, root: &Path) -> Result<(Columns, Vec<(u64, Row)>), DataErro
     }
 }
 
+/// Whether the first row of a CSV file names a column of paths.
+pub(super) fn is_list(path: &Path) -> bool {
+    let Ok(text) = csv_file::open(path) else { return false };
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(text);
+    let mut record = csv::StringRecord::new();
+    let is_read = reader.read_record(&mut record).unwrap_or(false);
+    is_read && record.iter().any(|name| name.trim_start_matches('\u{feff}').eq_ignore_ascii_case("path"))
+}
+
 /// The images and masks of a list, as far as it can be read.
 pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
     let root = path.parent().unwrap_or(Path::new(""));

@@ -273,6 +273,11 @@ fn is_set_file(path: &Path) -> bool {
         || crate::csv_file::is_csv(path)
 }
 
+/// Whether a CSV file is a list of images.
+pub(crate) fn is_list(path: &Path) -> bool {
+    list::is_list(path)
+}
+
 /// Files that a specification names beside itself: those of a list or of a pattern.
 pub(crate) fn files_of(spec: &Path) -> Vec<PathBuf> {
     match spec.exists() {

@@ -23,6 +23,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use header::{is_header, named_label};
 pub use scale::{FAR, MinMax};
 pub use schema::Schema;
 
