@@ -115,12 +115,8 @@ impl Reads {
 
     /// Whether `folder` lies, or would lie, below one whose folders are all read as data.
     fn is_below_data(&self, folder: &Path) -> bool {
-        let whole: Vec<_> = self
-            .data
-            .iter()
-            .filter(|data| data.is_dir() && !is_stated(data))
-            .filter_map(|data| identity(data))
-            .collect();
+        let whole: Vec<_> =
+            self.data.iter().filter(|data| is_whole(data)).filter_map(|data| identity(data)).collect();
         // What is not there yet lies where its nearest folder is. The root itself is judged by what it holds.
         let Ok(folder) = std::path::absolute(folder) else { return false };
         let place = folder
@@ -149,7 +145,7 @@ impl Reads {
 
 fn walk(folder: &Path, depth: usize, see: &mut dyn FnMut(&Path, bool) -> ControlFlow<()>) -> ControlFlow<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return ControlFlow::Continue(()) };
-    let stated = depth == 0 && is_stated(folder);
+    let whole = depth > 0 || is_whole(folder);
     for entry in entries.flatten() {
         let path = entry.path();
         if is_data(&path) {
@@ -157,7 +153,7 @@ fn walk(folder: &Path, depth: usize, see: &mut dyn FnMut(&Path, bool) -> Control
         }
         let name = entry.file_name();
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
-        let descends = depth < DEPTH && (depth > 0 || !stated || STATED.iter().any(|s| name == *s));
+        let descends = depth < DEPTH && (whole || STATED.iter().any(|s| name == *s));
         // Links are not followed: they may lead in circles.
         if descends && !is_hidden && path.is_dir() && (depth == 0 || !path.is_symlink()) {
             walk(&path, depth + 1, see)?;
@@ -169,6 +165,28 @@ fn walk(folder: &Path, depth: usize, see: &mut dyn FnMut(&Path, bool) -> Control
 /// Whether a folder says where its images are.
 fn is_stated(folder: &Path) -> bool {
     STATED.iter().any(|name| folder.join(name).is_dir())
+}
+
+/// Whether all that lies below a folder is read as images: where it does not say where these are, and is no
+/// folder of series or of a labelled set, whose files lie right in it.
+fn is_whole(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    if is_stated(folder) {
+        return false;
+    }
+    let (mut is_set, mut folders) = (false, Vec::new());
+    for path in entries.flatten().map(|entry| entry.path()) {
+        match path.is_dir() {
+            true => folders.push(path),
+            false if is_image(&path) => return true,
+            false => is_set |= is_data(&path),
+        }
+    }
+    let mut see = |path: &Path, _| match is_image(path) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    !is_set && folders.iter().any(|folder| walk(folder, 1, &mut see).is_break())
 }
 
 /// The extension in small letters.

@@ -131,4 +131,12 @@ fn what_harms_nothing_is_allowed() {
         tree.reads().check_folder(&tree.at(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
     }
     Reads::new().check_file(&tree.at("flat/a.png")).unwrap();
+    // Of a folder of series only the files right in it are read, whatever lies below.
+    for file in ["series/a.csv", "series/report/scores.csv", "series/report/plot.png"] {
+        fs::create_dir_all(tree.at(file).parent().unwrap()).unwrap();
+        fs::write(tree.at(file), file).unwrap();
+    }
+    let series = Reads::new().data(tree.at("series").to_str().unwrap());
+    series.check_folder(&tree.at("series/report")).unwrap();
+    series.check_file(&tree.at("series/report/plot.png")).unwrap();
 }
