@@ -69,7 +69,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (got, want) in [(x, at[0]), (y, at[1]), (x + w, at[0] + DEFECT), (y + h, at[1] + DEFECT)] {
         assert!(got.abs_diff(want as usize) <= 8, "{:?}", found.bounds);
     }
-    let good = detector.score(&DynamicImage::ImageLuma8(web(width, height, 98, None)))?;
+    let good = detector.score(DynamicImage::ImageLuma8(web(width, height, 98, None)))?;
     assert!(good.score < located.verdict.score);
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let detector = Detector::from_bytes(&std::fs::read(&file)?, &Device::Cpu)?;
     std::fs::remove_file(&file)?;
     let image = image::DynamicImage::new_luma8(320, 240);
-    let verdict = detector.score(&image)?;
+    let verdict = detector.score(image)?;
     println!(
         "score {:.3}, threshold {:?}, anomalous {:?}",
         verdict.score, verdict.threshold, verdict.anomalous

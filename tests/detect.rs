@@ -141,7 +141,7 @@ fn series_and_tables_are_trained_and_evaluated() {
     let rows = Detector::train(&pca::INFO).table(&file, options).latent(1).run(&Device::Cpu).unwrap();
     let found = rows.evaluate(file.to_str().unwrap()).unwrap().auroc().unwrap();
     assert!(found > 0.99, "rows off the line are told apart: {found}");
-    let error = rows.score(&image(0)).unwrap_err();
+    let error = rows.score(image(0)).unwrap_err();
     assert!(error.to_string().contains("give values"), "{error}");
 }
 
@@ -261,9 +261,9 @@ fn another_score_needs_a_calibration_of_its_own() {
         ..ScoreConfig::default()
     };
     let detector = training.score(search(3)).hold_out(0.2).run(&Device::Cpu).unwrap();
-    assert!(detector.score(&image(1)).unwrap().anomalous.is_some());
+    assert!(detector.score(image(1)).unwrap().anomalous.is_some());
     let other = detector.with_score(search(4)).unwrap();
-    let verdict = other.score(&image(1)).unwrap();
+    let verdict = other.score(image(1)).unwrap();
     assert_eq!((verdict.anomalous, verdict.probability), (None, None));
 }
 

@@ -52,7 +52,7 @@ fn ended(outcome: Result<(), CliError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let label = if error.code == 130 { "" } else { "error: " };
+            let label = if error.is_failure() { "error: " } else { "" };
             // Names in it may hold newlines: no line of it but the first starts as a message does.
             note(&format!("{label}{}", error.message.trim_end().replace('\n', "\n  ")));
             ExitCode::from(error.code)

@@ -18,6 +18,12 @@ use crate::tiff::{self, Palette, Patched, Tiff};
 /// Extensions that are opened, lower case.
 pub(crate) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "dcm", "dicom"];
 
+/// Whether a file has the name of an image that is opened.
+pub fn has_image_name(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
 /// Extensions that hold images this crate does not read: named as rejected, where other files are passed
 /// over.
 pub(crate) const FOREIGN: [&str; 9] = ["gif", "webp", "avif", "heic", "nii", "pgm", "ppm", "jp2", "exr"];

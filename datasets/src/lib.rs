@@ -50,6 +50,7 @@ pub use augment::Augment;
 pub use batches::{Batch, BatchOptions, Batches};
 pub use csv_info::{CsvColumn, CsvInfo, csv_info};
 pub use dataset::{Dataset, Findings, OpenOptions, Sample};
+pub use decode::has_image_name;
 pub use error::DataError;
 pub use indices::Indices;
 pub use info::{ClassInfo, DatasetInfo, SplitInfo, info};

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{gzip, refusal};
-use ganomede_datasets::signal::{Header, Missing};
+use ganomede_datasets::signal::{HeaderRow, Missing};
 use ganomede_datasets::{
     DataError, Dataset, OpenOptions, SignalOptions, SignalSet, TrainPart, Truth, Windows, write_signal,
 };
@@ -55,7 +55,7 @@ fn columns_are_found_with_and_without_a_header() {
 
     let numbers = written(dir.path(), "c.csv", "\u{feff}1,2\n3,4\n");
     assert_eq!(open(&numbers, &rows(1)).unwrap().series().len(), 2);
-    let forced = SignalOptions { header: Header::Yes, channels: vec!["2".into()], ..rows(1) };
+    let forced = SignalOptions { header: HeaderRow::Yes, channels: vec!["2".into()], ..rows(1) };
     assert_eq!(open(&numbers, &forced).unwrap().series().channels, ["2"]);
     let packed = dir.path().join("d.csv.gz");
     fs::write(&packed, gzip(b"x,y\n1,2\n3,4\n")).unwrap();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{gzip, refusal};
-use ganomede_datasets::signal::Header;
+use ganomede_datasets::signal::HeaderRow;
 use ganomede_datasets::{DataError, MinMax, Schema, Split, Table, TableOptions, Trained, Truth};
 use tempfile::tempdir;
 
@@ -381,14 +381,14 @@ fn headers_may_be_numbers() {
         let path = written(dir.path(), "years.csv", &format!("{first}{rows}"));
         open(&path, &TableOptions { header, ..TableOptions::default() })
     };
-    let years = opened("2019,2020,2021,label\n", Header::Auto).unwrap();
+    let years = opened("2019,2020,2021,label\n", HeaderRow::Auto).unwrap();
     assert_eq!((years.rows(), years.features()), (40, &["2019", "2020", "2021"].map(String::from)[..]));
     assert!(years.notes().iter().any(|note| note.contains("2019, 2020, 2021, label")), "{:?}", years.notes());
-    let values = opened("2019,2020,2021,label\n", Header::No).unwrap();
+    let values = opened("2019,2020,2021,label\n", HeaderRow::No).unwrap();
     assert_eq!((values.rows(), values.features()[0].as_str()), (41, "c0"));
-    let none = opened("", Header::Auto).unwrap();
+    let none = opened("", HeaderRow::Auto).unwrap();
     assert_eq!(none.rows(), 40);
-    assert_eq!(opened("", Header::Yes).unwrap().rows(), 39);
-    let frame = opened("0,1,2,3\n", Header::Auto).unwrap();
+    assert_eq!(opened("", HeaderRow::Yes).unwrap().rows(), 39);
+    let frame = opened("0,1,2,3\n", HeaderRow::Auto).unwrap();
     assert_eq!((frame.rows(), frame.schema().label.as_str()), (40, "3"));
 }

@@ -1,6 +1,6 @@
 //! The scale and threshold of a score, from held-out normal samples (split conformal prediction).
 
-use super::{Applied, DetectError, Samples};
+use super::{Applied, DetectError, Observer, Samples};
 use crate::eval::{Quantiles, Threshold};
 use crate::models::Form;
 use crate::models::file::{Calibration, MapCalibration, ModelFile};
@@ -14,6 +14,13 @@ pub const POINT_FALSE_ALARM_RATE: f64 = 0.01;
 /// The share of false alarms that thresholds of samples of a form aim at unless told otherwise.
 pub fn usual_rate(form: Form) -> f64 {
     if form == Form::Signal { POINT_FALSE_ALARM_RATE } else { FALSE_ALARM_RATE }
+}
+
+/// The share of false alarms that a model's thresholds aim at unless told otherwise: what its calibration was
+/// given, else the usual one.
+pub fn rate_of(model: &ModelFile) -> f64 {
+    let given = model.header.calibration.as_ref().and_then(|calibration| calibration.rate);
+    given.unwrap_or_else(|| usual_rate(model.header.config.form))
 }
 
 /// What held-out normal samples gave.
@@ -46,7 +53,7 @@ pub fn calibration(
     }
     let quantiles = Quantiles::new(&scores)?;
     let Threshold { value: threshold, source } = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, maps }))
+    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, rate: None, maps }))
 }
 
 /// Scores the held-out samples with a model and calibrates it; `None` where nothing is held out.
@@ -84,22 +91,43 @@ impl<'a> Judge<'a> {
         Ok(Self { quantiles: calibration.map(|c| &c.quantiles), threshold })
     }
 
-    /// Judges by a model's own calibration; without a `rate` at the usual one.
+    /// Judges by a model's own calibration; without a `rate` at the model's, [`rate_of`].
     ///
     /// # Errors
     /// As [`Judge::new`].
     pub fn of(model: &'a ModelFile, score: &ScoreConfig, rate: Option<f64>) -> Result<Self, DetectError> {
-        Self::new(own(model, score), rate.unwrap_or_else(|| usual_rate(model.header.config.form)))
+        Self::new(own(model, score), rate.unwrap_or_else(|| rate_of(model)))
     }
 
-    /// Whether there is a calibration to judge by.
-    pub fn is_calibrated(&self) -> bool {
-        self.quantiles.is_some()
+    /// The same with a threshold that was given.
+    #[must_use]
+    pub fn with_threshold(self, value: f64) -> Self {
+        Self { threshold: Some(Threshold { value, source: "given".to_owned() }), ..self }
+    }
+
+    /// Says what is missing beside the scores of `samples`, if anything.
+    pub(super) fn note_missing(&self, samples: &str, observer: &mut dyn Observer) {
+        let missing = match (&self.quantiles, &self.threshold) {
+            (Some(_), _) => return,
+            (None, None) => "probability and verdict",
+            (None, Some(_)) => "probability",
+        };
+        observer.note(&format!("no calibration for these score settings: {samples} come without {missing}"));
     }
 
     /// The share of held-out normal samples below a score.
     pub fn probability(&self, score: f64) -> Option<f64> {
         self.quantiles.map(|q| q.probability(score))
+    }
+
+    /// The percentage of held-out normal samples with a lower score.
+    pub fn percentile(&self, score: f64) -> Option<f64> {
+        self.quantiles.map(|q| q.percentile(score))
+    }
+
+    /// How often a normal sample scores as high or higher, at most.
+    pub fn p_value(&self, score: f64) -> Option<f64> {
+        self.quantiles.map(|q| q.p_value(score))
     }
 
     /// Whether a score is an alarm.

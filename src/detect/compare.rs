@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::images::ImageComparison;
 use super::series::{SeriesComparison, SeriesMetrics};
-use super::{Applied, DetectError, Observer, TrainingData};
+use super::{Applied, DetectError, Observer, Reading, TrainingData, rate_of};
 use crate::device::Device;
 use crate::models::Form;
+use crate::models::file::{Header, ModelFile};
 use crate::report::write_section;
 
 /// What systems are compared on.
@@ -25,6 +26,33 @@ pub struct ComparisonData {
 }
 
 impl ComparisonData {
+    /// For trained models, which are scored as they are; `first` says what their samples are.
+    pub fn of_models(spec: &str, reading: Reading, first: &ModelFile, seed: u64) -> Self {
+        let Header { config, data, .. } = &first.header;
+        let training = TrainingData {
+            form: config.form,
+            spec: spec.to_owned(),
+            reading,
+            window: config.extent()[1],
+            hold_out: data.val_fraction,
+            augment: String::new(),
+            tiles: data.tiles,
+            seed,
+        };
+        Self { training, seeds: 1, limit: None, rate: rate_of(first) }
+    }
+
+    /// Opens data that models are scored on, without asking whether systems could be trained on them.
+    ///
+    /// # Errors
+    /// [`DetectError`] where they cannot be read.
+    pub fn open_tests(self, observer: &mut dyn Observer) -> Result<Box<dyn Comparison>, DetectError> {
+        match self.training.form {
+            Form::Image => Ok(Box::new(ImageComparison::new(self))),
+            _ => self.open(observer),
+        }
+    }
+
     /// Opens the data and makes sure that systems can be trained and tested on them.
     ///
     /// # Errors
@@ -62,7 +90,7 @@ pub trait Comparison {
     /// [`DetectError`] where samples cannot be read or scored, or the observer stops it.
     fn score(&mut self, trial: usize, model: &mut Applied<'_>) -> Result<(), DetectError>;
 
-    /// Adds the system of this name, whose trials were scored.
+    /// Adds the system, or model, whose trials were scored, by this name.
     ///
     /// # Errors
     /// [`DetectError`] where no metric follows from its scores.

@@ -1,5 +1,6 @@
 //! A trained system with its preprocessing, calibration and threshold, ready to judge samples.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -9,9 +10,7 @@ use image::DynamicImage;
 
 use super::builder::TrainingBuilder;
 use super::locate::one_split;
-use super::{
-    Applied, Assess, Assessment, DetectError, Judge, Observer, TestData, options_of, own, usual_rate,
-};
+use super::{Applied, Assess, Assessment, DetectError, Judge, Observer, TestData, options_of, own, rate_of};
 use crate::device::Device;
 use crate::eval::Threshold;
 use crate::models::file::{Calibration, ModelFile};
@@ -37,29 +36,39 @@ pub struct Detector {
 }
 
 /// What a detector is asked about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Query<'a> {
     /// A file with an image.
     File(&'a Path),
     /// An encoded image: the bytes of such a file.
     Encoded(&'a [u8]),
-    /// Decoded pixels.
-    Pixels(&'a DynamicImage),
+    /// Decoded pixels; those that are lent are copied.
+    Pixels(Cow<'a, DynamicImage>),
     /// Values as the networks see them: `[channels, height, width]` in [−1, 1], already scaled.
-    Values(&'a [f32]),
+    Values(Cow<'a, [f32]>),
 }
 
 macro_rules! query {
-    ($($from:ty => $variant:ident),*) => {
-        $(impl<'a> From<&'a $from> for Query<'a> {
-            fn from(value: &'a $from) -> Self {
-                Self::$variant(value)
+    ($($from:ty => |$value:ident| $query:expr;)*) => {
+        $(impl<'a> From<$from> for Query<'a> {
+            fn from($value: $from) -> Self {
+                $query
             }
         })*
     };
 }
-query!(Path => File, PathBuf => File, [u8] => Encoded, Vec<u8> => Encoded, DynamicImage => Pixels, [f32] => Values, Vec<f32> => Values);
+query! {
+    &'a Path => |path| Self::File(path);
+    &'a PathBuf => |path| Self::File(path);
+    &'a [u8] => |bytes| Self::Encoded(bytes);
+    &'a Vec<u8> => |bytes| Self::Encoded(bytes);
+    &'a DynamicImage => |image| Self::Pixels(Cow::Borrowed(image));
+    DynamicImage => |image| Self::Pixels(Cow::Owned(image));
+    &'a [f32] => |values| Self::Values(Cow::Borrowed(values));
+    &'a Vec<f32> => |values| Self::Values(Cow::Borrowed(values));
+    Vec<f32> => |values| Self::Values(Cow::Owned(values));
+}
 
 /// What a detector says of a sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +129,7 @@ impl Detector {
             Some(calibration) => calibration.score.clone(),
             None => ScoreConfig { score: info.score("")?.to_owned(), ..model.header.score_config() },
         };
-        let rate = usual_rate(model.header.config.form);
+        let rate = rate_of(&model);
         let detector = Self {
             device: device.clone(),
             model,
@@ -304,7 +313,7 @@ impl Detector {
                         "a value is {value}; values of images are in [-1, 1], 2·pixel/255 − 1"
                     )));
                 }
-                values.to_vec()
+                values.into_owned()
             }
             _ if header.config.form != Form::Image => {
                 return Err(DetectError::Input(
@@ -318,7 +327,7 @@ impl Detector {
                 set.load(one_split(&set, path)?, 0)?.image.pixels
             }
             Query::Encoded(bytes) => decode_image("the image", bytes.to_vec(), &options())?.pixels,
-            Query::Pixels(image) => prepare_image("the image", image.clone(), &options())?.pixels,
+            Query::Pixels(image) => prepare_image("the image", image.into_owned(), &options())?.pixels,
         };
         let len = header.config.sample_len();
         if values.len() != len {

@@ -26,6 +26,7 @@ pub use assess::ImageTests;
 #[cfg(feature = "report")]
 pub use compare::ImageComparison;
 pub use score::ImageQueries;
+pub(super) use score::normal;
 
 /// Held-out images scored for calibration, at most.
 const MAX_CALIBRATION: usize = 256;
@@ -133,23 +134,31 @@ impl Images {
         if indices.is_empty() {
             return Ok(HeldOut::default());
         }
-        let selection = Selection { indices, ..self.held_out.clone() };
-        if self.tiles.is_some() {
-            return held_out_by_tiles(batch, model, &selection);
-        }
-        let mut scorer = model.scorer(batch.min(selection.indices.len()))?;
-        let mut scores = vec![];
-        let mut maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
-        let task = "calibrating on held-out normals";
-        score_selection(&mut scorer, &selection, task, model.observer, &mut |_, found| {
-            for found in &found {
-                scores.push(found.score);
-                maps.iter_mut().for_each(|maps| maps.add(found));
-            }
-            Ok(())
-        })?;
-        Ok(HeldOut { scores, maps: maps.and_then(HeldOutMaps::calibration) })
+        held_out_of_selection(batch, model, &Selection { indices, ..self.held_out.clone() })
     }
+}
+
+/// What held-out images of a selection give in batches of `batch`.
+fn held_out_of_selection(
+    batch: usize,
+    model: &mut Applied<'_>,
+    selection: &Selection,
+) -> Result<HeldOut, DetectError> {
+    if model.model.header.data.tiles.is_some() {
+        return held_out_by_tiles(batch, model, selection);
+    }
+    let mut scorer = model.scorer(batch.min(selection.indices.len()))?;
+    let mut scores = vec![];
+    let mut maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
+    let task = "calibrating on held-out normals";
+    score_selection(&mut scorer, selection, task, model.observer, &mut |_, found| {
+        for found in &found {
+            scores.push(found.score);
+            maps.iter_mut().for_each(|maps| maps.add(found));
+        }
+        Ok(())
+    })?;
+    Ok(HeldOut { scores, maps: maps.and_then(HeldOutMaps::calibration) })
 }
 
 /// What whole held-out images give by their tiles.

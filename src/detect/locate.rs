@@ -103,7 +103,7 @@ impl Detector {
                 set.whole(one_split(&set, path)?, 0)?
             }
             Query::Encoded(bytes) => WholeImage::decode("the image", bytes.to_vec(), &options)?,
-            Query::Pixels(image) => WholeImage::of_pixels("the image", image.clone(), &options)?,
+            Query::Pixels(image) => WholeImage::of_pixels("the image", image.into_owned(), &options)?,
         })
     }
 }

@@ -34,7 +34,8 @@ pub use assess::Pages;
 pub use assess::{Assess, Assessment, SampleAssessment, TestSet, check_limit, losses};
 pub use builder::TrainingBuilder;
 pub use calibrate::{
-    FALSE_ALARM_RATE, HeldOut, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, usual_rate,
+    FALSE_ALARM_RATE, HeldOut, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, rate_of,
+    usual_rate,
 };
 #[cfg(feature = "report")]
 pub use compare::{Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, Trial};
@@ -48,7 +49,7 @@ pub use locate::Located;
 pub use look::{Look, Looked, look_at, look_with};
 pub use maps::{HeldOutMaps, Maps, own_maps};
 pub use observe::{Observer, Progress, Watching};
-pub use open::{QueryData, Reading, TestData, TrainingData};
+pub use open::{NormalData, QueryData, Reading, TestData, TrainingData};
 pub use queries::{Answer, Answers, MapOutputs, Queries, SeriesAnswer};
 pub use rows::{RowCounts, RowQueries, RowTests, Rows, held_out_row_scores, open_table, row_scores};
 pub use samples::{InMemory, Samples};

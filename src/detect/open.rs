@@ -4,10 +4,10 @@ use std::path::Path;
 
 use ganomede_datasets::{Augment, OpenOptions, SignalOptions, Split, TableOptions, Warp};
 
-use super::images::{ImageQueries, ImageTests, Images};
-use super::rows::{RowQueries, RowTests, Rows};
-use super::series::{Series, SeriesQueries, SeriesTests};
-use super::{DetectError, Observer, Queries, Samples, TestSet};
+use super::images::{self, ImageQueries, ImageTests, Images};
+use super::rows::{self, RowQueries, RowTests, Rows};
+use super::series::{self, Series, SeriesQueries, SeriesTests};
+use super::{Applied, DetectError, HeldOut, Observer, Queries, Samples, TestSet};
 use crate::models::Form;
 use crate::models::file::{ModelFile, TileInfo};
 
@@ -149,5 +149,38 @@ impl TestData {
             Form::Signal => Box::new(SeriesTests::open(self, model, observer)?),
             Form::Table => Box::new(RowTests::open(self, model, path, observer)?),
         })
+    }
+}
+
+/// Normal samples that a trained model has not seen, for a new threshold.
+#[derive(Debug, Clone, Default)]
+pub struct NormalData {
+    /// Where they lie.
+    pub spec: String,
+    /// How they are read.
+    pub reading: Reading,
+}
+
+impl NormalData {
+    /// Their scores, and the scale of their maps.
+    ///
+    /// # Errors
+    /// [`DetectError::Input`] for what the model was trained on, or what is known to be anomalous; else as
+    /// [`Queries::answers`].
+    pub fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
+        match model.model.header.config.form {
+            Form::Image => images::normal(self, model),
+            Form::Signal => series::normal(self, model),
+            Form::Table => rows::normal(self, model),
+        }
+    }
+
+    /// The error where the model has seen them.
+    pub(super) fn seen(&self) -> DetectError {
+        DetectError::Input(format!(
+            "'{}' is what the model was trained on, and scores of that are lower than those of new samples; give \
+             normal samples that it has not seen",
+            self.spec
+        ))
     }
 }

@@ -78,6 +78,10 @@ pub struct Answer {
     pub score: f64,
     /// Share of held-out normal samples with a lower score; unknown without a calibration.
     pub probability: Option<f64>,
+    /// The percentage of them.
+    pub percentile: Option<f64>,
+    /// How often a normal sample scores as high or higher, at most.
+    pub p_value: Option<f64>,
     /// The verdict.
     pub anomalous: Option<bool>,
     /// Where a picture of it was drawn.
@@ -109,6 +113,8 @@ impl Answer {
             row: None,
             score,
             probability: judge.probability(score),
+            percentile: judge.percentile(score),
+            p_value: judge.p_value(score),
             anomalous: judge.is_anomalous(score),
             map: None,
             map_raw: None,
@@ -130,6 +136,8 @@ pub struct SeriesAnswer {
     pub scores: Vec<f64>,
     /// Share of normal points below each score; null without a calibration.
     pub probabilities: Option<Vec<f64>>,
+    /// How often a normal point scores as high or higher, at most; null without a calibration.
+    pub p_values: Option<Vec<f64>>,
     /// Points above the threshold as intervals.
     pub alarms: Vec<Alarm>,
     /// What was decided in reading.
@@ -143,6 +151,14 @@ pub struct SeriesAnswer {
 }
 
 impl Answers {
+    /// Samples that are anomalous, or alarms of series.
+    pub fn alarms(&self) -> usize {
+        match self {
+            Self::Samples { images, .. } => images.iter().filter(|a| a.anomalous == Some(true)).count(),
+            Self::Points { series } => series.iter().map(|series| series.alarms.len()).sum(),
+        }
+    }
+
     /// A heading and a line for each sample, with tabulators between; of a series its alarms follow.
     pub fn lines(&self) -> Box<dyn Iterator<Item = String> + '_> {
         let heading = |place: &str| std::iter::once(format!("score\tprobability\tverdict\t{place}"));

@@ -13,6 +13,7 @@ use crate::models::file::{DataInfo, ModelFile, Scaling};
 
 pub use assess::{RowCounts, RowTests};
 pub use score::RowQueries;
+pub(super) use score::normal;
 
 /// The rows of a table that are trained on, and those held out at random.
 pub struct Rows {

@@ -25,6 +25,7 @@ pub use baselines::{BASELINES, Baseline, scored as baseline_scores};
 #[cfg(feature = "report")]
 pub use compare::{SeriesComparison, SeriesMetrics, SeriesRow};
 pub use score::SeriesQueries;
+pub(super) use score::normal;
 
 /// A series with the windows that are trained on.
 pub struct Series {

@@ -126,6 +126,26 @@ impl Quantiles {
         position(above - 1) + (position(above) - position(above - 1)) * min_max(score, low, high)
     }
 
+    /// The percentage of held-out normal images that score lower, 0 to 100.
+    pub fn percentile(&self, score: f64) -> f64 {
+        100.0 * self.lower(score) as f64 / self.count as f64
+    }
+
+    /// The conformal p-value: of all held-out normal images and a new one, the share that scores at least as
+    /// high, in (0, 1]. A new normal image has one of at most p with probability at most p, for any p and any
+    /// distribution.
+    pub fn p_value(&self, score: f64) -> f64 {
+        (self.count - self.lower(score) + 1) as f64 / (self.count as f64 + 1.0)
+    }
+
+    /// Held-out normal images that score lower; those between two knots count as not lower.
+    fn lower(&self, score: f64) -> usize {
+        match self.knots.partition_point(|&k| k < score) {
+            0 => 0,
+            above => rank(above - 1, self.count, self.knots.len()),
+        }
+    }
+
     /// The score on a fixed scale from 0 to 1, for one image alone and without any test set.
     ///
     /// [`min_max`] between the 0.5 % quantile of held-out normal scores and twice as far as their 99 %

@@ -247,6 +247,9 @@ pub struct Calibration {
     pub threshold: f64,
     /// How the threshold was chosen.
     pub source: String,
+    /// The share of false alarms that it aims at, where that was chosen; else the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
     /// The scale of maps; absent for what has none, and in files of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<MapCalibration>,

@@ -142,6 +142,7 @@ fn models() -> Vec<ModelFile> {
             quantiles: Quantiles::new(&[0.1, 0.2, 0.3]).unwrap(),
             threshold: 0.25,
             source: "three images".into(),
+            rate: None,
             maps: None,
         };
         let header = Header {

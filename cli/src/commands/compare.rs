@@ -6,26 +6,33 @@ use ganomede::detect::{
     Applied, Compared, Comparison, ComparisonData, ComparisonPages, check_limit, usual_rate,
 };
 use ganomede::device::Device;
+use ganomede::models::file::ModelFile;
 use ganomede::models::{Options, SYSTEMS, find};
 use ganomede::report::check_section;
 use ganomede_datasets::Reads;
 
 use crate::commands::train::{self, score_config, train_model};
 use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs, parse_rate};
-use crate::shared::programs::System;
+use crate::shared::programs::ChosenSystem;
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_report};
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
 
-/// Train and evaluate several systems on the same data under the same budget; one report.
+/// Train and evaluate several systems on the same data under the same budget, or compare trained models; one
+/// report.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Example:\n  ganomede compare --systems ae,ganomaly --data builtin:concrete --minutes 2 --report report"
+    after_help = "Examples:\n  ganomede compare --systems ae,ganomaly --data builtin:concrete --minutes 2 --report report\n  \
+    ganomede compare a.safetensors b.safetensors --data parts/"
 )]
 pub(crate) struct Args {
+    /// Model files that are compared as they are, instead of systems to be trained.
+    #[arg(value_name = "M", conflicts_with_all = ["systems", "minutes", "steps", "width", "val_fraction", "resume",
+        "seeds", "settings", "size", "channels", "centre_crop", "flatten", "bits", "tile", "augment"])]
+    models: Vec<PathBuf>,
     /// Systems, or `all`.
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', required_unless_present = "models")]
     systems: Vec<String>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -71,7 +78,7 @@ pub(crate) struct Args {
     /// A setting of one system where it is not to be the recommended one: its options (`ganomede systems
     /// NAME`), or lr, latent or batch.
     #[arg(short = 'O', long = "option", value_name = "SYSTEM.KEY=VALUE", value_parser = parse_setting)]
-    settings: Vec<Setting>,
+    settings: Vec<SystemSetting>,
     #[command(flatten)]
     pub(crate) samples: SampleArgs,
     #[command(flatten)]
@@ -80,19 +87,19 @@ pub(crate) struct Args {
 
 /// What one system is to be trained with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Setting {
+struct SystemSetting {
     system: String,
     key: String,
     value: String,
 }
 
-fn parse_setting(text: &str) -> Result<Setting, String> {
+fn parse_setting(text: &str) -> Result<SystemSetting, String> {
     let parts = text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
     let ((system, key), value) = parts.ok_or("write SYSTEM.KEY=VALUE, for example f-anogan.lr=2e-4")?;
-    Ok(Setting { system: system.to_owned(), key: key.to_owned(), value: value.to_owned() })
+    Ok(SystemSetting { system: system.to_owned(), key: key.to_owned(), value: value.to_owned() })
 }
 
-impl std::fmt::Display for Setting {
+impl std::fmt::Display for SystemSetting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { system, key, value } = self;
         write!(f, "{system}.{key}={value}")
@@ -100,11 +107,11 @@ impl std::fmt::Display for Setting {
 }
 
 /// The systems that are named, each once.
-fn systems(names: &[String]) -> Result<Vec<System>, CliError> {
+fn systems(names: &[String]) -> Result<Vec<ChosenSystem>, CliError> {
     if names.iter().any(|n| n == "all") {
-        return Ok(SYSTEMS.iter().map(|info| System::of(info)).collect());
+        return Ok(SYSTEMS.iter().map(|info| ChosenSystem::of(info)).collect());
     }
-    let mut chosen: Vec<System> = vec![];
+    let mut chosen: Vec<ChosenSystem> = vec![];
     for name in names {
         let info = find(name).ok_or_else(|| {
             let known: Vec<_> = SYSTEMS.iter().map(|info| info.name).collect();
@@ -114,13 +121,16 @@ fn systems(names: &[String]) -> Result<Vec<System>, CliError> {
             ))
         })?;
         if !chosen.iter().any(|s| s.name() == info.name) {
-            chosen.push(System::of(info));
+            chosen.push(ChosenSystem::of(info));
         }
     }
     Ok(chosen)
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    if !args.models.is_empty() {
+        return compare_models(args, global, interrupt);
+    }
     let systems = systems(&args.systems)?;
     for system in &systems {
         args.training(*system, Path::new(""))?;
@@ -135,12 +145,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("compare has no --table; train and eval the systems one by one"));
     }
     check(args)?;
-    let reads = args.samples.labels.iter().fold(args.data.reads(), Reads::file);
-    check_report(&args.report, &reads)?;
-    if let Some(file) = &args.markdown {
-        check_file(file, &reads)?;
-        check_section(file, &args.section)?;
-    }
+    check_outputs(args)?;
     // What is known before any data are open is checked before.
     let known = args.samples.channels(&args.preprocess);
     known.map_or(Ok(()), |channels| args.check_systems(&systems, global.seed, channels, true))?;
@@ -177,19 +182,107 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         one(args, system, true, comparison.as_mut(), global, &device, interrupt)?;
     }
     let pages = ComparisonPages {
-        folder: &args.report,
         budget: budget(args),
         configuration: configuration(args, global),
         failures,
+        ..pages(args)
+    };
+    show(&comparison.write(&device, &pages, &mut terminal)?, global)
+}
+
+/// Compares trained models on the test part of the data.
+fn compare_models(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    check_limit(args.limit_test)?;
+    check_outputs(args)?;
+    let models = args.models.iter().map(|path| Ok((path, ModelFile::load(path)?)));
+    let models = models.collect::<Result<Vec<_>, CliError>>()?;
+    let (first_path, first) = &models[0];
+    for (path, model) in &models {
+        let form = model.header.config.form;
+        args.samples.check_trained(form)?;
+        args.data.check(form)?;
+        if form != first.header.config.form {
+            return Err(CliError::input(format!(
+                "'{}' and '{}' are of different samples; compare models of one kind",
+                shown(first_path),
+                shown(path)
+            )));
+        }
+    }
+    refuse(
+        first.header.config.form,
+        &[Flag(
+            "--limit-test",
+            args.limit_test.is_some(),
+            For::ImagesAndTables,
+            "is for images; leave it out",
+        )],
+    )?;
+    let mut terminal = Terminal::new(interrupt);
+    let reading = args.samples.reading(&args.data);
+    let mut data = ComparisonData::of_models(&args.data.data, reading, first, global.seed);
+    data.limit = args.limit_test;
+    let rate = args.false_alarm_rate.unwrap_or(data.rate);
+    data.rate = rate;
+    let mut comparison = data.open_tests(&mut terminal)?;
+    let device = global.open()?;
+    let mut configuration = vec![];
+    for (path, model) in &models {
+        let name = model_name(path, &args.models);
+        let score = score_config(&args.search, model, path)?;
+        for trial in 0..comparison.trials().len() {
+            let mut terminal = Terminal::new(interrupt);
+            let mut applied =
+                Applied { device: &device, model, path, score: &score, observer: &mut terminal };
+            comparison.score(trial, &mut applied)?;
+        }
+        comparison.add(&name, false)?;
+        let header = &model.header;
+        configuration
+            .push((name, format!("{} on {}, seed {}", header.system, header.data.spec, header.seed)));
+    }
+    configuration.push(("false-alarm rate".to_owned(), rate.to_string()));
+    let budget = "models as they are".to_owned();
+    let pages = ComparisonPages { budget, configuration, ..pages(args) };
+    show(&comparison.write(&device, &pages, &mut terminal)?, global)
+}
+
+/// What a table calls a model: the stem of its file, or all of its name where others have that stem.
+fn model_name(path: &Path, all: &[PathBuf]) -> String {
+    let is_only = all.iter().filter(|other| other.file_stem() == path.file_stem()).count() == 1;
+    let stem = path.file_stem().filter(|_| is_only);
+    stem.map_or_else(|| shown(path), |stem| shown(Path::new(stem)))
+}
+
+/// Makes sure that the results can be written.
+fn check_outputs(args: &Args) -> Result<(), CliError> {
+    let reads = args.samples.labels.iter().fold(args.data.reads(), Reads::file);
+    let reads = args.models.iter().fold(reads, Reads::file);
+    check_report(&args.report, &reads)?;
+    if let Some(file) = &args.markdown {
+        check_file(file, &reads)?;
+        check_section(file, &args.section)?;
+    }
+    Ok(())
+}
+
+fn pages(args: &Args) -> ComparisonPages<'_> {
+    ComparisonPages {
+        folder: &args.report,
+        budget: String::new(),
+        configuration: vec![],
+        failures: vec![],
         panels: args.panels,
         markdown: args.markdown.as_deref().map(|file| (file, args.section.as_str())),
-    };
-    let Compared { table, document, page } = comparison.write(&device, &pages, &mut terminal)?;
-    if global.json {
-        return say_json(&document);
     }
-    say(table.trim_end())?;
-    say(&format!("report: {}", shown(&page)))
+}
+
+fn show(compared: &Compared, global: &Global) -> Result<(), CliError> {
+    if global.json {
+        return say_json(&compared.document);
+    }
+    say(compared.table.trim_end())?;
+    say(&format!("report: {}", shown(&compared.page)))
 }
 
 /// Refuses what is not for the samples that are compared on.
@@ -211,7 +304,7 @@ fn check(args: &Args) -> Result<(), CliError> {
 }
 
 /// What systems are compared on.
-fn data(args: &Args, system: System, global: &Global) -> Result<ComparisonData, CliError> {
+fn data(args: &Args, system: ChosenSystem, global: &Global) -> Result<ComparisonData, CliError> {
     let training = train::data(&args.training(system, Path::new(""))?, global.seed);
     let rate = args.false_alarm_rate.unwrap_or_else(|| usual_rate(training.form));
     Ok(ComparisonData { training, seeds: args.seeds, limit: args.limit_test, rate })
@@ -229,7 +322,7 @@ fn budget(args: &Args) -> String {
 fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
     let search = args.search.config(None).search;
     let rate = args.false_alarm_rate.unwrap_or_else(|| usual_rate(args.samples.form()));
-    let settings: Vec<_> = args.settings.iter().map(Setting::to_string).collect();
+    let settings: Vec<_> = args.settings.iter().map(SystemSetting::to_string).collect();
     let settings = if settings.is_empty() { "as recommended".to_owned() } else { settings.join(" ") };
     [
         ("images", format!("{} {:?}", args.preprocess.size.sides(), args.preprocess.channels).to_lowercase()),
@@ -250,7 +343,7 @@ fn configuration(args: &Args, global: &Global) -> Vec<(String, String)> {
 /// Trains one system for each of the trials and scores its models.
 fn one(
     args: &Args,
-    system: System,
+    system: ChosenSystem,
     untrained: bool,
     comparison: &mut dyn Comparison,
     global: &Global,
@@ -286,7 +379,7 @@ impl Args {
     /// are left out.
     fn check_systems(
         &self,
-        systems: &[System],
+        systems: &[ChosenSystem],
         seed: u64,
         channels: usize,
         goes_on: bool,
@@ -308,10 +401,10 @@ impl Args {
     /// The first system that training makes better: an untrained one of the others says nothing.
     fn first_network(
         &self,
-        systems: &[System],
+        systems: &[ChosenSystem],
         seed: u64,
         channels: usize,
-    ) -> Result<Option<System>, CliError> {
+    ) -> Result<Option<ChosenSystem>, CliError> {
         for &system in systems {
             let settings = train::settings(&self.training(system, Path::new(""))?, seed, channels);
             if settings.checked()?.takes_budget()? {
@@ -322,7 +415,7 @@ impl Args {
     }
 
     /// The training of one system within the budget.
-    fn training(&self, system: System, out: &Path) -> Result<train::Args, CliError> {
+    fn training(&self, system: ChosenSystem, out: &Path) -> Result<train::Args, CliError> {
         let mut training = train::Args {
             system,
             data: self.data.clone(),
@@ -349,7 +442,7 @@ impl Args {
             search: self.search.clone(),
         };
         for setting in self.settings.iter().filter(|s| s.system == system.name()) {
-            fn parsed<T: std::str::FromStr>(setting: &Setting) -> Result<Option<T>, CliError> {
+            fn parsed<T: std::str::FromStr>(setting: &SystemSetting) -> Result<Option<T>, CliError> {
                 let refused = |_| CliError::input(format!("--option {setting} is not a number of its kind"));
                 setting.value.parse().map(Some).map_err(refused)
             }

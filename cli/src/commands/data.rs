@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::shared::args::{Global, parse_window};
 use crate::shared::findings::{report_all, report_masks, report_rejected, report_skipped};
-use crate::shared::table::Table;
+use crate::shared::table::TextTable;
 use crate::shared::{CliError, say, say_json, shown};
 
 /// Generate, check, cut and convert data sets.
@@ -318,7 +318,7 @@ const COLUMNS: usize = 200;
 
 fn csv_text(place: &str, info: &CsvInfo) -> String {
     let mut table =
-        Table::new(&["  column", ">numbers", ">missing", ">texts", ">distinct", ">least", ">most"]);
+        TextTable::new(&["  column", ">numbers", ">missing", ">texts", ">distinct", ">least", ">most"]);
     for column in info.columns.iter().take(COLUMNS) {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
         let distinct = column.distinct.map_or("many".to_owned(), |count| count.to_string());
@@ -355,7 +355,7 @@ fn csv_text(place: &str, info: &CsvInfo) -> String {
 const PLACES: usize = 40;
 
 fn places_text(places: &[Place]) -> String {
-    let mut table = Table::new(&["  folder", "split", "class", ">images"]);
+    let mut table = TextTable::new(&["  folder", "split", "class", ">images"]);
     for place in places.iter().take(PLACES) {
         let split = place.split.map_or("both", Split::name);
         let class = if place.class.is_empty() { "(none)" } else { &place.class };
@@ -374,7 +374,7 @@ fn split_text(split: &SplitInfo) -> String {
     if split.count == 0 {
         return format!("{name}: no images");
     }
-    let mut classes = Table::new(&["  class", "truth", ">images"]);
+    let mut classes = TextTable::new(&["  class", "truth", ">images"]);
     for class in &split.classes {
         let truth = match class.truth {
             Truth::Normal => "normal",

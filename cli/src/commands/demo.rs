@@ -6,7 +6,7 @@ use ganomede_datasets::{Reads, Size};
 
 use crate::commands::{eval, train};
 use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, ModelArg, PreprocessArgs, SearchArgs};
-use crate::shared::programs::System;
+use crate::shared::programs::ChosenSystem;
 use crate::shared::samples::SampleArgs;
 use crate::shared::session::check_report;
 use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let search = SearchArgs { search_steps: Some(args.search_steps), ..SearchArgs::default() };
     let model = args.report.join("retina.safetensors");
     let training = train::Args {
-        system: System::USUAL,
+        system: ChosenSystem::USUAL,
         data: data.clone(),
         preprocess: PreprocessArgs {
             size: args.size,

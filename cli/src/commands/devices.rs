@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::shared::args::Global;
-use crate::shared::table::{Table, binary};
+use crate::shared::table::{TextTable, binary};
 use crate::shared::{CliError, say, say_json};
 use ganomede::device::gpu::{ADAPTER_VARIABLE, AdapterReport, Gpu};
 use ganomede::device::machine;
@@ -110,7 +110,7 @@ pub(crate) fn run(_: &Args, global: &Global) -> Result<(), CliError> {
 }
 
 fn text(report: &Report) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "",
         "device",
         "name",

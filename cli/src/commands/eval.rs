@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Applied, Assess, Assessment, Pages, TestData, TestSet, check_limit, usual_rate};
+use ganomede::detect::{Applied, Assess, Assessment, Pages, TestData, TestSet, check_limit, rate_of};
 use ganomede::device::Device;
 use ganomede::eval::Repeated;
 use ganomede::models::file::ModelFile;
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let repeated = if runs.len() > 1 { Repeated::of_runs(&runs)? } else { vec![] };
     let Evaluated { assessment, page } = first;
     if global.json {
-        return say_json(&Document { assessment, repeated: repeated.into_iter().collect() });
+        return say_json(&EvalDocument { assessment, repeated: repeated.into_iter().collect() });
     }
     say(&assessment.summary())?;
     if !repeated.is_empty() {
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 
 /// `eval --json`.
 #[derive(Debug, Serialize)]
-struct Document {
+struct EvalDocument {
     #[serde(flatten)]
     assessment: Assessment,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -173,7 +173,7 @@ fn one(
     let score = score_config(&args.search, model, path)?;
     let mut terminal = Terminal::new(interrupt);
     let mut applied = Applied { device, model, path, score: &score, observer: &mut terminal };
-    let rate = args.false_alarm_rate.unwrap_or_else(|| usual_rate(model.header.config.form));
+    let rate = args.false_alarm_rate.unwrap_or_else(|| rate_of(model));
     let how = Assess { rate, batch: args.batch, seed: global.seed };
     Ok(match &args.report {
         None => Evaluated { assessment: test.assess(&mut applied, &how)?, page: None },

@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod demo;
@@ -8,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod info;
 pub(crate) mod kernels;
 pub(crate) mod profile;
 pub(crate) mod score;
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Train(train::Args),
     Score(score::Args),
     Eval(eval::Args),
+    Info(info::Args),
+    Calibrate(calibrate::Args),
     Search(search::Args),
     Data(data::Args),
     Devices(devices::Args),
@@ -50,6 +54,8 @@ impl Command {
             Command::Eval(args) => eval::run(args, global, interrupt),
             Command::Compare(args) => compare::run(args, global, interrupt),
             Command::Systems(args) => systems::run(args, global),
+            Command::Info(args) => info::run(args, global),
+            Command::Calibrate(args) => calibrate::run(args, global, interrupt),
             Command::Search(args) => search::run(args, global, interrupt),
             Command::Data(args) => data::run(args, global),
             Command::Devices(args) => devices::run(args, global),

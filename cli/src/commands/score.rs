@@ -55,6 +55,13 @@ pub(crate) struct Args {
     /// of a series].
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) false_alarm_rate: Option<f64>,
+    /// Score from which on a sample is called anomalous, in place of the model's own threshold.
+    #[arg(long, value_name = "T", value_parser = parse_threshold, allow_negative_numbers = true,
+        conflicts_with = "false_alarm_rate")]
+    threshold: Option<f64>,
+    /// End with exit code 3 where anything is anomalous: an image, a row, or an alarm of a series.
+    #[arg(long)]
+    fail_on_anomaly: bool,
     /// Make a file that cannot be read an error instead of skipping it.
     #[arg(long)]
     strict: bool,
@@ -66,7 +73,7 @@ pub(crate) struct Args {
 
 /// `score --json`.
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct ScoreDocument<'a> {
     model: &'a Path,
     device: String,
     threshold: Option<f64>,
@@ -92,6 +99,15 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let queries = data(args, global.seed).open(&model)?;
     let device = global.open()?;
     let judge = Judge::of(&model, &score, args.false_alarm_rate)?;
+    let judge = match args.threshold {
+        Some(value) => judge.with_threshold(value),
+        None => judge,
+    };
+    if args.fail_on_anomaly && judge.threshold.is_none() {
+        return Err(CliError::input(
+            "--fail-on-anomaly needs a threshold, and these score settings have no calibration; give --threshold",
+        ));
+    }
     let mut terminal = Terminal::new(interrupt);
     let mut applied =
         Applied { device: &device, model: &model, path, score: &score, observer: &mut terminal };
@@ -103,11 +119,23 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         regions: global.json,
     };
     let answers = queries.answers(&mut applied, &judge, args.batch, &outputs)?;
+    let alarms = answers.alarms();
     if global.json {
         let threshold = judge.threshold.map(|t| t.value);
-        return say_json(&Document { model: path, device: device.describe(), threshold, answers });
+        say_json(&ScoreDocument { model: path, device: device.describe(), threshold, answers })?;
+    } else {
+        answers.lines().try_for_each(|text| say(&text))?;
     }
-    answers.lines().try_for_each(|text| say(&text))
+    match alarms {
+        1.. if args.fail_on_anomaly => Err(CliError::found(format!("anomalies found: {alarms}"))),
+        _ => Ok(()),
+    }
+}
+
+/// `--threshold`.
+fn parse_threshold(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "a threshold is a number".to_owned())?;
+    if value.is_finite() { Ok(value) } else { Err("a threshold is a finite number".to_owned()) }
 }
 
 /// Refuses what is not for samples of the model.

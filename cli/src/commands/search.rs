@@ -38,7 +38,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Stage {
+struct StageRow {
     step: usize,
     loss: f64,
     residual: f32,
@@ -46,7 +46,7 @@ struct Stage {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
+struct SearchDocument {
     model: PathBuf,
     image: String,
     device: String,
@@ -56,7 +56,7 @@ struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     tile: Option<[usize; 2]>,
     z: Vec<f32>,
-    stages: Vec<Stage>,
+    stages: Vec<StageRow>,
     film: Option<PathBuf>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         let found = &found[0];
         let part = |name| found.part(name).unwrap_or(0.0);
         let (residual, discrimination) = (part("residual"), part("discrimination"));
-        rows.push(Stage { step, loss: found.score, residual, discrimination });
+        rows.push(StageRow { step, loss: found.score, residual, discrimination });
         match picture(found.reconstruction.as_deref().unwrap_or_default(), colours, height, width) {
             Ok(frame) => frames.push(frame),
             Err(error) => failed = Some(error),
@@ -124,7 +124,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     let calibration = own(&model, &score);
     let score = of_image.as_ref().map_or(found.score, |of_image| of_image.found.score);
-    let document = Document {
+    let document = SearchDocument {
         model: path.clone(),
         image: args.image.clone(),
         device: device.describe(),

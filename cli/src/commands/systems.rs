@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::shared::args::Global;
-use crate::shared::programs::{System, parse_system};
+use crate::shared::programs::{ChosenSystem, parse_system};
 use crate::shared::{CliError, say, say_json};
 use ganomede::models::system::{Defaults, Length};
 use ganomede::models::{Info, OptionKind, Prior, SYSTEMS};
@@ -14,17 +14,17 @@ use ganomede::models::{Info, OptionKind, Prior, SYSTEMS};
 pub(crate) struct Args {
     /// A system.
     #[arg(value_parser = parse_system())]
-    system: Option<System>,
+    system: Option<ChosenSystem>,
 }
 
 #[derive(Debug, Serialize)]
-struct Score {
+struct ScoreRow {
     name: &'static str,
     about: &'static str,
 }
 
 #[derive(Debug, Serialize)]
-struct Setting {
+struct OptionRow {
     key: &'static str,
     default: &'static str,
     allowed: String,
@@ -37,8 +37,8 @@ struct SystemDocument {
     title: &'static str,
     paper: &'static str,
     url: &'static str,
-    scores: Vec<Score>,
-    options: Vec<Setting>,
+    scores: Vec<ScoreRow>,
+    options: Vec<OptionRow>,
     #[serde(flatten)]
     defaults: Recommended,
     /// For rows of tables, where they are others.
@@ -88,11 +88,16 @@ impl SystemDocument {
             title,
             paper,
             url,
-            scores: info.scores.iter().map(|s| Score { name: s.name, about: s.about }).collect(),
+            scores: info.scores.iter().map(|s| ScoreRow { name: s.name, about: s.about }).collect(),
             options: info
                 .options
                 .iter()
-                .map(|o| Setting { key: o.key, default: o.default, allowed: allowed(o.kind), about: o.help })
+                .map(|o| OptionRow {
+                    key: o.key,
+                    default: o.default,
+                    allowed: allowed(o.kind),
+                    about: o.help,
+                })
                 .collect(),
             defaults: Recommended::new(defaults),
             tables: tables.map(Recommended::new),
@@ -114,7 +119,7 @@ impl SystemDocument {
             lines.push("options (--option KEY=VALUE):".to_owned());
         }
         for option in &self.options {
-            let Setting { key, default, allowed, about } = option;
+            let OptionRow { key, default, allowed, about } = option;
             lines.push(format!("  {:<16}{about}; {allowed} [default: {default}]", *key));
         }
         lines.push(format!("defaults: {}", self.defaults.text()));

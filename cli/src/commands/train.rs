@@ -12,7 +12,7 @@ use ganomede_datasets::Reads;
 
 use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, SearchArgs};
 use crate::shared::job::{self, Summary};
-use crate::shared::programs::{System, parse_system};
+use crate::shared::programs::{ChosenSystem, parse_system};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_folder};
 use crate::shared::terminal::Terminal;
@@ -26,7 +26,7 @@ use crate::shared::{CliError, Interrupt, say, say_json, shown};
 pub(crate) struct Args {
     /// Which published system; `ganomede systems` lists them.
     #[arg(value_parser = parse_system())]
-    pub(crate) system: System,
+    pub(crate) system: ChosenSystem,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     #[command(flatten)]

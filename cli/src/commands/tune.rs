@@ -7,9 +7,11 @@ use ganomede_kernels::{Kernel, ladders};
 use serde::Serialize;
 
 use crate::shared::args::Global;
-use crate::shared::programs::{Sizes, System, Which, go_on, parse_batch, parse_networks, record};
+use crate::shared::programs::{
+    ChosenSystem, Sizes, Which, go_on, parse_batch, parse_networks, record_program,
+};
 use crate::shared::session::check_folder;
-use crate::shared::table::{Table, digits};
+use crate::shared::table::{TextTable, digits};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
 use ganomede::device::tuning::Choice;
 use ganomede::device::{Device, machine};
@@ -24,8 +26,8 @@ use ganomede::tune::{Candidate, Outcome, tune};
 )]
 pub(crate) struct Args {
     /// Whose programs' kernels to measure.
-    #[arg(value_parser = parse_networks(), default_value = System::USUAL.name())]
-    system: System,
+    #[arg(value_parser = parse_networks(), default_value = ChosenSystem::USUAL.name())]
+    system: ChosenSystem,
     #[command(flatten)]
     sizes: Sizes,
     /// Images in a batch, or searches side by side.
@@ -40,7 +42,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Row {
+struct TunedClass {
     class: String,
     variant: String,
     ms: f64,
@@ -80,10 +82,10 @@ impl Tried {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Document {
+struct TuneDocument {
     adapter: String,
     file: Option<String>,
-    kernels: Vec<Row>,
+    kernels: Vec<TunedClass>,
 }
 
 /// One kernel of each shape class in the system's programs.
@@ -101,7 +103,8 @@ fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError>
     };
     let mut found = BTreeMap::new();
     for which in [Which::Step, Which::Search] {
-        let recorded = match record(args.system, which, None, &args.sizes.config(), args.batch, seed) {
+        let recorded = match record_program(args.system, which, None, &args.sizes.config(), args.batch, seed)
+        {
             Err(_) if which == Which::Search => continue, // a system without one
             recorded => recorded?,
         };
@@ -147,7 +150,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             continue;
         }
         let Choice { variant, ms, default, default_ms } = choice.clone();
-        rows.push(Row { class: class.clone(), variant, ms, default, default_ms, candidates });
+        rows.push(TunedClass { class: class.clone(), variant, ms, default, default_ms, candidates });
         tuning.choices.insert(class, choice);
     }
     let file = match folder.filter(|_| !args.dry_run) {
@@ -156,9 +159,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     };
     let file = file.map(|path| path.display().to_string());
     if global.json {
-        return say_json(&Document { adapter: gpu.describe(), file, kernels: rows });
+        return say_json(&TuneDocument { adapter: gpu.describe(), file, kernels: rows });
     }
-    let mut table = Table::new(&["kernel", "fastest", ">ms", "default", ">ms", "tried"]);
+    let mut table = TextTable::new(&["kernel", "fastest", ">ms", "default", ">ms", "tried"]);
     for row in &rows {
         let default_ms = if row.default_ms.is_finite() { digits(row.default_ms) } else { "–".to_owned() };
         let tried: Vec<String> = row.candidates.iter().map(Tried::text).collect();

@@ -5,7 +5,7 @@ use ganomede::models::scorer::ScoreError;
 use ganomede::train::TrainError;
 use ganomede_host::interrupt;
 
-/// A failure as the user sees it: one paragraph and an exit code.
+/// How a command ends that does not end with exit code 0: a paragraph and the code.
 #[derive(Debug)]
 pub(crate) struct CliError {
     pub(crate) message: String,
@@ -27,6 +27,16 @@ impl CliError {
     /// A fault of the machine: exit code 1.
     pub(crate) fn machine(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1 }
+    }
+
+    /// An anomaly was found, where that was asked for: exit code 3.
+    pub(crate) fn found(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 3 }
+    }
+
+    /// Whether something went wrong.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self.code, 3 | 130)
     }
 
     /// Stopped by Ctrl-C: exit code 130.

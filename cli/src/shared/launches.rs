@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use ganomede_kernels::Cost;
 use serde::Serialize;
 
-use crate::shared::table::{Table, digits};
+use crate::shared::table::{TextTable, digits};
 use ganomede::device::{Executable, Peaks};
 
 /// Order of rows.
@@ -259,7 +259,7 @@ fn table(
     // Where every row is one launch, their number says nothing.
     let counted = rows.iter().any(|row| row.name.index.is_none());
     let count: &[&'static str] = if counted { &[">launches"] } else { &[] };
-    let mut table = Table::new(&[before, count, &CELLS, after].concat());
+    let mut table = TextTable::new(&[before, count, &CELLS, after].concat());
     for row in rows {
         let (first, last) = names(&row.name);
         let count = counted.then(|| row.count.to_string());

@@ -15,12 +15,12 @@ use ganomede::train::record_part;
 
 /// A system by the name that was given.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct System {
+pub(crate) struct ChosenSystem {
     pub(crate) info: &'static Info,
     name: &'static str,
 }
 
-impl System {
+impl ChosenSystem {
     /// The one that is taken where any would do: in the demo, in tests of a device, for lists of kernels.
     pub(crate) const USUAL: Self = Self::of(&anogan::INFO);
     /// AnoGAN's networks alone; their training step is AnoGAN's.
@@ -37,16 +37,18 @@ impl System {
 }
 
 /// Parser of a system's name.
-pub(crate) fn parse_system() -> impl TypedValueParser<Value = System> {
+pub(crate) fn parse_system() -> impl TypedValueParser<Value = ChosenSystem> {
     let names = SYSTEMS.iter().map(|info| PossibleValue::new(info.name).help(info.title));
-    PossibleValuesParser::new(names).map(|name| System::of(find(&name).unwrap_or(System::USUAL.info)))
+    PossibleValuesParser::new(names)
+        .map(|name| ChosenSystem::of(find(&name).unwrap_or(ChosenSystem::USUAL.info)))
 }
 
 /// As [`parse_system`], with `dcgan` for AnoGAN's networks.
-pub(crate) fn parse_networks() -> impl TypedValueParser<Value = System> {
+pub(crate) fn parse_networks() -> impl TypedValueParser<Value = ChosenSystem> {
     let names = SYSTEMS.iter().map(|info| PossibleValue::new(info.name).help(info.title));
     let dcgan = PossibleValue::new("dcgan").help("AnoGAN's networks");
-    PossibleValuesParser::new(names.chain([dcgan])).map(|name| find(&name).map_or(System::DCGAN, System::of))
+    PossibleValuesParser::new(names.chain([dcgan]))
+        .map(|name| find(&name).map_or(ChosenSystem::DCGAN, ChosenSystem::of))
 }
 
 /// Which of a system's programs.
@@ -153,8 +155,8 @@ pub(crate) struct Recorded {
 
 /// Records and compiles. Of a training's parts (`critic`, `generator`, …) the one named `part`, else the
 /// first.
-pub(crate) fn record(
-    system: System,
+pub(crate) fn record_program(
+    system: ChosenSystem,
     which: Which,
     part: Option<&str>,
     config: &Config,

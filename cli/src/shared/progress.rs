@@ -12,7 +12,7 @@ use crate::shared::note;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Progress of one task, on stderr.
-pub(crate) struct Progress {
+pub(crate) struct Meter {
     bar: Option<ProgressBar>,
     label: String,
     unit: &'static str,
@@ -22,7 +22,7 @@ pub(crate) struct Progress {
     last_line: Option<Instant>,
 }
 
-impl Progress {
+impl Meter {
     /// Starts at `first` units done; `total` is unknown when time is the limit.
     pub(crate) fn new(label: &str, unit: &'static str, first: u64, total: Option<u64>) -> Self {
         let label = line(label).into_owned();

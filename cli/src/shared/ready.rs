@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shared::CliError;
-use crate::shared::programs::{System, Which, random_values, record};
+use crate::shared::programs::{ChosenSystem, Which, random_values, record_program};
 use ganomede::device::{Device, Executable, machine};
 use ganomede::models::Config;
 
@@ -56,9 +56,9 @@ fn timed<T, E>(time: &mut Duration, work: impl FnOnce() -> Result<T, E>) -> Resu
 }
 
 impl Ready {
-    /// Records and loads one of a system's programs, with random images; see [`record`].
+    /// Records and loads one of a system's programs, with random images; see [`record_program`].
     pub(crate) fn new(
-        system: System,
+        system: ChosenSystem,
         which: Which,
         part: Option<&str>,
         config: &Config,
@@ -67,7 +67,7 @@ impl Ready {
         device: &Device,
     ) -> Result<Self, CliError> {
         let mut setup = Setup::default();
-        let recorded = timed(&mut setup.record, || record(system, which, part, config, batch, seed))?;
+        let recorded = timed(&mut setup.record, || record_program(system, which, part, config, batch, seed))?;
         let predicted =
             device.store_bytes(&recorded.states.lens()) + device.program_bytes(&recorded.program)?;
         let before = device.held_bytes();

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use ganomede::detect::Reading;
-use ganomede::models::Form;
-use ganomede_datasets::signal::Header;
+use ganomede::models::{Config, Form};
+use ganomede_datasets::signal::HeaderRow;
 use ganomede_datasets::{Channels, DataError, SignalOptions, TableOptions, TrainPart};
 
 use crate::shared::CliError;
@@ -140,6 +140,30 @@ impl SampleArgs {
     }
 }
 
+/// Samples of these sizes in words.
+pub(crate) fn described(config: &Config) -> String {
+    let [height, width] = config.extent();
+    match config.form {
+        Form::Image => {
+            format!("images of {width}×{height}, {}", if config.channels == 1 { "gray" } else { "rgb" })
+        }
+        Form::Signal => format!("windows of {width} points of {} channels", config.channels),
+        Form::Table => format!("rows of {} features", config.channels),
+    }
+}
+
+/// The flags of `train` that say so.
+pub(crate) fn form_flags(config: &Config, by_tiles: bool) -> Vec<String> {
+    let size = [if by_tiles { "--tile" } else { "--size" }.to_owned(), config.size.to_string()];
+    let form: &[&str] = match config.form {
+        Form::Image if config.channels == 1 => &[],
+        Form::Image => &["--channels", "rgb"],
+        Form::Signal => &["--signal"],
+        Form::Table => return vec!["--table".to_owned()],
+    };
+    form.iter().map(|&flag| flag.to_owned()).chain(size).collect()
+}
+
 /// A flag, whether it was given, what it is for, and what is said where it is not; `{forms}`, `{samples}` and
 /// `{units}` in that become words such as *series*, *points of a series*, *points*.
 pub(crate) struct Flag<'a>(pub(crate) &'a str, pub(crate) bool, pub(crate) For, pub(crate) &'a str);
@@ -196,12 +220,12 @@ pub(crate) enum HeaderArg {
     No,
 }
 
-impl From<HeaderArg> for Header {
+impl From<HeaderArg> for HeaderRow {
     fn from(value: HeaderArg) -> Self {
         match value {
-            HeaderArg::Auto => Header::Auto,
-            HeaderArg::Yes => Header::Yes,
-            HeaderArg::No => Header::No,
+            HeaderArg::Auto => HeaderRow::Auto,
+            HeaderArg::Yes => HeaderRow::Yes,
+            HeaderArg::No => HeaderRow::No,
         }
     }
 }

@@ -3,12 +3,12 @@
 use ganomede_host::line;
 
 /// Columns of text under headings, each as wide as its widest cell.
-pub(crate) struct Table {
+pub(crate) struct TextTable {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// Headings that begin with `>` align their column to the right.
     pub(crate) fn new(headings: &[&'static str]) -> Self {
         Self { headings: headings.to_vec(), rows: vec![] }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn columns_align() {
-        let mut table = Table::new(&["name", ">ms"]);
+        let mut table = TextTable::new(&["name", ">ms"]);
         table.row(["é".to_owned(), "1.5".to_owned()]);
         table.row(["longer".to_owned(), "10".to_owned()]);
         assert_eq!(table.text(), "name     ms\né       1.5\nlonger   10");

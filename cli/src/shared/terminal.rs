@@ -5,13 +5,13 @@ use ganomede_datasets::Findings;
 
 use super::failure::FLAGS;
 use super::findings::{report_bits, report_masks, report_rejected, report_skipped};
-use super::progress::Progress;
+use super::progress::Meter;
 use super::{CliError, Interrupt, note, shown};
 
 /// Shows what goes on.
 pub(crate) struct Terminal<'a> {
     interrupt: &'a Interrupt,
-    bar: Option<Progress>,
+    bar: Option<Meter>,
 }
 
 impl<'a> Terminal<'a> {
@@ -29,7 +29,7 @@ impl Observer for Terminal<'_> {
             }
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| Progress::new(task, unit, first, total));
+        let bar = self.bar.get_or_insert_with(|| Meter::new(task, unit, first, total));
         if done > first {
             let losses: Vec<_> =
                 progress.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();

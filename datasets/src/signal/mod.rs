@@ -53,7 +53,7 @@ const KEPT: u64 = 24;
 
 /// Whether the first row of a CSV file names its columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Header {
+pub enum HeaderRow {
     /// It does if none of its fields is a number or a time.
     #[default]
     Auto,
@@ -133,7 +133,7 @@ pub struct SignalOptions {
     /// Channels to read, by name or number, in this order; empty for all columns but time and label.
     pub channels: Vec<String>,
     /// Whether the first row names the columns.
-    pub header: Header,
+    pub header: HeaderRow,
     /// What is done about missing values.
     pub missing: Missing,
     /// Scaling of a trained model; otherwise fitted to the training rows.

@@ -6,7 +6,7 @@ use super::columns::{Columns, Label};
 use super::scale::LARGEST;
 use super::time;
 use super::times::{TimeNotation, Times, WrittenTimes};
-use super::{Header, Missing, SignalOptions};
+use super::{HeaderRow, Missing, SignalOptions};
 use crate::DataError;
 use crate::csv_file::{number, rows};
 use crate::memory::Held;
@@ -72,9 +72,9 @@ impl Series {
             if columns.is_none() {
                 let fields: Vec<&str> = record.iter().collect();
                 let has_header = match options.header {
-                    Header::Yes => true,
-                    Header::No => false,
-                    Header::Auto => {
+                    HeaderRow::Yes => true,
+                    HeaderRow::No => false,
+                    HeaderRow::Auto => {
                         fields.iter().all(|f| f.parse::<f64>().is_err() && time::parse(f).is_none())
                     }
                 };

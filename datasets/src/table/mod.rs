@@ -27,7 +27,7 @@ pub(crate) use header::{is_header, named_label};
 pub use scale::{FAR, MinMax};
 pub use schema::Schema;
 
-use crate::signal::Header;
+use crate::signal::HeaderRow;
 use crate::{DataError, Split, Truth};
 use read::{Column, Rows};
 use scale::{Unscalable, extremes};
@@ -47,7 +47,7 @@ pub struct TableOptions {
     /// KDD99 attacks, as in the papers.
     pub anomalous_labels: Vec<String>,
     /// Whether the first row names the columns.
-    pub header: Header,
+    pub header: HeaderRow,
     /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file
     /// that has normal rows only, and half of one that has both, so that the other half can be tested.
     pub train_fraction: Option<f64>,

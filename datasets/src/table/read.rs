@@ -10,7 +10,7 @@ use super::schema::{Places, Schema, short};
 use super::{TableOptions, kdd99};
 use crate::csv_file::{number, rows};
 use crate::memory::Held;
-use crate::signal::Header;
+use crate::signal::HeaderRow;
 use crate::{DataError, Truth};
 
 /// Rows that are looked at before it is decided what the first is.
@@ -96,9 +96,9 @@ impl<'a> Reader<'a> {
         let is_kdd99 = layout == kdd99::LAYOUT;
         let below: Vec<&StringRecord> = head.iter().skip(1).map(|(_, record)| record).collect();
         let has_header = match options.header {
-            Header::Yes => true,
-            Header::No => false,
-            Header::Auto => !is_kdd99 && judge(first, &below, learned, options),
+            HeaderRow::Yes => true,
+            HeaderRow::No => false,
+            HeaderRow::Auto => !is_kdd99 && judge(first, &below, learned, options),
         };
         let (schema, places) = match learned {
             Some(schema) => (schema.clone(), schema.places(path, first, has_header && !is_kdd99, options)?),

@@ -49,13 +49,19 @@ impl ImageComparison {
         let dataset = Arc::new(Dataset::open(&training.spec, &training.reading.images)?);
         dataset.holdout(training.hold_out, training.seed)?;
         ImageTests::new(tests(&data), dataset)?;
+        Ok(Self::new(data))
+    }
+
+    /// As [`ImageComparison::open`], for models that are trained.
+    pub fn new(data: ComparisonData) -> Self {
+        let training = &data.training;
         let trial = |further| {
             let seed = training.seed.wrapping_add(further);
             let suffix = if data.seeds > 1 { format!("-seed{seed}") } else { String::new() };
             Trial { spec: training.spec.clone(), seed, suffix, about: None }
         };
         let trials = (0..data.seeds).map(trial).collect();
-        Ok(Self { data, trials, tried: vec![], systems: vec![], models: vec![] })
+        Self { data, trials, tried: vec![], systems: vec![], models: vec![] }
     }
 }
 
@@ -105,13 +111,14 @@ impl Comparison for ImageComparison {
         Ok(())
     }
 
-    fn add(&mut self, _: &str, _: bool) -> Result<(), DetectError> {
+    fn add(&mut self, name: &str, _: bool) -> Result<(), DetectError> {
         let runs: Vec<_> = self.tried.iter().map(|(assessed, ..)| assessed.evaluation.clone()).collect();
         let mut tried = self.tried.drain(..);
         if let Some((_, model, mut compared)) = tried.next() {
             if runs.len() > 1 {
                 compared.repeated = Repeated::of_runs(&runs)?;
             }
+            compared.evaluation.system = name.to_owned();
             self.systems.push(compared);
             self.models.push(model);
         }

@@ -1,15 +1,19 @@
 //! Images to be scored.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganomede_datasets::{DataError, Dataset, Findings, Indices, OpenOptions, Rejected, Split};
+use ganomede_datasets::{
+    DataError, Dataset, Findings, Indices, OpenOptions, Rejected, Split, Truth, has_image_name,
+};
+use ganomede_host::line;
 
-use super::options_of;
+use super::{held_out_of_selection, is_own, options_of};
 use crate::detect::apply::{Selection, no_image};
 use crate::detect::look::{Look, Looked, look_with};
 use crate::detect::{
-    Answer, Answers, Applied, DetectError, Judge, MapOutputs, Maps, Queries, QueryData, tiling,
+    Answer, Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, Maps, NormalData, Queries, QueryData,
+    tiling,
 };
 use crate::maps::Regions;
 use crate::models::file::ModelFile;
@@ -37,8 +41,8 @@ impl ImageQueries {
         let options = OpenOptions { without_masks: true, ..reading.images };
         let options = options_of(model, options);
         let (mut sets, mut rejected, mut notes) = (vec![], vec![], vec![]);
-        for spec in &specs {
-            let data = match Dataset::open(spec, &options) {
+        for (spec, data) in sets_of(&specs, &options) {
+            let data = match data {
                 Ok(data) => Arc::new(data),
                 Err(DataError::File { path, reason }) if specs.len() > 1 && !options.strict => {
                     rejected.push(Rejected { path: path.to_string_lossy().into_owned(), reason });
@@ -71,6 +75,53 @@ impl ImageQueries {
         }
         Ok(Self { specs, sets, rejected, notes })
     }
+}
+
+/// Opens what is to be scored. Images that are listed one after the other are a set together, as those of a
+/// folder are, so that they are scored in batches.
+fn sets_of<'a>(
+    specs: &'a [String],
+    options: &'a OpenOptions,
+) -> impl Iterator<Item = (String, Result<Dataset, DataError>)> + 'a {
+    let is_image = |spec: &String| has_image_name(Path::new(spec)) && Path::new(spec).is_file();
+    specs.chunk_by(move |a, b| is_image(a) && is_image(b)).flat_map(|listed| {
+        match Dataset::open_all(listed, options) {
+            // Each says what is wrong with it.
+            Err(_) if listed.len() > 1 => {
+                listed.iter().map(|spec| (spec.clone(), Dataset::open(spec, options))).collect()
+            }
+            data => vec![(listed.join(" "), data)],
+        }
+    })
+}
+
+/// What normal images give that the model was not trained on: the training part of a set, or all images of a
+/// folder without labels.
+pub(in crate::detect) fn normal(data: &NormalData, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
+    let given = OpenOptions { without_masks: true, ..data.reading.images.clone() };
+    let dataset = Arc::new(Dataset::open(&data.spec, &options_of(model.model, given))?);
+    model.observer.opened(&dataset.findings());
+    if is_own(model.model, &dataset)? {
+        return Err(data.seen());
+    }
+    let split = if dataset.is_empty(Split::Train) { Split::Test } else { Split::Train };
+    let truth = |i| dataset.entry(split, i).map_or(Truth::Unknown, |entry| entry.truth);
+    if let Some(i) = (0..dataset.len(split)).find(|&i| truth(i) == Truth::Anomalous) {
+        let id = dataset.entry(split, i).map_or(String::new(), |entry| entry.id);
+        return Err(DetectError::Input(format!(
+            "'{}' holds anomalous images, the first is {}; a threshold comes from normal ones: give a folder of them",
+            data.spec,
+            line(&id)
+        )));
+    }
+    let selection = Selection { data: dataset.clone(), split, indices: dataset.all(split) };
+    let held_out = held_out_of_selection(model.model.header.batch, model, &selection)?;
+    let findings = dataset.findings();
+    model.observer.findings(&findings);
+    if held_out.scores.is_empty() {
+        return Err(no_image(&data.spec, &findings.rejected));
+    }
+    Ok(held_out)
 }
 
 /// `limit` samples of parts of these lengths, drawn by the seed, in their order.
@@ -114,10 +165,7 @@ impl Queries for ImageQueries {
                     .to_owned(),
             ));
         }
-        if !judge.is_calibrated() {
-            let note = "no calibration for these score settings: scores come without probability and verdict";
-            model.observer.note(note);
-        }
+        judge.note_missing("scores", model.observer);
         let (range, of_normals) = maps.range();
         if outputs.folder.is_some() {
             model.observer.note(&about(range, of_normals, threshold));

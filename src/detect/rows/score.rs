@@ -1,10 +1,13 @@
 //! Tables to be scored row by row.
 
-use ganomede_datasets::{Indices, Split, Table, TableOptions};
+use ganomede_datasets::{Indices, Split, Table, TableOptions, Truth};
 
 use super::{open_table, row_scores};
 use crate::detect::open::check_paths;
-use crate::detect::{Answer, Answers, Applied, DetectError, Judge, MapOutputs, Observer, Queries, QueryData};
+use crate::detect::{
+    Answer, Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, NormalData, Observer, Queries,
+    QueryData,
+};
 
 /// Tables that are opened one after the other.
 pub struct RowQueries {
@@ -47,10 +50,7 @@ impl Queries for RowQueries {
         _: usize,
         _: &MapOutputs,
     ) -> Result<Answers, DetectError> {
-        if !judge.is_calibrated() {
-            let note = "no calibration for these score settings: rows come without probability and verdict";
-            model.observer.note(note);
-        }
+        judge.note_missing("rows", model.observer);
         let mut images = vec![];
         for spec in &self.data.specs {
             // Their labels say nothing of a score.
@@ -77,4 +77,29 @@ impl Queries for RowQueries {
             map_threshold: None,
         })
     }
+}
+
+/// Scores of the rows of a table that the model was not trained on, but for those that are known to be
+/// anomalous.
+pub(in crate::detect) fn normal(data: &NormalData, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
+    let table = open_table(&data.spec, model.model, model.path, data.reading.table.clone())?;
+    let spec = table.spec();
+    table.notes().iter().for_each(|text| model.observer.note(&format!("{spec}: {text}")));
+    if table.is_own() {
+        return Err(data.seen());
+    }
+    let labelled = table.is_labelled() && table.unlabelled() < table.rows();
+    let rows: Vec<usize> = match labelled {
+        false => (0..table.rows()).collect(),
+        true => {
+            let tested =
+                (0..table.len(Split::Test)).filter(|&i| table.truth(Split::Test, i) == Truth::Normal);
+            tested.map(|i| table.source_row(Split::Test, i)).collect()
+        }
+    };
+    model.observer.note(&format!("{spec}: of {} rows {} are normal", table.rows(), rows.len()));
+    if rows.is_empty() {
+        return Err(DetectError::Input(format!("'{spec}' has no normal row to take a threshold from")));
+    }
+    Ok(row_scores(model, &table, &rows)?.into())
 }

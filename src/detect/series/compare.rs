@@ -160,7 +160,14 @@ impl Comparison for SeriesComparison {
     }
 
     fn score(&mut self, trial: usize, model: &mut Applied<'_>) -> Result<(), DetectError> {
-        let reading = &self.data.training.reading;
+        let (reading, window) = (&self.data.training.reading, self.data.training.window);
+        let [_, size] = model.model.header.config.extent();
+        if size != window {
+            return Err(DetectError::Input(format!(
+                "'{}' sees windows of {size} points, what it is compared with {window}; compare models of one size",
+                line(&model.path.to_string_lossy())
+            )));
+        }
         let set = open_series(&self.trials[trial].spec, model.model, reading.series.clone())?;
         let scores = point_scores(model, &set, set.test_rows(), reading.stride)?;
         let calibration = model.model.header.calibration.as_ref().ok_or_else(no_held_out)?;

@@ -1,8 +1,12 @@
 //! Series to be scored point by point.
 
+use std::fs::canonicalize;
+
 use super::{alarm_rule, alarms, open_to_score, point_scores};
 use crate::detect::open::check_paths;
-use crate::detect::{Answers, Applied, DetectError, Judge, MapOutputs, Queries, QueryData, SeriesAnswer};
+use crate::detect::{
+    Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, NormalData, Queries, QueryData, SeriesAnswer,
+};
 
 /// Series that are opened one after the other.
 pub struct SeriesQueries {
@@ -28,10 +32,7 @@ impl Queries for SeriesQueries {
         _: usize,
         _: &MapOutputs,
     ) -> Result<Answers, DetectError> {
-        if !judge.is_calibrated() {
-            let note = "no calibration for these score settings: points come without probability and verdict";
-            model.observer.note(note);
-        }
+        judge.note_missing("points", model.observer);
         let reading = &self.data.reading;
         let mut series = vec![];
         for spec in &self.data.specs {
@@ -47,6 +48,7 @@ impl Queries for SeriesQueries {
                 first_row: rows.start,
                 alarms: judge.threshold.as_ref().map_or(vec![], |t| alarms_of(t.value)),
                 probabilities: scores.iter().map(|&score| judge.probability(score)).collect(),
+                p_values: scores.iter().map(|&score| judge.p_value(score)).collect(),
                 notes: set.notes().to_vec(),
                 times: rows.map(time).collect(),
                 anomalous: scores.iter().map(|&score| judge.is_anomalous(score)).collect(),
@@ -55,4 +57,28 @@ impl Queries for SeriesQueries {
         }
         Ok(Answers::Points { series })
     }
+}
+
+/// Scores of the points of a series that the model was not trained on: all rows of a file, the test rows of a
+/// set that has both, if none of them is known to be anomalous.
+pub(in crate::detect) fn normal(data: &NormalData, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
+    let set = open_to_score(&data.spec, model.model, data.reading.series.clone())?;
+    set.notes().iter().for_each(|text| model.observer.note(text));
+    let rows = set.test_rows();
+    // Which rows of it were trained on, a model does not remember.
+    if rows.start == 0 && is_same_file(&data.spec, &model.model.header.data.spec) {
+        return Err(data.seen());
+    }
+    let anomalous = set.labels()[rows.clone()].iter().filter(|&&is| is).count();
+    if anomalous > 0 {
+        return Err(DetectError::Input(format!(
+            "{anomalous} rows of '{}' are anomalous; a threshold comes from normal ones: give a file without them",
+            data.spec
+        )));
+    }
+    Ok(point_scores(model, &set, rows, data.reading.stride)?.into())
+}
+
+fn is_same_file(a: &str, b: &str) -> bool {
+    a == b || canonicalize(a).is_ok_and(|a| canonicalize(b).is_ok_and(|b| a == b))
 }

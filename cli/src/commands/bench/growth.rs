@@ -11,7 +11,7 @@ use super::loops::{header, open};
 use super::timing::ProcessorClock;
 use crate::shared::args::Global;
 use crate::shared::programs::go_on;
-use crate::shared::table::{Table, bytes, digits};
+use crate::shared::table::{TextTable, bytes, digits};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
 use ganomede::device::machine;
 use ganomede::train::Trainer;
@@ -131,7 +131,7 @@ pub(super) fn run(args: &GrowthArgs, global: &Global, interrupt: &Interrupt) -> 
 
 impl Growth {
     fn text(&self) -> String {
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             ">images",
             ">passes",
             ">seconds",

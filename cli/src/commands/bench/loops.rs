@@ -11,7 +11,7 @@ use ganomede_kernels::Cost;
 use super::timing::{Measured, ProcessorClock, Subject, Timing, elapsed_ms};
 use super::{ProgramArgs, ScoreArgs};
 use crate::shared::args::Global;
-use crate::shared::programs::{Which, go_on, record};
+use crate::shared::programs::{Which, go_on, record_program};
 use crate::shared::{CliError, Interrupt};
 use ganomede::device::Device;
 use ganomede::models::file::{DataInfo, FORMAT, Header, Progress};
@@ -90,9 +90,15 @@ pub(super) fn train(
     started: Instant,
     interrupt: &Interrupt,
 ) -> Result<Timing, CliError> {
-    let step =
-        record(program.system, Which::Step, None, &program.sizes.config(), program.batch, global.seed)?
-            .program;
+    let step = record_program(
+        program.system,
+        Which::Step,
+        None,
+        &program.sizes.config(),
+        program.batch,
+        global.seed,
+    )?
+    .program;
     let mut trainer = Trainer::new(device, header(program, global.seed, device)?, None, &[])?;
     let batches = batches(program, Split::Train, runs.saturating_add(WARM))?;
     let measured = time(batches, started, interrupt, |images| Ok(trainer.step(images).map(drop)?))?;
@@ -113,9 +119,15 @@ pub(super) fn score(
     let search = SearchConfig { steps, ..SearchConfig::default() };
     search.check()?;
     let score = ScoreConfig { search, ..ScoreConfig::default() };
-    let step =
-        record(program.system, Which::Search, None, &program.sizes.config(), program.batch, global.seed)?
-            .program;
+    let step = record_program(
+        program.system,
+        Which::Search,
+        None,
+        &program.sizes.config(),
+        program.batch,
+        global.seed,
+    )?
+    .program;
     // An untrained model takes as long as a trained one.
     let mut model = Trainer::new(device, header(program, global.seed, device)?, None, &[])?.model()?;
     if args.half {

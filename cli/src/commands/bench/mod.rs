@@ -12,7 +12,7 @@ use ganomede_kernels::shaders::Shaders;
 use crate::shared::args::Global;
 use crate::shared::launches::LaunchTimes;
 use crate::shared::ops::OpArgs;
-use crate::shared::programs::{Sizes, System, Which, fill_inputs, go_on, parse_batch, parse_networks};
+use crate::shared::programs::{ChosenSystem, Sizes, Which, fill_inputs, go_on, parse_batch, parse_networks};
 use crate::shared::ready::Ready;
 use crate::shared::shaders::{self, Loaded, ShaderArgs};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
@@ -78,7 +78,7 @@ enum Timed {
 struct ProgramArgs {
     /// Which published system.
     #[arg(long, default_value = "dcgan", value_parser = parse_networks())]
-    system: System,
+    system: ChosenSystem,
     #[command(flatten)]
     sizes: Sizes,
     /// Images in a batch, or searches side by side.

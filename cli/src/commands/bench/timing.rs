@@ -10,10 +10,10 @@ use ganomede_datasets::Size;
 use crate::commands::profile::{PeakFields, median};
 use crate::shared::launches::{KERNEL_HEADINGS, LaunchTimes, percent};
 use crate::shared::ops::{OpArgs, Shape};
-use crate::shared::programs::{Sizes, System, go_on};
+use crate::shared::programs::{ChosenSystem, Sizes, go_on};
 use crate::shared::ready::{MemoryUse, names};
 use crate::shared::shaders::Loaded;
-use crate::shared::table::{Table, bytes, digits, flops, milliseconds};
+use crate::shared::table::{TextTable, bytes, digits, flops, milliseconds};
 use crate::shared::{CliError, Interrupt};
 use ganomede::device::{Device, Executable, Peaks, machine};
 use ganomede::program::Program;
@@ -43,7 +43,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn program(system: System, what: &str, sizes: &Sizes, batch: usize) -> Self {
+    pub(super) fn program(system: ChosenSystem, what: &str, sizes: &Sizes, batch: usize) -> Self {
         let config = sizes.config();
         Self {
             system: Some(system.name()),
@@ -379,7 +379,7 @@ impl Timing {
         }
         if let Some(times) = &self.times {
             let total = times.total_ms();
-            let mut kernels = Table::new(&KERNEL_HEADINGS);
+            let mut kernels = TextTable::new(&KERNEL_HEADINGS);
             times.kernel_rows(total).for_each(|row| kernels.row(row));
             text += &format!(
                 "\n\n{}\n\n{}\nall launches one by one: {}",

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::shared::CliError;
-use crate::shared::programs::{Recorded, System, Which, record};
+use crate::shared::programs::{ChosenSystem, Recorded, Which, record_program};
 use crate::shared::table::bytes;
 use ganomede::device::gpu::{AdapterReport, Gpu, PlannedLaunch};
 use ganomede::device::{Device, machine};
@@ -47,7 +47,7 @@ fn largest(config: &Config, needs: impl Fn(&Recorded) -> Result<u64, String>) ->
         let mut fit = Fit { program: which.name(), largest_batch: None, peak_bytes: 0, limit: None };
         let mut batch = 1;
         while batch <= MAX_BATCH {
-            match needs(&record(System::USUAL, which, None, config, batch, 0)?) {
+            match needs(&record_program(ChosenSystem::USUAL, which, None, config, batch, 0)?) {
                 Ok(bytes) => (fit.largest_batch, fit.peak_bytes) = (Some(batch), bytes),
                 Err(limit) => {
                     fit.limit = Some(limit);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::shared::CliError;
 use crate::shared::ops::{OpArgs, OpName};
-use crate::shared::programs::{System, Which, fill_inputs, random_values, record};
+use crate::shared::programs::{ChosenSystem, Which, fill_inputs, random_values, record_program};
 use ganomede::device::{Device, DeviceError, Executable};
 use ganomede::models::{Config, Size};
 use ganomede::program::{Program, Role};
@@ -114,7 +114,7 @@ pub(super) fn of_gpu(device: &Device, seed: u64) -> Result<Vec<SelfTest>, CliErr
         tests.push(SelfTest::new(&op_name.name(), compare(device, &states, &program, seed)));
     }
     let config = Config { size: Size::square(16), width: 8, latent: 16, ..Config::default() };
-    let step = record(System::USUAL, Which::Step, None, &config, 4, seed)?;
+    let step = record_program(ChosenSystem::USUAL, Which::Step, None, &config, 4, seed)?;
     tests.push(SelfTest::new("training step", compare(device, &step.states, &step.program, seed)));
     Ok(tests)
 }

@@ -16,9 +16,11 @@ use self::document::NetworksDocument;
 use self::networks::Networks;
 use crate::commands::train::parse_option;
 use crate::shared::args::Global;
-use crate::shared::programs::{FormArg, Recorded, Sizes, System, Which, parse_batch, parse_networks, record};
+use crate::shared::programs::{
+    ChosenSystem, FormArg, Recorded, Sizes, Which, parse_batch, parse_networks, record_program,
+};
 use crate::shared::session::check_file;
-use crate::shared::table::{Table, bytes, digits, flops};
+use crate::shared::table::{TextTable, bytes, digits, flops};
 use crate::shared::{CliError, note, say, say_json, shown};
 use ganomede::device::Device;
 use ganomede::device::gpu::{Gpu, PlannedLaunch};
@@ -35,7 +37,7 @@ use ganomede::tape::{Op, States};
 pub(crate) struct Args {
     /// Which published system.
     #[arg(value_parser = parse_networks())]
-    system: System,
+    system: ChosenSystem,
     #[command(flatten)]
     sizes: Sizes,
     /// Images in a batch, or searches side by side.
@@ -178,7 +180,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         return Err(CliError::input("--json and --dot - both write to stdout; give --dot a file"));
     }
     let device = global.open()?;
-    let recorded = record(
+    let recorded = record_program(
         args.system,
         args.program,
         args.part.as_deref(),
@@ -245,7 +247,7 @@ impl Report {
         let what = self.what;
         let (totals, memory) = (&self.totals, &self.memory);
         let mut launches =
-            Table::new(&[">#", "layer", "kernel", "GPU variant", "shapes", ">MFLOP", ">MB", ">FLOP/B"]);
+            TextTable::new(&[">#", "layer", "kernel", "GPU variant", "shapes", ">MFLOP", ">MB", ">FLOP/B"]);
         for row in &self.launches {
             let moved = row.bytes_read + row.bytes_written;
             launches.row([
@@ -259,7 +261,7 @@ impl Report {
                 digits(row.flop as f64 / moved.max(1) as f64),
             ]);
         }
-        let mut largest = Table::new(&[">  MB", ">elements", ">launch", "kernel", "layer"]);
+        let mut largest = TextTable::new(&[">  MB", ">elements", ">launch", "kernel", "layer"]);
         for tensor in &self.largest_tensors {
             largest.row([
                 digits(tensor.bytes as f64 / 1e6),

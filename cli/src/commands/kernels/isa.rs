@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{samples, traits};
 use crate::shared::args::{ChannelsArg, Global};
-use crate::shared::programs::{Sizes, System, Which, parse_batch, record};
+use crate::shared::programs::{ChosenSystem, Sizes, Which, parse_batch, record_program};
 use crate::shared::session::check_folder;
-use crate::shared::table::Table;
+use crate::shared::table::TextTable;
 use crate::shared::{CliError, note, say, say_json};
 use ganomede::inspect::isa::{Statistics, Target, analyse, worker};
 
@@ -70,7 +70,7 @@ struct Subject {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Stage {
+struct StageStatistics {
     shader: &'static str,
     entry: &'static str,
     #[serde(flatten)]
@@ -89,7 +89,7 @@ struct AssemblyRow {
     entry: &'static str,
     #[serde(flatten)]
     main: Statistics,
-    stages: Vec<Stage>,
+    stages: Vec<StageStatistics>,
     driver: String,
 }
 
@@ -139,7 +139,7 @@ fn programs(args: &IsaArgs) -> Result<Vec<Subject>, CliError> {
         Sizes { size: args.size.into(), channels: ChannelsArg::Gray, width: args.width, latent: None };
     let mut subjects: Vec<Subject> = Vec::new();
     for which in [Which::Step, Which::Search] {
-        let recorded = record(System::USUAL, which, None, &sizes.config(), args.batch, 0)?;
+        let recorded = record_program(ChosenSystem::USUAL, which, None, &sizes.config(), args.batch, 0)?;
         for launch in recorded.prepare.iter().flat_map(|p| &p.launches).chain(&recorded.program.launches) {
             let plan = plan(&launch.kernel)?;
             if subjects.iter().all(|known| !same_code(&known.plan, &plan)) {
@@ -177,15 +177,15 @@ fn rows(subjects: &[Subject], target: Target) -> Result<Vec<AssemblyRow>, CliErr
     }
     let report = analyse(&program, target, &dispatches)?;
     let row = |subject: &Subject| {
-        let mut stages: Vec<Stage> = Vec::new();
+        let mut stages: Vec<StageStatistics> = Vec::new();
         for (dispatch, statistics) in dispatches.iter().zip(&report.statistics) {
             if subject.plan.dispatches.iter().any(|own| code(own) == code(dispatch)) {
                 let (shader, entry) = (dispatch.shader, dispatch.entry);
-                stages.push(Stage { shader, entry, statistics: statistics.clone() });
+                stages.push(StageStatistics { shader, entry, statistics: statistics.clone() });
             }
         }
         // The stage that does the work has the loop with most multiply-adds, or else the most instructions.
-        let work = |stage: &&Stage| (stage.statistics.loop_fma, stage.statistics.instructions);
+        let work = |stage: &&StageStatistics| (stage.statistics.loop_fma, stage.statistics.instructions);
         let main = stages.iter().max_by_key(work)?;
         Some(AssemblyRow {
             kernel: subject.kernel,
@@ -217,7 +217,7 @@ fn text(rows: &[AssemblyRow]) -> String {
         ">instructions",
         ">FMA share",
     ];
-    let mut table = Table::new(&headings);
+    let mut table = TextTable::new(&headings);
     for row in rows {
         for stage in &row.stages {
             let s = &stage.statistics;

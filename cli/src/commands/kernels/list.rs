@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::samples;
 use crate::shared::args::Global;
-use crate::shared::table::Table;
+use crate::shared::table::TextTable;
 use crate::shared::{CliError, say, say_json};
 use ganomede::inspect::{Workgroup, workgroup};
 
@@ -17,7 +17,7 @@ pub(super) struct ListArgs {
 
 /// Threads and shared memory of one dispatch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Stage {
+struct DispatchStage {
     shader: &'static str,
     entry: &'static str,
     workgroup: [u32; 3],
@@ -25,7 +25,7 @@ struct Stage {
     constants: Vec<(&'static str, f64)>,
 }
 
-impl Stage {
+impl DispatchStage {
     fn new(dispatch: &Dispatch) -> Result<Self, CliError> {
         let Workgroup { size, shared_bytes } = workgroup(dispatch)?;
         let (shader, entry) = (dispatch.shader, dispatch.entry);
@@ -47,7 +47,7 @@ struct VariantRow {
     variant: &'static str,
     tile: &'static str,
     chosen: &'static str,
-    stages: Vec<Stage>,
+    stages: Vec<DispatchStage>,
 }
 
 fn rows(family: &Ladder) -> Result<Vec<VariantRow>, CliError> {
@@ -56,7 +56,7 @@ fn rows(family: &Ladder) -> Result<Vec<VariantRow>, CliError> {
         let plan = samples::plan(family, variant.name)?;
         let mut stages = Vec::new();
         for dispatch in &plan.dispatches {
-            let stage = Stage::new(dispatch)?;
+            let stage = DispatchStage::new(dispatch)?;
             if !stages.contains(&stage) {
                 stages.push(stage);
             }
@@ -83,7 +83,7 @@ pub(super) fn run(args: &ListArgs, global: &Global) -> Result<(), CliError> {
         return say_json(&all.concat());
     }
     for (family, rows) in families.iter().zip(all) {
-        let mut table = Table::new(&[">#", "variant", "computes", "chosen"]);
+        let mut table = TextTable::new(&[">#", "variant", "computes", "chosen"]);
         for row in &rows {
             table.row([
                 row.number.to_string(),

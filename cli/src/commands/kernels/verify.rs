@@ -7,7 +7,7 @@ use super::{kernels, ladder};
 use crate::shared::args::Global;
 use crate::shared::ops::OpArgs;
 use crate::shared::programs::go_on;
-use crate::shared::table::Table;
+use crate::shared::table::TextTable;
 use crate::shared::{CliError, Interrupt, say, say_json};
 use ganomede::device::Device;
 use ganomede::tune::{TOLERANCE, relative_error};
@@ -110,7 +110,7 @@ pub(super) fn run(args: &VerifyArgs, global: &Global, interrupt: &Interrupt) -> 
     if global.json {
         say_json(&rows)?;
     } else {
-        let mut table = Table::new(&["kernel", ">#", "variant", ">max relative error", ">max error", ""]);
+        let mut table = TextTable::new(&["kernel", ">#", "variant", ">max relative error", ">max error", ""]);
         for row in &rows {
             table.row([
                 row.kernel.to_owned(),

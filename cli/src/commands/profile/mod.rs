@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use crate::shared::args::Global;
 use crate::shared::launches::{KERNEL_HEADINGS, LaunchTimes, Sort, percent};
-use crate::shared::programs::{Sizes, System, Which, go_on, parse_batch, parse_networks};
+use crate::shared::programs::{ChosenSystem, Sizes, Which, go_on, parse_batch, parse_networks};
 use crate::shared::ready::{Ready, names};
 use crate::shared::session::check_file;
 use crate::shared::shaders::{self, Loaded, ShaderArgs};
-use crate::shared::table::{Table, bytes, digits, flops, milliseconds};
+use crate::shared::table::{TextTable, bytes, digits, flops, milliseconds};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
 use ganomede::device::{Clock, Device, Peaks, Replay};
 use ganomede::models::Size;
@@ -32,7 +32,7 @@ use rest::Rest;
 pub(crate) struct Args {
     /// Which published system.
     #[arg(value_parser = parse_networks())]
-    system: System,
+    system: ChosenSystem,
     /// Which program.
     #[arg(long, value_enum, default_value = "step")]
     program: Which,
@@ -308,7 +308,7 @@ impl Report {
             bytes(self.bytes_moved),
             bytes(self.peak_bytes),
         );
-        let mut kernels = Table::new(&[&KERNEL_HEADINGS[..], &[">once, ms"]].concat());
+        let mut kernels = TextTable::new(&[&KERNEL_HEADINGS[..], &[">once, ms"]].concat());
         self.launches.kernel_rows(self.total_ms).for_each(|row| kernels.row(row));
         for row in &self.rest {
             let once = row.once_ms.map_or(String::new(), |ms| format!("{ms:.3}"));
