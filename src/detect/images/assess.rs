@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ganomede_datasets::memory::{Held, Short};
-use ganomede_datasets::{Dataset, Indices, OpenOptions, Split, Truth};
+use ganomede_datasets::{Dataset, Indices, Mask, OpenOptions, Split, Truth};
 
 use rayon::prelude::*;
 
@@ -151,7 +151,7 @@ struct Assessing<'a> {
     truths: Vec<bool>,
     images: Vec<ScoredImage>,
     /// Maps of whole images, of the networks' size, with the truth of their pixels.
-    maps: Vec<(Vec<f32>, Vec<bool>)>,
+    maps: Vec<(Vec<f32>, Mask)>,
     /// Pixels of images that are seen by tiles, at their own resolution.
     pool: Option<PixelPool>,
     held: Held,
@@ -241,7 +241,7 @@ impl Look for Assessing<'_> {
             SeenImage { id: image.id, class: image.class, anomalous, values, mask, found, maps: self.how };
         (self.see)(&seen);
         if let (Some(_), Some(mask), Some(map)) = (image.input, image.mask, &found.map) {
-            self.maps.push((map.clone(), mask.pixels.clone()));
+            self.maps.push((map.clone(), mask.clone()));
         }
         Ok(())
     }
