@@ -8,10 +8,13 @@ mod spaces;
 #[path = "../kernels/tests/zoo/mod.rs"]
 mod zoo;
 
+use std::sync::Arc;
+
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::tune::{TOLERANCE, relative_error};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
+use ganomede_kernels::sparse::{Matrix, Sparse};
 use ganomede_kernels::{Kernel, Size, ladders};
 use spaces::{assert_close, views};
 use zoo::Case;
@@ -92,6 +95,20 @@ fn pool() {
 #[test]
 fn sparse() {
     check(zoo::sparse());
+}
+
+/// Shaders that run without checks are begun by an empty dispatch, which binds as much as the largest table
+/// takes.
+#[test]
+fn tables_of_many_kilobytes_run_without_shader_checks() {
+    let gpu = Gpu::open(GpuChoice::Any, GpuOptions::default()).expect("an adapter");
+    let row = |row: usize| vec![(row, 0.5), (row * 7 % 1500, 0.25)];
+    let matrix = Arc::new(Matrix::new(1500, (0..1500).map(row)));
+    let kernel = Kernel::Sparse(Sparse { outer: 2, inner: 3, matrix });
+    let (inputs, _) = kernel.sample_data(3);
+    let got = gpu.run_kernel(&kernel, None, &views(&inputs), None).unwrap_or_else(|e| panic!("{e}"));
+    let (error, _) = relative_error(&got, &kernel.oracle(&views(&inputs), &[]));
+    assert!(error <= TOLERANCE, "wrong by {error}");
 }
 
 /// Uniform numbers have no tolerance: the same bits as in f64, and so as on the CPU.

@@ -18,8 +18,9 @@ use super::shared::{Shared, lock};
 
 /// Storage buffers of a launch: WebGPU's default limit, which all kernels keep.
 const MOST_BINDINGS: usize = 8;
-/// Bytes of each buffer that an empty dispatch binds: no less than any shader's parameters.
-const NOTHING_BYTES: u64 = 4096;
+/// Bytes of each buffer that an empty dispatch binds: what WebGPU lets a uniform buffer hold, so no less than
+/// any shader's parameters, tables of sparse matrices included.
+const NOTHING_BYTES: u64 = 65_536;
 
 /// Everything that compilation depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
