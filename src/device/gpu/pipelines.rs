@@ -18,9 +18,11 @@ use super::shared::{Shared, lock};
 
 /// Storage buffers of a launch: WebGPU's default limit, which all kernels keep.
 const MOST_BINDINGS: usize = 8;
-/// Bytes of each buffer that an empty dispatch binds: what WebGPU lets a uniform buffer hold, so no less than
-/// any shader's parameters, tables of sparse matrices included.
-const NOTHING_BYTES: u64 = 65_536;
+/// Bytes of each storage buffer that an empty dispatch binds.
+const NOTHING_BYTES: u64 = 4096;
+/// Bytes of its parameters, which have the first binding: what WebGPU lets a uniform buffer hold, so no less
+/// than any shader's.
+const MOST_PARAM_BYTES: u64 = 65_536;
 
 /// Everything that compilation depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -178,10 +180,10 @@ fn compile(shared: &Shared, dispatch: &Dispatch, trusted: bool) -> Result<Pipeli
 /// Makes an empty dispatch.
 fn warm_up(shared: &Shared, pipeline: &Pipeline, layout: &[wgpu::BindGroupLayoutEntry]) {
     let nothing = shared.pipelines.nothing.get_or_init(|| {
-        let buffer = |_| {
+        let buffer = |place| {
             shared.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
-                size: NOTHING_BYTES,
+                size: if place == 0 { MOST_PARAM_BYTES } else { NOTHING_BYTES },
                 usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM,
                 mapped_at_creation: false,
             })
