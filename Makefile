@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo test onnx docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx pages tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,18 @@ onnx: ## the ONNX operators' own test vectors on both devices; needs python3 wit
 docs-check: ## every command that README and docs show, minutes of training included; needs python3 (3.11)
 	$(CARGO) build --release --locked
 	$(PYTHON) scripts/docs_check.py --slow
+
+pages: ## how report.html and its like look on screens and paper; needs python3 with venv and pip, Chromium; fetches playwright
+	$(CARGO) build --release --locked
+	test -x target/pages/venv/bin/pip || $(PYTHON) -m venv target/pages/venv
+	target/pages/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/pages/requirements.txt
+	target/pages/venv/bin/python tests/pages/pages.py --pictures target/pages/pictures
+
+tensorboard: ## reads with TensorBoard what `train --log` writes; needs python3 with venv and pip, fetches tensorboard
+	$(CARGO) build --release --locked
+	test -x target/tensorboard/venv/bin/pip || $(PYTHON) -m venv target/tensorboard/venv
+	target/tensorboard/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/tensorboard/requirements.txt
+	target/tensorboard/venv/bin/python tests/tensorboard/read.py target/release/ganomede
 
 fuzz: ## a minute of random files for every kind that is read; needs cargo-fuzz (fuzz/README.md); SECONDS=600 for longer
 	for target in $$($(CARGO) fuzz list); do \
@@ -53,6 +65,10 @@ features: ## the library without its features, and with each alone
 
 doc: ## API documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps --locked
+
+demo-picture: ## docs/demo.png, by the model of `make demo`
+	$(CARGO) build --release --locked
+	scripts/demo-picture.sh
 
 figures: ## the pictures of the networks in docs/systems
 	$(CARGO) build --release --locked

@@ -249,6 +249,7 @@ fn run(trainer: &mut Trainer, steps: u64, checkpoint: &Path, until: u64) {
         checkpoint_every: 0,
         half_checkpoints: false,
         samples: None,
+        log: None,
     };
     let mut tick = |tick: ganomede::train::Tick<'_>| match tick.step >= until {
         true => ControlFlow::Break(()),

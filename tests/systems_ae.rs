@@ -88,6 +88,7 @@ fn run(
         checkpoint_every: 0,
         half_checkpoints: false,
         samples: None,
+        log: None,
     };
     let mut epoch = |number: u64, from: u64| -> Result<Epoch, ganomede_datasets::DataError> {
         let mut batches: Vec<_> = data.chunks_exact(len).map(<[f32]>::to_vec).collect();

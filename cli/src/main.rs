@@ -5,12 +5,15 @@ mod commands;
 mod shared;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use commands::Command;
 use shared::args::Global;
+use shared::config::{self, Settings};
+use shared::groups::grouped;
 use shared::output::unless_closed;
 use shared::{CliError, Interrupt, note};
 
@@ -33,8 +36,17 @@ struct Cli {
 /// Parses the arguments, runs the command, prints a failure, returns the exit code.
 fn main() -> ExitCode {
     quiet_driver();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let command = command();
+    let arguments = match config::arguments(&command, std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return ended(Err(error)),
+    };
+    let parsed = command.clone().try_get_matches_from(arguments).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command.clone()))?;
+        Ok((cli, Settings::of(&command, &matches)))
+    });
+    let (cli, settings) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no errors and go to stdout.
             let printed = error.print().and_then(|()| std::io::stdout().flush());
@@ -44,7 +56,12 @@ fn main() -> ExitCode {
             };
         }
     };
-    ended(run(&cli))
+    ended(run(&cli).and_then(|()| settings.map_or(Ok(()), |settings| settings.write())))
+}
+
+/// The command line, as help, completions and man pages show it.
+pub(crate) fn command() -> clap::Command {
+    grouped(Cli::command())
 }
 
 /// The exit code of an outcome, and a failure's paragraph.
@@ -76,10 +93,19 @@ fn start_threads() -> Result<(), CliError> {
     })
 }
 
-/// Mesa's device-select layer complains on stderr where `XDG_RUNTIME_DIR` is unset, as in containers.
+/// Drivers look for a Wayland display when they are asked for adapters. Without a folder of sockets, as in
+/// containers, none can be found, and its library prints `error: XDG_RUNTIME_DIR is invalid`: a display that
+/// is named by its path is looked for in silence, and Mesa's device-select layer can be told not to look.
 fn quiet_driver() {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+    let is_absolute =
+        |name: &str| std::env::var_os(name).is_some_and(|value| Path::new(&value).is_absolute());
+    if cfg!(target_os = "linux") && !is_absolute("XDG_RUNTIME_DIR") {
         // SAFETY: the first thing that `main` does, before any other thread exists.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+        let is_given = std::env::var_os("WAYLAND_SOCKET").is_some();
+        if !is_given && !is_absolute("WAYLAND_DISPLAY") {
+            // SAFETY: as above.
+            unsafe { std::env::set_var("WAYLAND_DISPLAY", "/nonexistent") };
+        }
     }
 }

@@ -324,7 +324,20 @@ fn search_shows_how_the_loss_falls() {
     }
     assert_eq!((stages[0]["step"].as_u64(), stages[stages.len() - 1]["step"].as_u64()), (Some(0), Some(5)));
     assert_eq!(stages[stages.len() - 1]["loss"], document["score"]);
-    assert!(image::open(&film).unwrap().width() > 16);
+    // Query, each stage and the residual, each pixel of 16×16 as a square of 8×8, with words below.
+    let drawn = image::open(&film).unwrap().into_rgb8();
+    assert_eq!(drawn.dimensions(), (8 + (stages.len() as u32 + 2) * 136, 8 + 128 + 4 + 2 * 18 + 8));
+    let given = image::open(&query).unwrap().into_luma8();
+    for (x, y) in [(0, 0), (9, 3), (15, 15)] {
+        assert_eq!(drawn.get_pixel(8 + 8 * x + 5, 8 + 8 * y + 2).0, [given.get_pixel(x, y).0[0]; 3]);
+    }
+    for name in ["film.gif", "film.apng"] {
+        let film = at.join(name);
+        let both = ["search", text(model()), text(&query), text(&query), "--film", text(&film), "--json"];
+        assert_eq!(ganomede(both).json().as_array().map(Vec::len), Some(2));
+        let head = std::fs::read(&film).unwrap();
+        assert!(head.starts_with(if name == "film.gif" { b"GIF89a" } else { b"\x89PNG\r\n" }), "{name}");
+    }
     let score = ganomede(["score", text(model()), text(&query), "--json"]).json();
     assert_eq!(score["images"][0]["score"], document["score"], "`score` finds what `search` shows");
 }

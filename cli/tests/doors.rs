@@ -124,7 +124,8 @@ fn fits_are_remembered_and_padding_is_no_pixel() {
         let document = ganomede(["eval", text(&at(name)), "--data", text(&set), "--json"]).json();
         assert!(document["pixel"]["auroc"].is_f64(), "{name}: {document}");
         let maps = place.join(format!("maps-{name}"));
-        let scored = ["score", text(&at(name)), text(&set), "--maps", text(&maps), "--json"];
+        let model = at(name);
+        let scored = ["score", text(&model), text(&set), "--maps", text(&maps), "--json"];
         assert_eq!(rows(&ganomede(scored)).len(), 4, "{name}");
         for picture in binary::files(&maps) {
             let size = image::image_dimensions(maps.join(picture)).unwrap();

@@ -119,8 +119,10 @@ fn a_linked_output_is_followed_and_a_private_one_stays_private() {
         "far/m.safetensors",
         "m.checkpoint.safetensors",
         "m.safetensors",
+        "m.toml",
         "p.checkpoint.safetensors",
         "p.safetensors",
+        "p.toml",
     ];
     assert_eq!(files(&at), expected);
 }

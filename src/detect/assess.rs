@@ -122,9 +122,10 @@ impl SampleAssessment {
         let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |v| format!("{v:.4}"));
         let interval =
             e.auroc_ci95.map_or(String::new(), |[lo, hi]| format!(" (95 % interval {lo:.4} to {hi:.4})"));
+        let skill = e.skill().warning().map_or(String::new(), |warning| format!(": {warning}"));
         let mut lines = vec![
             format!("images: {} normal, {} anomalous", e.n_normal, e.n_anomalous),
-            format!("AUROC {}{interval}", number(e.auroc)),
+            format!("AUROC {}{interval}{skill}", number(e.auroc)),
             format!("AUPR  {} (no skill: {})", number(e.aupr), number(e.aupr_baseline)),
         ];
         if let Some(t) = &e.threshold {

@@ -35,6 +35,8 @@ pub struct Job {
     pub half_checkpoints: bool,
     /// Folder for grids of generated or reconstructed images.
     pub samples: Option<PathBuf>,
+    /// Folder for a log of losses, samples and weights ([`LoopOptions::log`]).
+    pub log: Option<PathBuf>,
 }
 
 /// A training that was done.
@@ -79,6 +81,7 @@ impl Job {
             half: model.is_rounded(),
             half_checkpoints: false,
             samples: None,
+            log: None,
         }
     }
 
@@ -137,6 +140,7 @@ impl Job {
             checkpoint_every: self.checkpoint_every,
             half_checkpoints: self.half_checkpoints,
             samples: self.samples.clone(),
+            log: self.log.clone(),
         };
         let progress = Progress {
             task: "training",

@@ -125,6 +125,7 @@ impl CheckedSettings {
             half: false,
             half_checkpoints: false,
             samples: None,
+            log: None,
         }
     }
 }

@@ -153,6 +153,17 @@ impl Evaluation {
         })
     }
 
+    /// Whether the ranking is shown to be better than chance: by the interval where there is one.
+    pub fn skill(&self) -> Skill {
+        let (Some(auroc), interval) = (self.auroc, self.auroc_ci95) else { return Skill::Unknown };
+        let [low, high] = interval.unwrap_or([auroc; 2]);
+        match () {
+            () if high < 0.5 => Skill::Inverted,
+            () if low <= 0.5 => Skill::None,
+            () => Skill::Shown,
+        }
+    }
+
     /// The metrics that tables and repeated runs quote, by their names in the document of `eval --json`.
     pub fn named(&self) -> Vec<(&'static str, Option<f64>)> {
         let threshold = self.threshold.as_ref();
@@ -171,6 +182,35 @@ impl Evaluation {
             ("pixel.aupro", self.pixel.map(|p| p.aupro)),
             ("seconds_per_image", Some(self.seconds_per_image)),
         ]
+    }
+}
+
+/// What an AUROC with its interval says against chance, which is 0.5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skill {
+    /// There is no AUROC: one class only.
+    Unknown,
+    /// The interval lies above chance.
+    Shown,
+    /// The interval includes chance: a hit may be luck.
+    None,
+    /// The interval lies below chance: normal samples score higher than anomalous ones.
+    Inverted,
+}
+
+impl Skill {
+    /// What it is called where it is no skill.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown | Self::Shown => None,
+            Self::None => Some("no better than chance: the interval includes 0.5"),
+            Self::Inverted => Some("worse than chance: normal samples score higher than anomalous ones"),
+        }
+    }
+
+    /// False where a right verdict may be luck.
+    pub fn counts(self) -> bool {
+        self.warning().is_none()
     }
 }
 

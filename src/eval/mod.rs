@@ -22,7 +22,7 @@ pub use bootstrap::auroc_ci95;
 pub(crate) use bootstrap::quantile_of_sorted;
 #[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};
-pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, ThresholdMetrics};
+pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, Skill, ThresholdMetrics};
 pub use pixel::{PixelMap, PixelMetrics, PixelPool, aupro, pixel_auroc, pixel_metrics};
 pub use quantiles::{Quantiles, Threshold, min_max};
 pub use ranking::{

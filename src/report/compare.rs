@@ -1,7 +1,7 @@
 //! The report of a comparison: several systems on the same images under the same budget.
 
 use super::page::{check, check_panels, labelled, select_panels, write_page};
-use super::{LossCurve, ReportError, ScoredImage, html};
+use super::{LossCurve, NextStep, ReportError, ScoredImage, html};
 use crate::eval::{Evaluation, PrPoint, Repeated, RocPoint, pr_curve, roc_curve};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ pub struct CompareReport {
     pub failures: Vec<(String, String)>,
     /// Images shown side by side; [`select_compared`] chooses them.
     pub panels: Vec<ComparePanel>,
+    /// What to do with the result.
+    pub next: Vec<NextStep>,
 }
 
 /// One system of a comparison.
@@ -128,6 +130,8 @@ pub(super) struct Numbers<'a> {
     configuration: &'a [(String, String)],
     pub(super) systems: Vec<SystemNumbers<'a>>,
     failures: Vec<Failure<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    next: &'a [NextStep],
 }
 
 #[derive(Serialize)]
@@ -174,6 +178,7 @@ impl<'a> Numbers<'a> {
             budget: &report.budget,
             configuration: &report.configuration,
             systems: report.systems.iter().map(of_system).collect::<Result<_, _>>()?,
+            next: &report.next,
             failures: report.failures.iter().map(|(system, reason)| Failure { system, reason }).collect(),
         })
     }

@@ -8,7 +8,7 @@ pub(super) use compare::{Style, auroc_rows, roc_overlay, style};
 pub(super) use scatter::scatter;
 pub(super) use timeline::Timeline;
 
-use super::plot::{DrawResult, Frame, GRID, INK, REFERENCE, SERIES, dashed, number, range, thinned};
+use super::plot::{Canvas, DrawResult, Frame, GRID, INK, REFERENCE, SERIES, dashed, number, range, thinned};
 use super::{LossCurve, ReportError, ScoredImage};
 use crate::eval::{Evaluation, PrPoint, RocPoint, quantile_of_sorted};
 use plotters::prelude::*;
@@ -19,8 +19,9 @@ const NORMAL: RGBColor = SERIES[0];
 const ANOMALOUS: RGBColor = SERIES[1];
 const SQUARE: (u32, u32) = (1200, 900);
 const CURVE_WIDTH: u32 = 5;
-/// Room for names at the left of a row, [`shortened`] to fit in it at their size on phones.
-const LABELS: u32 = 330;
+/// Letters of a line beside a row, and the width of one at its size on phones.
+const LETTERS: usize = 24;
+const LETTER: u32 = 23;
 /// Outliers drawn per class; the farthest ones.
 const MAX_OUTLIERS: usize = 60;
 
@@ -155,6 +156,7 @@ pub(super) fn histogram(data: &Histogram, threshold: Option<f64>) -> Result<Stri
         y: ("share of class", 0.0..top),
         left: 140,
         y_ticks: true,
+        ..Frame::PLAIN
     };
     frame.draw(|chart, _| {
         for (shares, colour) in classes {
@@ -185,14 +187,16 @@ pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<Str
     });
     let span = range(scores.chain(threshold));
     let margin = 0.02 * (span.end - span.start);
+    let names = Names::new(boxes.iter().map(|b| b.class.as_str()));
     let frame = Frame {
         size: (SQUARE.0, SQUARE.1.max(120 + 110 * boxes.len() as u32)),
         title: "",
         alt: "Box plot of the scores of each class",
         x: ("score", span.start - margin..span.end + margin),
         y: ("", 0.0..boxes.len() as f64),
-        left: LABELS,
+        left: names.width,
         y_ticks: false,
+        ..Frame::PLAIN
     };
     frame.draw(|chart, canvas| {
         for (i, b) in boxes.iter().enumerate() {
@@ -212,9 +216,7 @@ pub(super) fn box_plots(boxes: &[BoxPlot], threshold: Option<f64>) -> Result<Str
                 colour.stroke_width(9),
             )])?;
             chart.draw_series(farthest(b).map(|s| Circle::new((s, y), 6, colour.mix(0.6).filled())))?;
-            let (_, row) = chart.backend_coord(&(span.start, y));
-            let text = ("sans-serif", 34).into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
-            canvas.draw(&Text::new(shortened(&b.class), (LABELS as i32 - 8, row), text))?;
+            names.draw(canvas, i, chart.backend_coord(&(span.start, y)).1)?;
         }
         match threshold {
             Some(t) => dashed(chart, [(t, 0.0), (t, boxes.len() as f64)], INK),
@@ -239,6 +241,7 @@ pub(super) fn loss(curve: &LossCurve) -> Result<String, ReportError> {
         y: ("", values.start - margin..values.end + margin),
         left: 115,
         y_ticks: true,
+        ..Frame::PLAIN
     };
     frame.draw(|chart, _| {
         chart.draw_series(LineSeries::new(line, SERIES[0].stroke_width(4)))?;
@@ -247,7 +250,16 @@ pub(super) fn loss(curve: &LossCurve) -> Result<String, ReportError> {
 }
 
 fn unit_frame<'a>(alt: &'a str, x: &'a str, y: &'a str) -> Frame<'a> {
-    Frame { size: SQUARE, title: "", alt, x: (x, 0.0..1.0), y: (y, 0.0..1.0), left: 130, y_ticks: true }
+    Frame {
+        size: SQUARE,
+        title: "",
+        alt,
+        x: (x, 0.0..1.0),
+        y: (y, 0.0..1.0),
+        left: 130,
+        y_ticks: true,
+        ..Frame::PLAIN
+    }
 }
 
 /// The deployed threshold's operating point: a ringed dot.
@@ -277,7 +289,47 @@ fn farthest(b: &BoxPlot) -> impl Iterator<Item = f64> {
     outliers.into_iter().take(MAX_OUTLIERS)
 }
 
-/// A class name that fits beside its box.
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= 14 { name.to_owned() } else { name.chars().take(13).chain(['…']).collect() }
+/// Names at the left of rows, in as much room as the longest needs: those that are too long for a line take
+/// two, broken behind a separator where there is one.
+struct Names {
+    lines: Vec<Vec<String>>,
+    width: u32,
+}
+
+impl Names {
+    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let lines: Vec<_> = names.map(in_lines).collect();
+        let longest = lines.iter().flatten().map(|line| line.chars().count()).max().unwrap_or(0);
+        Self { lines, width: (40 + LETTER * longest as u32).max(120) }
+    }
+
+    /// Draws the name of a row around a height of the canvas.
+    fn draw(&self, canvas: &Canvas, row: usize, height: i32) -> DrawResult {
+        const LINE: i32 = 42;
+        let lines = &self.lines[row];
+        let top = height - LINE * (lines.len() as i32 - 1) / 2;
+        for (i, line) in lines.iter().enumerate() {
+            let text = ("sans-serif", 34).into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
+            canvas.draw(&Text::new(line.as_str(), (self.width as i32 - 8, top + LINE * i as i32), text))?;
+        }
+        Ok(())
+    }
+}
+
+/// A name in one line or two of at most [`LETTERS`]; more than that is cut.
+fn in_lines(name: &str) -> Vec<String> {
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= LETTERS {
+        return vec![name.to_owned()];
+    }
+    let fits = |&at: &usize| at <= LETTERS && letters.len() - at <= LETTERS;
+    let breaks = (1..letters.len()).filter(|&at| matches!(letters[at - 1], '-' | '_' | ' ' | '/' | '.'));
+    let middle = letters.len() / 2;
+    let at = breaks.filter(fits).min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle.min(LETTERS));
+    let (first, second) = letters.split_at(at);
+    let second: String = match second.len() <= LETTERS {
+        true => second.iter().collect(),
+        false => second[..LETTERS - 1].iter().chain(&['…']).collect(),
+    };
+    vec![first.iter().collect(), second]
 }

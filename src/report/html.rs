@@ -3,14 +3,15 @@
 mod cards;
 pub(super) mod compare;
 mod panels;
+mod samples;
 pub(super) mod series;
 
 use super::figures::{self, BoxPlot};
 use super::page::Numbers;
 use super::plot::{number, significant};
-use super::{LossCurve, PointKind, ReportError, ReportInput, ScoredImage, Supplement};
+use super::{LossCurve, NextStep, PointKind, ReportError, ReportInput, ScoredImage, Supplement};
+use crate::eval::Skill;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 const STYLE: &str = include_str!("report.css");
@@ -39,11 +40,13 @@ pub(super) fn page(
         curves(input, numbers, noun)?,
         scores(numbers, e.threshold.as_ref().map(|t| t.value))?,
         class_table(input, noun),
+        next_steps(&extra.next),
         panels::section(input)?,
-        embedding(extra)?,
-        training(input, extra)?,
+        embedding(extra, numbers)?,
+        training(input)?,
+        samples::section(input, extra)?,
         configuration(&input.configuration),
-        score_table(&input.images, noun),
+        score_table(&input.images, noun, e.skill()),
     ];
     let header = format!("{}{}{note}", cards::summary(e, noun), facts_list(&facts));
     Ok(document("Ganomede evaluation", &input.title, &header, &sections.concat()))
@@ -56,13 +59,13 @@ fn document(eyebrow: &str, title: &str, header: &str, body: &str) -> String {
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'",
         BASE64_STANDARD.encode(Sha256::digest(SCRIPT))
     );
-    let title = escape(title);
+    let (title, heading) = (escape(title), breakable(title));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <header><div><span class=eyebrow>{eyebrow}</span><h1>{title}</h1>{header}</div></header>\n<main>\n{body}\n\
+         <header><div><span class=eyebrow>{eyebrow}</span><h1>{heading}</h1>{header}</div></header>\n<main>\n{body}\n\
          <footer>Every number on this page is in <code>metrics.json</code> beside it. Oracle values pick their \
          threshold by looking at the answers: they bound a detector and do not describe a deployed one.</footer>\n\
          </main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
@@ -70,7 +73,7 @@ fn document(eyebrow: &str, title: &str, header: &str, body: &str) -> String {
 }
 
 fn facts_list(facts: &[(&str, String)]) -> String {
-    let fact = |(name, value): &(&str, String)| format!("<li><span>{name}</span> {}</li>", escape(value));
+    let fact = |(name, value): &(&str, String)| format!("<li><span>{name}</span> {}</li>", breakable(value));
     format!("<ul class=facts>{}</ul>", facts.iter().map(fact).collect::<String>())
 }
 
@@ -133,21 +136,21 @@ fn class_table(input: &ReportInput, noun: &str) -> String {
             [b.q1, b.median, b.q3].iter().map(|v| format!("<td class=n>{}</td>", significant(*v))).collect();
         format!(
             "<tr><td class=id>{}</td><td>{}</td><td class=n>{}</td><td class=n>{}</td>{numbers}</tr>",
-            escape(&b.class),
+            breakable(&b.class),
             truth(b.anomalous),
             b.n,
             rate(auroc(&b.class)),
         )
     };
     format!(
-        "<h2>Classes</h2><div class=table><table class=sortable><thead><tr><th>class</th><th>truth</th>\
+        "<h2>Classes</h2><div class=\"table scroll\"><table class=sortable><thead><tr><th>class</th><th>truth</th>\
          <th class=n>{noun}s</th><th class=n>AUROC against normal</th><th class=n>score, lower quartile</th>\
          <th class=n>median</th><th class=n>upper quartile</th></tr></thead><tbody>{}</tbody></table></div>",
         boxes.iter().map(row).collect::<String>()
     )
 }
 
-fn embedding(extra: &Supplement) -> Result<String, ReportError> {
+fn embedding(extra: &Supplement, numbers: &Numbers) -> Result<String, ReportError> {
     let Some(embedding) = extra.embedding.as_ref().filter(|e| !e.points.is_empty()) else {
         return Ok(String::new());
     };
@@ -162,50 +165,54 @@ fn embedding(extra: &Supplement) -> Result<String, ReportError> {
                 PointKind::Anomalous => ("triangle", "anomalous-mark"),
                 PointKind::Generated => ("cross", "curve"),
             };
-            key(shape, colour, &format!("{} ({n})", kind.name()))
+            format!("<li>{}</li>", key(shape, colour, &format!("{} ({n})", kind.name())))
         })
         .collect();
+    let apart = numbers.neighbours.map_or_else(String::new, |n| {
+        format!(
+            "<p>Of the {} nearest neighbours of an anomalous point among normal and anomalous ones, <strong>{:.0} %</strong> \
+             are anomalous; if the features told nothing, it would be {:.0} %.</p>",
+            n.count,
+            100.0 * n.anomalous,
+            100.0 * n.by_chance
+        )
+    });
     Ok(format!(
-        "<h2>Features</h2><figure class=\"plot wide\"><h3>{}</h3>{}<figcaption>{keys}<p class=note>Neighbours in the \
-         picture are neighbours among the features. Distances between groups, their sizes and the axes mean \
-         nothing.</p></figcaption></figure>",
+        "<h2>Features</h2><figure class=\"plot aside\"><div><h3>{}</h3>{}</div><figcaption><ul class=keys>{keys}</ul>{apart}\
+         <p class=note>Neighbours in the picture are neighbours among the features. Distances between groups, their sizes \
+         and the axes mean nothing.</p></figcaption></figure>",
         escape(&embedding.title),
         figures::scatter(embedding)?
     ))
 }
 
-fn training(input: &ReportInput, extra: &Supplement) -> Result<String, ReportError> {
-    let mut html = String::new();
-    if !input.losses.is_empty() {
-        html += &format!("<h2>Training</h2>{}", loss_plots(&input.losses)?);
+fn training(input: &ReportInput) -> Result<String, ReportError> {
+    Ok(match input.losses.is_empty() {
+        true => String::new(),
+        false => format!("<h2>Training</h2>{}", loss_plots(&input.losses)?),
+    })
+}
+
+/// What to do with the result, as commands.
+fn next_steps(steps: &[NextStep]) -> String {
+    if steps.is_empty() {
+        return String::new();
     }
-    let grid = input.samples.as_ref().map(|grid| ("end of training", grid));
-    let limit = if extra.timeline.is_empty() { 1440 } else { 640 };
-    let what = match extra.reconstructs {
-        true => "normal images, each beside its reconstruction",
-        false => "images drawn by the generator from random latent vectors",
+    let step = |s: &NextStep| {
+        let command = match s.command.is_empty() {
+            true => String::new(),
+            false => format!("<pre><code>{}</code></pre>", breakable(&s.command)),
+        };
+        format!("<li>{}{command}</li>", escape(&s.text))
     };
-    let tile = |(name, grid): (&str, &RgbImage)| {
-        let image = panels::inline_png(grid, &format!("Grid of {what}, {name}"), limit)?;
-        Ok(format!("<figure>{image}<figcaption>{}</figcaption></figure>", escape(name)))
-    };
-    let over_time = extra.timeline.iter().map(|(name, grid)| (name.as_str(), grid));
-    let tiles: Result<Vec<String>, ReportError> = over_time.chain(grid).map(tile).collect();
-    let tiles = tiles?;
-    if !tiles.is_empty() {
-        let (class, over) = if tiles.len() > 1 { ("timeline", " over training") } else { ("single", "") };
-        html += &format!(
-            "<h2>Samples</h2><div class=\"samples {class}\">{}</div><p class=note>Grids of {what}{over}.</p>",
-            tiles.concat()
-        );
-    }
-    Ok(html)
+    let steps: String = steps.iter().map(step).collect();
+    format!("<h2>What to do next</h2><ol class=next>{steps}</ol>")
 }
 
 fn loss_plots(losses: &[LossCurve]) -> Result<String, ReportError> {
     let plots: Result<String, ReportError> =
         losses.iter().map(|l| Ok(plot(&l.name, &figures::loss(l)?, ""))).collect();
-    Ok(format!("<div class=\"plots small\">{}</div>", plots?))
+    Ok(format!("<div class=\"plots small scroll\">{}</div>", plots?))
 }
 
 fn configuration(rows: &[(String, String)]) -> String {
@@ -213,13 +220,15 @@ fn configuration(rows: &[(String, String)]) -> String {
         return String::new();
     }
     let row = |(name, value): &(String, String)| {
-        format!("<tr><th scope=row>{}</th><td>{}</td></tr>", escape(name), escape(value))
+        format!("<tr><th scope=row>{}</th><td>{}</td></tr>", escape(name), breakable(value))
     };
     let rows: String = rows.iter().map(row).collect();
-    format!("<h2>Configuration</h2><div class=\"table wrap\"><table><tbody>{rows}</tbody></table></div>")
+    format!(
+        "<h2>Configuration</h2><div class=\"table wrap scroll\"><table><tbody>{rows}</tbody></table></div>"
+    )
 }
 
-fn score_table(images: &[ScoredImage], noun: &str) -> String {
+fn score_table(images: &[ScoredImage], noun: &str, skill: Skill) -> String {
     if images.is_empty() {
         return String::new();
     }
@@ -234,18 +243,18 @@ fn score_table(images: &[ScoredImage], noun: &str) -> String {
         format!(
             "<tr><td class=id>{}</td><td>{}</td><td>{}</td><td class=n data-v=\"{:e}\">{}</td>\
              <td class=n>{}</td><td>{}</td></tr>",
-            escape(&i.id),
+            breakable(&i.id),
             escape(&i.class),
             truth(i.anomalous),
             i.score,
             significant(i.score),
             rate(i.probability),
-            outcome(i.anomalous, i.verdict),
+            outcome(i.anomalous, i.verdict, skill),
         )
     };
     let rows: String = order.into_iter().take(MAX_ROWS).map(row).collect();
     format!(
-        "<h2>All scores</h2>{cut}<div class=\"table tall\"><table class=sortable><thead><tr><th>{noun}</th>\
+        "<h2>All scores</h2>{cut}<div class=\"table tall scroll\"><table class=sortable><thead><tr><th>{noun}</th>\
          <th>class</th><th>truth</th><th class=n aria-sort=descending>score</th><th class=n>probability</th>\
          <th>verdict</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -273,15 +282,15 @@ fn truth(anomalous: Option<bool>) -> &'static str {
     }
 }
 
-/// The verdict, judged against the truth if there is one.
-fn outcome(anomalous: Option<bool>, verdict: Option<bool>) -> &'static str {
+/// The verdict, judged against the truth if there is one; a right one is not praised where it may be luck.
+fn outcome(anomalous: Option<bool>, verdict: Option<bool>, skill: Skill) -> &'static str {
     match (anomalous, verdict) {
-        (Some(true), Some(true)) => "<span class=\"verdict right\">✓ found</span>",
+        (Some(true), Some(true)) if skill.counts() => "<span class=\"verdict right\">✓ found</span>",
+        (Some(false), Some(false)) if skill.counts() => "<span class=\"verdict right\">✓ passed</span>",
         (Some(true), Some(false)) => "<span class=\"verdict wrong\">✗ missed</span>",
         (Some(false), Some(true)) => "<span class=\"verdict wrong\">✗ false alarm</span>",
-        (Some(false), Some(false)) => "<span class=\"verdict right\">✓ passed</span>",
-        (None, Some(true)) => "<span class=verdict>flagged</span>",
-        (None, Some(false)) => "<span class=verdict>passed</span>",
+        (_, Some(true)) => "<span class=verdict>flagged</span>",
+        (_, Some(false)) => "<span class=verdict>passed</span>",
         (_, None) => "–",
     }
 }
@@ -305,4 +314,20 @@ pub(super) fn escape(text: &str) -> String {
         }
     }
     safe
+}
+
+/// [`escape`] for paths, commands and the like: lines may break behind their separators.
+pub(super) fn breakable(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['/', '\\', ':', ',', '=', '_']) {
+        let (part, behind) = rest.split_at(at + 1);
+        html += &escape(part);
+        // Between two separators, as in `://`, a line does not break.
+        if behind.chars().next().is_some_and(|c| c.is_alphanumeric() || c == '.') {
+            html += "<wbr>";
+        }
+        rest = behind;
+    }
+    html + &escape(rest)
 }

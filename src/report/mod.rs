@@ -11,9 +11,13 @@ mod compare;
 mod figures;
 mod file;
 #[cfg(feature = "report")]
+mod film;
+#[cfg(feature = "report")]
 mod html;
 #[cfg(feature = "report")]
 mod markdown;
+#[cfg(feature = "report")]
+mod next;
 #[cfg(feature = "report")]
 mod page;
 mod picture;
@@ -31,17 +35,22 @@ pub use compare::{
 };
 pub use file::write_atomic;
 #[cfg(feature = "report")]
+pub use film::{Frame, film, save_animation};
+#[cfg(feature = "report")]
 pub use markdown::{check_section, comparison_table, escape_markdown, replace_section, write_section};
 #[cfg(feature = "report")]
+pub(crate) use next::{after_compare, after_eval};
+#[cfg(feature = "report")]
 pub use page::{Panel, REPORT_FILES, ReportInput, select_panels, write_report, write_report_with};
-pub use picture::{filmstrip, heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
+pub(crate) use picture::png as encode_png;
+pub use picture::{heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
 #[cfg(feature = "report")]
 pub use plot::{PlotLine, line_plot_svg};
 pub use rows::{NpyRows, PngRows, overlay_row};
 #[cfg(feature = "report")]
 pub use series::{PlottedScores, PlottedSeries, SeriesReport, write_series_report};
 #[cfg(feature = "report")]
-pub use supplement::{EmbeddedPoint, Embedding, PointKind, Supplement, sample_timeline};
+pub use supplement::{EmbeddedPoint, Embedding, NextStep, PointKind, Supplement, sample_timeline};
 
 use std::path::PathBuf;
 

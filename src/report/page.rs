@@ -6,7 +6,8 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::figures::{BoxPlot, Histogram};
-use super::{Embedding, LossCurve, ReportError, ScoredImage, Supplement, html, write_atomic};
+use super::supplement::Neighbours;
+use super::{Embedding, LossCurve, NextStep, ReportError, ScoredImage, Supplement, html, write_atomic};
 use crate::eval::{Evaluation, PrPoint, RocPoint, pr_curve, roc_curve};
 
 /// The files of a report.
@@ -119,6 +120,10 @@ pub(super) struct Numbers<'a> {
     pub(super) losses: &'a [LossCurve],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) embedding: Option<&'a Embedding>,
+    #[serde(rename = "feature_neighbours", skip_serializing_if = "Option::is_none")]
+    pub(super) neighbours: Option<Neighbours>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    next: &'a [NextStep],
     #[serde(flatten)]
     pub(super) findings: &'a serde_json::Map<String, serde_json::Value>,
     pub(super) images: &'a [ScoredImage],
@@ -141,6 +146,8 @@ impl<'a> Numbers<'a> {
             box_plots: BoxPlot::of_classes(&input.images),
             losses: &input.losses,
             embedding: extra.embedding.as_ref(),
+            neighbours: extra.embedding.as_ref().and_then(Neighbours::of),
+            next: &extra.next,
             findings: &extra.findings,
             images: &input.images,
         })

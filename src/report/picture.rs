@@ -1,4 +1,4 @@
-//! Pictures of tensors: sample grids, heat maps, overlays, film strips.
+//! Pictures of tensors: sample grids, heat maps, overlays.
 //!
 //! Images are CHW `f32` in [−1, 1]; values outside are clipped. One channel is gray and three are RGB; any
 //! other number (multivariate signals) is drawn as gray strips, one channel below the other.
@@ -7,7 +7,7 @@ use super::{ReportError, write_atomic};
 use image::{ImageEncoder, Rgb, RgbImage, codecs::png::PngEncoder, imageops};
 use std::path::Path;
 
-/// Space between the tiles of a grid or a film strip, in pixels.
+/// Space between the tiles of a grid, in pixels.
 const GAP: u32 = 2;
 const GAP_COLOUR: Rgb<u8> = Rgb([128; 3]);
 /// Ground truth is tinted in a colour that neither gray images nor the heat map contain.
@@ -48,13 +48,6 @@ pub fn image_grid(
     tile(&tiles?, columns)
 }
 
-/// Lays frames side by side, e.g. the steps of a latent search.
-///
-/// Errors: no frame.
-pub fn filmstrip(frames: &[RgbImage]) -> Result<RgbImage, ReportError> {
-    tile(frames, frames.len())
-}
-
 /// Lays tiles row by row, each cell as large as the largest tile.
 fn tile(tiles: &[RgbImage], columns: usize) -> Result<RgbImage, ReportError> {
     let columns = columns.min(tiles.len());
@@ -74,6 +67,47 @@ fn tile(tiles: &[RgbImage], columns: usize) -> Result<RgbImage, ReportError> {
         imageops::replace(&mut grid, tile, i64::from(x), i64::from(y));
     }
     Ok(grid)
+}
+
+/// Enlarges by a whole factor: every pixel becomes a square.
+#[cfg(feature = "report")]
+pub(super) fn enlarged(image: &RgbImage, times: u32) -> RgbImage {
+    if times <= 1 {
+        return image.clone();
+    }
+    RgbImage::from_fn(image.width() * times, image.height() * times, |x, y| {
+        *image.get_pixel(x / times, y / times)
+    })
+}
+
+/// Shrinks by a whole factor: every pixel is the mean of a square, what is left at the edges goes.
+#[cfg(feature = "report")]
+pub(super) fn reduced(image: &RgbImage, part: u32) -> RgbImage {
+    let mean = |x: u32, y: u32, c: usize| {
+        let square = (0..part * part).map(|i| image.get_pixel(x * part + i % part, y * part + i / part).0[c]);
+        let sum: u64 = square.map(u64::from).sum();
+        (sum as f64 / f64::from(part * part)).round() as u8
+    };
+    let side = |s: u32| (s / part).max(1);
+    match image.width() >= part && image.height() >= part {
+        true => RgbImage::from_fn(side(image.width()), side(image.height()), |x, y| {
+            Rgb([0, 1, 2].map(|c| mean(x, y, c)))
+        }),
+        false => imageops::thumbnail(image, side(image.width()), side(image.height())),
+    }
+}
+
+/// The upper rows of tiles of a grid that fit in a height, at least one; a picture without rows as it is.
+#[cfg(feature = "report")]
+pub(super) fn first_rows(grid: &RgbImage, height: u32) -> RgbImage {
+    let is_gap = |y: u32| (0..grid.width()).all(|x| *grid.get_pixel(x, y) == GAP_COLOUR);
+    let gaps: Vec<u32> = (1..grid.height()).filter(|&y| is_gap(y) && !is_gap(y - 1)).collect();
+    match gaps.iter().rev().find(|&&y| y <= height).or(gaps.first()) {
+        Some(&rows) if grid.height() > height => {
+            imageops::crop_imm(grid, 0, 0, grid.width(), rows).to_image()
+        }
+        _ => grid.clone(),
+    }
 }
 
 /// Draws an anomaly map in the inferno colours, from black at 0 to pale yellow at `scale` and above.
@@ -135,7 +169,7 @@ pub fn save_png_atomic(path: &Path, image: &RgbImage) -> Result<(), ReportError>
 }
 
 /// Encodes a PNG.
-pub(super) fn png(image: &RgbImage) -> Result<Vec<u8>, ReportError> {
+pub(crate) fn png(image: &RgbImage) -> Result<Vec<u8>, ReportError> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
         .write_image(image.as_raw(), image.width(), image.height(), image::ExtendedColorType::Rgb8)

@@ -24,6 +24,17 @@ pub struct Supplement {
     pub reconstructs: bool,
     /// Feature vectors in the plane.
     pub embedding: Option<Embedding>,
+    /// What to do with the result.
+    pub next: Vec<NextStep>,
+}
+
+/// A suggestion of what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NextStep {
+    /// What for, in a sentence.
+    pub text: String,
+    /// The command; empty where there is none.
+    pub command: String,
 }
 
 impl Supplement {
@@ -75,6 +86,44 @@ impl PointKind {
             Self::Anomalous => "anomalous",
             Self::Generated => "generated",
         }
+    }
+}
+
+/// How far the features set anomalous points apart, by the nearest neighbours among normal and anomalous
+/// points.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Neighbours {
+    /// Neighbours looked at of each point.
+    pub(super) count: usize,
+    /// Share of the neighbours of anomalous points that are anomalous.
+    pub(super) anomalous: f64,
+    /// The same if truths were drawn at random.
+    pub(super) by_chance: f64,
+}
+
+impl Neighbours {
+    const COUNT: usize = 5;
+
+    /// `None` with too few points of either truth.
+    pub(super) fn of(embedding: &Embedding) -> Option<Self> {
+        let points: Vec<_> = embedding.points.iter().filter(|p| p.kind != PointKind::Generated).collect();
+        let is_anomalous = |p: &&&EmbeddedPoint| p.kind == PointKind::Anomalous;
+        let (total, anomalous) = (points.len(), points.iter().filter(is_anomalous).count());
+        if anomalous <= Self::COUNT || total - anomalous <= Self::COUNT {
+            return None;
+        }
+        let mut alike = 0;
+        for (at, point) in points.iter().enumerate().filter(|(_, p)| is_anomalous(p)) {
+            let mut others: Vec<_> = (0..total).filter(|&i| i != at).collect();
+            let distance = |i: &usize| (points[*i].x - point.x).hypot(points[*i].y - point.y);
+            others.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+            alike += others.iter().take(Self::COUNT).filter(|&&i| is_anomalous(&&points[i])).count();
+        }
+        Some(Self {
+            count: Self::COUNT,
+            anomalous: alike as f64 / (anomalous * Self::COUNT) as f64,
+            by_chance: (anomalous - 1) as f64 / (total - 1) as f64,
+        })
     }
 }
 

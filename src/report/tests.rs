@@ -92,7 +92,8 @@ pub(super) fn assert_well_formed(page: &str) -> String {
         let tag = &rest[start + 1..start + end.expect("tag ends")];
         rest = &rest[start + tag.len() + 2..];
         let name = tag.split([' ', '\n', '/']).find(|n| !n.is_empty()).unwrap();
-        if tag.starts_with('!') || tag.ends_with('/') || ["meta", "img", "link", "br"].contains(&name) {
+        if tag.starts_with('!') || tag.ends_with('/') || ["meta", "img", "link", "br", "wbr"].contains(&name)
+        {
             continue;
         }
         if tag.starts_with('/') {
@@ -352,8 +353,6 @@ fn pictures_map_values_to_colours() {
     let grid = image_grid(&[1.0, -1.0, 0.0], 3, 1, [1; 2], 2).unwrap();
     assert_eq!(grid.dimensions(), (4, 4));
     assert_eq!([(0, 0), (3, 0), (0, 3)].map(|(x, y)| grid.get_pixel(x, y).0[0]), [255, 0, 128]);
-    let strip = filmstrip(&[gray.clone(), rgb]).unwrap();
-    assert_eq!(strip.dimensions(), (3 + 2 + 3, 2));
 
     let heat = heat_map(&[0.0, 0.5, 1.0, 2.0, f32::NAN], 1, 5, 1.0).unwrap();
     let luminance: Vec<u32> = heat.pixels().map(|p| p.0.iter().map(|&c| u32::from(c)).sum()).collect();
@@ -378,7 +377,6 @@ fn pictures_refuse_lengths_that_do_not_fit() {
     refused(heat_map(&[0.0; 4], 2, 3, 1.0));
     refused(overlay(&[0.0; 4], 1, &[0.0; 3], 2, 2, 1.0));
     refused(truth_overlay(&[0.0; 4], 1, &[true; 5], 2, 2));
-    refused(filmstrip(&[]));
 }
 
 #[test]
@@ -401,6 +399,29 @@ fn line_plots_stand_alone() {
     assert!(svg.contains("a &lt;b&gt;") && svg.contains("aria-label=\"loss &amp; &quot;more&quot;\""));
     assert!(!svg.contains("NaN") && svg.len() < 60_000, "{} bytes", svg.len());
     assert_well_formed(&line_plot_svg("", "", "", &[]).unwrap());
+    // At 1, 4, 16 and 64 the axis is logarithmic: points are equally far apart, each is marked, and the
+    // legend lies above the plot.
+    let marks = |places: &[f64]| -> Vec<f64> {
+        let line =
+            |name: &str| PlotLine { name: name.into(), points: places.iter().map(|&x| (x, 2.0)).collect() };
+        let svg = line_plot_svg("title", "batch", "ms", &[line("one"), line("two")]).unwrap();
+        let circles = svg.split("<circle ").skip(1).map(|c| {
+            let number = |name: &str| -> f64 {
+                let from = c.find(&format!("{name}=\"")).unwrap() + name.len() + 2;
+                c[from..].split('"').next().unwrap().parse().unwrap()
+            };
+            (number("cx"), number("cy"))
+        });
+        let circles: Vec<(f64, f64)> = circles.collect();
+        assert_eq!(circles.len(), 2 + 2 * places.len());
+        assert!(circles[..2].iter().all(|legend| circles[2..].iter().all(|mark| legend.1 + 30.0 < mark.1)));
+        circles[2..2 + places.len()].iter().map(|c| c.0).collect()
+    };
+    let gaps = |marks: Vec<f64>| -> Vec<f64> { marks.windows(2).map(|w| w[1] - w[0]).collect() };
+    for even in [[1.0, 4.0, 16.0, 64.0], [16.0, 32.0, 48.0, 64.0]] {
+        let gaps = gaps(marks(&even));
+        assert!(gaps.iter().all(|g| (g - gaps[0]).abs() <= 2.0), "{gaps:?}");
+    }
 }
 
 #[test]
@@ -408,4 +429,78 @@ fn numbers_read_well() {
     let cases = [0.0, 0.5, 1.0 / 3.0, 12.0, 123.456, -2.25, 99999.6, 1e6, 1.5e-7, f64::NAN];
     let expected = ["0", "0.5", "0.3333", "12", "123.5", "-2.25", "100000", "1.00e6", "1.50e-7", "–"];
     assert_eq!(cases.map(plot::number), expected);
+}
+
+#[test]
+fn verdicts_of_a_model_without_skill_are_not_praised() {
+    // Scores that say nothing, and scores that say the contrary.
+    for (truth_of, warning) in [
+        ((|i| i % 2 == 0) as fn(usize) -> bool, "no better than chance"),
+        ((|i| i < 20) as fn(usize) -> bool, "worse than chance"),
+    ] {
+        let mut input = input(plain);
+        for (i, image) in input.images.iter_mut().enumerate() {
+            (image.score, image.verdict) = (i as f64, Some(i >= 10));
+            image.anomalous = Some(truth_of(i));
+        }
+        let scores: Vec<f64> = input.images.iter().map(|i| i.score).collect();
+        let truths: Vec<bool> = input.images.iter().map(|i| i.anomalous == Some(true)).collect();
+        let given = EvaluationInput { scores: &scores, truths: &truths, ..EvaluationInput::default() };
+        input.evaluation = Evaluation::new(&given).unwrap();
+        let page = page_of(&input);
+        assert!(page.contains(warning), "{warning}");
+        assert!(!page.contains("verdict right") && page.contains(">flagged<"), "{warning}");
+    }
+    assert!(page_of(&input(plain)).contains("verdict right"));
+}
+
+#[test]
+fn what_to_do_next_is_on_the_page_and_in_the_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let next =
+        vec![NextStep { text: "Score <new> images.".into(), command: "ganomede score m.st new/".into() }];
+    let extra = Supplement { next, ..Supplement::default() };
+    let [page, json] = write_report_with(folder.path(), &input(plain), &extra).unwrap();
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_well_formed(&page);
+    assert!(page.contains("Score &lt;new&gt; images.") && page.contains("ganomede score m.st new/"));
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!(json["next"][0]["command"], "ganomede score m.st new/");
+}
+
+#[test]
+fn paths_break_behind_their_separators_and_names_of_classes_are_whole() {
+    assert_eq!(html::breakable("/a/b_c:d=<e>"), "/<wbr>a/<wbr>b_<wbr>c:<wbr>d=&lt;e&gt;");
+    assert_eq!(html::breakable("a://b\\"), "a://<wbr>b\\");
+    let input = input(|_, name| match name {
+        "crack" => "hyperreflective-foci-of-unknown-origin".to_owned(),
+        "hole" => "hyperreflective-foci".to_owned(),
+        name => name.to_owned(),
+    });
+    let page = page_of(&input);
+    let text = assert_well_formed(&page);
+    for whole in ["hyperreflective-foci\n", "hyperreflective-foci-of", "unknown-origin"] {
+        assert!(text.contains(whole.trim_end()), "{whole}");
+    }
+    assert!(!text.contains('…'));
+}
+
+#[test]
+fn sheets_are_cut_and_scaled_by_whole_numbers() {
+    use super::picture::{enlarged, first_rows, reduced};
+    let sheet = image_grid(&[1.0; 5 * 9], 5, 1, [3; 2], 2).unwrap(); // three rows of two
+    assert_eq!(sheet.dimensions(), (8, 13));
+    assert_eq!([1, 3, 8, 9, 99].map(|height| first_rows(&sheet, height).height()), [3, 3, 8, 8, 13]);
+    let plain = RgbImage::from_pixel(4, 6, Rgb([7; 3]));
+    assert_eq!(first_rows(&plain, 2), plain);
+    let steps = RgbImage::from_fn(4, 2, |x, _| Rgb([10 * x as u8; 3]));
+    assert_eq!(enlarged(&steps, 3).get_pixel(5, 5), &Rgb([10; 3]));
+    assert_eq!(reduced(&steps, 2).pixels().map(|p| p.0[0]).collect::<Vec<_>>(), [5, 25]);
+}
+
+#[test]
+fn times_have_three_digits() {
+    let cases = [0.0, 0.0013, 0.005, 30.07, 999.4, 2e-6, 1.0];
+    let expected = ["0.00 s", "1.30 ms", "5.00 ms", "30.1 s", "999 s", "2.00 µs", "1.00 s"];
+    assert_eq!(cases.map(plot::duration), expected);
 }

@@ -1,6 +1,7 @@
 //! Training: the loop, its checkpoints, and what stops it.
 
 mod history;
+mod log;
 mod trainer;
 
 pub use history::record;
@@ -9,6 +10,8 @@ pub use trainer::{PartProgram, Trainer, check_resumable, part_program, record_pa
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use log::Log;
 
 use crate::device::DeviceError;
 use crate::models::ConfigError;
@@ -149,6 +152,9 @@ pub struct LoopOptions {
     pub half_checkpoints: bool,
     /// Folder of sample grids, one an epoch.
     pub samples: Option<PathBuf>,
+    /// Folder of a log: losses, samples and histograms of weights as a TensorBoard event file, losses as JSON
+    /// lines.
+    pub log: Option<PathBuf>,
 }
 
 /// What the loop tells while it runs.
@@ -198,6 +204,7 @@ pub fn train<'a>(
     let before = trainer.progress().seconds;
     let started = Instant::now();
     let mut saved = trainer.progress().steps;
+    let mut log = options.log.as_deref().map(|folder| Log::open(folder, saved)).transpose()?;
     let per_epoch = trainer.progress().steps_per_epoch.max(1);
     let total = total_steps(trainer.stages(), &options.limits, per_epoch);
     loop {
@@ -214,6 +221,7 @@ pub fn train<'a>(
                 // A replay from the last checkpoint must never have to cross the end of a stage.
                 save(trainer, options, &mut saved)?;
                 if !goes_on {
+                    log.as_mut().map_or(Ok(()), Log::flush)?;
                     return Ok(End::Done);
                 }
                 continue;
@@ -237,14 +245,21 @@ pub fn train<'a>(
             let seconds = trainer.progress().seconds;
             let stage = trainer.stages()[trainer.stage()].name;
             let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &losses };
-            if tick(news).is_break() {
+            let stops = tick(news).is_break();
+            let ends = total.is_some_and(|t| step >= t);
+            if let Some(log) = &mut log
+                && let Err(fault) = write_log(log, &news, trainer, stops || ends)
+            {
+                save(trainer, options, &mut saved)?;
+                return Err(fault);
+            }
+            if stops {
                 save(trainer, options, &mut saved)?;
                 return Ok(End::Interrupted);
             }
             if options.checkpoint_every > 0 && step.is_multiple_of(options.checkpoint_every) {
                 save(trainer, options, &mut saved)?;
             }
-            let ends = total.is_some_and(|t| step >= t);
             if let Some(folder) = &options.samples
                 && (step.is_multiple_of(per_epoch) || ends)
             {
@@ -360,6 +375,21 @@ fn last_good(checkpoint: Option<&Path>, saved: u64) -> String {
         None => "There is no earlier checkpoint".to_owned(),
         Some(path) => format!("The last good checkpoint is of step {saved}: '{}'", path.display()),
     }
+}
+
+/// Losses after each step; samples and weights after epochs, of fewer and fewer as there are more, and at the
+/// end.
+fn write_log(log: &mut Log, news: &Tick<'_>, trainer: &mut Trainer, ends: bool) -> Result<(), TrainError> {
+    log.losses(news)?;
+    let epoch = news.step / news.steps_per_epoch;
+    if ends || news.step.is_multiple_of(news.steps_per_epoch) && log::is_due(epoch, 20) {
+        if let Some(grid) = trainer.samples()? {
+            log.image(news.step, "samples", &grid)?;
+        }
+        log.histograms(news.step, &trainer.model()?.tensors)?;
+        log.flush()?;
+    }
+    Ok(())
 }
 
 fn save_samples(trainer: &mut Trainer, folder: &Path, step: u64) -> Result<(), TrainError> {

@@ -249,6 +249,7 @@ pub(crate) fn run(case: &Case, seed: u64) -> Found {
         checkpoint_every: 0,
         half_checkpoints: false,
         samples: None,
+        log: None,
     };
     train(&mut trainer, &options, &mut epoch, &mut |_| ControlFlow::Continue(()))
         .unwrap_or_else(|e| panic!("{case:?}: {e}"));

@@ -438,6 +438,7 @@ impl Args {
             half: false,
             half_checkpoints: false,
             samples: None,
+            log: None,
             samples_from: self.samples.clone(),
             search: self.search.clone(),
         };

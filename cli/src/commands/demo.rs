@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         half: false,
         half_checkpoints: false,
         samples: Some(args.report.join("samples")),
+        log: None,
         samples_from: SampleArgs::default(),
         search: search.clone(),
     };

@@ -14,6 +14,7 @@ pub(crate) mod kernels;
 pub(crate) mod profile;
 pub(crate) mod score;
 pub(crate) mod search;
+pub(crate) mod shell;
 pub(crate) mod systems;
 pub(crate) mod train;
 pub(crate) mod tune;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Kernels(kernels::Args),
     Tune(tune::Args),
     Profile(profile::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 impl Command {
@@ -65,6 +68,8 @@ impl Command {
             Command::Kernels(args) => kernels::run(args, global, interrupt),
             Command::Tune(args) => tune::run(args, global, interrupt),
             Command::Profile(args) => profile::run(args, global, interrupt),
+            Command::Completions(args) => shell::completions(args),
+            Command::Man(args) => shell::man(args),
         }
     }
 }

@@ -88,6 +88,10 @@ pub(crate) struct Args {
     /// Folder for a grid of generated or reconstructed images after each epoch.
     #[arg(long, value_name = "DIR")]
     pub(crate) samples: Option<PathBuf>,
+    /// Folder for a log of the training: losses, samples and histograms of weights as a TensorBoard event
+    /// file, losses as JSON lines (steps.jsonl).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) samples_from: SampleArgs,
     #[command(flatten)]
@@ -130,7 +134,8 @@ fn check_writable(args: &Args) -> Result<(), CliError> {
     let reads = args.samples_from.labels.iter().fold(args.data.reads(), Reads::file);
     check_file(&args.out, &reads)?;
     check_file(&checkpoint_path(&args.out), &reads)?;
-    args.samples.as_deref().map_or(Ok(()), |folder| check_folder(folder, &reads))
+    let folders = args.samples.iter().chain(&args.log);
+    folders.into_iter().try_for_each(|folder| check_folder(folder, &reads))
 }
 
 /// Trains as the arguments say, calibrates, writes the model.
@@ -151,6 +156,7 @@ pub(crate) fn train_model(
     job.resume = args.resume;
     (job.half, job.half_checkpoints) = (args.half, args.half_checkpoints);
     job.samples = args.samples.clone();
+    job.log = args.log.clone();
     job::run(job, device, samples.as_ref(), args.can_resume, interrupt)
 }
 

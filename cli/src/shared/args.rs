@@ -30,6 +30,10 @@ pub(crate) struct Global {
     /// half of what is free, within the limits of a container and of ulimit].
     #[arg(long, global = true, value_name = "BYTES", env = "GANOMEDE_MEMORY", value_parser = memory::parse_bytes)]
     pub memory: Option<u64>,
+    /// Read arguments from this file, as `lr = 1e-4` for --lr 1e-4; what is typed wins. Runs with an output
+    /// leave such a file beside it.
+    #[arg(long, global = true, value_name = "RUN.toml")]
+    pub config: Option<PathBuf>,
     /// Print one JSON document on stdout instead of text; logs go to stderr.
     #[arg(long, global = true)]
     pub json: bool,

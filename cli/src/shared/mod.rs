@@ -1,8 +1,10 @@
 //! What commands share: arguments, failures, output, sessions.
 
 pub(crate) mod args;
+pub(crate) mod config;
 pub(crate) mod failure;
 pub(crate) mod findings;
+pub(crate) mod groups;
 pub(crate) mod job;
 pub(crate) mod launches;
 pub(crate) mod ops;
@@ -18,5 +20,5 @@ pub(crate) mod table;
 pub(crate) mod terminal;
 
 pub(crate) use failure::CliError;
-pub(crate) use output::{note, say, say_json, shown};
+pub(crate) use output::{note, say, say_bytes, say_json, shown};
 pub(crate) use stop::Interrupt;

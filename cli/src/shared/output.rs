@@ -17,6 +17,12 @@ fn print(text: &str) -> Result<(), CliError> {
     unless_closed(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
+/// Writes to stdout what another program reads, as it is.
+pub(crate) fn say_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = std::io::stdout();
+    unless_closed(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
 /// What became of a write to stdout: a full disk is a failure, a reader that has seen enough is none.
 pub(crate) fn unless_closed(printed: std::io::Result<()>) -> Result<(), CliError> {
     match printed {

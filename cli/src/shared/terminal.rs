@@ -31,10 +31,9 @@ impl Observer for Terminal<'_> {
         }
         let bar = self.bar.get_or_insert_with(|| Meter::new(task, unit, first, total));
         if done > first {
-            let losses: Vec<_> =
-                progress.losses.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-            let stage = progress.stage.map_or(String::new(), |stage| format!("{stage}: "));
-            bar.at(done, &format!("{stage}{}", losses.join(" ")));
+            let losses = progress.losses.iter().map(|(name, value)| format!("{name} {value:.3}"));
+            let stage = progress.stage.map(str::to_owned);
+            bar.at(done, &stage.into_iter().chain(losses).collect::<Vec<_>>());
         }
     }
 

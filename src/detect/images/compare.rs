@@ -15,8 +15,8 @@ use crate::eval::Repeated;
 use crate::models::file::ModelFile;
 use crate::models::scorer::{Found, ScoreConfig};
 use crate::report::{
-    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, comparison_table, select_compared,
-    write_comparison,
+    ComparePanel, CompareReport, ComparedPanel, ComparedSystem, after_compare, comparison_table,
+    select_compared, write_comparison,
 };
 
 /// Tiles scored side by side.
@@ -133,6 +133,8 @@ impl Comparison for ImageComparison {
     ) -> Result<Compared, DetectError> {
         let panels = self.panels(device, pages.panels, observer)?;
         let spec = &self.data.training.spec;
+        let models = self.models.iter().map(|model| model.path.as_path());
+        let next = after_compare(&self.systems, models, spec);
         let report = CompareReport {
             title: format!("{} systems on {spec}", self.systems.len()),
             data: spec.clone(),
@@ -141,6 +143,7 @@ impl Comparison for ImageComparison {
             systems: std::mem::take(&mut self.systems),
             failures: pages.failures.clone(),
             panels,
+            next,
         };
         let [page, metrics] = write_comparison(pages.folder, &report)?;
         let table = comparison_table(&report);

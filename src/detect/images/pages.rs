@@ -13,7 +13,7 @@ use crate::models::features::Features;
 use crate::models::file::ModelFile;
 use crate::models::scorer::{Sampler, Scorer};
 use crate::report::{
-    Embedding, Panel, PointKind, ReportInput, Supplement, sample_timeline, write_report_with,
+    Embedding, Panel, PointKind, ReportInput, Supplement, after_eval, sample_timeline, write_report_with,
 };
 
 /// Grids of a training's samples that are shown, at most.
@@ -70,6 +70,7 @@ pub(super) fn write(
         timeline,
         reconstructs,
         embedding: neighbours.embedding(device, file, path)?,
+        next: after_eval(&assessed.evaluation, path, &test.data.spec, how.rate),
         ..Supplement::default()
     };
     let written = write_report_with(pages.folder, &input, &supplement)?;

@@ -77,6 +77,7 @@ pub(super) fn report(names: &[&str]) -> CompareReport {
         systems,
         failures: vec![("vae".into(), "step 7: the loss is NaN".into())],
         panels,
+        next: vec![NextStep { text: "Look <closely>".into(), command: "ganomede eval a&b".into() }],
     }
 }
 

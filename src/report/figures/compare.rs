@@ -1,11 +1,10 @@
 //! Figures of several systems at once.
 
-use super::{CURVE_WIDTH, LABELS, SQUARE, shortened, unit_frame, visible};
+use super::{CURVE_WIDTH, Names, SQUARE, unit_frame, visible};
 use crate::eval::RocPoint;
 use crate::report::ReportError;
-use crate::report::plot::{Chart, DrawResult, Frame, INK, REFERENCE, SERIES, dashed};
+use crate::report::plot::{Chart, DrawResult, Frame, REFERENCE, SERIES, dashed};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// How the curve of a system is drawn.
 #[derive(Clone, Copy)]
@@ -42,18 +41,20 @@ pub(in crate::report) fn auroc_rows(
     let values = rows.iter().flat_map(|r| r.3.into_iter().flatten().chain([r.2]));
     let low = values.fold(0.5, f64::min);
     let n = rows.len() as f64;
+    let names = Names::new(rows.iter().map(|row| row.1));
     let frame = Frame {
-        size: (SQUARE.0, (130 + 62 * rows.len() as u32).max(400)),
+        size: (SQUARE.0, (130 + 92 * rows.len() as u32).max(560)),
         title: "",
         alt: "AUROC of each system with its 95 % interval",
         x: ("AUROC", (low - 0.03).max(0.0)..1.0),
         y: ("", 0.0..n),
-        left: LABELS,
+        left: names.width,
         y_ticks: false,
+        ..Frame::PLAIN
     };
     frame.draw(|chart, canvas| {
         dashed(chart, [(0.5, 0.0), (0.5, n)], REFERENCE)?;
-        for (i, (style, name, auroc, interval)) in rows.iter().enumerate() {
+        for (i, (style, _, auroc, interval)) in rows.iter().enumerate() {
             let y = n - i as f64 - 0.5;
             let colour = SERIES[style.colour];
             if let Some([lo, hi]) = *interval {
@@ -61,9 +62,7 @@ pub(in crate::report) fn auroc_rows(
                 chart.draw_series([Rectangle::new(bar, colour.mix(0.35).filled())])?;
             }
             chart.draw_series([Circle::new((*auroc, y), 11, colour.filled())])?;
-            let row = chart.backend_coord(&(*auroc, y)).1;
-            let text = ("sans-serif", 34).into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
-            canvas.draw(&Text::new(shortened(name), (LABELS as i32 - 8, row), text))?;
+            names.draw(canvas, i, chart.backend_coord(&(*auroc, y)).1)?;
         }
         Ok(())
     })

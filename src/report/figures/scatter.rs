@@ -13,13 +13,14 @@ pub(in crate::report) fn scatter(embedding: &Embedding) -> Result<String, Report
         values.start - margin..values.end + margin
     };
     let frame = Frame {
-        size: (1600, 1000),
+        size: (1200, 900),
         title: "",
         alt: &embedding.title,
         x: ("", padded(range(points.iter().map(|p| p.x)))),
         y: ("", padded(range(points.iter().map(|p| p.y)))),
         left: 20,
         y_ticks: false,
+        ..Frame::PLAIN
     };
     frame.draw_bare(|chart| {
         for point in points {

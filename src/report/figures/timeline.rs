@@ -50,6 +50,7 @@ impl Timeline<'_> {
             y: (self.label, y.clone()),
             left: 150,
             y_ticks: true,
+            ..Frame::PLAIN
         };
         frame.draw(|chart, _| {
             for window in self.windows {

@@ -2,7 +2,7 @@
 
 use super::{escape, rate};
 use crate::eval::{Evaluation, ThresholdMetrics};
-use crate::report::plot::number;
+use crate::report::plot::{duration, number, three_digits};
 
 /// What the metrics mean, in a sentence or two.
 pub(super) fn summary(e: &Evaluation, noun: &str) -> String {
@@ -17,6 +17,9 @@ pub(super) fn summary(e: &Evaluation, noun: &str) -> String {
         ),
         _ => "The test set has only one class, so ranking metrics are not defined. ".to_owned(),
     };
+    if let Some(warning) = e.skill().warning() {
+        text += &format!("<strong class=wrong>That is {warning}.</strong> ");
+    }
     if let Some(t) = &e.threshold {
         let parts = [
             t.recall.map(|r| format!("finds <strong>{}</strong> of the anomalies", percent(r))),
@@ -37,6 +40,10 @@ pub(super) fn cards(e: &Evaluation, noun: &str) -> String {
     let interval = e
         .auroc_ci95
         .map_or_else(|| "needs both classes".into(), |[lo, hi]| format!("95 % interval {lo:.3} to {hi:.3}"));
+    let interval = match e.skill().warning() {
+        Some(warning) => format!("{interval}; <b class=wrong>{warning}</b>"),
+        None => interval,
+    };
     let prevalence = e.aupr_baseline.map_or_else(
         || "needs both classes".into(),
         |p| format!("no skill: {p:.3}, the prevalence; area by trapezoids {}", rate(e.auprc_trapz)),
@@ -70,11 +77,12 @@ pub(super) fn cards(e: &Evaluation, noun: &str) -> String {
         ));
     }
     let seconds = e.seconds_per_image;
-    let (value, unit) = if seconds < 1.0 { (1000.0 * seconds, "ms") } else { (seconds, "s") };
-    let per_second =
-        if seconds > 0.0 { format!("{} {noun}s per second", number(1.0 / seconds)) } else { String::new() };
-    let short = format!("{} {unit}", brief(value));
-    cards.push(card(&format!("Time per {noun}"), "", &short, "", &per_second));
+    let per_second = if seconds > 0.0 {
+        format!("{} {noun}s per second", three_digits(1.0 / seconds))
+    } else {
+        String::new()
+    };
+    cards.push(card(&format!("Time per {noun}"), "", &duration(seconds), "", &per_second));
     format!("<div class=cards>{}</div>", cards.concat())
 }
 
@@ -117,16 +125,4 @@ fn gauge(value: Option<f64>, interval: Option<[f64; 2]>, no_skill: Option<f64>) 
         100.0 * (hi - lo),
         100.0 * value
     )
-}
-
-/// Three significant digits.
-fn brief(value: f64) -> String {
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.digits$}")
 }

@@ -1,10 +1,14 @@
 //! The page of a comparison.
 
-use super::{configuration, document, escape, facts_list, loss_plots, outcome, panels, rate, truth};
+use super::{
+    breakable, configuration, document, escape, facts_list, loss_plots, next_steps, outcome, panels, rate,
+    truth,
+};
+use crate::eval::Skill;
 use crate::report::compare::{Numbers, ranking};
 use crate::report::figures::{self, Style};
 use crate::report::picture::{heat_map, overlay, picture, truth_overlay};
-use crate::report::plot::{number, significant};
+use crate::report::plot::{duration, three_digits};
 use crate::report::{ComparePanel, CompareReport, ComparedSystem, ReportError};
 use std::cmp::Ordering;
 
@@ -24,6 +28,7 @@ pub(in crate::report) fn page(report: &CompareReport, numbers: &Numbers) -> Resu
         table(report, &ranked),
         failures(report),
         curves(report, numbers, &ranked)?,
+        next_steps(&report.next),
         images(report, &ranked)?,
         losses(report, &ranked)?,
         configuration(&report.configuration),
@@ -44,6 +49,9 @@ fn summary(report: &CompareReport, ranked: &[usize]) -> String {
         escape(&best.system),
         100.0 * auroc
     );
+    if let Some(warning) = best.skill().warning() {
+        text += &format!(" <strong class=wrong>Even that is {warning}.</strong>");
+    }
     let low = best.auroc_ci95.map_or(auroc, |ci| ci[0]);
     let reaches = |i: &&usize| report.systems[**i].evaluation.auroc_ci95.is_some_and(|ci| ci[1] >= low);
     let ties = ranked[1..].iter().filter(reaches).count();
@@ -87,8 +95,8 @@ const COLUMNS: [Column; 9] = {
         column("false alarms", "threshold.false_alarm_rate", None, percent),
         column("pixel AUROC", "pixel.auroc", UP, three),
         column("AUPRO", "pixel.aupro", UP, three),
-        column("s per image", "seconds_per_image", DOWN, number),
-        column("training s", "training_seconds", None, number),
+        column("time per image", "seconds_per_image", DOWN, duration),
+        column("training", "training_seconds", None, duration),
         column("steps", "training_steps", None, whole),
     ]
 };
@@ -137,7 +145,7 @@ fn table(report: &CompareReport, ranked: &[usize]) -> String {
     let seeds = seeds.map_or_else(String::new, |n| format!(" Mean ± standard deviation is over {n} seeds."));
     let baseline = report.systems.first().and_then(|s| s.evaluation.aupr_baseline);
     format!(
-        "<h2>Systems</h2><div class=table><table class=\"sortable compare\"><thead><tr><th class=stick>system</th>\
+        "<h2>Systems</h2><div class=\"table scroll\"><table class=\"sortable compare\"><thead><tr><th class=stick>system</th>\
          {headings}</tr></thead><tbody>{rows}</tbody></table></div><p class=note>AUPR without skill: {}, the prevalence. \
          Thresholds come from held-out normal images; the best value of a column is bold, whatever its interval.{seeds}</p>",
         rate(baseline)
@@ -151,6 +159,11 @@ fn cell(system: &ComparedSystem, column: &Column, best: Option<f64>) -> String {
     let mut below = String::new();
     if let (Some([lo, hi]), "auroc") = (system.evaluation.auroc_ci95, column.name) {
         below = format!("<small>{lo:.3} to {hi:.3}</small>");
+        below += match system.evaluation.skill() {
+            Skill::None => "<small class=wrong>no better than chance</small>",
+            Skill::Inverted => "<small class=wrong>worse than chance</small>",
+            Skill::Unknown | Skill::Shown => "",
+        };
     }
     let quoted = system.repeated.iter().find(|(name, _)| *name == column.name);
     if let (Some((_, r)), Some(Ordering::Greater)) = (quoted, column.better) {
@@ -215,9 +228,20 @@ fn images(report: &CompareReport, ranked: &[usize]) -> Result<String, ReportErro
     let scales: Vec<f32> = (0..report.systems.len()).map(scale).collect();
     let cards: Result<String, ReportError> =
         report.panels.iter().map(|p| card(p, report, ranked, &scales)).collect();
+    // A card of few systems leaves room for others beside it; one of many breaks its systems into even rows.
+    let columns = report.systems.len() + 1;
+    let blank = |wide: &usize| columns.next_multiple_of(*wide) - columns;
+    let even = |least: usize, most: usize| match columns <= most {
+        true => columns,
+        false => (least..=most).rev().min_by_key(blank).unwrap_or(most),
+    };
     Ok(format!(
         "<h2>Images</h2><p class=note>Above, what the system makes of the image; below, its anomaly map over the image, \
-         on one scale for each system.</p>{}",
+         on one scale for each system; click one to enlarge it. Scores of different systems do not compare.</p>\
+         <div class=cases style=\"--n:{};--m:{};--w:{}px\">{}</div>",
+        even(6, 10),
+        even(3, 5),
+        even(6, 10) * 112 + 20,
         cards?
     ))
 }
@@ -230,17 +254,17 @@ fn card(
 ) -> Result<String, ReportError> {
     let (h, w, c) = (p.height, p.width, p.channels);
     let truth_tile = match p.mask.as_ref().filter(|m| m.contains(&true)) {
-        Some(mask) => panels::tile("ground truth", &truth_overlay(&p.query, c, mask, h, w)?, &p.id)?,
+        Some(mask) => panels::tile("truth", &truth_overlay(&p.query, c, mask, h, w)?, &p.id)?,
         None => String::new(),
     };
-    let query = panels::tile("query", &picture(&p.query, c, h, w)?, &p.id)?;
+    let query = panels::tile("image", &picture(&p.query, c, h, w)?, &p.id)?;
     let mut columns = format!("<div class=system><h4>image</h4>{query}{truth_tile}</div>");
     for &at in ranked {
         let (system, seen) = (&report.systems[at].evaluation, &p.systems[at]);
         let reconstruction = match &seen.reconstruction {
-            Some(image) => panels::tile("reconstruction", &picture(image, c, h, w)?, &p.id)?,
+            Some(image) => panels::tile("rebuilt", &picture(image, c, h, w)?, &p.id)?,
             None => match &seen.map {
-                Some(map) => panels::tile("anomaly map", &heat_map(map, h, w, scales[at])?, &p.id)?,
+                Some(map) => panels::tile("map", &heat_map(map, h, w, scales[at])?, &p.id)?,
                 None => "<p class=note>score only</p>".into(),
             },
         };
@@ -252,14 +276,14 @@ fn card(
         columns += &format!(
             "<div class=system><h4>{}</h4>{reconstruction}{map}<p class=verdicts>{} {}</p></div>",
             escape(&system.system),
-            significant(seen.score),
-            outcome(p.anomalous, verdict)
+            three_digits(seen.score),
+            outcome(p.anomalous, verdict, system.skill())
         );
     }
     Ok(format!(
         "<article class=panel><header><span class=id>{}</span><span>{} {}</span></header>\
          <div class=systems>{columns}</div></article>",
-        escape(&p.id),
+        breakable(&p.id),
         escape(&p.class),
         truth(p.anomalous)
     ))

@@ -1,14 +1,14 @@
 //! Images in detail: query, reconstruction, map, overlay, ground truth.
 
-use super::{escape, outcome, truth};
+use super::{breakable, escape, outcome, truth};
 use crate::report::page::classes;
-use crate::report::picture::{heat_colour, heat_map, overlay, picture, png, truth_overlay};
+use crate::report::picture::{enlarged, heat_colour, heat_map, overlay, picture, png, truth_overlay};
 use crate::report::plot::{number, significant};
 use crate::report::{Panel, ReportError, ReportInput};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::{RgbImage, imageops};
 
-/// Longest side of an inlined picture, in pixels: tiles are shown no larger.
+/// Longest side of an inlined picture, in pixels.
 const MAX_SIDE: u32 = 256;
 /// Share of the maps' values below the top colour; the rest saturates, so one hot pixel cannot darken all.
 const SCALE_QUANTILE: f64 = 0.995;
@@ -26,7 +26,8 @@ pub(super) fn section(input: &ReportInput) -> Result<String, ReportError> {
         }
     }
     let mut html = format!(
-        "<h2>Images</h2><p class=note>The highest and lowest scores of each class. Heat maps share one scale: 0\
+        "<h2>Images</h2><p class=note>The highest and lowest scores of each class; click one to enlarge it. Heat maps share \
+         one scale: 0\
          <span class=scale style=\"background:{}\"></span>{}</p>",
         gradient(),
         number(f64::from(scale))
@@ -47,7 +48,8 @@ pub(super) fn section(input: &ReportInput) -> Result<String, ReportError> {
         for (which, panels) in [("highest scores", highest), ("lowest scores", lowest)] {
             let drawn: Result<String, ReportError> =
                 panels.iter().map(|p| card(p, anomalous, input, scale)).collect();
-            html += &format!("<div class=panels><p class=note>{which}</p>{}</div>", drawn?);
+            html +=
+                &format!("<div><p class=note>{which}</p><div class=\"panels scroll\">{}</div></div>", drawn?);
         }
         html += "</div>";
     }
@@ -56,45 +58,52 @@ pub(super) fn section(input: &ReportInput) -> Result<String, ReportError> {
 
 fn card(p: &Panel, anomalous: Option<bool>, input: &ReportInput, scale: f32) -> Result<String, ReportError> {
     let (h, w, c) = (p.height, p.width, p.channels);
-    let mut tiles = vec![("query", picture(&p.query, c, h, w)?)];
+    let mut tiles = vec![("image", picture(&p.query, c, h, w)?)];
     if let Some(reconstruction) = &p.reconstruction {
-        tiles.push(("reconstruction", picture(reconstruction, c, h, w)?));
+        tiles.push(("rebuilt", picture(reconstruction, c, h, w)?));
     }
-    tiles.push(("anomaly map", heat_map(&p.map, h, w, scale)?));
+    tiles.push(("map", heat_map(&p.map, h, w, scale)?));
     tiles.push(("overlay", overlay(&p.query, c, &p.map, h, w, scale)?));
     if let Some(mask) = p.mask.as_ref().filter(|m| m.contains(&true)) {
-        tiles.push(("ground truth", truth_overlay(&p.query, c, mask, h, w)?));
+        tiles.push(("truth", truth_overlay(&p.query, c, mask, h, w)?));
     }
+    let count = tiles.len();
     let tiles: Result<String, ReportError> =
         tiles.iter().map(|(name, image)| tile(name, image, &p.id)).collect();
     let verdict = input.evaluation.threshold.as_ref().map(|t| p.score >= t.value);
     Ok(format!(
         "<article class=panel><header><span class=id>{}</span><span><span class=score>{}</span> {}</span></header>\
-         <div class=tiles>{}</div></article>",
-        escape(&p.id),
+         <div class=tiles style=\"--n:{count}\">{}</div></article>",
+        breakable(&p.id),
         significant(p.score),
-        outcome(anomalous, verdict),
+        outcome(anomalous, verdict, input.evaluation.skill()),
         tiles?
     ))
 }
 
-/// A picture of an image under its caption.
+/// A picture of an image under its caption. Small pictures are enlarged by a whole factor, which the page
+/// names: a browser shrinks what it shows smoothly, and enlarges it in squares.
 pub(super) fn tile(name: &str, image: &RgbImage, id: &str) -> Result<String, ReportError> {
-    let picture = inline_png(image, &format!("{name} of {id}"), MAX_SIDE)?;
-    Ok(format!("<figure>{picture}<figcaption>{name}</figcaption></figure>"))
+    let longest = image.width().max(image.height());
+    let (picture, times) = match longest > MAX_SIDE {
+        true => {
+            let side = |s: u32| (u64::from(s) * u64::from(MAX_SIDE) / u64::from(longest)).max(1) as u32;
+            let [w, h] = [side(image.width()), side(image.height())];
+            (imageops::resize(image, w, h, imageops::FilterType::Triangle), 1)
+        }
+        false => (enlarged(image, MAX_SIDE / longest), MAX_SIDE / longest),
+    };
+    let picture = inline_png(&picture, &format!("{name} of {id}"))?;
+    Ok(format!("<figure data-times={times}>{picture}<figcaption>{name}</figcaption></figure>"))
 }
 
-/// An image element that carries its own PNG, its longest side shrunk to `limit` pixels.
-pub(super) fn inline_png(image: &RgbImage, alt: &str, limit: u32) -> Result<String, ReportError> {
-    let longest = image.width().max(image.height());
-    let bytes = if longest > limit {
-        let side = |s: u32| (u64::from(s) * u64::from(limit) / u64::from(longest)).max(1) as u32;
-        png(&imageops::thumbnail(image, side(image.width()), side(image.height())))?
-    } else {
-        png(image)?
-    };
-    let data = BASE64_STANDARD.encode(bytes);
-    Ok(format!("<img alt=\"{}\" loading=lazy src=\"data:image/png;base64,{data}\">", escape(alt)))
+/// An image element that carries its own PNG.
+pub(super) fn inline_png(image: &RgbImage, alt: &str) -> Result<String, ReportError> {
+    let (w, h, data) = (image.width(), image.height(), BASE64_STANDARD.encode(png(image)?));
+    Ok(format!(
+        "<img alt=\"{}\" width={w} height={h} loading=lazy src=\"data:image/png;base64,{data}\">",
+        escape(alt)
+    ))
 }
 
 /// One scale for all maps, so that their colours compare.

@@ -32,7 +32,7 @@ fn table(report: &SeriesReport) -> String {
         format!("<tr><td class=id>{}</td>{cells}</tr>", escape(name))
     };
     format!(
-        "<h2>Detectors</h2><div class=table><table class=sortable><thead><tr><th>scores</th>{head}</tr></thead><tbody>{}\
+        "<h2>Detectors</h2><div class=\"table scroll\"><table class=sortable><thead><tr><th>scores</th>{head}</tr></thead><tbody>{}\
          </tbody></table></div><p class=note>Read point-adjusted F1 (PA) beside the rows without skill only: flagging at \
          random reaches it. Oracle columns choose their threshold by the labels.</p>",
         report.rows.iter().map(row).collect::<String>()

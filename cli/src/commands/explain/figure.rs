@@ -120,6 +120,14 @@ fn arrange(networks: &Networks) -> Vec<Group> {
             }
         }
     }
+    // An input stands right before the first network that reads it.
+    for input in 0..groups.len() {
+        let readers = edges.iter().filter(|(from, _)| *from == input).map(|&(_, to)| groups[to].column);
+        let first = readers.min().unwrap_or(0);
+        if groups[input].layers.is_empty() {
+            groups[input].column = first.saturating_sub(1);
+        }
+    }
     for g in &mut groups {
         g.arcs = arcs(networks, &g.layers).iter().map(|&(_, _, level)| level).max().unwrap_or(0);
         let shapes: Vec<_> = match g.layers.is_empty() {
@@ -152,6 +160,9 @@ fn arrange(networks: &Networks) -> Vec<Group> {
             (g.at[0], g.at[1]) = (left, top);
             top += g.at[3] + 14.0;
             widest = widest.max(g.at[2]);
+        }
+        for input in groups.iter_mut().filter(|g| g.column == column && g.layers.is_empty()) {
+            input.at[0] = left + widest - input.at[2];
         }
         left += widest + if widest > 0.0 { GAP } else { 0.0 };
     }
@@ -315,7 +326,7 @@ fn write_group(out: &mut String, networks: &Networks, group: &Group) -> std::fmt
         )?;
         writeln!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#868e96\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#565e66\">{}</text>",
             x + w / 2.0,
             y + 32.0,
             escaped(&group.detail)
@@ -328,7 +339,7 @@ fn write_group(out: &mut String, networks: &Networks, group: &Group) -> std::fmt
         write_block(out, centre(0), axis, group.shape, None)?;
         let below = axis + block(group.shape)[1] / 2.0;
         write_label(out, centre(0), below + 16.0, &group.name, "#212529", true)?;
-        return write_label(out, centre(0), below + 29.0, &group.detail, "#868e96", false);
+        return write_label(out, centre(0), below + 29.0, &group.detail, "#565e66", false);
     }
     for pair in 1..group.layers.len() {
         let from = networks.layers[group.layers[pair - 1]].shape;
@@ -336,7 +347,7 @@ fn write_group(out: &mut String, networks: &Networks, group: &Group) -> std::fmt
         if networks.layers[group.layers[pair]].sources.contains(&Source::Layer(group.layers[pair - 1])) {
             writeln!(
                 out,
-                "<path d=\"M{:.1} {axis:.1}H{:.1}\" stroke=\"#adb5bd\" stroke-width=\"1.2\" marker-end=\"url(#a)\"/>",
+                "<path d=\"M{:.1} {axis:.1}H{:.1}\" stroke=\"#868e96\" stroke-width=\"1.2\" marker-end=\"url(#a)\"/>",
                 centre(pair - 1) + block(from)[0] / 2.0 + DEPTH,
                 centre(pair) - block(to)[0] / 2.0 - 1.0
             )?;
@@ -371,7 +382,7 @@ fn write_group(out: &mut String, networks: &Networks, group: &Group) -> std::fmt
         }
         writeln!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"9\" fill=\"#868e96\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"9.5\" fill=\"#565e66\">{}</text>",
             centre(i),
             bottom + 56.0,
             shape_label(layer.shape)
@@ -444,7 +455,7 @@ fn write_legend(out: &mut String, networks: &Networks, height: f64) -> std::fmt:
         if slopes.is_empty() { String::new() } else { format!("; LReLU: slope {}", slopes.join(", ")) };
     writeln!(
         out,
-        "<text x=\"{x:.1}\" y=\"{:.1}\" fill=\"#868e96\" text-anchor=\"start\">height: side, width: channels \
+        "<text x=\"{x:.1}\" y=\"{:.1}\" fill=\"#565e66\" text-anchor=\"start\">height: side, width: channels \
          (logarithms){leaky}</text>",
         height - 12.5
     )
