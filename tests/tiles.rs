@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ganomede::detect::{
-    Applied, Images, Job, Look, Looked, Samples, Selection, Settings, TileScorer, Trained, look_at, own,
-    own_maps,
+    Applied, FoundByTiles, Images, Job, Look, Looked, Samples, Selection, Settings, TileScorer, Trained,
+    look_at, own, own_maps,
 };
 use ganomede::device::Device;
 use ganomede::maps::{Region, Regions};
@@ -105,7 +105,7 @@ impl Look for Places {
         &mut self,
         _: &Looked<'_>,
         found: &Found,
-        _: Option<[usize; 2]>,
+        _: Option<&FoundByTiles>,
     ) -> Result<(), ganomede::DetectError> {
         self.found.push((found.clone(), self.regions.take().unwrap().finish().0));
         Ok(())
@@ -135,7 +135,7 @@ fn a_small_defect_of_a_large_image_is_found_where_it_is() {
     write(folder.path(), 10, 160, 128);
     let Trained { model, .. } = trained(folder.path(), &pca::INFO, 64, 30);
     let calibration = own(&model, &model.header.score_config()).expect("whole images were held out");
-    assert_eq!(calibration.quantiles.count(), 3);
+    assert_eq!((calibration.quantiles.count(), calibration.tiles), (3, Some([4 * 3, 4 * 3])));
     assert_eq!(model.header.data.training_images, 70);
     // The file says it all again.
     let bytes = model.to_bytes(Path::new("m")).unwrap();

@@ -28,13 +28,15 @@ pub fn rate_of(model: &ModelFile) -> f64 {
 pub struct HeldOut {
     /// Their scores.
     pub scores: Vec<f64>,
+    /// Of large images: the fewest and the most tiles that one has.
+    pub tiles: Option<[usize; 2]>,
     /// The scale of their maps, where they have maps.
     pub maps: Option<MapCalibration>,
 }
 
 impl From<Vec<f64>> for HeldOut {
     fn from(scores: Vec<f64>) -> Self {
-        Self { scores, maps: None }
+        Self { scores, ..Self::default() }
     }
 }
 
@@ -47,13 +49,13 @@ pub fn calibration(
     score: &ScoreConfig,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
-    let HeldOut { scores, maps } = held_out;
+    let HeldOut { scores, tiles, maps } = held_out;
     if scores.is_empty() {
         return Ok(None);
     }
     let quantiles = Quantiles::new(&scores)?;
     let Threshold { value: threshold, source } = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, rate: None, maps }))
+    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, rate: None, tiles, maps }))
 }
 
 /// Scores the held-out samples with a model and calibrates it; `None` where nothing is held out.

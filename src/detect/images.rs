@@ -16,7 +16,7 @@ use ganomede_datasets::{
 
 use super::apply::{Selection, score_selection};
 use super::look::{Look, Looked, look_at};
-use super::{Applied, DetectError, HeldOut, HeldOutMaps, Samples, TrainingData};
+use super::{Applied, DetectError, FoundByTiles, HeldOut, HeldOutMaps, Samples, TrainingData};
 use crate::models::Form;
 use crate::models::file::{DataInfo, ModelFile, TileInfo};
 use crate::models::scorer::{Found, Sampler};
@@ -158,7 +158,7 @@ fn held_out_of_selection(
         }
         Ok(())
     })?;
-    Ok(HeldOut { scores, maps: maps.and_then(HeldOutMaps::calibration) })
+    Ok(HeldOut { scores, tiles: None, maps: maps.and_then(HeldOutMaps::calibration) })
 }
 
 /// What whole held-out images give by their tiles.
@@ -169,6 +169,8 @@ fn held_out_by_tiles(
 ) -> Result<HeldOut, DetectError> {
     struct Gather {
         scores: Vec<f64>,
+        /// How many each image has.
+        tiles: Vec<usize>,
         maps: Option<HeldOutMaps>,
         row: usize,
         given: Option<Box<dyn Fn(usize) -> bool>>,
@@ -194,15 +196,23 @@ fn held_out_by_tiles(
             Ok(())
         }
 
-        fn end(&mut self, _: &Looked<'_>, found: &Found, _: Option<[usize; 2]>) -> Result<(), DetectError> {
+        fn end(
+            &mut self,
+            _: &Looked<'_>,
+            found: &Found,
+            tiles: Option<&FoundByTiles>,
+        ) -> Result<(), DetectError> {
             self.scores.push(found.score);
+            self.tiles.extend(tiles.map(|by| by.tiles));
             Ok(())
         }
     }
     let maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
-    let mut gather = Gather { scores: vec![], maps, row: 0, given: None };
+    let mut gather = Gather { scores: vec![], tiles: vec![], maps, row: 0, given: None };
     look_at(model, selection, batch, "calibrating on held-out normals", &mut gather)?;
-    Ok(HeldOut { scores: gather.scores, maps: gather.maps.and_then(HeldOutMaps::calibration) })
+    let tiles = gather.tiles.iter().min().zip(gather.tiles.iter().max()).map(|(&few, &many)| [few, many]);
+    let maps = gather.maps.and_then(HeldOutMaps::calibration);
+    Ok(HeldOut { scores: gather.scores, tiles, maps })
 }
 
 /// Whether a set holds the images that a model was trained on.

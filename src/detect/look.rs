@@ -6,8 +6,8 @@ use std::time::Instant;
 use ganomede_datasets::{Dataset, Frame, Mask, Split, Truth, WholeImage};
 
 use super::apply::{Selection, score_selection};
-use super::tiles::{TileScorer, tiling};
-use super::{Applied, DetectError, Maps, Observer, Progress};
+use super::tiles::{FoundByTiles, TileScorer, tiling};
+use super::{Applied, DetectError, Maps, Observer, Progress, own};
 use crate::maps::View;
 use crate::models::scorer::Found;
 
@@ -65,12 +65,17 @@ pub trait Look {
         Ok(())
     }
 
-    /// What was found; the map is that of the networks' input, as the system gives it. Of tiles that is the
-    /// one with the highest score, whose left and upper edge are `at`.
+    /// What was found; the map is that of the networks' input, as the system gives it. Of an image that was
+    /// seen by its tiles that is the one with the highest score, and `tiles` says which.
     ///
     /// # Errors
     /// Ends the work.
-    fn end(&mut self, image: &Looked<'_>, found: &Found, at: Option<[usize; 2]>) -> Result<(), DetectError>;
+    fn end(
+        &mut self,
+        image: &Looked<'_>,
+        found: &Found,
+        tiles: Option<&FoundByTiles>,
+    ) -> Result<(), DetectError>;
 }
 
 /// Judges the images of a selection in their order, `batch` samples (images, or tiles of one) side by side;
@@ -167,7 +172,8 @@ fn each_by_tiles(
 ) -> Result<usize, DetectError> {
     let mut scorer = TileScorer::new(model, batch)?;
     let images = selection.indices.len();
-    let mut done = 0;
+    let calibrated = own(model.model, model.score).and_then(|calibration| calibration.tiles);
+    let (mut done, mut said) = (0, false);
     for entry in selection.indices.iter() {
         if !model.observer.goes_on() {
             return Err(DetectError::Stopped);
@@ -206,9 +212,31 @@ fn each_by_tiles(
         } else {
             scorer.score(&whole, model.observer, None)?
         };
-        look.end(&image, &found.found, Some(found.highest))?;
+        look.end(&image, &found.found, Some(&found))?;
+        if let Some(other) = calibrated.and_then(|few_and_many| unlike(found.tiles, few_and_many))
+            && !std::mem::replace(&mut said, true)
+        {
+            model.observer.note(&format!(
+                "{} has {} tiles, {other} than the held-out images that the threshold is of: verdicts keep their \
+                 false-alarm rate for images of the size of those only; hold out images of this size",
+                ganomede_host::line(image.id),
+                found.tiles
+            ));
+        }
         done += 1;
         seen(model.observer);
     }
     Ok(done)
+}
+
+/// How an image differs in the number of its tiles from those that were held out, where it does by more than
+/// a quarter.
+fn unlike(tiles: usize, [few, many]: [usize; 2]) -> Option<&'static str> {
+    if tiles.saturating_mul(4) > many.saturating_mul(5) {
+        Some("more")
+    } else if tiles.saturating_mul(5) < few.saturating_mul(4) {
+        Some("fewer")
+    } else {
+        None
+    }
 }

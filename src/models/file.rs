@@ -250,6 +250,10 @@ pub struct Calibration {
     /// The share of false alarms that it aims at, where that was chosen; else the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
+    /// Of large images: the fewest and the most tiles that a held-out one had. What is promised of thresholds
+    /// holds for images of such sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<[usize; 2]>,
     /// The scale of maps; absent for what has none, and in files of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<MapCalibration>,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use ganomede_host::NewFile;
 use image::Rgb;
@@ -10,6 +10,9 @@ use png::{BitDepth, ColorType, Encoder, StreamWriter};
 
 use super::ReportError;
 use super::picture::{blend, heat_colour};
+
+/// Colours between the ends of a scale.
+const SHADES: usize = 1023;
 
 /// A file that the encoder and its owner both hold.
 #[derive(Clone)]
@@ -129,15 +132,21 @@ fn write_error(path: &Path, source: std::io::Error) -> ReportError {
 /// A row of a picture, red, green and blue, under the colours of a row of its map; the hotter a pixel, the
 /// more opaque its colour. `range` is where the colours begin and end; what is NaN stays as it is.
 pub fn overlay_row(picture: &[u8], map: &[f32], [low, high]: [f32; 2]) -> Vec<u8> {
+    static COLOURS: LazyLock<Vec<Rgb<u8>>> =
+        LazyLock::new(|| (0..=SHADES).map(|i| Rgb(heat_colour(i as f64 / SHADES as f64))).collect());
     let reach = f64::from(high) - f64::from(low);
-    let pixels = picture.chunks_exact(3).zip(map);
-    pixels
-        .flat_map(|(pixel, &value)| {
-            let heat = ((f64::from(value) - f64::from(low)) / reach.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+    let scale = SHADES as f64 / reach.max(f64::MIN_POSITIVE);
+    let mut row = picture.to_vec();
+    for (pixel, &value) in row.chunks_exact_mut(3).zip(map) {
+        // NaN becomes 0.
+        let shade = ((f64::from(value) - f64::from(low)) * scale).clamp(0.0, SHADES as f64) as usize;
+        if shade > 0 {
             let below = Rgb([pixel[0], pixel[1], pixel[2]]);
-            if heat > 0.0 { blend(below, Rgb(heat_colour(heat)), 0.85 * heat).0 } else { below.0 }
-        })
-        .collect()
+            let opacity = 0.85 * shade as f64 / SHADES as f64;
+            pixel.copy_from_slice(&blend(below, COLOURS[shade], opacity).0);
+        }
+    }
+    row
 }
 
 #[cfg(test)]

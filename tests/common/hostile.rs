@@ -143,6 +143,7 @@ fn models() -> Vec<ModelFile> {
             threshold: 0.25,
             source: "three images".into(),
             rate: None,
+            tiles: None,
             maps: None,
         };
         let header = Header {

@@ -255,10 +255,10 @@ pub(crate) struct PreprocessArgs {
     /// and a word about it where fewer are in use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub bits: Option<u32>,
-    /// Learn tiles of this many pixels of large images, at their own resolution, at random places; the model
-    /// scores images by overlapping tiles. It takes the place of --size.
-    #[arg(long, value_name = "PIXELS", conflicts_with = "size")]
-    pub tile: Option<usize>,
+    /// Learn tiles of this size of large images, at their own resolution, at random places; the model scores
+    /// images by overlapping tiles. It takes the place of --size.
+    #[arg(long, value_name = "WxH", conflicts_with = "size")]
+    pub tile: Option<Size>,
     /// Tiles of each image in an epoch.
     #[arg(long, value_name = "N", default_value_t = TileInfo::PER_IMAGE, requires = "tile")]
     pub tiles_per_image: usize,
@@ -271,7 +271,7 @@ pub(crate) struct PreprocessArgs {
 impl PreprocessArgs {
     /// Size of what the networks see: of whole images, or of tiles.
     pub(crate) fn seen(&self) -> Size {
-        self.tile.map_or(self.size, Size::square)
+        self.tile.unwrap_or(self.size)
     }
 
     /// How large images are cut into tiles.
@@ -381,9 +381,10 @@ pub(crate) struct SearchArgs {
     /// encoder; 0 does not [default: the model's, else 0].
     #[arg(long, value_name = "N")]
     pub refine: Option<usize>,
-    /// Of models of tiles: pixels from one tile to the next [default: the model's, else half a tile].
-    #[arg(long, value_name = "PIXELS")]
-    pub tile_step: Option<usize>,
+    /// Of models of tiles: pixels from one tile to the next, across and down [default: the model's, else half
+    /// a tile].
+    #[arg(long, value_name = "WxH")]
+    pub tile_step: Option<Size>,
     /// Of models of tiles: an image's score as a function of its tiles' scores: max, mean, or top:K, the mean
     /// of the highest K [default: the model's, else max].
     #[arg(long, value_name = "HOW")]
@@ -415,7 +416,7 @@ impl SearchArgs {
             search,
             refine: self.refine.unwrap_or(base.refine),
             tiles: base.tiles.map(|tiles| Tiling {
-                step: self.tile_step.map(|step| [step, step]).or(tiles.step),
+                step: self.tile_step.map(Size::extent).or(tiles.step),
                 score: self.tile_score.unwrap_or(tiles.score),
             }),
             maps: MapConfig {

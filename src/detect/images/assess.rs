@@ -15,8 +15,8 @@ use crate::detect::assess::{balanced, calibrated};
 use crate::detect::look::{Look, Looked, look_with};
 use crate::detect::maps::maps_of;
 use crate::detect::{
-    Applied, Assess, Assessment, DetectError, HeldOut, Judge, Maps, Observer, SampleAssessment, Samples,
-    TestData, TestSet,
+    Applied, Assess, Assessment, DetectError, FoundByTiles, HeldOut, Judge, Maps, Observer, SampleAssessment,
+    Samples, TestData, TestSet,
 };
 #[cfg(feature = "report")]
 use crate::detect::{Pages, images::pages};
@@ -211,7 +211,12 @@ impl Look for Assessing<'_> {
         Ok(())
     }
 
-    fn end(&mut self, image: &Looked<'_>, found: &Found, at: Option<[usize; 2]>) -> Result<(), DetectError> {
+    fn end(
+        &mut self,
+        image: &Looked<'_>,
+        found: &Found,
+        tiles: Option<&FoundByTiles>,
+    ) -> Result<(), DetectError> {
         let anomalous = match image.truth {
             Truth::Normal => false,
             Truth::Anomalous => true,
@@ -228,11 +233,11 @@ impl Look for Assessing<'_> {
         self.scores.push(found.score);
         self.truths.push(anomalous);
         let (tile, of_tile);
-        let (values, mask) = match (image.input, at) {
+        let (values, mask) = match (image.input, tiles) {
             (Some(input), _) => (input, image.mask.map(|mask| &mask.pixels[..])),
-            (None, at) => {
+            (None, tiles) => {
                 let whole = image.whole()?;
-                let at = at.unwrap_or_default();
+                let at = tiles.map_or([0, 0], |by| by.highest);
                 (tile, of_tile) = (whole.tile(at).pixels, whole.tile_mask(at));
                 (&tile[..], of_tile.as_deref())
             }

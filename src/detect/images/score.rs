@@ -12,8 +12,8 @@ use super::{held_out_of_selection, is_own, options_of};
 use crate::detect::apply::{Selection, no_image};
 use crate::detect::look::{Look, Looked, look_with};
 use crate::detect::{
-    Answer, Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, Maps, NormalData, Queries, QueryData,
-    tiling,
+    Answer, Answers, Applied, DetectError, FoundByTiles, HeldOut, Judge, MapOutputs, Maps, NormalData,
+    Queries, QueryData, tiling,
 };
 use crate::maps::Regions;
 use crate::models::file::ModelFile;
@@ -275,7 +275,12 @@ impl Look for Answering<'_> {
         Ok(())
     }
 
-    fn end(&mut self, image: &Looked<'_>, found: &Found, _: Option<[usize; 2]>) -> Result<(), DetectError> {
+    fn end(
+        &mut self,
+        image: &Looked<'_>,
+        found: &Found,
+        _: Option<&FoundByTiles>,
+    ) -> Result<(), DetectError> {
         let Drawn { picture, raw, mask, regions, .. } = std::mem::take(&mut self.at_hand);
         let mut answer = Answer::new(image.id, found.score, self.judge);
         if let Some((path, file)) = picture {
