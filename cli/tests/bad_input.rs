@@ -393,7 +393,7 @@ fn training_that_diverges_names_step_and_layer_and_keeps_the_last_good_checkpoin
         .refused(1, &["diverged"]);
     assert_eq!(std::fs::read(&out).unwrap(), model, "the old model");
     assert_eq!(std::fs::read(&checkpoint).unwrap(), saved, "the old checkpoint");
-    assert_eq!(files(&at), ["m.checkpoint.safetensors", "m.safetensors"]);
+    assert_eq!(files(&at), ["m.checkpoint.safetensors", "m.safetensors", "m.toml"]);
 }
 
 #[test]

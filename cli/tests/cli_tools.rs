@@ -162,7 +162,7 @@ fn bad_usage_ends_with_2() {
         &["bench", "op", "conv", "--shape", "1x1x2x2", "--kernel", "9"],
         &["bench", "op", "conv", "--stride", "0"],
         &["bench", "op", "gemm", "--shape", "two"],
-        &["bench", "step", "--size", "17"],
+        &["bench", "step", "--size", "15"],
         &["bench", "step", "--batch", "0"],
         &["bench", "step", "--runs", "0"],
         &["bench", "train", "--launches", "--device", "cpu"],

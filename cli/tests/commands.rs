@@ -7,7 +7,9 @@ mod binary;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{RETINA, assert_auroc_of_samples, field, files, folder, ganomede, text, train, write_grays};
+use binary::{
+    RETINA, assert_auroc_of_samples, field, files, folder, ganomede, text, train, write_gray, write_grays,
+};
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, write_mvtec};
 use serde_json::Value;
@@ -57,6 +59,7 @@ fn train_reports_what_it_did() {
         [
             "new/folder/tiny.checkpoint.safetensors",
             "new/folder/tiny.safetensors",
+            "new/folder/tiny.toml",
             "samples/step-0000004.png",
             "samples/step-0000008.png"
         ]
@@ -131,7 +134,7 @@ fn maps_are_pictures_of_the_images_named_in_the_rows() {
     write_grays(&data, 3);
     let document = ganomede(["score", text(model()), text(&data), "--maps", text(&maps), "--json"]).json();
     let rows = document["images"].as_array().unwrap();
-    assert_eq!(files(&maps).len(), 3);
+    assert_eq!(files(&maps).iter().filter(|name| name.ends_with(".png")).count(), 3);
     for row in rows {
         let map = image::open(field(row, "map", Value::is_string).as_str().unwrap()).unwrap();
         assert!(map.width() >= 16 && map.height() >= 16);
@@ -204,7 +207,7 @@ fn eval_prints_and_writes_every_metric() {
     assert_eq!((document["n_normal"].as_u64(), document["n_anomalous"].as_u64()), (Some(6), Some(6)));
     assert!(document.get("sub_sample").is_none());
 
-    assert_eq!(files(&report), ["metrics.json", "report.html"]);
+    assert_eq!(files(&report), ["metrics.json", "report.html", "settings.toml"]);
     let metrics: Value =
         serde_json::from_slice(&std::fs::read(report.join("metrics.json")).unwrap()).unwrap();
     check_evaluation(&metrics, true);
@@ -310,7 +313,7 @@ fn sixteen_bits_score_as_eight_bits_of_the_same_shades() {
 #[test]
 fn search_shows_how_the_loss_falls() {
     let at = folder("search");
-    write_grays(&at, 1);
+    write_gray(&at.join("00.png"), 16, 16, 0);
     let (query, film) = (at.join("00.png"), at.join("film.png"));
     let arguments = ["search", text(model()), text(&query), "--film", text(&film), "--stages", "3", "--json"];
     let document = ganomede(arguments).json();

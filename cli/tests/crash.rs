@@ -37,7 +37,7 @@ fn a_training_survives_a_kill_at_any_call() {
     assert_eq!(ended, End::Exited(0));
     assert!(calls >= POINTS, "{calls} calls are too few for {POINTS} kill points");
     let names = files(&at.join("whole"));
-    assert_eq!(names, ["m.checkpoint.safetensors", "m.safetensors"]);
+    assert_eq!(names, ["m.checkpoint.safetensors", "m.safetensors", "m.toml"]);
 
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(vec![]));
     let work = || {

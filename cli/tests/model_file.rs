@@ -318,7 +318,7 @@ fn tensors_that_do_not_fit_the_configuration_are_refused_by_name_and_shape() {
     let path = altered("unknown", |file| file.tensors[0].name = "generator.extra".to_owned());
     score(&path).refused(2, &["unknown to this system", "generator.extra"]);
     let path = altered("other-size", |file| file.header.config.size = 20.into());
-    score(&path).refused(2, &["generator.project.weight", "[128, 8]", "[200, 8]"]);
+    score(&path).refused(2, &["discriminator.output.weight", "[1, 128]", "[1, 200]"]);
     let path = altered("other-kernel", |file| file.header.config.kernel = 3);
     score(&path).refused(2, &["kernel is 3", "4 or 5"]);
 }

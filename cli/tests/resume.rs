@@ -91,7 +91,8 @@ fn a_finished_training_continues_with_a_higher_limit() {
     assert!(again.stderr.contains("already reached the limit"), "{}", again.stderr);
     assert_eq!(train(RETINA, &out, &["--steps", "9", "--resume", "--json"]).json()["steps"], 9);
     assert_same_tensors(&whole, &out);
-    assert_eq!(files(&at).len(), 4, "{:?}", files(&at));
+    // A model, its checkpoint and its settings, of each.
+    assert_eq!(files(&at).len(), 6, "{:?}", files(&at));
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn a_second_training_of_one_file_is_refused_and_a_dead_one_is_no_hindrance() {
     child.kill().unwrap();
     child.wait().unwrap();
     train(RETINA, &out, &["--steps", "2"]).well();
-    assert_eq!(files(&at), ["m.checkpoint.safetensors", "m.safetensors"]);
+    assert_eq!(files(&at), ["m.checkpoint.safetensors", "m.safetensors", "m.toml"]);
 }
 
 /// Threads as large as no machine has them cannot be started, for root either.

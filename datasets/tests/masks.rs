@@ -141,14 +141,14 @@ fn any_colour_depth_and_palette_marks_the_same_pixels() {
     // The truth of patches and what conversion writes are the same marks.
     let out = dir.path().join("converted");
     let written = write_mvtec(&data, &out, 0, usize::MAX).unwrap();
-    assert_eq!(written.masks, 16);
+    assert_eq!(written.masks, 17);
     let again = open(&out, &options(SIDE as usize)).unwrap();
-    let masks: Vec<_> = (0..16).filter_map(|i| again.load(Split::Test, i).unwrap().mask).collect();
-    assert_eq!(masks.iter().filter(|mask| mask.pixels == square()).count(), 16);
+    let masks: Vec<_> = (0..17).filter_map(|i| again.load(Split::Test, i).unwrap().mask).collect();
+    assert_eq!(masks.iter().filter(|mask| mask.pixels == square()).count(), 17);
     let patch = Some(PatchOptions { size: 8, per_image: 12 });
     let patches = open(dir.path(), &OpenOptions { patch, ..options(8) }).unwrap();
     let mut truths = [0; 2];
-    for i in 0..12 * 16 {
+    for i in 0..12 * 17 {
         let sample = patches.load(Split::Test, i).unwrap();
         let is_anomalous = sample.mask.unwrap().any();
         assert_eq!(sample.truth, if is_anomalous { Truth::Anomalous } else { Truth::Normal });

@@ -44,6 +44,20 @@ struct Line<'a> {
     losses: serde_json::Map<String, serde_json::Value>,
 }
 
+/// An event file that is new: of the second and process that open it, and numbered where both have one.
+fn new_events(folder: &Path) -> std::io::Result<(File, PathBuf)> {
+    let name = format!("events.out.tfevents.{}.{}", now() as u64, std::process::id());
+    let mut path = folder.join(&name);
+    let mut number = 0;
+    loop {
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            opened => return Ok((opened?, path)),
+        }
+        path = folder.join(format!("{name}.{number}"));
+    }
+}
+
 impl Log {
     /// Opens the log of a training that has done `step` steps: a new event file, and the lines up to there.
     pub(super) fn open(folder: &Path, step: u64) -> Result<Self, ReportError> {
@@ -55,10 +69,7 @@ impl Log {
         let lines_path = folder.join(LINES);
         write_atomic(&lines_path, kept(&lines_path, step).as_bytes())?;
         let lines = OpenOptions::new().append(true).open(&lines_path).map_err(failed(&lines_path))?;
-        let name = format!("events.out.tfevents.{}.{}", now() as u64, std::process::id());
-        let events_path = folder.join(name);
-        let events = OpenOptions::new().write(true).create_new(true).open(&events_path);
-        let events = events.map_err(failed(&events_path))?;
+        let (events, events_path) = new_events(folder).map_err(failed(folder))?;
         let mut log = Self {
             events: BufWriter::new(events),
             events_path,

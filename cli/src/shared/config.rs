@@ -55,17 +55,12 @@ pub(crate) fn arguments(command: &Command, typed: Vec<OsString>) -> Result<Vec<O
     let known: Vec<&Arg> = sub.get_arguments().collect();
     let has_position = known.iter().any(|arg| arg.is_positional() && is_typed(arg));
     let (mut flags, mut positions) = (vec![], vec![]);
-    for (key, value) in &table {
-        if key == COMMAND {
-            let asked = names.join(" ");
-            if value.as_str() != Some(&asked) {
-                return Err(refused(format!(
-                    "it is of `ganomede {}`, this is `ganomede {asked}`",
-                    plain(value)
-                )));
-            }
-            continue;
-        }
+    // Before the keys: those of another command are not this one's.
+    let asked = names.join(" ");
+    if let Some(value) = table.get(COMMAND).filter(|value| value.as_str() != Some(&asked)) {
+        return Err(refused(format!("it is of `ganomede {}`, this is `ganomede {asked}`", plain(value))));
+    }
+    for (key, value) in table.iter().filter(|(key, _)| *key != COMMAND) {
         let Some(arg) =
             known.iter().find(|arg| key_of(arg) == *key && !NOT_KEPT.contains(&arg.get_id().as_str()))
         else {
