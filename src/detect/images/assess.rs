@@ -131,6 +131,7 @@ impl ImageTests {
 pub(super) type See<'a> = &'a mut dyn FnMut(&SeenImage<'_>);
 
 /// A labelled image as the networks saw it: whole, or the tile with the highest score.
+#[cfg_attr(not(feature = "report"), expect(dead_code, reason = "only an evaluation's pages look at it"))]
 pub(super) struct SeenImage<'a> {
     pub(super) id: &'a str,
     pub(super) class: &'a str,
