@@ -257,7 +257,8 @@ pub(crate) struct PreprocessArgs {
     pub bits: Option<u32>,
     /// Learn tiles of this size of large images, at their own resolution, at random places; the model scores
     /// images by overlapping tiles. It takes the place of --size.
-    #[arg(long, value_name = "WxH", conflicts_with = "size")]
+    // `--patch` is what it was called while scores were of random patches.
+    #[arg(long, alias = "patch", value_name = "WxH", conflicts_with = "size")]
     pub tile: Option<Size>,
     /// Tiles of each image in an epoch.
     #[arg(long, value_name = "N", default_value_t = TileInfo::PER_IMAGE, requires = "tile")]
