@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use crate::DataError;
 use crate::augment::Augment;
 use crate::dataset::{Dataset, Sample};
 use crate::indices::Indices;
 use crate::memory::{self, Held};
+use crate::ordered::Ordered;
 use crate::pixels::Mask;
 use crate::preprocess::Frame;
 use crate::rng::{Permutation, hash};
@@ -114,13 +114,7 @@ impl Batch {
 /// An item is an error on a machine fault, or on a file that cannot be decoded if the set is `strict` or
 /// hardly anything in it can be; iteration ends after it.
 pub struct Batches {
-    /// Worker k of n makes batches k, k + n, …, each into its own channel: reading the channels in turn gives
-    /// the order without sorting, and the bound of each channel bounds memory.
-    channels: Vec<Receiver<Result<Batch, DataError>>>,
-    workers: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
-    start: usize,
-    next: usize,
+    made: Ordered<Batch>,
     total: usize,
     _held: Held,
 }
@@ -166,28 +160,10 @@ impl Batches {
                 }
             }
         };
-        let threads = threads.min(total - start);
-        let maker = Arc::new(Maker::new(dataset, split, indices, options));
-        let mut batches = Batches {
-            channels: Vec::new(),
-            workers: Vec::new(),
-            stop: Arc::new(AtomicBool::new(false)),
-            start,
-            next: start,
-            total,
-            _held: held,
-        };
-        for worker in 0..threads {
-            let (sender, receiver) = sync_channel(ahead);
-            let (maker, stop) = (maker.clone(), batches.stop.clone());
-            let numbers = (start + worker..total).step_by(threads);
-            let spawned = thread::Builder::new()
-                .name(format!("decode-{worker}"))
-                .spawn(move || maker.run(numbers, &sender, &stop));
-            batches.workers.push(spawned.map_err(DataError::io("start a thread for", "decoding".as_ref()))?);
-            batches.channels.push(receiver);
-        }
-        Ok(batches)
+        let maker = Maker::new(dataset, split, indices, options);
+        let made =
+            Ordered::start(start..total, threads, ahead, move |number, stop| maker.batch(number, stop))?;
+        Ok(Batches { made, total, _held: held })
     }
 
     /// Batches in the whole epoch, those before `start_batch` included.
@@ -200,37 +176,8 @@ impl Iterator for Batches {
     type Item = Result<Batch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.next < self.total {
-            let worker = (self.next - self.start) % self.channels.len();
-            let Ok(item) = self.channels[worker].recv() else {
-                // The sender is gone without its batch: only a bug can do that, and hiding it would lose
-                // images.
-                self.next = self.total;
-                if let Err(panic) = self.workers.remove(worker).join() {
-                    std::panic::resume_unwind(panic);
-                }
-                return None;
-            };
-            self.next = if item.is_err() { self.total } else { self.next + 1 };
-            // Nothing in it could be decoded: the images are in the reject list.
-            if item.as_ref().is_ok_and(Batch::is_empty) {
-                continue;
-            }
-            return Some(item);
-        }
-        None
-    }
-}
-
-impl Drop for Batches {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Closed channels release workers that wait to send.
-        self.channels.clear();
-        for worker in self.workers.drain(..) {
-            // A worker's panic was passed on when its batch was due.
-            let _ = worker.join();
-        }
+        // Where nothing could be decoded, the images are in the reject list.
+        self.made.find(|item| !item.as_ref().is_ok_and(Batch::is_empty))
     }
 }
 
@@ -248,21 +195,6 @@ impl Maker {
         let key = [options.seed, options.epoch, SHUFFLE];
         let order = options.shuffle.then(|| Permutation::new(indices.len() as u64, &key));
         Maker { dataset, split, indices, order, options }
-    }
-
-    fn run(
-        &self,
-        numbers: impl Iterator<Item = usize>,
-        sender: &SyncSender<Result<Batch, DataError>>,
-        stop: &AtomicBool,
-    ) {
-        for number in numbers {
-            let batch = self.batch(number, stop);
-            let failed = batch.is_err();
-            if sender.send(batch).is_err() || failed {
-                return;
-            }
-        }
     }
 
     fn batch(&self, number: usize, stop: &AtomicBool) -> Result<Batch, DataError> {

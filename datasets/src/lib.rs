@@ -30,6 +30,7 @@ mod indices;
 mod info;
 mod manifest;
 pub mod memory;
+mod ordered;
 mod output;
 mod patches;
 mod pixels;

@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use image::DynamicImage;
 
@@ -15,6 +14,7 @@ use crate::batches::REFILLS;
 use crate::dataset::{Dataset, OpenOptions};
 use crate::indices::Indices;
 use crate::memory::{self, Held, Permit};
+use crate::ordered::Ordered;
 use crate::patches::place;
 use crate::pixels::{Image, Raw, Samples};
 use crate::preprocess::{Frame, Preprocess, Window};
@@ -218,18 +218,14 @@ pub struct TileOptions {
 ///
 /// An item is an error as of [`crate::Batches`].
 pub struct TileBatches {
-    /// Worker k of n makes groups k, k + n, ….
-    channels: Vec<Receiver<Result<Vec<f32>, DataError>>>,
-    workers: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    /// Tiles of a few images each.
+    groups: Ordered<Vec<f32>>,
     values: usize,
     batch: usize,
     /// Tiles of the groups received that are not given away yet.
     ready: Vec<f32>,
     taken: usize,
-    /// Groups to come, and the worker that makes the next.
-    groups: usize,
-    turn: usize,
+    /// Batches to come.
     left: usize,
     _held: Held,
 }
@@ -274,34 +270,12 @@ impl TileBatches {
                 }
             }
         }
-        let maker = Arc::new(Maker::new(dataset, split, indices, options.clone(), images));
-        let mut batches = TileBatches {
-            channels: vec![],
-            workers: vec![],
-            stop: Arc::new(AtomicBool::new(false)),
-            values,
-            batch: options.batch,
-            ready: vec![],
-            taken: skipped,
-            groups: groups.saturating_sub(first),
-            turn: 0,
-            left: total,
-            _held: held,
-        };
-        if total == 0 {
-            return Ok(batches);
-        }
-        for worker in 0..threads {
-            let (sender, receiver) = sync_channel(1);
-            let (maker, stop) = (maker.clone(), batches.stop.clone());
-            let numbers = (first + worker..groups).step_by(threads);
-            let spawned = thread::Builder::new()
-                .name(format!("tiles-{worker}"))
-                .spawn(move || maker.run(numbers, &sender, &stop));
-            batches.workers.push(spawned.map_err(DataError::io("start a thread for", "decoding".as_ref()))?);
-            batches.channels.push(receiver);
-        }
-        Ok(batches)
+        let batch = options.batch;
+        let maker = Maker::new(dataset, split, indices, options, images);
+        // Where no batch is full, nothing is decoded.
+        let numbers = if total == 0 { 0..0 } else { first..groups };
+        let groups = Ordered::start(numbers, threads, 1, move |number, stop| maker.group(number, stop))?;
+        Ok(Self { groups, values, batch, ready: vec![], taken: skipped, left: total, _held: held })
     }
 }
 
@@ -314,29 +288,18 @@ impl Iterator for TileBatches {
         }
         let wanted = self.batch * self.values;
         while self.ready.len() < self.taken * self.values + wanted {
-            if self.groups == 0 {
-                self.left = 0;
-                return None;
-            }
-            let worker = self.turn % self.channels.len();
-            let Ok(group) = self.channels[worker].recv() else {
-                // The sender is gone without its group: only a bug can do that, and hiding it would lose
-                // tiles.
-                self.left = 0;
-                if let Err(panic) = self.workers.remove(worker).join() {
-                    std::panic::resume_unwind(panic);
+            match self.groups.next() {
+                None => {
+                    self.left = 0;
+                    return None;
                 }
-                return None;
-            };
-            (self.turn, self.groups) = (self.turn + 1, self.groups - 1);
-            match group {
-                Ok(tiles) => {
+                Some(Ok(tiles)) => {
                     let given = (self.taken * self.values).min(self.ready.len());
                     self.ready.drain(..given);
                     self.taken -= given / self.values;
                     self.ready.extend(tiles);
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     self.left = 0;
                     return Some(Err(error));
                 }
@@ -347,18 +310,6 @@ impl Iterator for TileBatches {
         self.taken += self.batch;
         self.left -= 1;
         Some(Ok(batch))
-    }
-}
-
-impl Drop for TileBatches {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Closed channels release workers that wait to send.
-        self.channels.clear();
-        for worker in self.workers.drain(..) {
-            // A worker's panic was passed on when its group was due.
-            let _ = worker.join();
-        }
     }
 }
 
@@ -383,21 +334,6 @@ impl Maker {
     ) -> Self {
         let order = Permutation::new(indices.len() as u64, &[options.seed, options.epoch, IMAGES]);
         Self { dataset, split, indices, order, options, images }
-    }
-
-    fn run(
-        &self,
-        numbers: impl Iterator<Item = usize>,
-        sender: &SyncSender<Result<Vec<f32>, DataError>>,
-        stop: &AtomicBool,
-    ) {
-        for number in numbers {
-            let group = self.group(number, stop);
-            let failed = group.is_err();
-            if sender.send(group).is_err() || failed {
-                return;
-            }
-        }
     }
 
     fn group(&self, number: usize, stop: &AtomicBool) -> Result<Vec<f32>, DataError> {
