@@ -36,6 +36,23 @@ fn a_run_repeats_from_the_settings_that_it_leaves() {
 }
 
 #[test]
+fn defaults_that_what_was_typed_excludes_are_no_settings() {
+    let at = folder("tiles");
+    let (first, second) = (at.join("first.safetensors"), at.join("second.safetensors"));
+    let large = ["--data", "builtin:casting:train=6,test=2,side=48", "--width", "4", "--steps", "1"];
+    let tiles = [&["train", "pca", "--tile", "32", "--out", text(&first)], &large[..]].concat();
+    ganomede(tiles).well();
+    let settings = at.join("first.toml");
+    let kept = std::fs::read_to_string(&settings).unwrap();
+    assert!(kept.contains("tile = 32\n") && !kept.contains("size = "), "{kept}");
+    ganomede(["train", "--config", text(&settings), "--out", text(&second)]).well();
+    assert_same_tensors(&first, &second);
+
+    let alone = ["train", "pca", "--size", "16", "--tiles-per-image", "3", "--out", text(&second)];
+    ganomede([&alone[..], &large].concat()).refused(2, &["--tiles-per-image", "--tile"]);
+}
+
+#[test]
 fn settings_of_somebody_else_stay() {
     let at = folder("theirs");
     std::fs::write(at.join("m.toml"), "mine = true\n").unwrap();

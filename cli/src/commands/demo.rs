@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             flatten: false,
             bits: None,
             tile: None,
-            tiles_per_image: 1,
+            tiles_per_image: None,
             augment: String::new(),
         },
         out: model.clone(),

@@ -185,9 +185,11 @@ pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(
             Flag("--anomaly-share", from.anomaly_share.is_some(), For::None, of_tests),
         ],
     )?;
-    if images.tile.is_none() && (args.search.tile_step.is_some() || args.search.tile_score.is_some()) {
+    let of_tiles =
+        [images.tiles_per_image.is_some(), args.search.tile_step.is_some(), args.search.tile_score.is_some()];
+    if images.tile.is_none() && of_tiles.contains(&true) {
         return Err(CliError::input(
-            "--tile-step and --tile-score are of tiles: give their side with --tile",
+            "--tiles-per-image, --tile-step and --tile-score are of tiles: give their side with --tile",
         ));
     }
     let settings = settings(args, seed, channels.unwrap_or(1)).checked()?;

@@ -260,9 +260,9 @@ pub(crate) struct PreprocessArgs {
     // `--patch` is what it was called while scores were of random patches.
     #[arg(long, alias = "patch", value_name = "WxH", conflicts_with = "size")]
     pub tile: Option<Size>,
-    /// Tiles of each image in an epoch.
-    #[arg(long, value_name = "N", default_value_t = TileInfo::PER_IMAGE, requires = "tile")]
-    pub tiles_per_image: usize,
+    /// Tiles of each image in an epoch [default: 16].
+    #[arg(long, value_name = "N", requires = "tile")]
+    pub tiles_per_image: Option<usize>,
     /// Augmentation, for example flip,rotate:10,shift:0.1,brightness:0.2,contrast:0.2, or warp:0.044 for the
     /// ticks of series; none by default.
     #[arg(long, value_name = "LIST", default_value = "")]
@@ -277,7 +277,8 @@ impl PreprocessArgs {
 
     /// How large images are cut into tiles.
     pub(crate) fn tiles(&self, score: &ScoreConfig) -> Option<TileInfo> {
-        score.tiles.map(|tiling| TileInfo { per_image: self.tiles_per_image, tiling })
+        let per_image = self.tiles_per_image.unwrap_or(TileInfo::PER_IMAGE);
+        score.tiles.map(|tiling| TileInfo { per_image, tiling })
     }
 
     /// How images come to the size.

@@ -110,6 +110,9 @@ impl Settings {
         let mut table = Table::new();
         table.insert(COMMAND.to_owned(), Value::String(names.join(" ")));
         for arg in sub.get_arguments().filter(|arg| !NOT_KEPT.contains(&arg.get_id().as_str())) {
+            if gives_way(sub, leaf, arg) {
+                continue;
+            }
             if let Some(value) = value_of(arg, leaf) {
                 table.insert(key_of(arg), value);
             }
@@ -153,6 +156,19 @@ impl Settings {
             Ok(_) | Err(_) => Ok(write_atomic(&self.path, self.text.as_bytes())?),
         }
     }
+}
+
+/// Whether an argument has its default and another, which excludes it, was given: a run with both is refused.
+fn gives_way(command: &Command, leaf: &ArgMatches, arg: &Arg) -> bool {
+    let source = |arg: &Arg| leaf.value_source(arg.get_id().as_str());
+    let excludes = |a: &Arg, b: &Arg| {
+        command.get_arg_conflicts_with(a).iter().any(|excluded| excluded.get_id() == b.get_id())
+    };
+    let is_given = |arg: &Arg| source(arg).is_some_and(|source| source != ValueSource::DefaultValue);
+    source(arg) == Some(ValueSource::DefaultValue)
+        && command
+            .get_arguments()
+            .any(|other| is_given(other) && (excludes(other, arg) || excludes(arg, other)))
 }
 
 /// The place of the settings beside an output.
