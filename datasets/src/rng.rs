@@ -16,35 +16,38 @@ pub(crate) fn hash(key: &[u64]) -> u64 {
 }
 
 /// A stream of numbers for one key. Only +, −, ×, ÷ and √ are used, so the bits agree on every platform.
-pub(crate) struct Rng(u64);
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(key: &[u64]) -> Self {
+    /// The stream of a key of any length, such as (seed, step, index).
+    pub fn new(key: &[u64]) -> Self {
         Rng(hash(key))
     }
 
-    pub(crate) fn next_u64(&mut self) -> u64 {
+    /// 64 uniform bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
     /// Uniform in [0, 1), 24 bits.
-    pub(crate) fn unit(&mut self) -> f32 {
+    pub fn unit(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 * (1.0 / (1u64 << 24) as f32)
     }
 
     /// Uniform in [low, high).
-    pub(crate) fn range(&mut self, low: f32, high: f32) -> f32 {
+    pub fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
     /// Uniform in 0..n; the bias of the multiply-shift is below n/2⁶⁴. `n` must not be 0.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 
     /// Zero mean, unit variance, bell-shaped: four 16-bit uniforms of one draw (Irwin–Hall; |x| ≤ 2√3).
-    pub(crate) fn bell(&mut self) -> f32 {
+    pub fn bell(&mut self) -> f32 {
         let bits = self.next_u64();
         let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
         // A sum of four uniforms of [0, 1) has variance 4/12.

@@ -5,7 +5,7 @@
 pub(crate) mod casting;
 pub(crate) mod concrete;
 mod curve;
-mod field;
+pub(crate) mod field;
 pub(crate) mod retina;
 pub(crate) mod telemetry;
 
