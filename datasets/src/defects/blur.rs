@@ -7,8 +7,8 @@ use crate::rng::Rng;
 
 pub(super) const KIND: Kind = Kind { name: "blur", about: "a region that is out of focus, or smeared", draw };
 
-/// A blob of 0.15 to 0.5 of the side, whose pixels become means over windows of 0.04 to 0.15 of the side, three
-/// times over (about a Gaussian); its edge is soft over two pixels.
+/// A blob of 0.15 to 0.5 of the side, whose pixels become means over windows of 0.04 to 0.15 of the side,
+/// three times over (about a Gaussian); its edge is soft over two pixels.
 fn draw(image: &Image, _: &Image, rng: &mut Rng) -> Image {
     let (height, width) = (image.height, image.width);
     let mask = blob(image, 0.15, 0.5, rng);

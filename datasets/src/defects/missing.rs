@@ -12,8 +12,8 @@ pub(super) const KIND: Kind = Kind {
     draw,
 };
 
-/// A blob of 0.12 to 0.45 of the side. Half the time a membrane between its surroundings takes its place, half
-/// the time the background: the median of the pixels along the border of the image, in each channel.
+/// A blob of 0.12 to 0.45 of the side. Half the time a membrane between its surroundings takes its place,
+/// half the time the background: the median of the pixels along the border of the image, in each channel.
 fn draw(image: &Image, _: &Image, rng: &mut Rng) -> Image {
     let (height, width) = (image.height, image.width);
     let mask = blob(image, 0.12, 0.45, rng);

@@ -42,8 +42,8 @@ pub(super) fn around(mask: &[bool], height: usize, width: usize) -> Option<Recta
     Some(Rectangle { top, left, height: bottom - top, width: right - left })
 }
 
-/// An uneven blob `(height × width of the image, row-major)` as long as `least` to `most` of the image's shorter
-/// side, up to three times longer than wide, lying in any direction.
+/// An uneven blob `(height × width of the image, row-major)` as long as `least` to `most` of the image's
+/// shorter side, up to three times longer than wide, lying in any direction.
 pub(super) fn blob(image: &Image, least: f32, most: f32, rng: &mut Rng) -> Vec<bool> {
     let (height, width) = (image.height, image.width);
     let side = height.min(width) as f32;

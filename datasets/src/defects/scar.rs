@@ -11,8 +11,8 @@ pub(super) const KIND: Kind = Kind {
     draw,
 };
 
-/// Sizes of the paper for images of 256 pixels (appendix A), as shares: 2 to 16 wide, 10 to 25 long, turned by
-/// up to 45° either way from either axis; at least 1.5 by 4 pixels.
+/// Sizes of the paper for images of 256 pixels (appendix A), as shares: 2 to 16 wide, 10 to 25 long, turned
+/// by up to 45° either way from either axis; at least 1.5 by 4 pixels.
 fn draw(image: &Image, _: &Image, rng: &mut Rng) -> Image {
     let side = image.height.min(image.width) as f32 / 256.0;
     let thin = (side * rng.range(2.0, 16.0)).max(1.5);

@@ -78,9 +78,9 @@ fn plane(height: usize, width: usize, f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
     (0..height * width).map(|i| f(place(i / width, height), place(i % width, width))).collect()
 }
 
-/// A mask as DRAEM draws them (Zavrtanik, Kristan and Skočaj 2021, section 3.3 and its published code): Perlin
-/// noise of 1 to 32 cells along each side, turned, where it is above ½. `[height, width]`; at least one pixel
-/// is true, for any image that has pixels.
+/// A mask as DRAEM draws them (Zavrtanik, Kristan and Skočaj 2021, section 3.3 and its published code):
+/// Perlin noise of 1 to 32 cells along each side, turned, where it is above ½. `[height, width]`; at least
+/// one pixel is true, for any image that has pixels.
 pub fn perlin_mask(height: usize, width: usize, rng: &mut Rng) -> Vec<bool> {
     const THRESHOLD: f32 = 0.5;
     let mut last = vec![];
