@@ -25,8 +25,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Images, folders or labelled sets; CSV files for a model that was trained with --signal or --table.
-    #[arg(value_name = "PATH", required = true)]
-    pub(crate) paths: Vec<String>,
+    #[arg(value_name = "PATH", required_unless_present = "list")]
+    paths: Vec<String>,
+    /// Images named in a CSV file with the column path; relative paths are relative to the file.
+    #[arg(long, value_name = "F.csv")]
+    list: Vec<String>,
     /// Folder for a picture of each image under the colours of its map, at the image's own size; the colours
     /// are the same for all images.
     #[arg(long, value_name = "DIR")]
@@ -71,6 +74,13 @@ pub(crate) struct Args {
     pub(crate) search: SearchArgs,
 }
 
+impl Args {
+    /// What is scored, in the order of the answers.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &String> {
+        self.paths.iter().chain(&self.list)
+    }
+}
+
 /// `score --json`.
 #[derive(Debug, Serialize)]
 struct ScoreDocument<'a> {
@@ -90,7 +100,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     let path = &args.model.model;
     if let Some(folder) = &args.maps {
-        let reads = args.paths.iter().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
+        let reads = args.specs().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
         check_folder(folder, &reads)?;
     }
     let model = ModelFile::load(path)?;
@@ -152,6 +162,12 @@ fn check(args: &Args, model: &ModelFile) -> Result<(), CliError> {
                 "draws images; {samples} are numbers, leave it out",
             ),
             Flag(
+                "--list",
+                !args.list.is_empty(),
+                For::Images,
+                "lists images; give the files of {samples} as paths",
+            ),
+            Flag(
                 "--limit-test",
                 args.limit_test.is_some(),
                 For::ImagesAndTables,
@@ -179,7 +195,7 @@ fn data(args: &Args, seed: u64) -> QueryData {
     let mut reading = args.samples.reading(&DataArgs::default());
     reading.images.strict = args.strict;
     QueryData {
-        specs: args.paths.clone(),
+        specs: args.specs().cloned().collect(),
         reading,
         split: args.split.map(Split::from),
         limit: args.limit_test,
