@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Answers, Applied, Judge, MapOutputs, QueryData};
+use ganomede::detect::{Answers, Applied, Judge, MapOutputs, Observer, QueryData};
+use ganomede::eval::Threshold;
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
@@ -14,8 +15,8 @@ use crate::shared::session::check_folder;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, say, say_json};
 
-/// Score images with a trained model, rows of tables or points of series: score, calibrated probability,
-/// verdict.
+/// Score images with a trained model, rows of tables or points of series: score, percentile among
+/// held-out normal samples, verdict.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json\n  \
@@ -135,6 +136,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         say_json(&ScoreDocument { model: path, device: device.describe(), threshold, answers })?;
     } else {
         answers.lines().try_for_each(|text| say(&text))?;
+        if let Some(Threshold { value, source }) = &judge.threshold {
+            terminal.note(&format!("anomalous from {value:.4} on: {source}"));
+        }
     }
     match alarms {
         1.. if args.fail_on_anomaly => Err(CliError::found(format!("anomalies found: {alarms}"))),
