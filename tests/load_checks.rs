@@ -114,9 +114,9 @@ fn a_store_of_another_model_is_refused_where_all_lengths_agree() {
         let again = device.store(&named(["s0", "s1"]), 0).unwrap();
         assert!(device.load(&good, &again).is_ok(), "{name}");
         // Without names, as hand-made programs and stores of lengths are, lengths are all there is.
-        let nameless = Program { states: Default::default(), ..good.clone() };
+        let unnamed = Program { states: Default::default(), ..good.clone() };
         let store = device.store(&named(["a", "b"]), 0).unwrap();
-        assert!(device.load(&nameless, &store).is_ok(), "{name}");
+        assert!(device.load(&unnamed, &store).is_ok(), "{name}");
         assert!(device.load(&good, &device.store_of(&[4, 4]).unwrap()).is_ok(), "{name}");
     }
 }
