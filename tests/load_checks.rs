@@ -88,7 +88,9 @@ fn a_store_of_another_model_is_refused_where_all_lengths_agree() {
     let states = registry(&[&[4], &[4]]);
     let named = |names: [&str; 2]| {
         let mut states = States::new();
-        names.map(|name| states.add(name, &[4], Initial::Constant(1.0)));
+        for name in names {
+            states.add(name, &[4], Initial::Constant(1.0));
+        }
         states
     };
     let good = step(&states);
