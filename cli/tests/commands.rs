@@ -130,7 +130,7 @@ fn score_prints_a_row_for_each_image_in_the_order_given() {
         assert!((percentile - row["percentile"].as_f64().unwrap()).abs() <= 0.05, "{line}");
     }
     let promise = format!(
-        "anomalous from {:.4} on: {} held-out normal images, false-alarm rate at most",
+        "anomalous from {:.4} on: {} held-out normal samples, false-alarm rate at most",
         a["threshold"].as_f64().unwrap(),
         quantiles.count()
     );
@@ -210,7 +210,7 @@ fn check_evaluation(document: &Value, with_pixels: bool) {
         (document["n_normal"].as_f64().unwrap(), document["n_anomalous"].as_f64().unwrap());
     assert!((share("aupr_baseline") - anomalous / (normal + anomalous)).abs() < 1e-12);
     share("aupr");
-    assert!(document["threshold"]["source"].as_str().unwrap().contains("held-out normal images"));
+    assert!(document["threshold"]["source"].as_str().unwrap().contains("held-out normal samples"));
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn the_calibration_in_the_file_is_the_one_that_eval_uses() {
     assert_eq!(document["threshold"]["source"].as_str(), Some(calibration.source.as_str()));
     // Another search is calibrated anew on the same held-out images, which lie in the same data.
     let document = eval(&["--search-steps", "2"]);
-    assert!(document["threshold"]["source"].as_str().unwrap().contains("8 held-out normal images"));
+    assert!(document["threshold"]["source"].as_str().unwrap().contains("8 held-out normal samples"));
     // Data whose training images are others cannot give a threshold for another search; metrics still come.
     let other =
         ["eval", text(model()), "--data", "builtin:retina:train=9,test=12", "--search-steps", "2", "--json"];
