@@ -36,6 +36,7 @@ fn kind(error: &DeviceError) -> &'static str {
     match error {
         DeviceError::UnknownName { .. } => "unknown",
         DeviceError::WrongLength { .. } => "length",
+        DeviceError::OtherState { .. } => "other state",
         DeviceError::Launch { .. } => "launch",
         DeviceError::Kernel { .. } => "kernel",
         DeviceError::Memory { .. } | DeviceError::OutOfMemory { .. } | DeviceError::BufferTooLarge { .. } => {
@@ -78,6 +79,47 @@ fn a_program_is_loaded_only_over_its_own_states() {
         executable.write("x", &[1.0, 2.0, 3.0, 4.0]).unwrap();
         executable.run(1).unwrap();
         assert_eq!(store.read(StateId(0)).unwrap(), [3.0, 4.0, 5.0, 6.0], "{name}");
+    }
+}
+
+/// Two models may have as many states as each other, of the same shapes: what tells them apart is the names.
+#[test]
+fn a_store_of_another_model_is_refused_where_all_lengths_agree() {
+    let states = registry(&[&[4], &[4]]);
+    let named = |names: [&str; 2]| {
+        let mut states = States::new();
+        for name in names {
+            states.add(name, &[4], Initial::Constant(1.0));
+        }
+        states
+    };
+    let good = step(&states);
+    let pairs = [["s1", "s0"], ["s0", "other"], ["generator.weight", "generator.bias"]];
+    for (name, device) in devices() {
+        for (what, at) in pairs.into_iter().zip([0, 1, 0]) {
+            let other = named(what);
+            let store = device.store(&other, 0).unwrap();
+            let error = refused("another model's store", &device, &good, &store);
+            assert_eq!(kind(&error), "other state", "{name}, {what:?}: {error}");
+            let says = format!("state {at} is 's{at}' in the program and '{}' in the store", what[at]);
+            assert!(error.to_string().contains(&says), "{name}: '{error}' should say '{says}'");
+            assert_eq!(kind(&store.initialise(&states, 0).unwrap_err()), "other state", "{name}, {what:?}");
+            for id in [0, 1] {
+                assert_eq!(store.read(StateId(id)).unwrap(), [1.0; 4], "{name}, {what:?}");
+            }
+            // A program that reads one state is held against that one alone.
+            let tape = Tape::new();
+            tape.output("y", tape.state(&states.find("s0").unwrap()).exp());
+            assert_eq!(device.load(&program(&tape), &store).is_ok(), what[0] == "s0", "{name}, {what:?}");
+        }
+        // A registry that was made anew in the same way is the same model.
+        let again = device.store(&named(["s0", "s1"]), 0).unwrap();
+        assert!(device.load(&good, &again).is_ok(), "{name}");
+        // Without names, as hand-made programs and stores of lengths are, lengths are all there is.
+        let unnamed = Program { states: Default::default(), ..good.clone() };
+        let store = device.store(&named(["a", "b"]), 0).unwrap();
+        assert!(device.load(&unnamed, &store).is_ok(), "{name}");
+        assert!(device.load(&good, &device.store_of(&[4, 4]).unwrap()).is_ok(), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ mod binary;
 
 use std::fs;
 
-use binary::{folder, ganomede};
+use binary::{folder, ganomede, write_gray};
 use serde_json::Value;
 
 #[test]
@@ -28,6 +28,20 @@ fn a_preview_shows_originals_and_their_versions() {
     let bytes = fs::read(&file).unwrap();
     ganomede(command.iter().chain(&more)).well();
     assert_eq!(bytes, fs::read(&file).unwrap(), "the same seed draws the same picture");
+
+    // What a training would see: padded, the picture has gray above and below what it shows.
+    let wide = place.join("wide");
+    fs::create_dir_all(&wide).unwrap();
+    write_gray(&wide.join("a.png"), 64, 16, 3);
+    let shown = |fit: &str| {
+        let file = place.join(format!("{fit}.png"));
+        let command = ["data", "augment", wide.to_str().unwrap(), "--augment", "flip", "--fit", fit];
+        ganomede(command.iter().chain(&["--size", "32", "--preview", file.to_str().unwrap()])).well();
+        let pixels = image::open(&file).unwrap().into_luma8();
+        [0, 4, 31].map(|y| (0..32).all(|x| pixels.get_pixel(x, y)[0].abs_diff(128) < 2))
+    };
+    assert_eq!(shown("pad"), [true, true, true]);
+    assert_eq!(shown("stretch"), [false, false, false]);
 
     let refused = |list: &str, fragment: &str| {
         let output = place.join("never.png");

@@ -101,6 +101,7 @@ fn score_prints_a_row_for_each_image_in_the_order_given() {
         assert!(field(row, "score", Value::is_f64).as_f64().unwrap() > 0.0);
         let score = row["score"].as_f64().unwrap();
         assert_eq!(field(row, "probability", Value::is_f64).as_f64(), Some(quantiles.probability(score)));
+        assert_eq!(field(row, "percentile", Value::is_f64).as_f64(), Some(quantiles.percentile(score)));
         let anomalous = field(row, "anomalous", Value::is_boolean).as_bool().unwrap();
         assert_eq!(anomalous, row["score"].as_f64() >= document["threshold"].as_f64());
         assert!(row.get("map").is_none(), "no map was asked for");
@@ -123,7 +124,21 @@ fn score_prints_a_row_for_each_image_in_the_order_given() {
     }
     let table = ganomede(["score", text(model()), text(&data)]);
     let lines: Vec<_> = table.well().stdout.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (6, "score\tprobability\tverdict\timage"));
+    assert_eq!((lines.len(), lines[0]), (6, "score\tpercentile\tverdict\timage"));
+    for (line, row) in lines[1..].iter().zip(a["images"].as_array().unwrap()) {
+        let percentile: f64 = line.split('\t').nth(1).unwrap().parse().unwrap();
+        assert!((percentile - row["percentile"].as_f64().unwrap()).abs() <= 0.05, "{line}");
+    }
+    let promise = format!(
+        "anomalous from {:.4} on: {} held-out normal samples, false-alarm rate at most",
+        a["threshold"].as_f64().unwrap(),
+        quantiles.count()
+    );
+    assert!(
+        table.stderr.contains(&promise) || table.stderr.contains("too few for a false-alarm rate"),
+        "{} should promise: {promise}",
+        table.stderr
+    );
     assert!(lines[1..].iter().zip(names(&a)).all(|(line, name)| line.split('\t').nth(3) == Some(&name)));
 }
 
@@ -195,7 +210,7 @@ fn check_evaluation(document: &Value, with_pixels: bool) {
         (document["n_normal"].as_f64().unwrap(), document["n_anomalous"].as_f64().unwrap());
     assert!((share("aupr_baseline") - anomalous / (normal + anomalous)).abs() < 1e-12);
     share("aupr");
-    assert!(document["threshold"]["source"].as_str().unwrap().contains("held-out normal images"));
+    assert!(document["threshold"]["source"].as_str().unwrap().contains("held-out normal samples"));
 }
 
 #[test]
@@ -357,7 +372,7 @@ fn the_calibration_in_the_file_is_the_one_that_eval_uses() {
     assert_eq!(document["threshold"]["source"].as_str(), Some(calibration.source.as_str()));
     // Another search is calibrated anew on the same held-out images, which lie in the same data.
     let document = eval(&["--search-steps", "2"]);
-    assert!(document["threshold"]["source"].as_str().unwrap().contains("8 held-out normal images"));
+    assert!(document["threshold"]["source"].as_str().unwrap().contains("8 held-out normal samples"));
     // Data whose training images are others cannot give a threshold for another search; metrics still come.
     let other =
         ["eval", text(model()), "--data", "builtin:retina:train=9,test=12", "--search-steps", "2", "--json"];

@@ -55,6 +55,11 @@ fn lists_are_trained_on_scored_and_evaluated() {
     let scored = rows(&ganomede(["score", text(&a), text(&turned), "--json"]));
     let names: Vec<_> = scored.iter().map(|path| path.rsplit('/').next().unwrap()).collect();
     assert_eq!(names, ["13.png", "12.png", "11.png", "10.png"], "in the order of the list");
+    let flagged = ["score", text(&a), "--list", text(&turned), "--json"];
+    assert_eq!(rows(&ganomede(flagged)), scored);
+    let nothing = ganomede(["score", text(&a)]);
+    assert_eq!(nothing.code, Some(2), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("PATH"), "{}", nothing.stderr);
 
     // Bad lists end at once, and leave nothing.
     fs::write(&list, "path,lable\nb/0.png,fine\n").unwrap();

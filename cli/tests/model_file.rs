@@ -65,7 +65,7 @@ fn a_saved_file_loads_with_every_bit_and_field() {
     assert_eq!(header.progress.steps, 3);
     let calibration = header.calibration.as_ref().unwrap();
     assert_eq!((calibration.quantiles.count(), calibration.score.search.steps), (8, 5));
-    assert!(calibration.source.contains("8 held-out normal images"), "{}", calibration.source);
+    assert!(calibration.source.contains("8 held-out normal samples"), "{}", calibration.source);
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn rows_are_scored_one_a_line_with_labels_or_without() {
     assert!(flagged >= 5, "{flagged} of 10 faults");
     let printed = scored(&bare, &[]).stdout;
     let lines: Vec<&str> = printed.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (41, "score\tprobability\tverdict\trow\ttable"));
+    assert_eq!((lines.len(), lines[0]), (41, "score\tpercentile\tverdict\trow\ttable"));
     assert_eq!(lines[40].split('\t').nth(3), Some("39"));
     let part = scored(&labelled, &["--json", "--limit-test", "7"]).json();
     let part = part["images"].as_array().unwrap();

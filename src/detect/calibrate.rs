@@ -111,13 +111,13 @@ impl<'a> Judge<'a> {
     pub(super) fn note_missing(&self, samples: &str, observer: &mut dyn Observer) {
         let missing = match (&self.quantiles, &self.threshold) {
             (Some(_), _) => return,
-            (None, None) => "probability and verdict",
-            (None, Some(_)) => "probability",
+            (None, None) => "percentile and verdict",
+            (None, Some(_)) => "percentile",
         };
         observer.note(&format!("no calibration for these score settings: {samples} come without {missing}"));
     }
 
-    /// The share of held-out normal samples below a score.
+    /// The share of normal samples below a score, interpolated between held-out ones.
     pub fn probability(&self, score: f64) -> Option<f64> {
         self.quantiles.map(|q| q.probability(score))
     }

@@ -75,8 +75,13 @@ query! {
 pub struct Verdict {
     /// The score; larger is more anomalous.
     pub score: f64,
-    /// Share of held-out normal samples with a lower score; unknown without a calibration.
+    /// Share of normal samples with a lower score, interpolated between held-out ones; unknown without a
+    /// calibration. It is no probability of a defect.
     pub probability: Option<f64>,
+    /// Percentage of held-out normal samples with a lower score.
+    pub percentile: Option<f64>,
+    /// How often a normal sample scores as high or higher, at most.
+    pub p_value: Option<f64>,
     /// The score from which on a sample is called anomalous.
     pub threshold: Option<f64>,
     /// Whether it is.
@@ -374,6 +379,8 @@ impl Verdict {
         Self {
             score: found.score,
             probability: judge.probability(found.score),
+            percentile: judge.percentile(found.score),
+            p_value: judge.p_value(found.score),
             anomalous: judge.is_anomalous(found.score),
             threshold: judge.threshold.as_ref().map(|t| t.value),
             parts: found.parts,

@@ -76,9 +76,10 @@ pub struct Answer {
     pub row: Option<usize>,
     /// The score; larger is more anomalous.
     pub score: f64,
-    /// Share of held-out normal samples with a lower score; unknown without a calibration.
+    /// Share of normal samples with a lower score, interpolated between held-out ones; unknown without a
+    /// calibration. It is no probability of a defect.
     pub probability: Option<f64>,
-    /// The percentage of them.
+    /// Percentage of held-out normal samples with a lower score.
     pub percentile: Option<f64>,
     /// How often a normal sample scores as high or higher, at most.
     pub p_value: Option<f64>,
@@ -134,8 +135,11 @@ pub struct SeriesAnswer {
     pub first_row: usize,
     /// The score of each point.
     pub scores: Vec<f64>,
-    /// Share of normal points below each score; null without a calibration.
+    /// Share of normal points below each score, interpolated between held-out ones; null without a
+    /// calibration. They are no probabilities of a fault.
     pub probabilities: Option<Vec<f64>>,
+    /// Percentage of held-out normal points below each score; null without a calibration.
+    pub percentiles: Option<Vec<f64>>,
     /// How often a normal point scores as high or higher, at most; null without a calibration.
     pub p_values: Option<Vec<f64>>,
     /// Points above the threshold as intervals.
@@ -161,13 +165,13 @@ impl Answers {
 
     /// A heading and a line for each sample, with tabulators between; of a series its alarms follow.
     pub fn lines(&self) -> Box<dyn Iterator<Item = String> + '_> {
-        let heading = |place: &str| std::iter::once(format!("score\tprobability\tverdict\t{place}"));
+        let heading = |place: &str| std::iter::once(format!("score\tpercentile\tverdict\t{place}"));
         match self {
             Self::Samples { images, .. } => {
                 let place = if images.iter().any(|a| a.row.is_some()) { "row\ttable" } else { "image" };
                 let each = |a: &Answer| {
                     let row = a.row.map_or(String::new(), |row| format!("{row}\t"));
-                    text(a.score, a.probability, a.anomalous, &(row + &line(&a.path)))
+                    text(a.score, a.percentile, a.anomalous, &(row + &line(&a.path)))
                 };
                 Box::new(heading(place).chain(images.iter().map(each)))
             }
@@ -184,16 +188,16 @@ impl SeriesAnswer {
         let points = (0..self.scores.len()).map({
             let path = path.clone();
             move |i| {
-                let probability = self.probabilities.as_ref().map(|all| all[i]);
-                text(self.scores[i], probability, self.anomalous[i], &format!("{}\t{path}", self.times[i]))
+                let percentile = self.percentiles.as_ref().map(|all| all[i]);
+                text(self.scores[i], percentile, self.anomalous[i], &format!("{}\t{path}", self.times[i]))
             }
         });
         points.chain(self.alarms.iter().map(move |alarm| format!("{alarm}, {path}")))
     }
 }
 
-fn text(score: f64, probability: Option<f64>, anomalous: Option<bool>, place: &str) -> String {
-    let probability = probability.map_or("-".to_owned(), |p| format!("{p:.3}"));
+fn text(score: f64, percentile: Option<f64>, anomalous: Option<bool>, place: &str) -> String {
+    let percentile = percentile.map_or("-".to_owned(), |p| format!("{p:.1}"));
     let verdict = anomalous.map_or("-", |a| if a { "anomalous" } else { "normal" });
-    format!("{score:.4}\t{probability}\t{verdict}\t{place}")
+    format!("{score:.4}\t{percentile}\t{verdict}\t{place}")
 }

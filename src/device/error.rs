@@ -1,6 +1,10 @@
 //! What can go wrong on a device, said so that a person can act on it.
 
+use std::sync::Arc;
+
 use ganomede_kernels::KernelError;
+
+use crate::tape::StateId;
 
 /// Why a device could not be opened, loaded or run.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -8,7 +12,7 @@ pub enum DeviceError {
     /// No adapter answers the choice made.
     #[error(
         "no {wanted} found ({found}); install your GPU's Vulkan driver (for software Vulkan on Debian or Ubuntu: \
-         apt-get install mesa-vulkan-drivers) or use --device cpu"
+         apt-get install mesa-vulkan-drivers) or use the device `cpu`"
     )]
     NoAdapter {
         /// What was looked for, for example "hardware GPU adapter".
@@ -41,7 +45,7 @@ pub enum DeviceError {
     },
     /// The adapter exists, its driver refuses to open it.
     #[error(
-        "cannot open adapter '{adapter}': {reason}; update its driver, choose another adapter, or use --device cpu"
+        "cannot open adapter '{adapter}': {reason}; update its driver, choose another adapter, or use the device `cpu`"
     )]
     Open {
         /// Adapter name.
@@ -103,7 +107,7 @@ pub enum DeviceError {
     },
     /// The driver gave the device up.
     #[error(
-        "GPU lost while running {launches}: {reason}; resume from the last checkpoint, or use --device cpu"
+        "GPU lost while running {launches}: {reason}; resume from the last checkpoint, or use the device `cpu`"
     )]
     Lost {
         /// The launches of the submission waited for.
@@ -113,7 +117,7 @@ pub enum DeviceError {
     },
     /// A submission did not finish in time; the device is given up, since its state is unknown.
     #[error(
-        "GPU did not finish within {seconds} s: {launches}; use a smaller batch, a longer time-out, or --device cpu"
+        "GPU did not finish within {seconds} s: {launches}; use a smaller batch, a longer time-out, or the device `cpu`"
     )]
     Timeout {
         /// The launches of the submission waited for.
@@ -158,6 +162,20 @@ pub enum DeviceError {
     /// The process was asked to stop between two replays.
     #[error(transparent)]
     Interrupted(#[from] ganomede_host::interrupt::Interrupted),
+    /// A program over the store of another model.
+    #[error(
+        "state {} is '{expected}' in the program and '{found}' in the store; a program runs over a store of the \
+         registry that it was recorded with",
+        id.0
+    )]
+    OtherState {
+        /// The state.
+        id: StateId,
+        /// Its name in the program.
+        expected: Arc<str>,
+        /// Its name in the store.
+        found: Arc<str>,
+    },
     /// A buffer or state that does not exist.
     #[error("'{name}' does not exist; known: {known}")]
     UnknownName {

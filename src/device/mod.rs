@@ -108,15 +108,20 @@ impl Device {
     /// As for [`Device::store`].
     pub fn empty_store(&self, states: &States) -> Result<Store, DeviceError> {
         states.check()?;
-        self.store_of(&states.lens())
+        self.store_as(states, &states.lens())
     }
 
-    /// A store of zeroed states of these lengths.
+    /// A store of these states, zeroed and of these lengths in place of their own.
+    pub(crate) fn store_as(&self, states: &States, lens: &[usize]) -> Result<Store, DeviceError> {
+        Ok(Store::new(self.backend().store(lens)?, states.names()))
+    }
+
+    /// A store of zeroed states of these lengths. They have no names that a program's could be held against.
     ///
     /// # Errors
     /// As for [`Device::store`].
     pub fn store_of(&self, lens: &[usize]) -> Result<Store, DeviceError> {
-        Ok(Store::new(self.backend().store(lens)?))
+        Ok(Store::new(self.backend().store(lens)?, vec![]))
     }
 
     /// Bytes that a store of states of these lengths takes, known before any is allocated.
@@ -142,8 +147,8 @@ impl Device {
     }
 
     /// Prepares a program: buffers, and on a GPU pipelines and bind groups. Before anything is allocated, the
-    /// program is checked against itself and against the store: every state is there, with the length that
-    /// the program has it.
+    /// program is checked against itself and against the store: every state is there, with the name and the
+    /// length that the program has it.
     ///
     /// # Errors
     /// [`DeviceError`] naming the launch that contradicts its program or does not fit the device, the state
@@ -165,6 +170,7 @@ impl Device {
     ) -> Result<Executable, DeviceError> {
         let started = Instant::now();
         check::program(program)?;
+        store.check_names(program.states.iter().map(|(&id, name)| (id, name)))?;
         let program = Arc::new(program.clone());
         let loaded = self.backend().load(&program, store, &variant)?;
         Ok(Executable::new(program, loaded, started))

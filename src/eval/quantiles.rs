@@ -95,10 +95,10 @@ impl Quantiles {
         let kept = self.knots.len();
         let knot = (0..kept).find(|&i| rank(i, n, kept) >= k).unwrap_or(kept - 1);
         let source = if k <= n {
-            format!("{n} held-out normal images, false-alarm rate at most {false_alarm_rate}")
+            format!("{n} held-out normal samples, false-alarm rate at most {false_alarm_rate}")
         } else {
             format!(
-                "highest of {n} held-out normal images: too few for a false-alarm rate of {false_alarm_rate}, \
+                "highest of {n} held-out normal samples: too few for a false-alarm rate of {false_alarm_rate}, \
                  expect up to {:.3}",
                 1.0 / (n as f64 + 1.0)
             )

@@ -90,7 +90,7 @@ impl<'a> Prepared<'a> {
         self.states.check()?;
         let mut lens = self.states.lens();
         halves.iter().for_each(|id| lens[id.0] = half::words(lens[id.0]));
-        let store = device.store_of(&lens)?;
+        let store = device.store_as(&self.states, &lens)?;
         for id in (0..lens.len()).map(StateId) {
             match self.values.iter().find(|(of, _)| *of == id) {
                 Some((_, tensor)) if halves.contains(&id) => store.write(id, &half::pack(&tensor.values))?,

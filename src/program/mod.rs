@@ -16,6 +16,7 @@ mod single;
 mod steps;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ganomede_kernels::pointwise::Source;
 use ganomede_kernels::{Cost, Kernel, KernelError};
@@ -89,6 +90,9 @@ pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
         found = planned(effort);
     }
     let mut program = found?;
+    let held: Vec<_> = program.buffers.iter().filter_map(|buffer| buffer.role.state()).collect();
+    program.states =
+        held.into_iter().filter_map(|id| Some((id, recorded.states.get(&id)?.clone()))).collect();
     for node in &recorded.nodes {
         if let Op::Input(name) = &node.op
             && program.input(name).is_none()
@@ -110,6 +114,16 @@ pub enum Role {
     Output(String),
     /// Shared with other programs through the device's store; survives replays.
     State(StateId),
+}
+
+impl Role {
+    /// The state that the buffer is, if it is one.
+    pub fn state(&self) -> Option<StateId> {
+        match self {
+            Self::State(id) => Some(*id),
+            Self::Temporary | Self::Input(_) | Self::Output(_) => None,
+        }
+    }
 }
 
 /// A buffer of a program.
@@ -144,6 +158,9 @@ pub struct Program {
     /// Inputs that were recorded and that nothing asked for needs, with their elements: they have no buffer,
     /// and what is written to them is dropped.
     pub unread: BTreeMap<String, usize>,
+    /// Names of its states, so that a store of other ones is refused even where lengths agree; a program
+    /// that was made by hand may leave them out.
+    pub states: BTreeMap<StateId, Arc<str>>,
 }
 
 impl Launch {

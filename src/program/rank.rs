@@ -22,6 +22,7 @@ pub(super) fn flatten(graph: &Graph) -> Cow<'_, Graph> {
         flat.new.push(id);
     }
     let Flat { graph: mut lowered, new } = flat;
+    lowered.states = graph.states.clone();
     lowered.outputs = graph.outputs.iter().map(|(name, id)| (name.clone(), new[*id])).collect();
     lowered.assigns = graph.assigns.iter().map(|(&state, &id)| (state, new[id])).collect();
     Cow::Owned(lowered)

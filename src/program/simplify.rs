@@ -26,6 +26,7 @@ pub fn simplify(graph: &Graph) -> Graph {
         nodes: simpler.nodes,
         outputs: graph.outputs.iter().map(|(name, id)| (name.clone(), becomes[*id])).collect(),
         assigns: graph.assigns.iter().map(|(&state, &id)| (state, becomes[id])).collect(),
+        states: graph.states.clone(),
     }
 }
 

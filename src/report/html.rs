@@ -248,14 +248,14 @@ fn score_table(images: &[ScoredImage], noun: &str, skill: Skill) -> String {
             truth(i.anomalous),
             i.score,
             significant(i.score),
-            rate(i.probability),
+            i.percentile.map_or_else(|| "–".to_owned(), |p| format!("{p:.1}")),
             outcome(i.anomalous, i.verdict, skill),
         )
     };
     let rows: String = order.into_iter().take(MAX_ROWS).map(row).collect();
     format!(
         "<h2>All scores</h2>{cut}<div class=\"table tall scroll\"><table class=sortable><thead><tr><th>{noun}</th>\
-         <th>class</th><th>truth</th><th class=n aria-sort=descending>score</th><th class=n>probability</th>\
+         <th>class</th><th>truth</th><th class=n aria-sort=descending>score</th><th class=n>percentile</th>\
          <th>verdict</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 }

@@ -153,8 +153,11 @@ pub struct ScoredImage {
     pub anomalous: Option<bool>,
     /// Anomaly score.
     pub score: f64,
-    /// Calibrated probability; `None` for an uncalibrated model.
+    /// Share of normal samples with a lower score, interpolated between held-out ones; `None` for an
+    /// uncalibrated model.
     pub probability: Option<f64>,
+    /// Percentage of held-out normal samples with a lower score; likewise.
+    pub percentile: Option<f64>,
     /// True if the threshold flags it; `None` without a threshold.
     pub verdict: Option<bool>,
 }

@@ -161,8 +161,9 @@ pub(super) fn labelled(images: &[ScoredImage]) -> (Vec<f64>, Vec<bool>) {
 
 pub(super) fn check(images: &[ScoredImage], losses: &[LossCurve]) -> Result<(), ReportError> {
     let mut scores = images.iter().flat_map(|i| {
-        let probability = i.probability.map(|p| ("probability", &i.id, p));
-        [Some(("score", &i.id, i.score)), probability].into_iter().flatten()
+        let of_id = |what: &'static str, value: Option<f64>| value.map(|value| (what, &i.id, value));
+        let scores = [("score", Some(i.score)), ("probability", i.probability), ("percentile", i.percentile)];
+        scores.into_iter().filter_map(move |(what, value)| of_id(what, value))
     });
     if let Some((what, id, value)) = scores.find(|(_, _, v)| !v.is_finite()) {
         return Err(ReportError::NotFinite { what, id: id.clone(), value });

@@ -17,6 +17,7 @@ fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {
                 anomalous: Some(class > 0),
                 score,
                 probability: Some(score / 4.0),
+                percentile: Some(25.0 * score),
                 verdict: Some(score >= 1.5),
             }
         })
@@ -225,6 +226,7 @@ fn reports_of_little_or_odd_data_hold_together() {
         anomalous: None,
         score,
         probability: None,
+        percentile: None,
         verdict: None,
     };
     for scores in [vec![0.0], vec![5.0; 3], vec![-1e308, 1e308], vec![1e-320, 0.0], vec![1e16, 1e16 + 2.0]] {
@@ -312,6 +314,7 @@ fn panels_are_the_extremes_of_each_class() {
         anomalous: Some(anomalous),
         score,
         probability: None,
+        percentile: None,
         verdict: None,
     };
     let mut images: Vec<ScoredImage> = (0..5).map(|i| image("crack", true, f64::from(i))).collect();
@@ -333,6 +336,7 @@ fn box_plots_are_tukeys() {
             anomalous: Some(false),
             score,
             probability: None,
+            percentile: None,
             verdict: None,
         })
         .collect();

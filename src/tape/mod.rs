@@ -152,6 +152,8 @@ pub struct Graph {
     pub outputs: Vec<(String, NodeId)>,
     /// New values of states, written when the replay ends.
     pub assigns: BTreeMap<StateId, NodeId>,
+    /// Names of the states that are read or written, where the graph was recorded over a registry.
+    pub states: BTreeMap<StateId, Arc<str>>,
 }
 
 #[derive(Default)]
@@ -239,7 +241,11 @@ impl Tape {
                 ),
             );
         }
-        known == *variable
+        if known != *variable {
+            return false;
+        }
+        self.inner.borrow_mut().graph.states.insert(variable.id, variable.shared_name());
+        true
     }
 
     /// The current value of a state: what this tape assigned to it last, else its value at the start. All

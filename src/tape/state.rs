@@ -104,6 +104,10 @@ impl Variable {
     pub fn name(&self) -> &str {
         &self.mark.0
     }
+
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.mark.0)
+    }
 }
 
 /// One entry of the registry.
@@ -242,6 +246,11 @@ impl States {
     /// Name of a state; `None` where there is none of this number.
     pub fn name(&self, id: StateId) -> Option<&str> {
         self.entries.get(id.0).map(|entry| entry.name.as_str())
+    }
+
+    /// Name of each state, by id.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.entries.iter().map(|entry| Arc::clone(&entry.mark.0)).collect()
     }
 
     /// Elements of each state, by id.

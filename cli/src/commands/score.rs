@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Answers, Applied, Judge, MapOutputs, QueryData};
+use ganomede::detect::{Answers, Applied, Judge, MapOutputs, Observer, QueryData};
+use ganomede::eval::Threshold;
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
@@ -14,8 +15,8 @@ use crate::shared::session::check_folder;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, say, say_json};
 
-/// Score images with a trained model, rows of tables or points of series: score, calibrated probability,
-/// verdict.
+/// Score images with a trained model, rows of tables or points of series: score, percentile among
+/// held-out normal samples, verdict.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json\n  \
@@ -25,8 +26,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Images, folders or labelled sets; CSV files for a model that was trained with --signal or --table.
-    #[arg(value_name = "PATH", required = true)]
-    pub(crate) paths: Vec<String>,
+    #[arg(value_name = "PATH", required_unless_present = "list")]
+    paths: Vec<String>,
+    /// Images named in a CSV file with the column path; relative paths are relative to the file.
+    #[arg(long, value_name = "F.csv")]
+    list: Vec<String>,
     /// Folder for a picture of each image under the colours of its map, at the image's own size; the colours
     /// are the same for all images.
     #[arg(long, value_name = "DIR")]
@@ -71,6 +75,13 @@ pub(crate) struct Args {
     pub(crate) search: SearchArgs,
 }
 
+impl Args {
+    /// What is scored, in the order of the answers.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &String> {
+        self.paths.iter().chain(&self.list)
+    }
+}
+
 /// `score --json`.
 #[derive(Debug, Serialize)]
 struct ScoreDocument<'a> {
@@ -90,7 +101,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     let path = &args.model.model;
     if let Some(folder) = &args.maps {
-        let reads = args.paths.iter().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
+        let reads = args.specs().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
         check_folder(folder, &reads)?;
     }
     let model = ModelFile::load(path)?;
@@ -125,6 +136,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         say_json(&ScoreDocument { model: path, device: device.describe(), threshold, answers })?;
     } else {
         answers.lines().try_for_each(|text| say(&text))?;
+        if let Some(Threshold { value, source }) = &judge.threshold {
+            terminal.note(&format!("anomalous from {value:.4} on: {source}"));
+        }
     }
     match alarms {
         1.. if args.fail_on_anomaly => Err(CliError::found(format!("anomalies found: {alarms}"))),
@@ -150,6 +164,12 @@ fn check(args: &Args, model: &ModelFile) -> Result<(), CliError> {
                 args.maps.is_some(),
                 For::Images,
                 "draws images; {samples} are numbers, leave it out",
+            ),
+            Flag(
+                "--list",
+                !args.list.is_empty(),
+                For::Images,
+                "lists images; give the files of {samples} as paths",
             ),
             Flag(
                 "--limit-test",
@@ -179,7 +199,7 @@ fn data(args: &Args, seed: u64) -> QueryData {
     let mut reading = args.samples.reading(&DataArgs::default());
     reading.images.strict = args.strict;
     QueryData {
-        specs: args.paths.clone(),
+        specs: args.specs().cloned().collect(),
         reading,
         split: args.split.map(Split::from),
         limit: args.limit_test,

@@ -54,6 +54,8 @@ struct SearchDocument {
     device: String,
     score: f64,
     probability: Option<f64>,
+    percentile: Option<f64>,
+    p_value: Option<f64>,
     /// Left and upper edge of the tile that is shown of a large image: the one that scores highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     tile: Option<[usize; 2]>,
@@ -108,6 +110,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             device: device.describe(),
             score,
             probability: calibration.map(|c| c.quantiles.probability(score)),
+            percentile: calibration.map(|c| c.quantiles.percentile(score)),
+            p_value: calibration.map(|c| c.quantiles.p_value(score)),
             tile: of_image.as_ref().map(|of_image| of_image.highest),
             z: found.z,
             stages,
@@ -136,11 +140,13 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
                 stage.step, stage.loss, stage.residual, stage.discrimination
             ))?;
         }
-        let probability = document.probability.map_or(String::new(), |p| format!(", probability {p:.3}"));
+        let percentile = document
+            .percentile
+            .map_or(String::new(), |p| format!(", above {p:.1} % of the held-out normal images"));
         let tile = document.tile.map_or(String::new(), |[x, y]| {
             format!(" of the image; the search is of its highest tile, at column {x}, row {y}")
         });
-        say(&format!("score {:.4}{probability}{tile}", document.score))?;
+        say(&format!("score {:.4}{percentile}{tile}", document.score))?;
     }
     Ok(())
 }

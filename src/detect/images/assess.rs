@@ -229,6 +229,7 @@ impl Look for Assessing<'_> {
             anomalous: Some(anomalous),
             score: found.score,
             probability: self.judge.probability(found.score),
+            percentile: self.judge.percentile(found.score),
             verdict: self.judge.is_anomalous(found.score),
         });
         self.scores.push(found.score);

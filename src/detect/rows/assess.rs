@@ -122,6 +122,7 @@ impl RowTests {
             anomalous: Some(anomalous),
             score,
             probability: judge.probability(score),
+            percentile: judge.percentile(score),
             verdict: judge.is_anomalous(score),
         });
         let images = images.collect();

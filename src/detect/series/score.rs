@@ -48,6 +48,7 @@ impl Queries for SeriesQueries {
                 first_row: rows.start,
                 alarms: judge.threshold.as_ref().map_or(vec![], |t| alarms_of(t.value)),
                 probabilities: scores.iter().map(|&score| judge.probability(score)).collect(),
+                percentiles: scores.iter().map(|&score| judge.percentile(score)).collect(),
                 p_values: scores.iter().map(|&score| judge.p_value(score)).collect(),
                 notes: set.notes().to_vec(),
                 times: rows.map(time).collect(),

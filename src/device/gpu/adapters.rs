@@ -121,7 +121,7 @@ pub(super) fn report(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
         warnings.push("no compute shaders on this backend: it cannot run Ganomede".to_owned());
     }
     if software {
-        warnings.push("software adapter: a CPU runs the shaders, --device cpu is faster".to_owned());
+        warnings.push("software adapter: a CPU runs the shaders, the device `cpu` is faster".to_owned());
     }
     if info.backend == wgpu::Backend::Gl && !software {
         warnings.push("OpenGL adapter: install the GPU's Vulkan driver for full speed and memory".to_owned());

@@ -16,6 +16,7 @@ pub(super) fn system(at: usize, name: &str) -> ComparedSystem {
                 anomalous: Some(i >= 20),
                 score,
                 probability: None,
+                percentile: None,
                 verdict: Some(score >= 1.9),
             }
         })

@@ -8,7 +8,7 @@ use ganomede_host::interrupt;
 use serde::Serialize;
 
 use super::{Choice, Given};
-use crate::shared::args::{ChannelsArg, Global};
+use crate::shared::args::{ChannelsArg, FitArg, Global};
 use crate::shared::session::check_file;
 use crate::shared::{CliError, say, say_json, shown};
 use ganomede::report::{image_grid, save_png_atomic};
@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// Size of the images: 64 is a square, 96x64 has the width first.
     #[arg(long, value_name = "WxH", default_value_t = Size::square(64))]
     size: Size,
+    /// How images of other proportions come to the size, as in a training.
+    #[arg(long, value_enum, default_value = "stretch")]
+    fit: FitArg,
     /// Gray or colour.
     #[arg(long, value_enum, default_value = "gray")]
     channels: ChannelsArg,
@@ -54,7 +57,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     }
     check_file(&args.preview, &args.given.reads())?;
     let channels: Channels = args.channels.into();
-    let preprocess = Preprocess { channels, ..Preprocess::new(args.size) };
+    let preprocess = Preprocess { channels, fit: args.fit.into(), ..Preprocess::new(args.size) };
     let data = args.choice.open(&args.given, OpenOptions { preprocess, ..OpenOptions::default() })?;
     let (count, wanted) = (data.len(Split::Train), args.images as usize);
     if count == 0 {
