@@ -64,6 +64,20 @@ pub trait Family: Debug {
     /// The CPU twin, on the current rayon pool. Results do not depend on the number of threads.
     fn twin(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]);
 
+    /// Elements of the form in which the twin multiplies by its second input, for who keeps it while that
+    /// input stays the same: weights of a scorer, or of a search. 0 where there is no such form.
+    fn twin_weights_len(&self) -> usize {
+        0
+    }
+
+    /// Brings the second input into that form.
+    fn twin_weights(&self, _weights: &[f32], _kept: &mut [f32]) {}
+
+    /// The twin with that form of its second input beside it: the same bits, without making the form anew.
+    fn twin_kept(&self, inputs: &[&[f32]], _kept: &[f32], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        self.twin(inputs, outputs, scratch);
+    }
+
     /// The operation in plain f64 loops, by its definition and not by the kernel's method: what twins and
     /// variants are tested against. `before` holds what the outputs held before the launch.
     fn oracle(&self, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64>>;

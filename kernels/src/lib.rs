@@ -209,6 +209,21 @@ impl Kernel {
         self.family().twin(inputs, outputs, scratch);
     }
 
+    /// [`Family::twin_weights_len`].
+    pub fn cpu_weights_len(&self) -> usize {
+        self.family().twin_weights_len()
+    }
+
+    /// [`Family::twin_weights`].
+    pub fn cpu_weights(&self, weights: &[f32], kept: &mut [f32]) {
+        self.family().twin_weights(weights, kept);
+    }
+
+    /// [`Family::twin_kept`].
+    pub fn cpu_kept(&self, inputs: &[&[f32]], kept: &[f32], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        self.family().twin_kept(inputs, kept, outputs, scratch);
+    }
+
     /// [`Family::oracle`].
     pub fn oracle(&self, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f64>> {
         self.family().oracle(inputs, before)

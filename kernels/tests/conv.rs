@@ -62,7 +62,30 @@ fn run(conv: &Conv, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
     let mut scratch = vec![f32::NAN; kernel.cpu_scratch_len(threads)];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| kernel.cpu(&inputs, &mut [&mut out], &mut scratch));
+    assert_same_with_kept_weights(&kernel, &inputs, &out, &pool, scratch.len());
     out
+}
+
+/// The weights in the form that a scorer or a search keeps give the same bits, whatever lies in scratch.
+fn assert_same_with_kept_weights(
+    kernel: &Kernel,
+    inputs: &[&[f32]],
+    expected: &[f32],
+    pool: &rayon::ThreadPool,
+    scratch_len: usize,
+) {
+    let len = kernel.cpu_weights_len();
+    if len == 0 {
+        return;
+    }
+    let (mut kept, mut scratch) = (vec![f32::NAN; len], vec![f32::NAN; scratch_len]);
+    let mut out = vec![f32::NAN; expected.len()];
+    pool.install(|| {
+        kernel.cpu_weights(inputs[1], &mut kept);
+        kernel.cpu_kept(inputs, &kept, &mut [&mut out], &mut scratch);
+    });
+    let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+    assert!(same, "{kernel:?} gives other bits with kept weights");
 }
 
 /// Largest error over the root mean square of the expected values.
@@ -330,6 +353,19 @@ fn epilogues_match_the_oracle() {
             }
         }
     }
+}
+
+#[test]
+fn weights_that_can_be_kept_are_named() {
+    let kept = |conv: Conv| Kernel::Conv(conv).cpu_weights_len();
+    let deep = geometry(1, [32, 48], [8, 8], [4, 4], [2, 2], [1, 1]);
+    for face in [Face::Conv, Face::Transpose] {
+        assert!(kept(plain(face, deep)) > 0, "{face:?}");
+        assert_eq!(kept(Conv { half: true, ..plain(face, deep) }), 0, "{face:?} in halves");
+    }
+    assert_eq!(kept(plain(Face::Weight, deep)), 0, "weights that are made");
+    let few = geometry(1, [1, 48], [16, 16], [4, 4], [2, 2], [1, 1]);
+    assert_eq!(kept(plain(Face::Conv, few)), 0, "weights that are used where they lie");
 }
 
 #[test]

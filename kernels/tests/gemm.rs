@@ -41,7 +41,30 @@ fn run(gemm: &Gemm, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
     let mut scratch = vec![f32::NAN; kernel.cpu_scratch_len(threads)];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| kernel.cpu(&inputs, &mut [&mut out], &mut scratch));
+    assert_same_with_kept_weights(&kernel, &inputs, &out, &pool, scratch.len());
     out
+}
+
+/// The weights in the form that a scorer or a search keeps give the same bits, whatever lies in scratch.
+fn assert_same_with_kept_weights(
+    kernel: &Kernel,
+    inputs: &[&[f32]],
+    expected: &[f32],
+    pool: &rayon::ThreadPool,
+    scratch_len: usize,
+) {
+    let len = kernel.cpu_weights_len();
+    if len == 0 {
+        return;
+    }
+    let (mut kept, mut scratch) = (vec![f32::NAN; len], vec![f32::NAN; scratch_len]);
+    let mut out = vec![f32::NAN; expected.len()];
+    pool.install(|| {
+        kernel.cpu_weights(inputs[1], &mut kept);
+        kernel.cpu_kept(inputs, &kept, &mut [&mut out], &mut scratch);
+    });
+    let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+    assert!(same, "{kernel:?} gives other bits with kept weights");
 }
 
 fn inputs(gemm: &Gemm, seed: u32) -> Vec<Vec<f32>> {
@@ -128,6 +151,29 @@ fn bits_do_not_depend_on_threads_or_repetition() {
             assert_eq!(one, again, "{gemm:?} on {threads} threads");
         }
     }
+}
+
+/// Blocks of rows, tiles and panels that are not whole, and a packed A beside one that is read where it lies.
+#[test]
+fn large_products_match_the_oracle() {
+    for (batch, m, n, k) in [(1, 131, 259, 300), (2, 67, 130, 513), (3, 515, 33, 40), (5, 1, 300, 257)] {
+        for flip in 0..4 {
+            for batched_b in [false, true] {
+                let (trans_a, trans_b) = (flip & 1 == 1, flip & 2 == 2);
+                let gemm = Gemm { trans_a, trans_b, batched_b, ..plain(batch, m, n, k) };
+                assert_matches_oracle(&gemm, 7);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_can_be_kept_are_named() {
+    let kept = |gemm: Gemm| Kernel::Gemm(gemm).cpu_weights_len();
+    assert_eq!(kept(Gemm { batched_b: false, ..plain(2, 7, 33, 5) }), 5 * 64);
+    assert_eq!(kept(plain(2, 7, 33, 5)), 0, "a B for each product");
+    assert_eq!(kept(Gemm { batched_b: false, ..plain(1, 7, 1, 5) }), 0, "a single column");
+    assert_eq!(kept(Gemm { batched_b: false, half_b: true, ..plain(1, 7, 33, 5) }), 0, "halves");
 }
 
 #[test]

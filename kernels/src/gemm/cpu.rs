@@ -1,27 +1,33 @@
 //! CPU twin of the matrix product.
 //!
-//! A piece of work is a block of rows of one output, or a part of its only row. B is copied (or transposed) a
-//! panel of [`LANES`] columns and [`DEPTH`] inner indices at a time; A is broadcast from where it lies,
-//! transposed or not. A single column would leave lanes empty and is made of scalar products.
+//! B lies packed in panels of [`LANES`] columns and [`DEPTH`] inner indices; A is packed in tiles of [`ROWS`]
+//! rows, so that what one step of a tile broadcasts lies side by side. A piece of work is a block of rows of
+//! one output. Where several pieces multiply by the same B, it is packed once for all of them, else each
+//! piece packs a panel at a time. A single row multiplies by B where it lies; a single column would leave
+//! lanes empty and is made of scalar products.
 //!
 //! The order of every sum follows from n, k and the forms of A and B: a row, which may be an image of a
 //! batch, has the same bits among any others.
+
+use std::ops::Range;
 
 use super::Gemm;
 use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
-use crate::tasks::share;
+use crate::tasks::{for_each_part, share};
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
-/// Rows of a piece: enough to pay for its copy of B.
-const BLOCK: usize = 32;
+/// Rows of a piece: enough to pay for reading the panels of B, few enough for all threads to have some.
+const BLOCK: usize = 64;
 /// Inner indices multiplied in one go: such a panel of B fills the first-level cache.
 const DEPTH: usize = 256;
 /// Outputs of a piece of a single row or column: whole panels.
 const LINE: usize = 8 * LANES;
-/// A panel of B, rows of A padded to a whole tile, and a tile of outputs.
-const WORKER: [usize; 3] = [DEPTH * LANES, ROWS * DEPTH, BLOCK * LANES];
+/// Columns from which on packing A costs less than reading rows that lie far apart.
+const PACK_FROM: usize = 4 * LANES;
+/// A panel of B, rows of A in whole tiles, and a tile of outputs.
+const WORKER: [usize; 3] = [DEPTH * LANES, BLOCK * DEPTH, BLOCK * LANES];
 const WORKER_LEN: usize = WORKER[0] + WORKER[1] + WORKER[2];
 
 /// The tail, for outputs as they are made: a single column is one channel.
@@ -34,28 +40,75 @@ fn of_f32(gemm: &Gemm) -> Gemm {
     Gemm { half_b: false, ..gemm.clone() }
 }
 
+/// Elements of a B in panels.
+fn panels_len(gemm: &Gemm) -> usize {
+    gemm.k * gemm.n.next_multiple_of(LANES)
+}
+
+/// Elements of B in panels for who keeps them; 0 where they are not multiplied by, or there are several B.
+pub(super) fn weights_len(gemm: &Gemm) -> usize {
+    if gemm.n == 1 || gemm.batched_b || gemm.half_b { 0 } else { panels_len(gemm) }
+}
+
+/// Elements of B in panels, where several pieces share them; 0 where each packs its own.
+fn shared_len(gemm: &Gemm) -> usize {
+    let &Gemm { batch, m, n, batched_b, .. } = gemm;
+    let blocks = m.div_ceil(BLOCK);
+    // With a B for each product the threads meet after each of them, which a few blocks do not pay for.
+    let pays = if batched_b && batch > 1 { blocks >= 8 } else { blocks * batch >= 2 };
+    if m > 1 && n > 1 && pays { panels_len(gemm) } else { 0 }
+}
+
 pub(super) fn scratch_len(gemm: &Gemm, threads: usize) -> usize {
     if gemm.half_b {
         return gemm.b_len() + scratch_len(&of_f32(gemm), threads);
     }
-    threads * (WORKER_LEN + tail(gemm).scratch_len()) + ALIGN
+    shared_len(gemm) + threads * (WORKER_LEN + tail(gemm).scratch_len()) + ALIGN
 }
 
-pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+/// The product; `kept` is B in panels, where somebody has it.
+pub(super) fn run(
+    gemm: &Gemm,
+    inputs: &[&[f32]],
+    kept: Option<&[f32]>,
+    outputs: &mut [&mut [f32]],
+    scratch: &mut [f32],
+) {
     if gemm.half_b {
         return half::unpacked(gemm.b_len(), inputs, scratch, |inputs, scratch| {
-            run(&of_f32(gemm), inputs, outputs, scratch);
+            run(&of_f32(gemm), inputs, None, outputs, scratch);
         });
     }
     let &Gemm { m, n, .. } = gemm;
+    let (shared, scratch) = tile::aligned(scratch).split_at_mut(shared_len(gemm));
+    if kept.is_some() || shared.is_empty() {
+        return multiply(gemm, inputs, 0, outputs[0], kept, scratch);
+    }
+    // One B after another, each for all that multiply by it.
+    let products = if gemm.batched_b { 1 } else { gemm.batch };
+    for (i, out) in outputs[0].chunks_mut(products * m * n).enumerate() {
+        pack_all(gemm, gemm.operands(inputs, i)[1], shared);
+        multiply(gemm, inputs, i * products, out, Some(shared), scratch);
+    }
+}
+
+/// The products of `out`, from number `first` on; `shared` is the B of all of them, packed.
+fn multiply(
+    gemm: &Gemm,
+    inputs: &[&[f32]],
+    first: usize,
+    out: &mut [f32],
+    shared: Option<&[f32]>,
+    scratch: &mut [f32],
+) {
+    let &Gemm { m, n, .. } = gemm;
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();
-    let line = m == 1 || n == 1;
-    let block = if line { LINE } else { BLOCK * n };
-    let pieces = outputs[0].chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
-        out.chunks_mut(block).enumerate().map(move |(i, out)| (batch, i * block, out))
+    let block = if m == 1 || n == 1 { LINE } else { BLOCK * n };
+    let pieces = out.chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
+        out.chunks_mut(block).enumerate().map(move |(i, out)| (first + batch, i * block, out))
     });
-    share(pieces, tile::aligned(scratch), worker_len, |(batch, first, out), scratch| {
+    share(pieces, scratch, worker_len, |(batch, first, out), scratch| {
         let (scratch, tail_scratch) = scratch.split_at_mut(WORKER_LEN);
         // The outputs of one column are a row of its channel.
         let (width, channel) = match (m, n) {
@@ -65,7 +118,8 @@ pub(super) fn run(gemm: &Gemm, inputs: &[&[f32]], outputs: &mut [&mut [f32]], sc
         };
         match (m, n) {
             (_, 1) => column(gemm, inputs, batch, first, out),
-            _ => rows(gemm, inputs, batch, first / n, channel, width, out, scratch),
+            (1, _) => single_row(gemm, inputs, batch, first, out, shared, scratch),
+            _ => rows(gemm, inputs, batch, first / n, out, shared, scratch),
         }
         tail.apply(out, width, operands, batch * m * n + first, channel, tail_scratch);
     });
@@ -85,47 +139,67 @@ impl Gemm {
     fn steps_a(&self) -> (usize, usize) {
         if self.trans_a { (1, self.m) } else { (self.k, 1) }
     }
+
+    /// The inner indices that are multiplied in one go, in order.
+    fn depths(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let k = self.k;
+        (0..k).step_by(DEPTH).map(move |first| first..k.min(first + DEPTH))
+    }
 }
 
-/// Rows `row..` of one product, `n` columns of each from `first_column` on.
+/// Rows `row..` of one product.
 fn rows(
     gemm: &Gemm,
     inputs: &[&[f32]],
     batch: usize,
     row: usize,
-    first_column: usize,
-    n: usize,
     out: &mut [f32],
+    shared: Option<&[f32]>,
     scratch: &mut [f32],
 ) {
-    let k = gemm.k;
+    let n = gemm.n;
     let [a, b] = gemm.operands(inputs, batch);
     let (row_step, depth_step) = gemm.steps_a();
-    let (panel, scratch) = scratch.split_at_mut(WORKER[0]);
-    let (edge, tile) = scratch.split_at_mut(WORKER[1]);
+    let (own, scratch) = scratch.split_at_mut(WORKER[0]);
+    let (tiles, edge) = scratch.split_at_mut(WORKER[1]);
     let count = out.len() / n;
     let whole = count / ROWS * ROWS;
-    for k in (0..k).step_by(DEPTH).map(|first| first..k.min(first + DEPTH)) {
+    // Rows that are read where they lie; the others are packed.
+    let direct = if n < PACK_FROM { whole } else { 0 };
+    for k in gemm.depths() {
         let (depth, add) = (k.len(), k.start > 0);
         let a = &a[row * row_step + k.start * depth_step..];
-        for r in whole..count {
-            for i in 0..depth {
-                edge[(r - whole) * depth + i] = a[r * row_step + i * depth_step];
-            }
+        for first in (direct..count).step_by(ROWS) {
+            let tile = &mut tiles[(first - direct) * depth..][..ROWS * depth];
+            pack_rows(&a[first * row_step..], ROWS.min(count - first), row_step, depth_step, tile);
         }
         for column in (0..n).step_by(LANES) {
             let lanes = LANES.min(n - column);
-            pack(gemm, b, k.clone(), first_column + column, lanes, panel);
-            if lanes == LANES {
-                tile::product(whole, depth, a, row_step, depth_step, panel, &mut out[column..], n, add);
-            } else {
-                tile::product(whole, depth, a, row_step, depth_step, panel, tile, LANES, false);
+            let panel = match shared {
+                Some(shared) => &shared[panel_at(gemm, &k, column)..][..depth * LANES],
+                None => {
+                    pack(gemm, b, k.clone(), column, lanes, own);
+                    &own[..depth * LANES]
+                }
+            };
+            // Where a whole tile does not fit into the outputs, it is made beside them.
+            let in_place = if lanes == LANES { whole } else { 0 };
+            let mut product = |rows: usize, a: &[f32], row_step, depth_step, first: usize| {
+                if first < in_place {
+                    let out = &mut out[first * n + column..];
+                    tile::product(rows, depth, a, row_step, depth_step, panel, out, n, add);
+                } else {
+                    let out = &mut edge[first * LANES..];
+                    tile::product(rows, depth, a, row_step, depth_step, panel, out, LANES, false);
+                }
+            };
+            if direct > 0 {
+                product(direct, a, row_step, depth_step, 0);
             }
-            if whole < count {
-                tile::product(ROWS, depth, edge, depth, 1, panel, &mut tile[whole * LANES..], LANES, false);
+            for first in (direct..count).step_by(ROWS) {
+                product(ROWS, &tiles[(first - direct) * depth..], 1, ROWS, first);
             }
-            let from_tile = if lanes == LANES { whole } else { 0 };
-            for (out, tile) in out.chunks_exact_mut(n).zip(tile.chunks_exact(LANES)).skip(from_tile) {
+            for (out, tile) in out.chunks_exact_mut(n).zip(edge.chunks_exact(LANES)).skip(in_place) {
                 let out = out[column..][..lanes].iter_mut().zip(tile);
                 if add {
                     out.for_each(|(out, sum)| *out += sum);
@@ -137,8 +211,72 @@ fn rows(
     }
 }
 
+/// Outputs `first..` of a product with a single row.
+fn single_row(
+    gemm: &Gemm,
+    inputs: &[&[f32]],
+    batch: usize,
+    first: usize,
+    out: &mut [f32],
+    shared: Option<&[f32]>,
+    own: &mut [f32],
+) {
+    let [a, b] = gemm.operands(inputs, batch);
+    for k in gemm.depths() {
+        let (a, add) = (&a[k.clone()], k.start > 0);
+        if shared.is_none() && !gemm.trans_b {
+            tile::product_row(a, &b[k.start * gemm.n + first..], gemm.n, out, add);
+            continue;
+        }
+        for (i, out) in out.chunks_mut(LANES).enumerate() {
+            let column = first + i * LANES;
+            let panel = match shared {
+                Some(shared) => &shared[panel_at(gemm, &k, column)..],
+                None => {
+                    pack(gemm, b, k.clone(), column, out.len(), own);
+                    &*own
+                }
+            };
+            tile::product_row(a, panel, LANES, out, add);
+        }
+    }
+}
+
+/// `tile[i][r] = a[r·row_step + i·depth_step]` for r < `rows`, zero after them.
+fn pack_rows(a: &[f32], rows: usize, row_step: usize, depth_step: usize, tile: &mut [f32]) {
+    if rows < ROWS {
+        tile.fill(0.0);
+    }
+    if depth_step == 1 {
+        tile::transpose(rows, tile.len() / ROWS, a, row_step, tile, ROWS);
+    } else {
+        for (tile, a) in tile.chunks_exact_mut(ROWS).zip(a.chunks(depth_step)) {
+            tile[..rows].copy_from_slice(&a[..rows]);
+        }
+    }
+}
+
+/// Where the panel of inner indices `k` and columns from `column` on lies among all.
+fn panel_at(gemm: &Gemm, k: &Range<usize>, column: usize) -> usize {
+    k.start * gemm.n.next_multiple_of(LANES) + column * k.len()
+}
+
+/// All panels of a B.
+pub(super) fn pack_all(gemm: &Gemm, b: &[f32], panels: &mut [f32]) {
+    let mut rest = panels;
+    for k in gemm.depths() {
+        let own;
+        (own, rest) = rest.split_at_mut(k.len() * gemm.n.next_multiple_of(LANES));
+        let len = k.len() * LANES;
+        for_each_part(own, len, 2 * len, |i, panel| {
+            let column = i * LANES;
+            pack(gemm, b, k.clone(), column, LANES.min(gemm.n - column), panel);
+        });
+    }
+}
+
 /// `panel[i][j] = B[k.start + i][column + j]` for j < `lanes`, zero after them.
-fn pack(gemm: &Gemm, b: &[f32], k: std::ops::Range<usize>, column: usize, lanes: usize, panel: &mut [f32]) {
+fn pack(gemm: &Gemm, b: &[f32], k: Range<usize>, column: usize, lanes: usize, panel: &mut [f32]) {
     let panel = &mut panel[..k.len() * LANES];
     if lanes < LANES {
         panel.fill(0.0);

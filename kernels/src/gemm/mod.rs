@@ -140,7 +140,19 @@ impl Family for Gemm {
     }
 
     fn twin(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
-        cpu::run(self, inputs, outputs, scratch);
+        cpu::run(self, inputs, None, outputs, scratch);
+    }
+
+    fn twin_weights_len(&self) -> usize {
+        cpu::weights_len(self)
+    }
+
+    fn twin_weights(&self, weights: &[f32], kept: &mut [f32]) {
+        cpu::pack_all(self, weights, kept);
+    }
+
+    fn twin_kept(&self, inputs: &[&[f32]], kept: &[f32], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        cpu::run(self, inputs, Some(kept), outputs, scratch);
     }
 
     fn class(&self) -> String {

@@ -135,6 +135,57 @@ pub(crate) fn product_narrow(
     }
 }
 
+/// `c[j] (+)= Σ_k a[k] · b[k·ldb + j]`: a single row of [`product`], with the same bits, that reads `b` where
+/// it lies. At most [`CHAIN`] terms.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn product_row(a: &[f32], b: &[f32], ldb: usize, c: &mut [f32], add: bool) {
+    match_target! {
+        "x86_64+avx512f+fma" => row_in::<16, true>(a, b, ldb, c, add),
+        "x86_64+avx2+fma" => row_in::<8, true>(a, b, ldb, c, add),
+        "aarch64+neon" => row_in::<4, true>(a, b, ldb, c, add),
+        _ => row_in::<4, false>(a, b, ldb, c, add),
+    }
+}
+
+/// Eight vectors of `L` lanes at a time, then one, then single columns.
+#[inline(always)]
+fn row_in<const L: usize, const FMA: bool>(a: &[f32], b: &[f32], ldb: usize, c: &mut [f32], add: bool) {
+    let (wide, one) = (c.len() / (8 * L) * (8 * L), c.len() / L * L);
+    for column in (0..wide).step_by(8 * L) {
+        strip_in::<L, 8, FMA>(a, &b[column..], ldb, &mut c[column..], add);
+    }
+    for column in (wide..one).step_by(L) {
+        strip_in::<L, 1, FMA>(a, &b[column..], ldb, &mut c[column..], add);
+    }
+    for column in one..c.len() {
+        strip_in::<1, 1, FMA>(a, &b[column..], ldb, &mut c[column..], add);
+    }
+}
+
+#[inline(always)]
+fn strip_in<const L: usize, const N: usize, const FMA: bool>(
+    a: &[f32],
+    b: &[f32],
+    ldb: usize,
+    c: &mut [f32],
+    add: bool,
+) {
+    let mut acc = [[0.0; L]; N];
+    for (k, &a) in a.iter().enumerate() {
+        let b = &b[k * ldb..][..N * L];
+        for v in 0..N {
+            acc[v] = multiply_add::<L, FMA>(a, vector(&b[v * L..]), acc[v]);
+        }
+    }
+    for (c, acc) in c.iter_mut().zip(acc.as_flattened()) {
+        *c = if add { *c + acc } else { *acc };
+    }
+}
+
 /// The first `lanes` lanes, in tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has
 /// registers for.
 #[inline(always)]

@@ -127,18 +127,24 @@ impl DerefMut for Buffer {
     }
 }
 
+/// States with the number of times that each was written.
+struct Values {
+    buffers: Vec<Buffer>,
+    versions: Vec<u64>,
+}
+
 /// State tensors of one model on the CPU, shared by its programs.
 #[derive(Clone)]
-struct CpuStore(Arc<Mutex<Vec<Buffer>>>);
+struct CpuStore(Arc<Mutex<Values>>);
 
 impl CpuStore {
     fn new(lens: &[usize]) -> Result<Self, DeviceError> {
         host_has(Buffer::bytes_for(lens.iter().copied()))?;
         let buffers = lens.iter().map(|&len| Buffer::new(len)).collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Mutex::new(buffers))))
+        Ok(Self(Arc::new(Mutex::new(Values { buffers, versions: vec![0; lens.len()] }))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
+    fn lock(&self) -> MutexGuard<'_, Values> {
         // A panic while the lock was held leaves plain numbers behind; they are as good as before.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,23 +152,25 @@ impl CpuStore {
 
 impl Stored for CpuStore {
     fn count(&self) -> usize {
-        self.lock().len()
+        self.lock().buffers.len()
     }
 
     fn len(&self, id: StateId) -> usize {
-        self.lock()[id.0].len()
+        self.lock().buffers[id.0].len()
     }
 
     fn bytes(&self) -> u64 {
-        self.lock().iter().map(Buffer::bytes).sum()
+        self.lock().buffers.iter().map(Buffer::bytes).sum()
     }
 
     fn read(&self, id: StateId) -> Pending<'_, Vec<f32>> {
-        done(Ok(self.lock()[id.0].to_vec()))
+        done(Ok(self.lock().buffers[id.0].to_vec()))
     }
 
     fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
-        self.lock()[id.0].copy_from_slice(values);
+        let mut states = self.lock();
+        states.versions[id.0] += 1;
+        states.buffers[id.0].copy_from_slice(values);
         Ok(())
     }
 }
@@ -185,6 +193,71 @@ pub(super) struct CpuExecutable {
     scratch_lens: Vec<usize>,
     input_lens: Vec<Vec<usize>>,
     output_lens: Vec<Vec<usize>>,
+    /// Weights in the form in which launches multiply by them, made again where the state was written since.
+    kept: Vec<Kept>,
+    /// Which of them is a launch's.
+    kept_of: Vec<Option<usize>>,
+    /// States that the program writes.
+    writes: Vec<StateId>,
+}
+
+/// A state in the form that a kernel keeps.
+struct Kept {
+    state: StateId,
+    /// The version of the state that it was made of; none before the first.
+    version: Option<u64>,
+    values: Buffer,
+}
+
+/// States that a program writes.
+fn writes(program: &Program) -> Vec<StateId> {
+    let written = program.launches.iter().flat_map(|launch| &launch.outputs);
+    let mut states: Vec<_> = written.filter_map(|&buffer| state(program, buffer)).collect();
+    states.sort_unstable();
+    states.dedup();
+    states
+}
+
+fn state(program: &Program, buffer: usize) -> Option<StateId> {
+    match program.buffers[buffer].role {
+        Role::State(id) => Some(id),
+        _ => None,
+    }
+}
+
+/// For each launch the state whose kept form it multiplies by, where it does and that pays. A program that
+/// writes weights that it multiplies by is a training: they are other ones each time.
+fn keeps(program: &Program) -> Vec<Option<StateId>> {
+    let weights = |launch: &Launch| {
+        let state = state(program, *launch.inputs.get(1)?)?;
+        (launch.kernel.cpu_weights_len() > 0).then_some(state)
+    };
+    let (found, writes): (Vec<_>, _) = (program.launches.iter().map(weights).collect(), writes(program));
+    match found.iter().flatten().any(|state| writes.contains(state)) {
+        true => vec![None; found.len()],
+        false => found,
+    }
+}
+
+/// The first launches that keep a form, with its state; launches of equal kernels keep one together.
+fn forms(program: &Program) -> Vec<(usize, StateId)> {
+    let mut forms: Vec<(usize, StateId)> = vec![];
+    for (i, state) in keeps(program).into_iter().enumerate() {
+        if let Some(state) = state
+            && !forms.iter().any(|&form| is_same_form(program, form, (i, state)))
+        {
+            forms.push((i, state));
+        }
+    }
+    forms
+}
+
+fn kept_len(program: &Program, launch: usize) -> usize {
+    program.launches[launch].kernel.cpu_weights_len()
+}
+
+fn is_same_form(program: &Program, a: (usize, StateId), b: (usize, StateId)) -> bool {
+    a.1 == b.1 && program.launches[a.0].kernel == program.launches[b.0].kernel
 }
 
 /// Lengths of a program's own buffers; those of states are in the store.
@@ -206,7 +279,8 @@ pub(super) fn between(i: usize) -> Result<(), DeviceError> {
 
 impl Loaded for CpuExecutable {
     fn bytes(&self) -> u64 {
-        self.buffers.iter().map(Buffer::bytes).sum::<u64>() + 4 * self.scratch.capacity() as u64
+        let kept = self.kept.iter().map(|kept| &kept.values);
+        self.buffers.iter().chain(kept).map(Buffer::bytes).sum::<u64>() + 4 * self.scratch.capacity() as u64
     }
 
     fn write(&mut self, buffer: usize, values: &[f32]) -> Result<(), DeviceError> {
@@ -245,10 +319,12 @@ impl Loaded for CpuExecutable {
 }
 
 impl CpuExecutable {
-    /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers and scratch.
+    /// Bytes that [`CpuExecutable::new`] takes on as many threads as there are now: buffers, kept weights and
+    /// scratch.
     fn bytes_for(program: &Program) -> u64 {
         let scratch = scratch_lens(program).into_iter().max().unwrap_or(0);
-        Buffer::bytes_for(own_lens(program)).saturating_add(bytes(scratch))
+        let kept = forms(program).into_iter().map(|(launch, _)| kept_len(program, launch));
+        Buffer::bytes_for(own_lens(program).chain(kept)).saturating_add(bytes(scratch))
     }
 
     /// Checks the program against the store and the machine's memory, then allocates all that a replay needs.
@@ -257,7 +333,19 @@ impl CpuExecutable {
         host_has(Self::bytes_for(program))?;
         let buffers = own_lens(program).map(Buffer::new).collect::<Result<_, _>>()?;
         let scratch_lens = scratch_lens(program);
+        let forms = forms(program);
+        let form_of = |(launch, state): (usize, Option<StateId>)| {
+            let state = state?;
+            forms.iter().position(|&form| is_same_form(program, form, (launch, state)))
+        };
+        let kept_of = keeps(program).into_iter().enumerate().map(form_of).collect();
+        let keep = |&(launch, state): &(usize, StateId)| {
+            Ok(Kept { state, version: None, values: Buffer::new(kept_len(program, launch))? })
+        };
         Ok(Self {
+            kept: forms.iter().map(keep).collect::<Result<_, DeviceError>>()?,
+            kept_of,
+            writes: writes(program),
             store: store.clone(),
             buffers,
             scratch: zeros(scratch_lens.iter().copied().max().unwrap_or(0))?,
@@ -275,7 +363,7 @@ impl CpuExecutable {
         mut elsewhere: Option<Elsewhere<'_>>,
         mut after: Option<After<'_>>,
     ) -> Result<(), DeviceError> {
-        let mut lent = Lent::new(&self.program, &mut self.buffers, &self.store);
+        let mut lent = Lent::new(&self.program, &mut self.buffers, &self.store, &self.writes);
         for (index, launch) in self.program.launches.iter().enumerate() {
             lent.take(&launch.outputs);
             let empty: &[f32] = &[];
@@ -292,9 +380,20 @@ impl CpuExecutable {
                 *slot = &mut vector[..len];
             }
             let outputs = &mut outputs[..launch.outputs.len()];
+            let scratch = &mut self.scratch[..self.scratch_lens[index]];
             match elsewhere.as_mut().and_then(|run| run(index, inputs, outputs)) {
                 Some(outcome) => outcome?,
-                None => launch.kernel.cpu(inputs, outputs, &mut self.scratch[..self.scratch_lens[index]]),
+                None => match self.kept_of[index].map(|form| &mut self.kept[form]) {
+                    Some(kept) => {
+                        let version = Some(lent.states.versions[kept.state.0]);
+                        if kept.version != version {
+                            launch.kernel.cpu_weights(inputs[1], &mut kept.values);
+                            kept.version = version;
+                        }
+                        launch.kernel.cpu_kept(inputs, &kept.values, outputs, scratch);
+                    }
+                    None => launch.kernel.cpu(inputs, outputs, scratch),
+                },
             }
             if let Some(after) = &mut after {
                 let views: Vec<&[f32]> = outputs.iter().map(|o| &**o).collect();
@@ -314,16 +413,18 @@ impl CpuExecutable {
 struct Lent<'a> {
     program: &'a Program,
     buffers: &'a mut [Buffer],
-    states: MutexGuard<'a, Vec<Buffer>>,
+    states: MutexGuard<'a, Values>,
     /// Outputs of the launch that runs, and which buffers they are.
     taken: [Buffer; MAX_OPERANDS],
     places: &'a [usize],
 }
 
 impl<'a> Lent<'a> {
-    fn new(program: &'a Program, buffers: &'a mut [Buffer], store: &'a CpuStore) -> Self {
+    /// `writes` are the states that the program writes.
+    fn new(program: &'a Program, buffers: &'a mut [Buffer], store: &'a CpuStore, writes: &[StateId]) -> Self {
         let mut lent =
             Self { program, buffers, states: store.lock(), taken: Default::default(), places: &[] };
+        writes.iter().for_each(|id| lent.states.versions[id.0] += 1);
         lent.swap();
         lent
     }
@@ -332,7 +433,7 @@ impl<'a> Lent<'a> {
     fn swap(&mut self) {
         for (buffer, info) in self.program.buffers.iter().enumerate() {
             if let Role::State(id) = info.role {
-                std::mem::swap(&mut self.buffers[buffer], &mut self.states[id.0]);
+                std::mem::swap(&mut self.buffers[buffer], &mut self.states.buffers[id.0]);
             }
         }
     }

@@ -39,17 +39,48 @@ pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
     len + ALIGN
 }
 
-pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+/// Elements of the packed weights, for who keeps them; 0 where weights are used as they lie, or are made.
+pub(super) fn weights_len(conv: &Conv) -> usize {
+    if conv.half || conv.face == Face::Weight {
+        return 0;
+    }
+    match (full_window(conv), pixels::Plan::new(conv)) {
+        (Some(product), _) => product.twin_weights_len(),
+        (None, Some(_)) => 0,
+        (None, None) => images::Plan::new(conv).packed_len(),
+    }
+}
+
+/// Packs the weights for who keeps them.
+pub(super) fn weights(conv: &Conv, weights: &[f32], kept: &mut [f32]) {
+    match full_window(conv) {
+        Some(product) => product.twin_weights(weights, kept),
+        None => images::Plan::new(conv).pack(weights, kept),
+    }
+}
+
+/// The convolution; `kept` are the weights packed, where somebody has them.
+pub(super) fn run(
+    conv: &Conv,
+    inputs: &[&[f32]],
+    kept: Option<&[f32]>,
+    outputs: &mut [&mut [f32]],
+    scratch: &mut [f32],
+) {
     if conv.half {
         return half::unpacked(conv.geometry.w_len(), inputs, scratch, |inputs, scratch| {
-            run(&of_f32(conv), inputs, outputs, scratch);
+            run(&of_f32(conv), inputs, None, outputs, scratch);
         });
     }
     if let Some(product) = full_window(conv) {
+        let multiply = |inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]| match kept {
+            Some(kept) => product.twin_kept(inputs, kept, outputs, scratch),
+            None => product.twin(inputs, outputs, scratch),
+        };
         match conv.face {
-            Face::Conv => product.twin(inputs, outputs, scratch),
+            Face::Conv => multiply(inputs, outputs, scratch),
             Face::Transpose => {
-                product.twin(&inputs[..2], outputs, scratch);
+                multiply(&inputs[..2], outputs, scratch);
                 finish_images(conv, inputs, outputs[0], scratch);
             }
             Face::Weight => product.twin(&[inputs[1], inputs[0]], outputs, scratch),
@@ -60,7 +91,7 @@ pub(super) fn run(conv: &Conv, inputs: &[&[f32]], outputs: &mut [&mut [f32]], sc
     match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.run(inputs, out, scratch),
         (None, Face::Weight) => weight::run(&conv.geometry, inputs, out, scratch),
-        (None, _) => images::Plan::new(conv).run(inputs, out, scratch),
+        (None, _) => images::Plan::new(conv).run(inputs, kept, out, scratch),
     }
 }
 

@@ -135,7 +135,7 @@ impl Plan {
         (0..self.passes()).map(|pass| self.products() * self.depth(pass) * LANES).sum()
     }
 
-    fn packed_len(&self) -> usize {
+    pub(super) fn packed_len(&self) -> usize {
         self.panel_len() * self.to.0.div_ceil(LANES)
     }
 
@@ -157,15 +157,23 @@ impl Plan {
         self.packed_len() + threads * self.worker_lens().iter().sum::<usize>()
     }
 
-    pub(super) fn run(&self, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
-        let (packed, scratch) = scratch.split_at_mut(self.packed_len());
-        let panel_len = self.panel_len();
-        packed.par_chunks_exact_mut(panel_len.max(1)).enumerate().for_each(|(panel, packed)| {
+    /// Packs weights, all panels.
+    pub(super) fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+        packed.par_chunks_exact_mut(self.panel_len().max(1)).enumerate().for_each(|(panel, packed)| {
             if self.winograd {
-                self.pack_phases(inputs[1], panel, packed);
+                self.pack_phases(weights, panel, packed);
             } else {
-                self.pack_taps(inputs[1], panel, packed);
+                self.pack_taps(weights, panel, packed);
             }
+        });
+    }
+
+    /// The images; `kept` are the weights packed, where somebody has them.
+    pub(super) fn run(&self, inputs: &[&[f32]], kept: Option<&[f32]>, out: &mut [f32], scratch: &mut [f32]) {
+        let (own, scratch) = scratch.split_at_mut(self.packed_len());
+        let packed = kept.unwrap_or_else(|| {
+            self.pack(inputs[1], own);
+            own
         });
         let plane = self.to.1[0] * self.to.1[1];
         let pieces = out.chunks_mut(self.images * self.to.0 * plane).enumerate().flat_map(|(group, out)| {
