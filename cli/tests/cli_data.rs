@@ -55,6 +55,30 @@ fn a_preview_shows_originals_and_their_versions() {
 }
 
 #[test]
+fn defects_are_shown_with_their_masks() {
+    let place = folder("defects_preview");
+    let file = place.join("defects.png");
+    let preview = file.to_str().unwrap();
+    let command = ["data", "defects", "builtin:casting:train=9,test=0", "--preview", preview, "--size", "32"];
+    let document = ganomede(command.iter().chain(&["--images", "3", "--json"])).well().json();
+    assert_eq!(document["kinds"], serde_json::json!(["cut_paste", "scar", "blend", "blur", "missing"]));
+    assert_eq!(document["ids"].as_array().unwrap().len(), 3);
+    let first = image::open(&file).unwrap().into_rgb8();
+    assert_eq!(first.dimensions(), (6 * 34 - 2, 6 * 34 - 2));
+    let cell = |x: u32, y: u32| image::imageops::crop_imm(&first, x * 34, y * 34, 32, 32).to_image();
+    for (kind, image) in (1..6).flat_map(|kind| (0..3).map(move |image| (kind, image))) {
+        assert!(cell(2 * image, kind) != cell(2 * image, 0), "{kind} {image}: nothing changed");
+        let mask = cell(2 * image + 1, kind);
+        assert!(mask.pixels().any(|p| p.0 == [255; 3]) && mask.pixels().any(|p| p.0 == [0; 3]));
+    }
+    let bytes = fs::read(&file).unwrap();
+    ganomede(command.iter().chain(&["--images", "3"])).well();
+    assert_eq!(bytes, fs::read(&file).unwrap(), "the same seed draws the same picture");
+    let missing = ["data", "defects", "builtin:casting:train=0,test=4", "--preview", preview];
+    assert_eq!(ganomede(missing).code, Some(2));
+}
+
+#[test]
 fn manifests_hold_hashes_and_strict_refuses_shared_images() {
     let place = folder("manifest");
     let set = place.join("set");

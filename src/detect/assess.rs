@@ -107,6 +107,14 @@ impl Assessment {
         }
     }
 
+    /// What makes the metrics doubtful, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Self::Samples(samples) => &samples.evaluation.warnings,
+            Self::Points(_) => &[],
+        }
+    }
+
     /// The lines that people read.
     pub fn summary(&self) -> String {
         match self {
@@ -140,6 +148,13 @@ impl SampleAssessment {
         }
         if let Some(pixel) = &e.pixel {
             lines.push(format!("pixel AUROC {:.4}, AUPRO {:.4}", pixel.auroc, pixel.aupro));
+        }
+        if !e.controls.is_empty() {
+            let control = |c: &crate::eval::Control| format!("{} {}", c.name, number(c.auroc));
+            lines.push(format!(
+                "controls: AUROC of {}",
+                e.controls.iter().map(control).collect::<Vec<_>>().join(", ")
+            ));
         }
         lines.push(format!("{:.4} s per image on {}", e.seconds_per_image, e.device));
         let text = lines.join("\n");

@@ -266,18 +266,23 @@ impl Samples for Images {
     }
 
     fn preview(&self) -> Vec<f32> {
-        let mut pixels = vec![];
-        for i in self.held_out.indices.take(Sampler::COUNT / 2).iter() {
-            // A file that cannot be read is reported where it counts, in training or calibration.
-            if self.tiles.is_some() {
-                let options = self.tile_options(1, 0, 0, 0);
-                let tile = self.dataset.random_tile(Split::Train, i, 0, &options);
-                pixels.extend(tile.into_iter().flat_map(|tile| tile.pixels));
-            } else if let Ok(sample) = self.dataset.load(Split::Train, i) {
-                pixels.extend(sample.image.pixels);
-            }
+        let shown = self.held_out_images().min(Sampler::COUNT / 2);
+        (0..shown).filter_map(|i| self.held_out_image(i)).flatten().collect()
+    }
+
+    fn held_out_images(&self) -> usize {
+        self.held_out.indices.len()
+    }
+
+    /// Of tiles a random one of the image. A file that cannot be read is reported where it counts, in
+    /// training or calibration.
+    fn held_out_image(&self, i: usize) -> Option<Vec<f32>> {
+        let entry = self.held_out.indices.get(i)?;
+        if self.tiles.is_some() {
+            let options = self.tile_options(1, 0, 0, 0);
+            return Some(self.dataset.random_tile(Split::Train, entry, 0, &options).ok()?.pixels);
         }
-        pixels
+        Some(self.dataset.load(Split::Train, entry).ok()?.image.pixels)
     }
 
     fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ganomede_datasets::Findings;
 use ganomede_host::{Hold, line};
 
+use super::verdict::{appearance, synthetic_check};
 use super::{Applied, DetectError, Observer, Progress, Samples, calibrate};
 use crate::device::Device;
 use crate::models::ConfigError;
@@ -68,6 +69,8 @@ impl Job {
             // As a training counts them: what a file says would be believed at every batch.
             progress: Done { steps_per_epoch: (data.training_images / batch) as u64, ..Done::default() },
             calibration: None,
+            appearance: None,
+            check: None,
             data,
             ..model.header.clone()
         };
@@ -179,14 +182,21 @@ impl Job {
         let calibration = calibrate(samples, &mut applied, samples.false_alarm_rate());
         let calibration = calibration.map_err(|e| if applied.observer.goes_on() { e } else { stopped() })?;
         model.header.calibration = calibration;
+        let (progress, peak_bytes) = (trainer.progress().clone(), trainer.bytes());
+        // The check needs memory of its own.
+        drop(trainer);
+        model.header.appearance = appearance(samples, seed);
+        let mut applied = Applied { device, model: &model, path: &name, score: &self.score, observer };
+        let checked = synthetic_check(samples, &mut applied, model.header.appearance.as_ref());
+        let checked = checked.map_err(|e| if applied.observer.goes_on() { e } else { stopped() })?;
+        model.header.check = checked;
         if let Some(out) = &self.out {
             model.save(out)?;
         }
         let findings = samples.findings();
-        let progress = trainer.progress();
         let last = |curve: &crate::models::file::Curve| Some((curve.name.clone(), *curve.values.last()?));
         let losses = progress.losses.iter().filter_map(last).collect();
-        Ok(Trained { resumed_at, peak_bytes: trainer.bytes(), findings, checkpoint, losses, model })
+        Ok(Trained { resumed_at, peak_bytes, findings, checkpoint, losses, model })
     }
 
     fn start(

@@ -22,11 +22,13 @@ mod maps;
 mod observe;
 mod open;
 mod queries;
+mod recommend;
 mod rows;
 mod samples;
 mod series;
 mod settings;
 mod tiles;
+mod verdict;
 
 pub use apply::{Applied, Each, Selection, no_image, score_selection};
 #[cfg(feature = "report")]
@@ -51,6 +53,7 @@ pub use maps::{HeldOutMaps, Maps, own_maps};
 pub use observe::{Observer, Progress, Watching};
 pub use open::{NormalData, QueryData, Reading, TestData, TrainingData};
 pub use queries::{Answer, Answers, MapOutputs, Queries, SeriesAnswer};
+pub use recommend::{Candidate, Recommendation, Tried, TriedControl, recommend};
 pub use rows::{RowCounts, RowQueries, RowTests, Rows, held_out_row_scores, open_table, row_scores};
 pub use samples::{InMemory, Samples};
 pub use series::{

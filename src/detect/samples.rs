@@ -63,6 +63,16 @@ pub trait Samples: Send + Sync {
     /// [`DetectError`] where samples cannot be read or scored.
     fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError>;
 
+    /// Held-out images, for a check with synthetic defects; none of what are no images.
+    fn held_out_images(&self) -> usize {
+        0
+    }
+
+    /// Held-out image `i` as the networks see it; `None` where it cannot be read.
+    fn held_out_image(&self, _i: usize) -> Option<Vec<f32>> {
+        None
+    }
+
     /// The share of false alarms that thresholds aim at unless told otherwise.
     fn false_alarm_rate(&self) -> f64 {
         super::usual_rate(self.form())
@@ -179,6 +189,14 @@ impl Samples for InMemory {
             Ok(())
         })?;
         Ok(HeldOut { scores, tiles: None, maps: maps.and_then(HeldOutMaps::calibration) })
+    }
+
+    fn held_out_images(&self) -> usize {
+        if self.form == Form::Image { self.held_out.len() } else { 0 }
+    }
+
+    fn held_out_image(&self, i: usize) -> Option<Vec<f32>> {
+        self.held_out.get(i).cloned()
     }
 
     fn info(&self) -> Result<DataInfo, DataError> {

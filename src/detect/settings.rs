@@ -114,6 +114,8 @@ impl CheckedSettings {
             },
             data,
             calibration: None,
+            appearance: None,
+            check: None,
         };
         Job {
             header,

@@ -81,6 +81,41 @@ pub struct Evaluation {
     /// How the test set was sub-sampled, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_sample: Option<String>,
+    /// What scores the same samples without having learnt what anomalies look like; none where none is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Control>,
+    /// What makes the metrics doubtful, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A score that every system has to beat, on the same samples.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Control {
+    /// What it is: `two numbers`, `untrained network`, `constant`.
+    pub name: &'static str,
+    /// Area under the ROC curve; undefined where one of the classes is missing.
+    pub auroc: Option<f64>,
+    /// Its bootstrap 95 % interval, `[lo, hi]`.
+    pub auroc_ci95: Option<[f64; 2]>,
+}
+
+impl Control {
+    /// Brightness and contrast of an image against those of the training images.
+    pub const TWO_NUMBERS: &str = "two numbers";
+    /// The system as it is before its training.
+    pub const UNTRAINED: &str = "untrained network";
+    /// The same score for every sample.
+    pub const CONSTANT: &str = "constant";
+
+    /// A control by the scores that it gives.
+    ///
+    /// # Errors
+    /// As [`Evaluation::new`].
+    pub fn new(name: &'static str, scores: &[f64], truths: &[bool], seed: u64) -> Result<Self, EvalError> {
+        let (auroc, auroc_ci95) = (auroc(scores, truths)?, auroc_ci95(scores, truths, seed)?);
+        Ok(Self { name, auroc, auroc_ci95 })
+    }
 }
 
 /// Decisions of the deployed threshold on the test set.
@@ -150,7 +185,34 @@ impl Evaluation {
             classes: class_aurocs(input)?,
             seconds_per_image: input.seconds_per_image,
             sub_sample: input.sub_sample.clone(),
+            controls: vec![],
+            warnings: vec![],
         })
+    }
+
+    /// The same beside these controls; what follows from them, and from the interval of the AUROC, is added
+    /// to the warnings.
+    #[must_use]
+    pub fn with_controls(mut self, controls: Vec<Control>) -> Self {
+        let skill = self.skill().warning();
+        self.warnings.extend(skill.map(|warning| format!("{} ranks {warning}", self.system)));
+        for control in &controls {
+            if let (Some(own), Some(auroc)) = (self.auroc, control.auroc)
+                && own <= auroc
+                && control.name != Control::CONSTANT
+            {
+                let what = match control.name {
+                    Control::TWO_NUMBERS => "two numbers, the mean and contrast of an image, reach",
+                    _ => "the network before its training reaches",
+                };
+                self.warnings.push(format!(
+                    "{what} an AUROC of {auroc:.3} on the same samples, and {} no more: {own:.3}",
+                    self.system
+                ));
+            }
+        }
+        self.controls = controls;
+        self
     }
 
     /// Whether the ranking is shown to be better than chance: by the interval where there is one.

@@ -7,6 +7,7 @@
 //! * a metric that needs both classes is `None` for a set that has only one, and never NaN;
 //! * metrics that pick their operating point by looking at the truths are called *oracle*.
 
+mod appearance;
 mod bootstrap;
 #[cfg(feature = "report")]
 mod embed;
@@ -17,12 +18,13 @@ mod ranking;
 mod repeated;
 pub mod signal;
 
+pub use appearance::{Appearance, two_numbers};
 pub use bootstrap::auroc_ci95;
 #[cfg(feature = "report")]
 pub(crate) use bootstrap::quantile_of_sorted;
 #[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};
-pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, Skill, ThresholdMetrics};
+pub use evaluation::{ClassAuroc, Control, Evaluation, EvaluationInput, Skill, ThresholdMetrics};
 pub use pixel::{PixelMap, PixelMetrics, PixelPool, aupro, pixel_auroc, pixel_metrics};
 pub use quantiles::{Quantiles, Threshold, min_max};
 pub use ranking::{

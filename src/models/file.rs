@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::scorer::{ScoreConfig, Tiling};
-use super::{Config, ConfigError, Info, Options, Training};
-use crate::eval::Quantiles;
+use super::{Config, ConfigError, Info, Options, SyntheticCheck, Training};
+use crate::eval::{Appearance, Quantiles};
 use crate::maps::{Levels, Place};
 use crate::report::write_atomic;
 
@@ -373,6 +373,14 @@ pub struct Header {
     pub progress: Progress,
     /// Score scale, absent in checkpoints.
     pub calibration: Option<Calibration>,
+    /// Brightness and contrast of the training images; absent in checkpoints, of what are no images, and in
+    /// files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appearance: Option<Appearance>,
+    /// What synthetic defects on held-out images say of the model; absent likewise, and where nothing is held
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<SyntheticCheck>,
 }
 
 impl Header {

@@ -7,7 +7,7 @@ use ganomede_kernels::half;
 
 use super::file::{FileError, Header, ModelFile, NamedTensor, Storage};
 use super::scorer::ScoreError;
-use super::system::System;
+use super::system::{Share, System};
 use crate::device::{Device, DeviceError, Store};
 use crate::program::{Program, StateId, halvable};
 use crate::tape::States;
@@ -42,6 +42,25 @@ pub fn load(
     more: impl FnOnce(&mut dyn System, &mut States),
 ) -> Result<Loaded, ScoreError> {
     Ok(Prepared::new(header, file, all, more)?.place(device, &BTreeSet::new())?)
+}
+
+/// A model of a header's system as it is before any training; `None` for systems that are fitted in passes of
+/// their own, which are nothing before.
+///
+/// # Errors
+/// As [`load`].
+pub fn untrained(device: &Device, header: &Header) -> Result<Option<ModelFile>, ScoreError> {
+    let Loaded { system, states, weights, store } = load(device, header, None, false, |_, _| {})?;
+    if !system.stages().iter().any(|stage| matches!(stage.share, Share::Part(_))) {
+        return Ok(None);
+    }
+    let tensors = states.entries().iter().enumerate().take(weights).map(|(i, entry)| {
+        let values = store.read(StateId(i))?;
+        Ok(NamedTensor::new(entry.name.clone(), &entry.shape, values))
+    });
+    let tensors = tensors.collect::<Result<_, DeviceError>>()?;
+    let header = Header { calibration: None, appearance: None, check: None, ..header.clone() };
+    Ok(Some(ModelFile { header, tensors }))
 }
 
 /// A system with its states, and what a file says of their values, before any memory is taken.

@@ -5,6 +5,7 @@ pub mod adae;
 pub mod ae;
 pub mod anogan;
 pub mod beatgan;
+mod check;
 pub mod config;
 pub mod dagan;
 pub mod dcgan;
@@ -31,6 +32,7 @@ pub mod vae;
 
 use std::sync::{PoisonError, RwLock};
 
+pub use check::{KindAuroc, SyntheticCheck};
 pub use config::{Config, ConfigError, Form, MAX_SIDE, MIN_SIDE, Prior};
 pub use ganomede_datasets::Size;
 pub use options::{OptionInfo, OptionKind, Options};

@@ -2,7 +2,7 @@
 
 use super::page::{check, check_panels, labelled, select_panels, write_page};
 use super::{LossCurve, NextStep, ReportError, ScoredImage, html};
-use crate::eval::{Evaluation, PrPoint, Repeated, RocPoint, pr_curve, roc_curve};
+use crate::eval::{Control, Evaluation, PrPoint, Repeated, RocPoint, pr_curve, roc_curve};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -119,6 +119,26 @@ pub(super) fn ranking(systems: &[ComparedSystem]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..systems.len()).collect();
     order.sort_by(|&a, &b| auroc(b).total_cmp(&auroc(a)));
     order
+}
+
+/// The controls of a comparison, each with what a table calls it: those that are the same for all systems
+/// once, the untrained network of each.
+pub(super) fn controls(systems: &[ComparedSystem]) -> Vec<(String, &Control)> {
+    let mut rows: Vec<(String, &Control)> = vec![];
+    for system in systems {
+        for control in &system.evaluation.controls {
+            let name = match control.name {
+                Control::UNTRAINED => format!("{}, untrained", system.evaluation.system),
+                name => format!("{name} (control)"),
+            };
+            if rows.iter().all(|(known, _)| *known != name) {
+                rows.push((name, control));
+            }
+        }
+    }
+    let auroc = |row: &(String, &Control)| row.1.auroc.unwrap_or(f64::NEG_INFINITY);
+    rows.sort_by(|a, b| auroc(b).total_cmp(&auroc(a)));
+    rows
 }
 
 /// Every number of the page.

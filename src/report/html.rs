@@ -10,7 +10,7 @@ use super::figures::{self, BoxPlot};
 use super::page::Numbers;
 use super::plot::{number, significant};
 use super::{LossCurve, NextStep, PointKind, ReportError, ReportInput, ScoredImage, Supplement};
-use crate::eval::Skill;
+use crate::eval::{Evaluation, Skill};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,7 @@ pub(super) fn page(
         curves(input, numbers, noun)?,
         scores(numbers, e.threshold.as_ref().map(|t| t.value))?,
         class_table(input, noun),
+        controls(e),
         next_steps(&extra.next),
         panels::section(input)?,
         embedding(extra, numbers)?,
@@ -147,6 +148,31 @@ fn class_table(input: &ReportInput, noun: &str) -> String {
          <th class=n>{noun}s</th><th class=n>AUROC against normal</th><th class=n>score, lower quartile</th>\
          <th class=n>median</th><th class=n>upper quartile</th></tr></thead><tbody>{}</tbody></table></div>",
         boxes.iter().map(row).collect::<String>()
+    )
+}
+
+/// What needs no training on these samples, beside the system.
+fn controls(e: &Evaluation) -> String {
+    if e.controls.is_empty() {
+        return String::new();
+    }
+    let interval =
+        |ci: Option<[f64; 2]>| ci.map_or("–".to_owned(), |[lo, hi]| format!("{lo:.3} to {hi:.3}"));
+    let row = |name: &str, auroc: Option<f64>, ci: Option<[f64; 2]>| {
+        format!(
+            "<tr><td>{}</td><td class=n>{}</td><td class=n>{}</td></tr>",
+            escape(name),
+            rate(auroc),
+            interval(ci)
+        )
+    };
+    let rows: String = e.controls.iter().map(|c| row(c.name, c.auroc, c.auroc_ci95)).collect();
+    format!(
+        "<h2>Controls</h2><div class=\"table scroll\"><table><thead><tr><th>on the same samples</th>\
+         <th class=n>AUROC</th><th class=n>95 % interval</th></tr></thead><tbody>{}{rows}</tbody></table></div>\
+         <p class=note>Two numbers: how far mean and contrast of an image lie from those of the training images. What a \
+         control reaches, a system need not have learnt.</p>",
+        row(&e.system, e.auroc, e.auroc_ci95)
     )
 }
 

@@ -1,6 +1,6 @@
 //! Tables for `docs/`: a command rewrites its own section of a page and leaves the rest alone.
 
-use super::compare::ranking;
+use super::compare::{controls, ranking};
 use super::{CompareReport, ReportError, write_atomic};
 use crate::eval::Repeated;
 use ganomede_datasets::files;
@@ -51,6 +51,18 @@ pub fn comparison_table(report: &CompareReport) -> String {
             format!("{:.0} s, {} steps", system.training_seconds, system.training_steps),
         ];
         text += &format!("| {} |\n", cells.join(" | "));
+    }
+    for (name, control) in controls(&report.systems) {
+        let interval =
+            control.auroc_ci95.map_or_else(|| "–".into(), |[lo, hi]| format!("{lo:.3} to {hi:.3}"));
+        let empty = " – |".repeat(7);
+        text += &format!("| *{}* | {} | {interval} |{empty}\n", escape_markdown(&name), rate(control.auroc));
+    }
+    for at in ranking(&report.systems) {
+        let e = &report.systems[at].evaluation;
+        for warning in &e.warnings {
+            text += &format!("\n**Warning:** {}.\n", escape_markdown(warning));
+        }
     }
     for (system, reason) in &report.failures {
         text += &format!("\n`{}` failed: {}\n", code(system), escape_markdown(reason));

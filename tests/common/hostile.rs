@@ -7,7 +7,7 @@ use std::path::Path;
 use ganomede::device::Device;
 use ganomede::device::tuning::{Choice, Identity, Tuning};
 use ganomede::device::vault::Vault;
-use ganomede::eval::Quantiles;
+use ganomede::eval::{Appearance, Quantiles};
 use ganomede::models::file::{Calibration, DataInfo, FORMAT, Header, ModelFile, NamedTensor, Progress};
 use ganomede::models::scorer::{ScoreConfig, Scorer};
 use ganomede::models::{Config, Options, SYSTEMS, Size, Training};
@@ -159,6 +159,13 @@ fn models() -> Vec<ModelFile> {
             data: DataInfo::default(),
             progress: Progress::default(),
             calibration: Some(calibration),
+            appearance: Some(Appearance {
+                images: 3,
+                mean: [0.1, 0.2],
+                deviation: [0.1, 0.05],
+                correlation: 0.5,
+            }),
+            check: None,
         };
         Some(ModelFile { header, tensors })
     };

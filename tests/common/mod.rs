@@ -148,5 +148,7 @@ pub(crate) fn header(system: &str, config: &Config, batch: usize, options: &[(&s
         data,
         progress: Progress { steps_per_epoch: (IMAGES / batch) as u64, ..Progress::default() },
         calibration: None,
+        appearance: None,
+        check: None,
     }
 }

@@ -1,6 +1,7 @@
 //! `data`: built-in generators, checks, patches, conversion, previews of augmentation and manifests.
 
 mod augment;
+mod defects;
 mod manifest;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::shared::{CliError, say, say_json, shown};
     ganomede data info scans --all\n  ganomede data patches slides/ --out patches --count 5000 --patch 64\n  \
     ganomede data convert mnist/ --normal-class 3 --out threes\n  \
     ganomede data augment scans --augment flip,rotate:10,noise:0.05 --preview preview.png\n  \
+    ganomede data defects scans --preview defects.png\n  \
     ganomede data manifest scans --out scans.json --strict")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -48,6 +50,10 @@ enum What {
         after_help = "Example:\n  ganomede data augment parts/ --augment flip,rotate:10 --preview preview.png"
     )]
     Augment(augment::Args),
+    /// Draw synthetic defects on training images, with the mask of what changed: what `train` and `recommend`
+    /// check models with.
+    #[command(after_help = "Example:\n  ganomede data defects parts/ --preview defects.png")]
+    Defects(defects::Args),
     /// List every file with its hash, and the test images that are training images as well.
     #[command(after_help = "Example:\n  ganomede data manifest parts/ --out parts.json --strict")]
     Manifest(manifest::Args),
@@ -212,6 +218,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let summary = match &args.what {
         What::Info(args) => return show(args, global),
         What::Augment(args) => return augment::run(args, global),
+        What::Defects(args) => return defects::run(args, global),
         What::Manifest(args) => return manifest::run(args, global),
         What::Synth(args) if args.name == "telemetry" => return telemetry(args, global),
         What::Synth(args) => synth(args, global)?,

@@ -16,7 +16,7 @@ use crate::shared::job::{again, trains_again};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_report};
 use crate::shared::terminal::Terminal;
-use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
+use crate::shared::{CliError, Interrupt, note, say, say_json, say_warning, shown};
 
 /// Evaluate a model on labelled test images: metrics, plots, report.html.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,6 +96,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return say_json(&EvalDocument { assessment, repeated: repeated.into_iter().collect() });
     }
     say(&assessment.summary())?;
+    assessment.warnings().iter().try_for_each(|warning| say_warning(warning))?;
     if !repeated.is_empty() {
         say(&format!("over {} seeds, mean ± standard deviation:", runs.len()))?;
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::shared::args::{Global, ModelArg};
 use crate::shared::samples::{described, form_flags};
-use crate::shared::{CliError, say, say_json, shown};
+use crate::shared::{CliError, quoted, say, say_json, shown};
 
 /// Say what a model file holds: system, sizes, preprocessing, threshold, data, and the command that trains it
 /// again.
@@ -102,6 +102,10 @@ impl ModelDocument<'_> {
                 lines.push(("score", scored(&calibration.score)));
                 lines.push(("threshold", format!("{} ({})", calibration.threshold, calibration.source)));
             }
+        }
+        if let Some(check) = &self.header.check {
+            lines.push(("check", check.sentence()));
+            lines.extend(check.warnings().into_iter().map(|warning| ("warning", warning)));
         }
         lines.push(("written by", format!("{}, format {}", self.header.version, self.header.format)));
         lines.extend(self.command.clone().map(|command| ("again", command)));
@@ -220,13 +224,4 @@ fn command(path: &Path, model: &ModelFile) -> String {
 
 fn fit(fit: Fit) -> String {
     format!("{fit:?}").to_lowercase()
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod info;
 pub(crate) mod kernels;
 pub(crate) mod profile;
+pub(crate) mod recommend;
 pub(crate) mod score;
 pub(crate) mod search;
 pub(crate) mod shell;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Bench(bench::Args),
     Explain(explain::Args),
     Compare(compare::Args),
+    Recommend(recommend::Args),
     Systems(systems::Args),
     Kernels(kernels::Args),
     Tune(tune::Args),
@@ -56,6 +58,7 @@ impl Command {
             Command::Score(args) => score::run(args, global, interrupt),
             Command::Eval(args) => eval::run(args, global, interrupt),
             Command::Compare(args) => compare::run(args, global, interrupt),
+            Command::Recommend(args) => recommend::run(args, global, interrupt),
             Command::Systems(args) => systems::run(args, global),
             Command::Info(args) => info::run(args, global),
             Command::Calibrate(args) => calibrate::run(args, global, interrupt),

@@ -6,7 +6,7 @@ use ganomede::detect::{Settings, TrainingData, checkpoint_path};
 use ganomede::device::Device;
 use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::{ScoreConfig, Tiling};
-use ganomede::models::{Config, Prior};
+use ganomede::models::{Config, Prior, SyntheticCheck};
 use ganomede::train::Limits;
 use ganomede_datasets::Reads;
 
@@ -16,7 +16,7 @@ use crate::shared::programs::{ChosenSystem, parse_system};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_folder};
 use crate::shared::terminal::Terminal;
-use crate::shared::{CliError, Interrupt, say, say_json, shown};
+use crate::shared::{CliError, Interrupt, say, say_json, say_warning, shown};
 
 /// Train a system on normal images.
 #[derive(Debug, Clone, clap::Args)]
@@ -126,7 +126,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         summary.images_per_second,
         summary.device,
         shown(&summary.model)
-    ))
+    ))?;
+    let Some(check) = &summary.check else { return Ok(()) };
+    say(&format!("{} ({})", check.sentence(), SyntheticCheck::WORTH))?;
+    check.warnings().iter().try_for_each(|warning| say_warning(warning))
 }
 
 /// Makes sure before hours of work that the results can be written.

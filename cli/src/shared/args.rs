@@ -165,6 +165,13 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// Each with its flag.
+    pub(crate) fn flags(&self) -> Vec<(&'static str, String)> {
+        let each =
+            |flag, places: &[String]| places.iter().map(|place| (flag, place.clone())).collect::<Vec<_>>();
+        [each("--data", &self.data), each("--list", &self.list)].concat()
+    }
+
     /// Each of them.
     pub(crate) fn all(&self) -> Vec<&str> {
         self.data.iter().chain(&self.list).map(String::as_str).collect()

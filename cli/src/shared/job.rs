@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ganomede::detect::{DetectError, Job, Samples, Trained};
 use ganomede::device::Device;
+use ganomede::models::SyntheticCheck;
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::Findings;
 use serde::Serialize;
@@ -33,6 +34,12 @@ pub(crate) struct Summary {
     pub(crate) model: PathBuf,
     pub(crate) checkpoint: PathBuf,
     pub(crate) threshold: Option<f64>,
+    /// What synthetic defects on held-out images say of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) check: Option<SyntheticCheck>,
+    /// What is wrong with it, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
     #[serde(rename = "final")]
     pub(crate) losses: std::collections::BTreeMap<String, f32>,
 }
@@ -75,6 +82,8 @@ pub(crate) fn run(
         model: out,
         checkpoint: checkpoint.unwrap_or_default(),
         threshold: header.calibration.as_ref().map(|c| c.threshold),
+        check: header.check.clone(),
+        warnings: header.check.as_ref().map_or(vec![], SyntheticCheck::warnings),
         losses,
     };
     if steps == resumed_at {

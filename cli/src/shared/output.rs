@@ -1,6 +1,6 @@
 //! What is written to stdout and stderr.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use ganomede_host::{line, lines};
 
@@ -10,6 +10,14 @@ use super::CliError;
 /// away ends the output, not the program.
 pub(crate) fn say(text: &str) -> Result<(), CliError> {
     print(&lines(text))
+}
+
+/// Writes a warning about results to stdout, in red on a terminal (and not where NO_COLOR is set).
+pub(crate) fn say_warning(text: &str) -> Result<(), CliError> {
+    let text = format!("warning: {}", lines(text));
+    let in_colour =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    print(&if in_colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text })
 }
 
 fn print(text: &str) -> Result<(), CliError> {
@@ -49,4 +57,13 @@ pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
     print(&text)
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -41,12 +41,11 @@ pub struct Kind {
 }
 
 /// Every kind.
-pub const KINDS: [Kind; 5] = [cut_paste::KIND, scar::KIND, blend::KIND, blur::KIND, missing::KIND];
+pub static KINDS: [Kind; 5] = [cut_paste::KIND, scar::KIND, blend::KIND, blur::KIND, missing::KIND];
 
 /// The kind with this name.
 pub fn kind(name: &str) -> Option<&'static Kind> {
-    static ALL: [Kind; 5] = KINDS;
-    ALL.iter().find(|kind| kind.name == name)
+    KINDS.iter().find(|kind| kind.name == name)
 }
 
 /// A normal image with a defect.
@@ -88,8 +87,7 @@ pub fn draw(kind: &Kind, image: &Image, source: &Image, rng: &mut Rng) -> Defect
 
 /// As [`draw`], of a kind that is drawn as well.
 pub fn draw_any(image: &Image, source: &Image, rng: &mut Rng) -> (&'static Kind, Defect) {
-    static ALL: [Kind; 5] = KINDS;
-    let kind = &ALL[rng.below(ALL.len() as u64) as usize];
+    let kind = &KINDS[rng.below(KINDS.len() as u64) as usize];
     (kind, draw(kind, image, source, rng))
 }
 

@@ -20,9 +20,9 @@ use crate::detect::{
 };
 #[cfg(feature = "report")]
 use crate::detect::{Pages, images::pages};
-use crate::eval::{Evaluation, EvaluationInput, PixelMap, PixelPool};
+use crate::eval::{Appearance, Control, Evaluation, EvaluationInput, PixelMap, PixelPool, two_numbers};
 use crate::models::file::ModelFile;
-use crate::models::scorer::Found;
+use crate::models::scorer::{Found, is_searched, untrained};
 use crate::report::ScoredImage;
 
 /// The labelled test images of a set, or a part of them.
@@ -85,9 +85,9 @@ impl ImageTests {
         let maps = Maps::new(model.model, model.score, scale)?;
         let selection =
             Selection { data: self.dataset.clone(), split: Split::Test, indices: self.indices.clone() };
-        let mut assessing = Assessing::new(&judge, &maps, see);
+        let mut assessing = Assessing::new(&judge, &maps, config.extent(), see);
         let (count, seconds) = look_with(model, &maps, &selection, how.batch, "scoring", &mut assessing)?;
-        let Assessing { scores, truths, images, maps: mut of_images, pool, short, .. } = assessing;
+        let Assessing { scores, truths, numbers, images, maps: mut of_images, pool, short, .. } = assessing;
         // After the clock has stopped: what is timed are scores.
         of_images.par_iter_mut().for_each(|(map, _)| *map = maps.of(map));
         if let Some(short) = short {
@@ -109,7 +109,7 @@ impl ImageTests {
             .map(|(map, mask, picture)| PixelMap { height: picture.height, width: picture.width, map, mask })
             .collect();
         let description = model.device.describe();
-        let evaluation = Evaluation::new(&EvaluationInput {
+        let mut evaluation = Evaluation::new(&EvaluationInput {
             system: &model.model.header.system,
             device: &description,
             scores: &scores,
@@ -123,7 +123,93 @@ impl ImageTests {
             pooled: pool.and_then(PixelPool::metrics),
         })?;
         let findings = Some(findings);
+        let appearance = model.model.header.appearance.as_ref();
+        evaluation
+            .warnings
+            .extend(appearance.and_then(|appearance| other_light(appearance, &numbers, &truths)));
+        let controls = self.controls(model, how, &numbers, &truths)?;
+        let evaluation = evaluation.with_controls(controls);
         Ok(SampleAssessment { evaluation, findings, rows: None, images })
+    }
+
+    /// What the same images get without training: by two numbers, by the network as it was before, by a
+    /// constant. The network is left out of searched scores and of large images, for which it takes as long
+    /// as the model.
+    fn controls(
+        &self,
+        model: &mut Applied<'_>,
+        how: &Assess,
+        numbers: &[[f64; 2]],
+        truths: &[bool],
+    ) -> Result<Vec<Control>, DetectError> {
+        let header = &model.model.header;
+        let mut controls = vec![];
+        if let Some(appearance) = &header.appearance {
+            let scores: Vec<f64> = numbers.iter().map(|&two| appearance.distance(two)).collect();
+            controls.push(Control::new(Control::TWO_NUMBERS, &scores, truths, how.seed)?);
+        }
+        let cheap = header.data.tiles.is_none() && !is_searched(header, model.score, how.batch)?;
+        if let Some(untrained) = if cheap { untrained(model.device, header)? } else { None } {
+            let (path, score, observer) = (model.path, model.score, &mut *model.observer);
+            let mut before = Applied { device: model.device, model: &untrained, path, score, observer };
+            let maps = Maps::new(&untrained, score, None)?;
+            let selection =
+                Selection { data: self.dataset.clone(), split: Split::Test, indices: self.indices.clone() };
+            let mut scores = Scores::default();
+            match look_with(&mut before, &maps, &selection, how.batch, "scoring untrained", &mut scores) {
+                // An image that was read may be gone, and a network that was never trained may have no finite
+                // score: no row, then.
+                Ok(_) if scores.0.len() == truths.len() => {
+                    controls.push(Control::new(Control::UNTRAINED, &scores.0, truths, how.seed)?);
+                }
+                Err(DetectError::Stopped) => return Err(DetectError::Stopped),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        controls.push(Control::new(Control::CONSTANT, &vec![0.0; truths.len()], truths, how.seed)?);
+        Ok(controls)
+    }
+}
+
+/// A warning where normal test images look otherwise than the training images.
+fn other_light(appearance: &Appearance, numbers: &[[f64; 2]], truths: &[bool]) -> Option<String> {
+    let normal: Vec<[f64; 2]> =
+        numbers.iter().zip(truths).filter(|(_, t)| !**t).map(|(two, _)| *two).collect();
+    appearance.warning(&normal)
+}
+
+/// Brightness and contrast of an image as the networks see it; of one that is seen by tiles, the mean of nine
+/// of them, spread over it.
+fn numbers_of(image: &Looked<'_>, [height, width]: [usize; 2]) -> Result<[f64; 2], DetectError> {
+    if let Some(input) = image.input {
+        return Ok(two_numbers(input));
+    }
+    let whole = image.whole()?;
+    let [h, w] = whole.size();
+    let mut sum = [0.0; 2];
+    for i in 0..9 {
+        let at = |k: usize, side: usize, tile: usize| k * side.saturating_sub(tile) / 2;
+        let two = two_numbers(&whole.tile([at(i % 3, w, width), at(i / 3, h, height)]).pixels);
+        sum = [sum[0] + two[0] / 9.0, sum[1] + two[1] / 9.0];
+    }
+    Ok(sum)
+}
+
+/// Keeps the scores of labelled images.
+#[derive(Default)]
+struct Scores(Vec<f64>);
+
+impl Look for Scores {
+    fn end(
+        &mut self,
+        image: &Looked<'_>,
+        found: &Found,
+        _: Option<&FoundByTiles>,
+    ) -> Result<(), DetectError> {
+        if image.truth != Truth::Unknown {
+            self.0.push(found.score);
+        }
+        Ok(())
     }
 }
 
@@ -150,6 +236,10 @@ struct Assessing<'a> {
     see: See<'a>,
     scores: Vec<f64>,
     truths: Vec<bool>,
+    /// Brightness and contrast of each.
+    numbers: Vec<[f64; 2]>,
+    /// Height and width of what the networks see.
+    extent: [usize; 2],
     images: Vec<ScoredImage>,
     /// Maps of whole images, of the networks' size, with the truth of their pixels.
     maps: Vec<(Vec<f32>, Mask)>,
@@ -163,13 +253,15 @@ struct Assessing<'a> {
 }
 
 impl<'a> Assessing<'a> {
-    fn new(judge: &'a Judge<'a>, how: &'a Maps<'a>, see: See<'a>) -> Self {
+    fn new(judge: &'a Judge<'a>, how: &'a Maps<'a>, extent: [usize; 2], see: See<'a>) -> Self {
         Self {
             judge,
             how,
             see,
             scores: vec![],
             truths: vec![],
+            numbers: vec![],
+            extent,
             images: vec![],
             maps: vec![],
             pool: None,
@@ -234,6 +326,7 @@ impl Look for Assessing<'_> {
         });
         self.scores.push(found.score);
         self.truths.push(anomalous);
+        self.numbers.push(numbers_of(image, self.extent)?);
         let (tile, of_tile);
         let (values, mask) = match (image.input, tiles) {
             (Some(input), _) => (input, image.mask.map(|mask| &mask.pixels[..])),

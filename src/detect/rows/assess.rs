@@ -137,7 +137,8 @@ impl RowTests {
             sub_sample,
             seed: how.seed,
             ..EvaluationInput::default()
-        })?;
+        })?
+        .with_controls(vec![]);
         let [in_file, without_label] = [table.rows(), table.unlabelled()];
         let [trained_on, held_out] = [table.len(Split::Train), table.held_out().len()];
         let tested = rows.len();

@@ -19,7 +19,7 @@ mod places;
 mod sampler;
 mod search;
 
-pub use super::load::{Loaded, load};
+pub use super::load::{Loaded, load, untrained};
 use pass::Has;
 pub use places::{MapConfig, TileScore, Tiling};
 pub use sampler::Sampler;

@@ -277,3 +277,35 @@ fn damaged_markers_are_refused_and_the_file_stays() {
         Err(ReportError::Write { .. })
     ));
 }
+
+#[test]
+fn what_is_not_better_than_chance_is_never_best_and_controls_are_rows() {
+    let mut report = report(&["ganomaly", "ae"]);
+    for system in &mut report.systems {
+        let controls = vec![
+            Control { name: Control::TWO_NUMBERS, auroc: Some(0.999), auroc_ci95: Some([0.99, 1.0]) },
+            Control { name: Control::UNTRAINED, auroc: Some(0.7), auroc_ci95: Some([0.6, 0.8]) },
+            Control { name: Control::CONSTANT, auroc: Some(0.5), auroc_ci95: Some([0.5, 0.5]) },
+        ];
+        system.evaluation = system.evaluation.clone().with_controls(controls);
+    }
+    let table = comparison_table(&report);
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| *")).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    assert!(rows[0].starts_with("| *two numbers (control)* | 0.999 |"), "{table}");
+    assert!(table.contains("| *ganomaly, untrained* |") && table.contains("| *ae, untrained* |"), "{table}");
+    assert!(table.contains("**Warning:** two numbers, the mean and contrast of an image, reach"), "{table}");
+    let columns = |line: &str| line.matches(" |").count();
+    assert_eq!(columns(rows[0]), columns(table.lines().find(|line| line.starts_with("| `")).unwrap()));
+    let text = assert_well_formed(&page_of(&report));
+    assert!(text.contains("ganomaly ranks best") && text.contains("two numbers (control)"), "{text}");
+
+    for system in &mut report.systems {
+        system.evaluation.auroc_ci95 = Some([0.4, 0.9]);
+    }
+    let page = page_of(&report);
+    assert!(assert_well_formed(&page).contains("No system is shown to be better than chance."));
+    assert!(!page.contains("ranks best"));
+    let auroc = report.systems[1].evaluation.auroc.unwrap();
+    assert!(!page.contains(&format!("<strong>{auroc:.3}</strong>")), "no AUROC is bold");
+}

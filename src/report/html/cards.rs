@@ -20,6 +20,9 @@ pub(super) fn summary(e: &Evaluation, noun: &str) -> String {
     if let Some(warning) = e.skill().warning() {
         text += &format!("<strong class=wrong>That is {warning}.</strong> ");
     }
+    for warning in e.warnings.iter().filter(|_| e.skill().counts()) {
+        text += &format!("<strong class=wrong>Warning: {}.</strong> ", escape(warning));
+    }
     if let Some(t) = &e.threshold {
         let parts = [
             t.recall.map(|r| format!("finds <strong>{}</strong> of the anomalies", percent(r))),

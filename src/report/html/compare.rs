@@ -4,8 +4,8 @@ use super::{
     breakable, configuration, document, escape, facts_list, loss_plots, next_steps, outcome, panels, rate,
     truth,
 };
-use crate::eval::Skill;
-use crate::report::compare::{Numbers, ranking};
+use crate::eval::{Control, Skill};
+use crate::report::compare::{Numbers, controls, ranking};
 use crate::report::figures::{self, Style};
 use crate::report::picture::{heat_map, overlay, picture, truth_overlay};
 use crate::report::plot::{duration, three_digits};
@@ -43,14 +43,21 @@ fn summary(report: &CompareReport, ranked: &[usize]) -> String {
         return "<p class=summary>No system has an AUROC: the test set has one class only, or none could be scored.</p>"
             .into();
     };
+    if let Some(warning) = best.skill().warning() {
+        return format!(
+            "<p class=summary><strong class=wrong>No system is shown to be better than chance.</strong> The highest \
+             AUROC, {auroc:.3} of {}, is {warning}.</p>",
+            escape(&best.system)
+        );
+    }
     let mut text = format!(
         "<strong>{}</strong> ranks best: it puts an anomalous image above a normal one <strong>{:.1} %</strong> of the \
          time.",
         escape(&best.system),
         100.0 * auroc
     );
-    if let Some(warning) = best.skill().warning() {
-        text += &format!(" <strong class=wrong>Even that is {warning}.</strong>");
+    for warning in &best.warnings {
+        text += &format!(" <strong class=wrong>{}.</strong>", escape(warning));
     }
     let low = best.auroc_ci95.map_or(auroc, |ci| ci[0]);
     let reaches = |i: &&usize| report.systems[**i].evaluation.auroc_ci95.is_some_and(|ci| ci[1] >= low);
@@ -126,7 +133,9 @@ fn table(report: &CompareReport, ranked: &[usize]) -> String {
     let columns: Vec<&Column> = COLUMNS.iter().filter(any).collect();
     let best = |c: &Column| -> Option<f64> {
         let better = c.better?;
-        let values = report.systems.iter().filter_map(|s| value(s, c.name));
+        // What may be luck is never the best.
+        let shown = report.systems.iter().filter(|s| s.evaluation.skill().counts());
+        let values = shown.filter_map(|s| value(s, c.name));
         values.reduce(|best, v| if v.total_cmp(&best) == better { v } else { best })
     };
     let heading = |c: &&Column| {
@@ -141,6 +150,7 @@ fn table(report: &CompareReport, ranked: &[usize]) -> String {
         format!("<tr><td class=stick>{name}</td>{cells}</tr>")
     };
     let rows: String = ranked.iter().enumerate().map(row).collect();
+    let rows = rows + &control_rows(report, &columns);
     let seeds = report.systems.iter().flat_map(|s| &s.repeated).map(|(_, r)| r.values.len()).max();
     let seeds = seeds.map_or_else(String::new, |n| format!(" Mean ± standard deviation is over {n} seeds."));
     let baseline = report.systems.first().and_then(|s| s.evaluation.aupr_baseline);
@@ -152,10 +162,27 @@ fn table(report: &CompareReport, ranked: &[usize]) -> String {
     )
 }
 
+/// What needs no training on these images, below the systems.
+fn control_rows(report: &CompareReport, columns: &[&Column]) -> String {
+    let row = |(name, control): (String, &Control)| {
+        let cell = |c: &&Column| match (c.name, control.auroc) {
+            ("auroc", Some(auroc)) => format!("<td class=n data-v=\"{auroc:e}\">{auroc:.3}</td>"),
+            _ => "<td class=n>–</td>".to_owned(),
+        };
+        let cells: String = columns.iter().map(cell).collect();
+        format!("<tr><td class=stick><i>{}</i></td>{cells}</tr>", escape(&name))
+    };
+    controls(&report.systems).into_iter().map(row).collect()
+}
+
 fn cell(system: &ComparedSystem, column: &Column, best: Option<f64>) -> String {
     let Some(value) = value(system, column.name) else { return "<td class=n>–</td>".into() };
     let text = (column.text)(value);
-    let text = if best == Some(value) { format!("<strong>{text}</strong>") } else { text };
+    let text = if best == Some(value) && system.evaluation.skill().counts() {
+        format!("<strong>{text}</strong>")
+    } else {
+        text
+    };
     let mut below = String::new();
     if let (Some([lo, hi]), "auroc") = (system.evaluation.auroc_ci95, column.name) {
         below = format!("<small>{lo:.3} to {hi:.3}</small>");

@@ -56,6 +56,8 @@ pub(super) fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Resul
         data: DataInfo { spec: "builtin:retina".to_owned(), ..DataInfo::default() },
         progress: Progress::default(),
         calibration: None,
+        appearance: None,
+        check: None,
     })
 }
 
