@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ganomede_datasets::Findings;
 use ganomede_host::{Hold, line};
+use serde::Serialize;
 
 use super::verdict::{appearance, synthetic_check};
 use super::{Applied, DetectError, Observer, Progress, Samples, calibrate};
@@ -13,7 +15,10 @@ use crate::device::Device;
 use crate::models::ConfigError;
 use crate::models::file::{DataInfo, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{self, ScoreConfig};
-use crate::train::{End, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
+use crate::train::{
+    End, HELD_OUT, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, kept_path, total_steps,
+    train,
+};
 
 /// A training to be done.
 #[derive(Debug, Clone)]
@@ -28,6 +33,9 @@ pub struct Job {
     pub out: Option<PathBuf>,
     /// Steps between checkpoints; 0 saves one at the end only.
     pub checkpoint_every: u64,
+    /// Steps of the last stage between models that are kept beside the output, each as it would be if
+    /// training had ended there; 0 for none.
+    pub keep_every: u64,
     /// Whether to continue from the checkpoint, bit for bit; starts from scratch where there is none.
     pub resume: bool,
     /// Weights of the model in half precision.
@@ -55,6 +63,23 @@ pub struct Trained {
     pub checkpoint: Option<PathBuf>,
     /// The last value of each loss.
     pub losses: BTreeMap<String, f32>,
+    /// Models of steps before the last that were kept, in their order.
+    pub kept: Vec<Kept>,
+}
+
+/// A model that was kept on the way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kept {
+    /// Its step.
+    pub step: u64,
+    /// Its file.
+    pub model: PathBuf,
+    /// What it leaves of held-out samples, as a share of what their mean image leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f32>,
+    /// With which AUROC it tells held-out images with synthetic defects from those without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synthetic_auroc: Option<f64>,
 }
 
 impl Job {
@@ -80,6 +105,7 @@ impl Job {
             limits: Limits { steps: Some(progress.steps), ..Limits::default() },
             out: out.map(Path::to_owned),
             checkpoint_every: 0,
+            keep_every: 0,
             resume: false,
             half: model.is_rounded(),
             half_checkpoints: false,
@@ -129,19 +155,21 @@ impl Job {
             return Err(ConfigError::new("samples", line(&folder.to_string_lossy()), allowed).into());
         }
         observer.note(&format!(
-            "training {} on {} normal samples ({} held out) of {}, {:.0} MB of device memory",
+            "training {} on {} normal samples ({} held out) of {}: {}; {:.0} MB of device memory",
             self.header.system,
             data.training_images,
             data.held_out,
             line(&data.spec),
+            budget(&self.limits, &trainer),
             trainer.bytes() as f64 / 1e6
         ));
-        let resumed_at = trainer.progress().steps;
+        let (resumed_at, before) = (trainer.progress().steps, trainer.bytes());
         let options = LoopOptions {
             limits: self.limits,
             checkpoint: checkpoint.clone(),
             checkpoint_every: self.checkpoint_every,
             half_checkpoints: self.half_checkpoints,
+            keep: self.out.clone().filter(|_| self.keep_every > 0).map(|out| (self.keep_every, out)),
             samples: self.samples.clone(),
             log: self.log.clone(),
         };
@@ -156,11 +184,15 @@ impl Job {
             ended: false,
         };
         let several = trainer.stages().len() > 1;
+        let mut estimate = Estimate::new(resumed_at, self.limits.minutes);
         let end = {
             let mut epoch = |epoch: u64, start: u64| samples.epoch(batch, seed, epoch, start);
             let mut tick = |news: Tick<'_>| {
                 let stage = several.then_some(news.stage);
                 let (done, total, losses) = (news.step, news.total, news.losses);
+                if let Some(line) = estimate.at(&news) {
+                    observer.note(&line);
+                }
                 observer.progress(&Progress { done, total, stage, losses, ..progress });
                 if observer.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
@@ -173,6 +205,15 @@ impl Job {
         if end == End::Interrupted {
             return Err(stopped());
         }
+        if let Some(residual) = trainer.progress().held_out
+            && residual >= 1.0
+        {
+            observer.note(&format!(
+                "warning: of held-out samples the network leaves {residual:.2} times what their mean image leaves: \
+                it reconstructs nothing, and scores that rest on its residual measure little but brightness; train \
+                longer, or take another system"
+            ));
+        }
         let mut model = trainer.model()?;
         if self.half {
             model.halve_weights();
@@ -182,7 +223,7 @@ impl Job {
         let calibration = calibrate(samples, &mut applied, samples.false_alarm_rate());
         let calibration = calibration.map_err(|e| if applied.observer.goes_on() { e } else { stopped() })?;
         model.header.calibration = calibration;
-        let (progress, peak_bytes) = (trainer.progress().clone(), trainer.bytes());
+        let (progress, peak_bytes) = (trainer.progress().clone(), before.max(trainer.bytes()));
         // The check needs memory of its own.
         drop(trainer);
         model.header.appearance = appearance(samples, seed);
@@ -193,10 +234,55 @@ impl Job {
         if let Some(out) = &self.out {
             model.save(out)?;
         }
+        let kept = self.kept(device, progress.steps, samples, observer)?;
         let findings = samples.findings();
         let last = |curve: &crate::models::file::Curve| Some((curve.name.clone(), *curve.values.last()?));
-        let losses = progress.losses.iter().filter_map(last).collect();
-        Ok(Trained { resumed_at, peak_bytes, findings, checkpoint, losses, model })
+        let held_out = progress.held_out.map(|share| (HELD_OUT.to_owned(), share));
+        let losses = progress.losses.iter().filter_map(last).chain(held_out).collect();
+        Ok(Trained { resumed_at, peak_bytes, findings, checkpoint, losses, kept, model })
+    }
+
+    /// Calibrates the models that were kept on the way, also before the training was resumed.
+    fn kept(
+        &self,
+        device: &Device,
+        steps: u64,
+        samples: &dyn Samples,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Kept>, DetectError> {
+        let (Some(out), Some(times)) = (&self.out, steps.checked_div(self.keep_every)) else {
+            return Ok(vec![]);
+        };
+        let mut kept = vec![];
+        for step in (1..=times).map(|i| i * self.keep_every) {
+            let path = kept_path(out, step);
+            // A stage before the last keeps none, nor does the last step.
+            if step == steps || !path.exists() {
+                continue;
+            }
+            let mut model = ModelFile::load(&path)?;
+            if self.half {
+                model.halve_weights();
+            }
+            let mut applied = Applied { device, model: &model, path: &path, score: &self.score, observer };
+            let calibration = calibrate(samples, &mut applied, samples.false_alarm_rate())?;
+            let seen = appearance(samples, model.header.seed);
+            let checked = synthetic_check(samples, &mut applied, seen.as_ref())?;
+            let synthetic_auroc = checked.as_ref().map(|check| check.auroc);
+            model.header.calibration = calibration;
+            model.header.appearance = seen;
+            model.header.check = checked;
+            model.save(&path)?;
+            let held_out = model.header.progress.held_out;
+            let share = held_out.map_or(String::new(), |share| {
+                format!("; of held-out samples it leaves {share:.3} of what their mean image leaves")
+            });
+            let found = synthetic_auroc
+                .map_or(String::new(), |auroc| format!("; it finds synthetic defects with AUROC {auroc:.3}"));
+            observer.note(&format!("kept step {step}: {}{share}{found}", line(&path.to_string_lossy())));
+            kept.push(Kept { step, model: path, held_out, synthetic_auroc });
+        }
+        Ok(kept)
     }
 
     fn start(
@@ -227,8 +313,44 @@ impl Job {
     }
 }
 
+/// What a training may take, in words.
+fn budget(limits: &Limits, trainer: &Trainer) -> String {
+    let (batch, per_epoch) = (trainer.header().batch, trainer.progress().steps_per_epoch.max(1));
+    let steps = total_steps(trainer.stages(), limits, per_epoch).map(|steps| {
+        format!("{steps} steps of {batch}, {:.1} passes over the data", steps as f64 / per_epoch as f64)
+    });
+    let minutes = limits.minutes.map(|minutes| format!("{minutes} minutes"));
+    steps.or(minutes).unwrap_or_else(|| "as many steps as its stages take".to_owned())
+}
+
 /// Where the checkpoints of a model lie: beside it, with `.checkpoint` before the extension.
 pub fn checkpoint_path(out: &Path) -> PathBuf {
     let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
     out.with_extension(format!("checkpoint.{extension}"))
+}
+
+/// Says once, when the pace is known, how long a training will take.
+struct Estimate {
+    started: Instant,
+    first: u64,
+    is_due: bool,
+}
+
+impl Estimate {
+    /// Seconds after which the pace is known; trainings that take less are over before it matters.
+    const AFTER: f64 = 5.0;
+
+    /// A training that goes on from step `first`; one that ends by time needs no estimate.
+    fn new(first: u64, minutes: Option<f64>) -> Self {
+        Self { started: Instant::now(), first, is_due: minutes.is_none() }
+    }
+
+    fn at(&mut self, news: &Tick<'_>) -> Option<String> {
+        let (seconds, done) = (self.started.elapsed().as_secs_f64(), news.step - self.first);
+        let total = news.total.filter(|_| self.is_due && seconds >= Self::AFTER && done > 0)?;
+        self.is_due = false;
+        let pace = done as f64 / seconds;
+        let left = total.saturating_sub(news.step) as f64 / pace / 60.0;
+        Some(format!("{pace:.1} steps/s: about {left:.1} more minutes at this pace"))
+    }
 }

@@ -89,7 +89,8 @@ pub struct Recommendation {
 }
 
 /// Trains every candidate within `minutes` in all and judges it by [`SyntheticCheck`]. Systems that are
-/// fitted in passes of their own are trained fully; what is then left of the time is shared by the others.
+/// fitted in passes of their own are trained fully; what is then left of the time is shared by the others,
+/// which take the one variant of the images that served the fitted systems better.
 /// Scores that search a latent for each image are left out: a search takes longer than all else.
 ///
 /// # Errors
@@ -120,27 +121,26 @@ pub fn recommend(
             )));
         }
     }
-    let mut waiting = vec![];
-    let (mut systems, mut two_numbers, mut images) = (vec![], None, 0);
-    let mut keep = |(tried, check): (Tried, Option<SyntheticCheck>)| {
-        if let Some(check) = check {
-            two_numbers = two_numbers.or(check.two_numbers);
-            images = images.max(check.images);
-        }
-        systems.push(tried);
-    };
+    let (mut waiting, mut tries) = (vec![], vec![]);
     for (number, candidate) in candidates.iter().enumerate() {
         let checked = candidate.settings.clone().checked()?;
         match checked.takes_budget() {
             Ok(true) => waiting.push(number),
-            _ => keep(tried(candidate, number, None, device, observer)?),
+            _ => tries.push(tried(candidate, number, None, device, observer)?),
         }
+    }
+    if let Some(better) = better_variant(candidates, &tries) {
+        waiting.retain(|&number| candidates[number].variant == better);
     }
     for (done, &number) in waiting.iter().enumerate() {
         let left = minutes - started.elapsed().as_secs_f64() / 60.0;
         let share = TRAINING * left / (waiting.len() - done) as f64;
-        keep(tried(&candidates[number], number, Some(share), device, observer)?);
+        tries.push(tried(&candidates[number], number, Some(share), device, observer)?);
     }
+    let checks = || tries.iter().filter_map(|(_, check)| check.as_ref());
+    let two_numbers = checks().find_map(|check| check.two_numbers);
+    let images = checks().map(|check| check.images).max().unwrap_or(0);
+    let mut systems: Vec<Tried> = tries.into_iter().map(|(tried, _)| tried).collect();
     let auroc = |tried: &Tried| tried.synthetic_auroc.unwrap_or(f64::NEG_INFINITY);
     systems.sort_by(|a, b| auroc(b).total_cmp(&auroc(a)).then(a.seconds.total_cmp(&b.seconds)));
     let choice = systems.first().and_then(|best| (best.synthetic_auroc? > 0.5).then_some(0));
@@ -151,6 +151,25 @@ pub fn recommend(
     let controls = [(Control::TWO_NUMBERS, two_numbers), (Control::CONSTANT, Some(0.5))];
     let controls = controls.map(|(name, synthetic_auroc)| TriedControl { name, synthetic_auroc }).to_vec();
     Ok(Recommendation { choice, systems, controls, ahead: next, images, worth: SyntheticCheck::WORTH })
+}
+
+/// Of variants of the images that fitted systems were tried on, the one with the higher mean AUROC: systems that
+/// are trained then take it alone, so that each has twice the time. `None` where all have one variant.
+fn better_variant(
+    candidates: &[Candidate<'_>],
+    tries: &[(Tried, Option<SyntheticCheck>)],
+) -> Option<Vec<String>> {
+    let mut by_variant: BTreeMap<&[String], Vec<f64>> = BTreeMap::new();
+    for (tried, check) in tries {
+        if let Some(check) = check {
+            by_variant.entry(&candidates[tried.candidate].variant).or_default().push(check.auroc);
+        }
+    }
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    let all = by_variant.iter().map(|(variant, all)| (mean(all), *variant));
+    // Of two that are equal the first: the images as they are.
+    let best = all.reduce(|a, b| if b.0 > a.0 { b } else { a });
+    best.filter(|_| by_variant.len() > 1).map(|(_, variant)| variant.to_vec())
 }
 
 /// Trains and checks one candidate; with `minutes` of training where it takes a budget.

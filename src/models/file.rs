@@ -14,6 +14,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::recipe::Recipe;
 use super::scorer::{ScoreConfig, Tiling};
 use super::{Config, ConfigError, Info, Options, SyntheticCheck, Training};
 use crate::eval::{Appearance, Quantiles};
@@ -309,6 +310,10 @@ pub struct Progress {
     pub stages: Vec<StageStart>,
     /// Loss history.
     pub losses: Vec<Curve>,
+    /// What the trained system leaves of held-out samples, as a share of what their mean image leaves; absent
+    /// in checkpoints, of systems that reconstruct nothing in one pass, and where nothing was held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f32>,
 }
 
 impl Progress {
@@ -361,6 +366,9 @@ pub struct Header {
     pub options: Options,
     /// Training hyper-parameters.
     pub training: Training,
+    /// What was done whatever the system; absent in files of earlier versions, which did nothing of it.
+    #[serde(default, skip_serializing_if = "Recipe::is_plain")]
+    pub recipe: Recipe,
     /// Images in a step.
     pub batch: usize,
     /// Seed of everything random.
@@ -574,7 +582,9 @@ impl ModelFile {
         let (model, training) = self.tensors.split_at_mut(weights);
         for tensor in training.iter_mut().filter(|t| t.is_weight()) {
             if model.iter().any(|w| tensor.name.ends_with(&format!(".{}", w.name))) {
-                tensor.store_as(Storage::Bf16);
+                // Averages of weights are weights.
+                let average = tensor.name.starts_with(&format!("{}.", Recipe::AVERAGES));
+                tensor.store_as(if average { Storage::F16 } else { Storage::Bf16 });
             }
         }
         model.iter_mut().filter(|t| t.is_weight()).for_each(|t| t.store_as(Storage::F16));

@@ -1,11 +1,12 @@
 //! `recommend`: which system to take for a set of images, without labels.
 
-use ganomede::detect::{Candidate, Recommendation, Tried, recommend};
+use ganomede::detect::{Candidate, Recommendation, Settings, Tried, recommend};
 use ganomede::models::SYSTEMS;
+use ganomede::models::recipe::Recipe;
 use serde::Serialize;
 
 use crate::commands::train;
-use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, SearchArgs};
+use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, RecipeArgs, SearchArgs};
 use crate::shared::programs::ChosenSystem;
 use crate::shared::samples::SampleArgs;
 use crate::shared::table::TextTable;
@@ -65,7 +66,14 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             Err(error) => return Err(error),
             Ok(()) => {
                 let settings = train::settings(&training, global.seed, samples.channels());
-                candidates.push(Candidate { settings, samples: samples.as_ref(), variant: vec![] });
+                let samples = samples.as_ref();
+                if !settings.recipe.standardise {
+                    let recipe = Recipe { standardise: true, ..settings.recipe.clone() };
+                    let variant = vec!["--standardise".to_owned()];
+                    let settings = Settings { recipe, ..settings.clone() };
+                    candidates.push(Candidate { settings, samples, variant });
+                }
+                candidates.push(Candidate { settings, samples, variant: vec![] });
             }
         }
     }
@@ -180,6 +188,8 @@ impl Args {
             lr: None,
             val_fraction: self.val_fraction,
             checkpoint_every: 0,
+            keep_every: 0,
+            recipe: RecipeArgs::default(),
             resume: false,
             can_resume: false,
             half: false,
@@ -228,7 +238,8 @@ impl Args {
         ];
         numbers.into_iter().filter_map(|(flag, value)| Some((flag, value?))).for_each(|(f, v)| add(f, v));
         add("--width", self.width.to_string());
-        let switches = [("--flatten", images.flatten), ("--strict", data.strict)];
+        let switches =
+            [("--flatten", images.flatten), ("--standardise", images.standardise), ("--strict", data.strict)];
         words.extend(switches.iter().filter(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned()));
         words.extend(variant.iter().cloned());
         words.extend(["--out".to_owned(), format!("{}.safetensors", tried.system)]);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{DetectError, Job, Samples, Trained};
+use ganomede::detect::{DetectError, Job, Kept, Samples, Trained};
 use ganomede::device::Device;
 use ganomede::models::SyntheticCheck;
 use ganomede::models::file::ModelFile;
@@ -42,6 +42,8 @@ pub(crate) struct Summary {
     pub(crate) warnings: Vec<String>,
     #[serde(rename = "final")]
     pub(crate) losses: std::collections::BTreeMap<String, f32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kept: Vec<Kept>,
 }
 
 /// Runs a training that writes a model file; `can_resume` says whether the command has `--resume`.
@@ -61,7 +63,7 @@ pub(crate) fn run(
         }
         error
     })?;
-    let Trained { model, resumed_at, peak_bytes, findings, checkpoint, losses } = trained;
+    let Trained { model, resumed_at, peak_bytes, findings, checkpoint, losses, kept } = trained;
     report_rejected(&findings.rejected);
     let (header, progress) = (&model.header, &model.header.progress);
     let steps = progress.steps;
@@ -85,6 +87,7 @@ pub(crate) fn run(
         check: header.check.clone(),
         warnings: header.check.as_ref().map_or(vec![], SyntheticCheck::warnings),
         losses,
+        kept,
     };
     if steps == resumed_at {
         note("the checkpoint had already reached the limit; raise --epochs or --steps to train on");
