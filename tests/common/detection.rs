@@ -175,6 +175,21 @@ pub(crate) const CASES: &[Case] = &[
         untrained: [0.500, 0.500, 0.500, 0.500, 0.500],
         ..RETINA
     },
+    // The network stays as it starts; what is learned are the Gaussians and the bank.
+    Case {
+        system: "feature-gaussian",
+        bound: 0.8,
+        trained: [0.0; SEEDS],
+        untrained: [0.500, 0.500, 0.500, 0.500, 0.500],
+        ..RETINA
+    },
+    Case {
+        system: "knn",
+        bound: 0.8,
+        trained: [0.0; SEEDS],
+        untrained: [0.500, 0.500, 0.500, 0.500, 0.500],
+        ..RETINA
+    },
 ];
 
 /// AUROC on the test images.
