@@ -285,7 +285,7 @@ pub struct Gaussian {
     pub mean: DVector<f64>,
     /// Σ without ε, d×d.
     pub covariance: DMatrix<f64>,
-    /// ρ.
+    /// ρ, 0 to 1.
     pub shrinkage: f64,
 }
 
