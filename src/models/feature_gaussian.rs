@@ -112,7 +112,7 @@ impl FeatureGaussian {
         let features = Multiscale::new(states, config, options)?;
         let standard = Standard::new(states, "standard", features.at_place(), options.whole("dimensions"));
         let [height, width] = features.grid();
-        let (p, d) = (height * width, standard.len());
+        let (p, d) = (height * width, standard.numbers());
         if p * d * d > Self::MOST {
             let fits = ((Self::MOST / p) as f64).sqrt() as usize;
             let allowed = format!("at most {fits} with {height}×{width} places, or `size` smaller");

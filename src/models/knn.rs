@@ -122,11 +122,14 @@ impl System for Knn {
         match stage.checked_sub(self.features.stages().len()) {
             None => return self.features.record(tape, part, x),
             Some(0) => {
-                self.described(tape, x).map(|(bank, rows)| bank.standard.observe(tape, rows));
+                for (bank, rows) in self.described(tape, x) {
+                    bank.standard.observe(tape, rows);
+                }
             }
             Some(_) => {
-                self.described(tape, x)
-                    .map(|(bank, rows)| tape.output(bank.name, bank.standard.apply(tape, rows)));
+                for (bank, rows) in self.described(tape, x) {
+                    tape.output(bank.name, bank.standard.apply(tape, rows));
+                }
             }
         }
         vec![]
@@ -201,7 +204,7 @@ impl Bank {
         dimensions: usize,
     ) -> Result<Self, ConfigError> {
         let standard = Standard::new(states, &format!("{name}.standard"), features, dimensions);
-        let d = standard.len();
+        let d = standard.numbers();
         let candidates = (size * factor).min(Self::DRAWN);
         if candidates * d > Self::MOST {
             let allowed = format!("at most {} with {d} features each", Self::MOST / d / factor);

@@ -249,7 +249,7 @@ impl Standard {
     }
 
     /// Numbers of a row after the projection.
-    pub fn len(&self) -> usize {
+    pub fn numbers(&self) -> usize {
         self.projection.as_ref().unwrap_or(&self.mean).shape[if self.projection.is_some() { 0 } else { 1 }]
     }
 
@@ -264,7 +264,7 @@ impl Standard {
         tape.assign(&self.variance, within + apart.square() * (share * (1.0 - share)));
     }
 
-    /// Rows `[m, f]` → `[m, len]`.
+    /// Rows `[m, f]` → `[m, numbers]`.
     pub fn apply<'t>(&self, tape: &'t Tape, rows: Tensor<'t>) -> Tensor<'t> {
         let (mean, variance) = (tape.state(&self.mean), tape.state(&self.variance));
         // A feature that does not vary but by rounding keeps its units.
