@@ -8,6 +8,7 @@
 //! * metrics that pick their operating point by looking at the truths are called *oracle*.
 
 mod bootstrap;
+mod drift;
 #[cfg(feature = "report")]
 mod embed;
 mod evaluation;
@@ -20,6 +21,7 @@ pub mod signal;
 pub use bootstrap::auroc_ci95;
 #[cfg(feature = "report")]
 pub(crate) use bootstrap::quantile_of_sorted;
+pub use drift::Drift;
 #[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};
 pub use evaluation::{ClassAuroc, Evaluation, EvaluationInput, Skill, ThresholdMetrics};
