@@ -174,13 +174,14 @@ fn with_features<'a>(
     let size = Size { height: 33, width: 26 };
     let config = Config { size, width: 4, latent: 6, ..Config::default() };
     let session = Session::new(device, system, options, &config, Training::default(), 8);
-    let given = fixture.names().filter_map(|name| Some((name, name.strip_prefix("weight/")?)));
-    for (from, to) in given.clone() {
+    let given: Vec<_> =
+        fixture.names().filter_map(|name| Some((name, name.strip_prefix("weight/")?))).collect();
+    assert_eq!(given.len(), 6);
+    for (from, to) in given {
         let (array, state) = (fixture.get(from), session.states.find(to).unwrap());
         assert_eq!(array.shape, state.shape, "{to}");
         session.store.write(state.id, &array.data).unwrap();
     }
-    assert_eq!(given.count(), 6);
     session
 }
 
