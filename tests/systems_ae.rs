@@ -52,7 +52,7 @@ const CASES: &[Case] = &[
     ("feature-gaussian", &[("features", "encoder"), ("neighbours", "1"), ("dimensions", "7")], "mean"),
     ("feature-gaussian", &[("features", "critic"), ("scales", "1")], "max"),
     ("knn", &[("images", "9"), ("places", "40")], "image"),
-    ("knn", &[("features", "critic"), ("images", "300"), ("places", "300")], "places"),
+    ("knn", &[("features", "critic"), ("images", "300"), ("places", "40")], "places"),
 ];
 
 /// The header of a case's training.
