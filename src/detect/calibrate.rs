@@ -1,7 +1,7 @@
 //! The scale and threshold of a score, from held-out normal samples (split conformal prediction).
 
-use super::{Applied, DetectError, Observer, Samples};
-use crate::eval::{Quantiles, Threshold};
+use super::{Answer, Applied, DetectError, Observer, Samples};
+use crate::eval::{Drift, Quantiles, Threshold};
 use crate::models::Form;
 use crate::models::file::{Calibration, MapCalibration, ModelFile};
 use crate::models::scorer::ScoreConfig;
@@ -115,6 +115,15 @@ impl<'a> Judge<'a> {
             (None, Some(_)) => "percentile",
         };
         observer.note(&format!("no calibration for these score settings: {samples} come without {missing}"));
+    }
+
+    /// Whether more answers are anomalous than of normal samples would be, said as a note where it is an
+    /// alarm; `None` without a calibration.
+    pub(super) fn drift(&self, answers: &[Answer], observer: &mut dyn Observer) -> Option<Drift> {
+        let flagged = answers.iter().filter(|answer| answer.anomalous == Some(true)).count();
+        let drift = Drift::of(self.quantiles?, self.threshold.as_ref()?.value, flagged, answers.len())?;
+        drift.warning().iter().for_each(|text| observer.note(text));
+        Some(drift)
     }
 
     /// The share of normal samples below a score, interpolated between held-out ones.

@@ -7,6 +7,7 @@ use ganomede_host::line;
 use serde::Serialize;
 
 use super::{Alarm, Applied, DetectError, Judge};
+use crate::eval::Drift;
 use crate::maps::Region;
 
 /// Data to be scored, in their order.
@@ -58,6 +59,9 @@ pub enum Answers {
         /// The value from which on a pixel is called anomalous.
         #[serde(skip_serializing_if = "Option::is_none")]
         map_threshold: Option<f32>,
+        /// How many are flagged beside what was promised of normal ones; absent without a calibration.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        drift: Option<Drift>,
     },
     /// Of points of series.
     Points {

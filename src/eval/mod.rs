@@ -9,6 +9,7 @@
 
 mod appearance;
 mod bootstrap;
+mod drift;
 #[cfg(feature = "report")]
 mod embed;
 mod evaluation;
@@ -22,6 +23,7 @@ pub use appearance::{Appearance, two_numbers};
 pub use bootstrap::auroc_ci95;
 #[cfg(feature = "report")]
 pub(crate) use bootstrap::quantile_of_sorted;
+pub use drift::Drift;
 #[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};
 pub use evaluation::{ClassAuroc, Control, Evaluation, EvaluationInput, Skill, ThresholdMetrics};

@@ -139,7 +139,7 @@ impl Quantiles {
     }
 
     /// Held-out normal images that score lower; those between two knots count as not lower.
-    fn lower(&self, score: f64) -> usize {
+    pub(super) fn lower(&self, score: f64) -> usize {
         match self.knots.partition_point(|&k| k < score) {
             0 => 0,
             above => rank(above - 1, self.count, self.knots.len()),

@@ -141,6 +141,17 @@ impl Pyramid {
         h
     }
 
+    /// The activations of the first `count` convolutions, the finest first; level i is `[n, c, height,
+    /// width]` after i + 1 halvings.
+    pub fn maps<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode, count: usize) -> Vec<Tensor<'t>> {
+        let mut maps = vec![self.input.forward(tape, x).leaky_relu(Self::SLOPE)];
+        for (conv, norm) in self.down.iter().take(count.saturating_sub(1)) {
+            let h = maps[maps.len() - 1];
+            maps.push(norm.forward(tape, conv.forward(tape, h), mode).leaky_relu(Self::SLOPE));
+        }
+        maps
+    }
+
     /// The head's values for each sample from its features, `[n, outputs]`.
     pub fn head<'t>(&self, tape: &'t Tape, features: Tensor<'t>) -> Tensor<'t> {
         self.output.forward(tape, features.flatten())

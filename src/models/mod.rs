@@ -13,12 +13,15 @@ pub mod dcgan;
 pub mod deep_svdd;
 pub mod egbad;
 pub mod f_anogan;
+pub mod feature_gaussian;
 pub mod features;
 pub mod file;
 pub mod ganomaly;
 pub mod gmm;
+pub mod knn;
 mod load;
 pub mod memae;
+pub mod multiscale;
 pub mod nets;
 pub mod options;
 pub mod pca;
@@ -58,6 +61,8 @@ pub const SYSTEMS: &[&Info] = &[
     &deep_svdd::INFO,
     &pca::INFO,
     &gmm::INFO,
+    &feature_gaussian::INFO,
+    &knn::INFO,
 ];
 
 /// Systems that are not published ones: a user's own.

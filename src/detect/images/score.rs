@@ -196,7 +196,8 @@ impl Queries for ImageQueries {
         }
         model.observer.findings(&Findings { rejected: rejected.clone(), ..Findings::default() });
         let map_range = (outputs.folder.is_some() || regions.is_some()).then_some(range);
-        Ok(Answers::Samples { images, rejected, skipped, map_range, map_threshold: regions })
+        let drift = judge.drift(&images, model.observer);
+        Ok(Answers::Samples { images, rejected, skipped, map_range, map_threshold: regions, drift })
     }
 }
 

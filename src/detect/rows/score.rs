@@ -69,12 +69,14 @@ impl Queries for RowQueries {
                     .map(|(row, score)| Answer { row: Some(row), ..Answer::new(spec, score, judge) }),
             );
         }
+        let drift = judge.drift(&images, model.observer);
         Ok(Answers::Samples {
             images,
             rejected: vec![],
             skipped: vec![],
             map_range: None,
             map_threshold: None,
+            drift,
         })
     }
 }

@@ -178,17 +178,17 @@ fn comparisons_of_little_or_many_hold_together() {
     .unwrap();
     assert!(page_of(&one_class).contains("Curves need both"));
 
-    let names: Vec<String> = (0..17).map(|i| format!("system {i}")).collect();
+    let names: Vec<String> = (0..23).map(|i| format!("system {i}")).collect();
     let many = report(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let page = page_of(&many);
     assert_well_formed(&page);
-    // Fifteen systems have a look of their own.
-    let looks: std::collections::HashSet<String> = (0..15)
+    // Twenty systems have a look of their own.
+    let looks: std::collections::HashSet<String> = (0..20)
         .map(|i| {
             format!("{:?}", (super::super::figures::style(i).colour, super::super::figures::style(i).stroke))
         })
         .collect();
-    assert_eq!(looks.len(), 15);
+    assert_eq!(looks.len(), 20);
 }
 
 #[test]

@@ -11,14 +11,14 @@ use plotters::prelude::*;
 pub(in crate::report) struct Style {
     /// Index of its colour.
     pub colour: usize,
-    /// `line`, `dash` or `dots`.
+    /// `line`, `dash`, `dots` or `double`, which is long dashes in a curve.
     pub stroke: &'static str,
 }
 
-/// Colours first, then strokes: fifteen systems look different, and still do in gray or to any colour vision.
+/// Colours first, then strokes: twenty systems look different, and still do in gray or to any colour vision.
 pub(in crate::report) fn style(at: usize) -> Style {
     const COLOURS: usize = 5; // of SERIES; the sixth is too near the first on dark pages
-    Style { colour: at % COLOURS, stroke: ["line", "dash", "dots"][at / COLOURS % 3] }
+    Style { colour: at % COLOURS, stroke: ["line", "dash", "dots", "double"][at / COLOURS % 4] }
 }
 
 /// ROC curves over each other; the first is drawn on top, so pass the best one first.
@@ -73,6 +73,7 @@ fn stroke(chart: &mut Chart, points: Vec<(f64, f64)>, style: Style) -> DrawResul
     match style.stroke {
         "line" => chart.draw_series(LineSeries::new(points, line)).map(drop),
         "dash" => chart.draw_series(DashedLineSeries::new(points, 22, 12, line)).map(drop),
+        "double" => chart.draw_series(DashedLineSeries::new(points, 60, 8, line)).map(drop),
         _ => chart.draw_series(DashedLineSeries::new(points, 6, 10, line)).map(drop),
     }
 }
