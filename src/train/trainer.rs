@@ -9,7 +9,7 @@ use crate::device::{Device, DeviceError, Executable, NonFinite};
 use crate::models::ConfigError;
 use crate::models::file::{FileError, Header, ModelFile, NamedTensor, Progress, StageStart};
 use crate::models::scorer::{Loaded, Sampler, compiled, load};
-use crate::models::system::{Part, Stage, System};
+use crate::models::system::{Inputs, Part, Stage, System};
 use crate::program::{CompileError, Program, StateId};
 use crate::tape::{Tape, Tensor};
 
@@ -33,18 +33,22 @@ struct Running {
 }
 
 impl Running {
-    /// Gives the part its batch; a generator's step reads none.
-    fn write(&mut self, images: &[f32]) -> Result<(), DeviceError> {
-        match self.program.program().input("x") {
-            Some(_) => self.program.write("x", images),
-            None => Ok(()),
+    /// Gives the part its batch and what was made of it, as far as it reads them; a generator's step reads
+    /// none.
+    fn write(&mut self, images: &[f32], made: &Inputs) -> Result<(), DeviceError> {
+        let made = made.iter().map(|(name, values)| (*name, values.as_slice()));
+        for (name, values) in std::iter::once(("x", images)).chain(made) {
+            if self.program.program().input(name).is_some() {
+                self.program.write(name, values)?;
+            }
         }
+        Ok(())
     }
 }
 
 /// A program of one part of a stage, with the names of its losses.
 pub struct PartProgram {
-    /// Its input is `x`, its output `losses`.
+    /// Its inputs are `x` and those of [`System::synthesise`], its output `losses`.
     pub program: Program,
     /// Names of the losses.
     pub names: Vec<&'static str>,
@@ -200,8 +204,9 @@ impl Trainer {
     /// Step `step` of the training, not counted.
     pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), DeviceError> {
         let at = self.at(step);
+        let made = self.model.system.synthesise(images, self.header.seed, step);
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images)?;
+            running.write(images, &made)?;
             running.program.run(1)?;
             if !running.names.is_empty() {
                 running.last = running.program.read("losses")?;
@@ -237,8 +242,9 @@ impl Trainer {
         step: u64,
     ) -> Result<Option<NonFinite>, DeviceError> {
         let at = self.at(step);
+        let made = self.model.system.synthesise(images, self.header.seed, step);
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images)?;
+            running.write(images, &made)?;
             if let Some(found) = running.program.find_non_finite()? {
                 return Ok(Some(found));
             }
