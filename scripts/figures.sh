@@ -10,7 +10,7 @@ draw() { # NAME ARGUMENTS...
     shift
     "$ganomede" explain "$@" --size 32 --svg "docs/systems/$name.svg"
 }
-for system in anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan ae vae acae deep-svdd pca gmm; do
+for system in anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan ae vae acae deep-svdd pca gmm nsa draem; do
     draw "$system" "$system"
 done
 "$ganomede" explain beatgan --size 64 --form signal --width 32 --svg docs/systems/beatgan.svg

@@ -64,4 +64,6 @@ each! {
     deep_svdd_detects => "deep-svdd",
     pca_detects => "pca",
     gmm_detects => "gmm",
+    nsa_detects => "nsa",
+    draem_detects => "draem",
 }

@@ -39,6 +39,9 @@ const CASES: [(&str, &[(&str, &str)]); 22] = [
     ("pca", &[]),
     ("gmm", &[("mixtures", "2")]),
     ("gmm", &[("features", "ae"), ("mixtures", "2")]),
+    ("nsa", &[]),
+    ("nsa", &[("pool", "no")]),
+    ("draem", &[]),
 ];
 
 fn training<'a>(system: &str, options: &[(&str, &str)], size: Size) -> TrainingBuilder<'a> {

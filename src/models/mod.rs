@@ -9,6 +9,7 @@ pub mod config;
 pub mod dagan;
 pub mod dcgan;
 pub mod deep_svdd;
+pub mod draem;
 pub mod egbad;
 pub mod f_anogan;
 pub mod features;
@@ -18,9 +19,11 @@ pub mod gmm;
 mod load;
 pub mod memae;
 pub mod nets;
+pub mod nsa;
 pub mod options;
 pub mod pca;
 pub mod resnet;
+pub mod resnet18;
 pub mod scorer;
 pub mod search;
 pub mod skip_ganomaly;
@@ -53,6 +56,8 @@ pub const SYSTEMS: &[&Info] = &[
     &deep_svdd::INFO,
     &pca::INFO,
     &gmm::INFO,
+    &nsa::INFO,
+    &draem::INFO,
 ];
 
 /// Systems that are not published ones: a user's own.

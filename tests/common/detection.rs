@@ -175,6 +175,8 @@ pub(crate) const CASES: &[Case] = &[
         untrained: [0.500, 0.500, 0.500, 0.500, 0.500],
         ..RETINA
     },
+    Case { system: "nsa", options: &[("pool", "no")], size: 32, ..RETINA },
+    Case { system: "draem", width: 4, size: 32, batch: 16, ..RETINA },
 ];
 
 /// AUROC on the test images.
