@@ -11,6 +11,7 @@ pub mod config;
 pub mod dagan;
 pub mod dcgan;
 pub mod deep_svdd;
+pub mod draem;
 pub mod egbad;
 pub mod f_anogan;
 pub mod feature_gaussian;
@@ -23,10 +24,12 @@ mod load;
 pub mod memae;
 pub mod multiscale;
 pub mod nets;
+pub mod nsa;
 pub mod options;
 pub mod pca;
 pub mod recipe;
 pub mod resnet;
+pub mod resnet18;
 pub mod scorer;
 pub mod search;
 pub mod skip_ganomaly;
@@ -63,6 +66,8 @@ pub const SYSTEMS: &[&Info] = &[
     &gmm::INFO,
     &feature_gaussian::INFO,
     &knn::INFO,
+    &nsa::INFO,
+    &draem::INFO,
 ];
 
 /// Systems that are not published ones: a user's own.
