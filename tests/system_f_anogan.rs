@@ -248,6 +248,7 @@ fn run(trainer: &mut Trainer, steps: u64, checkpoint: &Path, until: u64) {
         checkpoint: Some(checkpoint.to_owned()),
         checkpoint_every: 0,
         half_checkpoints: false,
+        keep: None,
         samples: None,
         log: None,
     };

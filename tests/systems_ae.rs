@@ -92,6 +92,7 @@ fn run(
         checkpoint: Some(checkpoint.to_owned()),
         checkpoint_every: 0,
         half_checkpoints: false,
+        keep: None,
         samples: None,
         log: None,
     };

@@ -10,6 +10,7 @@ use ganomede::detect::{
 use ganomede::device::Device;
 use ganomede::maps::{Region, Regions};
 use ganomede::models::file::{DataInfo, ModelFile, TileInfo};
+use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::{Found, MapConfig, ScoreConfig, TileScore, Tiling};
 use ganomede::models::{Config, ae, anogan, pca};
 use ganomede::train::Limits;
@@ -62,6 +63,7 @@ fn job(
     let settings = Settings {
         system,
         config: Config { size: side.into(), width: 8, latent: 8, ..Config::default() },
+        recipe: Recipe::USUAL,
         options: vec![],
         score,
         limits: Limits { steps: Some(steps), ..Limits::default() },
@@ -229,6 +231,7 @@ fn what_cannot_be_cut_is_refused() {
         let settings = Settings {
             system: &pca::INFO,
             config: Config { size: ganomede_datasets::Size::square(32), ..Config::default() },
+            recipe: Recipe::USUAL,
             options: vec![],
             score: ScoreConfig { tiles, maps, ..ScoreConfig::default() },
             limits: Limits::default(),

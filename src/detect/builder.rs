@@ -8,6 +8,7 @@ use ganomede_datasets::{Channels, Preprocess, SignalOptions, TableOptions};
 use super::{DetectError, Detector, Observer, Progress, Reading, Samples, Settings, TrainingData, Watching};
 use crate::device::Device;
 use crate::models::file::TileInfo;
+use crate::models::recipe::{Recipe, Schedule};
 use crate::models::scorer::{MapConfig, ScoreConfig};
 use crate::models::{Config, Form, Info, Prior, Size, register};
 use crate::train::Limits;
@@ -50,6 +51,7 @@ pub struct TrainingBuilder<'a> {
     limits: Limits,
     batch: Option<usize>,
     lr: Option<f32>,
+    recipe: Recipe,
     seed: u64,
     tiles: Option<TileInfo>,
     maps: MapConfig,
@@ -87,6 +89,7 @@ impl<'a> TrainingBuilder<'a> {
             limits: Limits::default(),
             batch: None,
             lr: None,
+            recipe: Recipe::USUAL,
             seed: 0,
             tiles: None,
             maps: MapConfig::default(),
@@ -121,6 +124,15 @@ impl<'a> TrainingBuilder<'a> {
         batch: usize => batch = Some(batch);
         /// Adam's step size.
         lr: f32 => lr = Some(lr);
+        /// Whether batch norm's running statistics are estimated anew in a pass over the training data after
+        /// the last step; true unless told.
+        batch_norm_pass: bool => recipe.batch_norm_pass = batch_norm_pass;
+        /// Decay of moving averages of the weights, which then are the model's; none unless told.
+        ema: f32 => recipe.ema = Some(ema);
+        /// How step sizes change over each stage of training; not with [`TrainingBuilder::minutes`].
+        lr_schedule: Schedule => recipe.schedule = lr_schedule;
+        /// Whether networks see each image with its mean subtracted, divided by its standard deviation.
+        standardise: bool => recipe.standardise = standardise;
         /// Seed of everything random; 0 unless told.
         seed: u64 => seed = seed;
         /// Large images are cut into tiles of `size` pixels, at their own resolution.
@@ -272,6 +284,7 @@ impl<'a> TrainingBuilder<'a> {
             limits: self.limits,
             batch: self.batch,
             lr: self.lr,
+            recipe: self.recipe,
             seed: self.seed,
         }
     }

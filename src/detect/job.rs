@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ganomede_datasets::Findings;
 use ganomede_host::{Hold, line};
+use serde::Serialize;
 
 use super::{Applied, DetectError, Observer, Progress, Samples, calibrate};
 use crate::device::Device;
 use crate::models::ConfigError;
 use crate::models::file::{DataInfo, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{self, ScoreConfig};
-use crate::train::{End, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, train};
+use crate::train::{
+    End, HELD_OUT, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, kept_path, total_steps,
+    train,
+};
 
 /// A training to be done.
 #[derive(Debug, Clone)]
@@ -27,6 +32,9 @@ pub struct Job {
     pub out: Option<PathBuf>,
     /// Steps between checkpoints; 0 saves one at the end only.
     pub checkpoint_every: u64,
+    /// Steps of the last stage between models that are kept beside the output, each as it would be if training
+    /// had ended there; 0 for none.
+    pub keep_every: u64,
     /// Whether to continue from the checkpoint, bit for bit; starts from scratch where there is none.
     pub resume: bool,
     /// Weights of the model in half precision.
@@ -54,6 +62,20 @@ pub struct Trained {
     pub checkpoint: Option<PathBuf>,
     /// The last value of each loss.
     pub losses: BTreeMap<String, f32>,
+    /// Models of steps before the last that were kept, in their order.
+    pub kept: Vec<Kept>,
+}
+
+/// A model that was kept on the way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kept {
+    /// Its step.
+    pub step: u64,
+    /// Its file.
+    pub model: PathBuf,
+    /// What it leaves of held-out samples, as a share of what their mean image leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f32>,
 }
 
 impl Job {
@@ -77,6 +99,7 @@ impl Job {
             limits: Limits { steps: Some(progress.steps), ..Limits::default() },
             out: out.map(Path::to_owned),
             checkpoint_every: 0,
+            keep_every: 0,
             resume: false,
             half: model.is_rounded(),
             half_checkpoints: false,
@@ -126,19 +149,21 @@ impl Job {
             return Err(ConfigError::new("samples", line(&folder.to_string_lossy()), allowed).into());
         }
         observer.note(&format!(
-            "training {} on {} normal samples ({} held out) of {}, {:.0} MB of device memory",
+            "training {} on {} normal samples ({} held out) of {}: {}; {:.0} MB of device memory",
             self.header.system,
             data.training_images,
             data.held_out,
             line(&data.spec),
+            budget(&self.limits, &trainer),
             trainer.bytes() as f64 / 1e6
         ));
-        let resumed_at = trainer.progress().steps;
+        let (resumed_at, before) = (trainer.progress().steps, trainer.bytes());
         let options = LoopOptions {
             limits: self.limits,
             checkpoint: checkpoint.clone(),
             checkpoint_every: self.checkpoint_every,
             half_checkpoints: self.half_checkpoints,
+            keep: self.out.clone().filter(|_| self.keep_every > 0).map(|out| (self.keep_every, out)),
             samples: self.samples.clone(),
             log: self.log.clone(),
         };
@@ -153,11 +178,15 @@ impl Job {
             ended: false,
         };
         let several = trainer.stages().len() > 1;
+        let mut estimate = Estimate::new(resumed_at, self.limits.minutes);
         let end = {
             let mut epoch = |epoch: u64, start: u64| samples.epoch(batch, seed, epoch, start);
             let mut tick = |news: Tick<'_>| {
                 let stage = several.then_some(news.stage);
                 let (done, total, losses) = (news.step, news.total, news.losses);
+                if let Some(line) = estimate.at(&news) {
+                    observer.note(&line);
+                }
                 observer.progress(&Progress { done, total, stage, losses, ..progress });
                 if observer.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
@@ -169,6 +198,15 @@ impl Job {
         let stopped = || DetectError::TrainingStopped { step, checkpoint: checkpoint.clone() };
         if end == End::Interrupted {
             return Err(stopped());
+        }
+        if let Some(residual) = held_out(&trainer.header().progress)
+            && residual >= 1.0
+        {
+            observer.note(&format!(
+                "warning: of held-out samples the network leaves {residual:.2} times what their mean image leaves: \
+                it reconstructs nothing, and scores that rest on its residual measure little but brightness; train \
+                longer, or take another system"
+            ));
         }
         let mut model = trainer.model()?;
         if self.half {
@@ -182,11 +220,49 @@ impl Job {
         if let Some(out) = &self.out {
             model.save(out)?;
         }
+        let kept = self.kept(device, &trainer, samples, observer)?;
         let findings = samples.findings();
         let progress = trainer.progress();
         let last = |curve: &crate::models::file::Curve| Some((curve.name.clone(), *curve.values.last()?));
         let losses = progress.losses.iter().filter_map(last).collect();
-        Ok(Trained { resumed_at, peak_bytes: trainer.bytes(), findings, checkpoint, losses, model })
+        let peak_bytes = before.max(trainer.bytes());
+        Ok(Trained { resumed_at, peak_bytes, findings, checkpoint, losses, kept, model })
+    }
+
+    /// Calibrates the models that were kept on the way, also before the training was resumed.
+    fn kept(
+        &self,
+        device: &Device,
+        trainer: &Trainer,
+        samples: &dyn Samples,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Kept>, DetectError> {
+        let (Some(out), Some(steps)) = (&self.out, trainer.progress().steps.checked_div(self.keep_every))
+        else {
+            return Ok(vec![]);
+        };
+        let mut kept = vec![];
+        for step in (1..=steps).map(|i| i * self.keep_every) {
+            let path = kept_path(out, step);
+            // A stage before the last keeps none, nor does the last step.
+            if step == trainer.progress().steps || !path.exists() {
+                continue;
+            }
+            let mut model = ModelFile::load(&path)?;
+            if self.half {
+                model.halve_weights();
+            }
+            let mut applied = Applied { device, model: &model, path: &path, score: &self.score, observer };
+            model.header.calibration = calibrate(samples, &mut applied, samples.false_alarm_rate())?;
+            model.save(&path)?;
+            let held_out = held_out(&model.header.progress);
+            let share = held_out.map_or(String::new(), |share| {
+                format!("; of held-out samples it leaves {share:.3} of what their mean image leaves")
+            });
+            observer.note(&format!("kept step {step}: {}{share}", line(&path.to_string_lossy())));
+            kept.push(Kept { step, model: path, held_out });
+        }
+        Ok(kept)
     }
 
     fn start(
@@ -217,8 +293,50 @@ impl Job {
     }
 }
 
+/// The last look at held-out samples: what the network leaves of them, as a share of what their mean image
+/// leaves; `None` for a system that reconstructs nothing in one pass, or where nothing was held out.
+pub fn held_out(progress: &Done) -> Option<f32> {
+    progress.losses.iter().find(|curve| curve.name == HELD_OUT)?.values.last().copied()
+}
+
+/// What a training may take, in words.
+fn budget(limits: &Limits, trainer: &Trainer) -> String {
+    let (batch, per_epoch) = (trainer.header().batch, trainer.progress().steps_per_epoch.max(1));
+    let steps = total_steps(trainer.stages(), limits, per_epoch).map(|steps| {
+        format!("{steps} steps of {batch}, {:.1} passes over the data", steps as f64 / per_epoch as f64)
+    });
+    let minutes = limits.minutes.map(|minutes| format!("{minutes} minutes"));
+    steps.or(minutes).unwrap_or_else(|| "as many steps as its stages take".to_owned())
+}
+
 /// Where the checkpoints of a model lie: beside it, with `.checkpoint` before the extension.
 pub fn checkpoint_path(out: &Path) -> PathBuf {
     let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
     out.with_extension(format!("checkpoint.{extension}"))
+}
+
+/// Says once, when the pace is known, how long a training will take.
+struct Estimate {
+    started: Instant,
+    first: u64,
+    is_due: bool,
+}
+
+impl Estimate {
+    /// Seconds after which the pace is known; trainings that take less are over before it matters.
+    const AFTER: f64 = 5.0;
+
+    /// A training that goes on from step `first`; one that ends by time needs no estimate.
+    fn new(first: u64, minutes: Option<f64>) -> Self {
+        Self { started: Instant::now(), first, is_due: minutes.is_none() }
+    }
+
+    fn at(&mut self, news: &Tick<'_>) -> Option<String> {
+        let (seconds, done) = (self.started.elapsed().as_secs_f64(), news.step - self.first);
+        let total = news.total.filter(|_| self.is_due && seconds >= Self::AFTER && done > 0)?;
+        self.is_due = false;
+        let pace = done as f64 / seconds;
+        let left = total.saturating_sub(news.step) as f64 / pace / 60.0;
+        Some(format!("{pace:.1} steps/s: about {left:.1} more minutes at this pace"))
+    }
 }

@@ -3,11 +3,12 @@
 
 use super::{DetectError, Job};
 use crate::models::file::{DataInfo, FORMAT, Header, Progress};
+use crate::models::recipe::{Recipe, Schedule};
 use crate::models::scorer::{self, ScoreConfig};
 use crate::models::system::{Length, Share};
-use crate::models::{Config, ConfigError, Info, Options, Training};
+use crate::models::{Config, ConfigError, Form, Info, Options, Training};
 use crate::tape::States;
-use crate::train::Limits;
+use crate::train::{Limits, limited_steps};
 
 /// What is to be trained, and how long.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Settings {
     pub batch: Option<usize>,
     /// Adam's step size; as recommended without.
     pub lr: Option<f32>,
+    /// What is done whatever the system; its `schedule_steps` follow from the limits.
+    pub recipe: Recipe,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -61,6 +64,29 @@ impl Settings {
             return Err(ConfigError::new("batch", 0, "at least 1, 64 is usual").into());
         }
         let training = Training { lr, betas: defaults.betas };
+        self.recipe.check()?;
+        if self.recipe.schedule != Schedule::Constant && self.limits.minutes.is_some() {
+            let allowed = "left out with `minutes`: a schedule is over steps, so that a resumed training has the \
+                same; give `steps` or `epochs`";
+            return Err(ConfigError::new("lr-schedule", self.recipe.schedule.name(), allowed).into());
+        }
+        if self.recipe.standardise && self.config.form != Form::Image {
+            let allowed = "left out: it is of images; series and tables have a scaling of their own";
+            return Err(ConfigError::new("standardise", "given", allowed).into());
+        }
+        let changed =
+            [("lr-schedule", self.recipe.schedule != Schedule::Constant), ("ema", self.recipe.ema.is_some())];
+        if let Some((field, _)) = changed.iter().find(|(_, given)| *given) {
+            let system = info.build(&mut States::new(), &self.config, &options)?;
+            if !system.stages().iter().any(|stage| matches!(stage.share, Share::Part(_))) {
+                let allowed = format!("left out: {} is fitted, without any steps of gradients", info.name);
+                return Err(ConfigError::new(*field, "given", allowed).into());
+            }
+            if *field == "ema" && system.averages().is_some() {
+                let allowed = format!("left out: {} keeps averages of its own", info.name);
+                return Err(ConfigError::new(*field, "given", allowed).into());
+            }
+        }
         Ok(CheckedSettings { settings: self, options, training })
     }
 }
@@ -98,6 +124,14 @@ impl CheckedSettings {
         let recommended = settings.system.defaults_for(settings.config.form).batch;
         // A recommended batch gives way to a small set; one that was asked for does not.
         let batch = settings.batch.unwrap_or_else(|| recommended.min(data.training_images.max(1)));
+        let steps_per_epoch = (data.training_images / batch) as u64;
+        let recipe = Recipe {
+            schedule_steps: match settings.recipe.schedule {
+                Schedule::Constant => 0,
+                _ => limited_steps(&settings.limits, steps_per_epoch).unwrap_or(0),
+            },
+            ..settings.recipe
+        };
         let header = Header {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -105,13 +139,11 @@ impl CheckedSettings {
             config: settings.config,
             options,
             training,
+            recipe,
             batch,
             seed: settings.seed,
             device: String::new(),
-            progress: Progress {
-                steps_per_epoch: (data.training_images / batch) as u64,
-                ..Progress::default()
-            },
+            progress: Progress { steps_per_epoch, ..Progress::default() },
             data,
             calibration: None,
         };
@@ -121,6 +153,7 @@ impl CheckedSettings {
             limits: settings.limits,
             out: None,
             checkpoint_every: 0,
+            keep_every: 0,
             resume: false,
             half: false,
             half_checkpoints: false,

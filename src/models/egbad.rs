@@ -44,7 +44,7 @@ use super::system::{
     Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
 };
 use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
-use crate::nn::{self, Adam, Ema, bce_with_logits};
+use crate::nn::{self, Adam, Ema, bce_with_logits, l1};
 use crate::tape::{RandomState, States, Tape, Tensor, Variable};
 
 /// The system.
@@ -69,6 +69,12 @@ pub const INFO: Info = Info {
             default: "1",
             kind: OptionKind::Choice(&["1", "2"]),
             help: "p of the score's norms",
+        },
+        OptionInfo {
+            key: "cycle",
+            default: "0",
+            kind: OptionKind::Number(0.0, 1e6),
+            help: "weight of mean |x - G(E(x))| in the losses of E and G, of images and signals; 0 as published",
         },
     ],
     defaults: Defaults {
@@ -230,6 +236,7 @@ pub struct Egbad {
     pub config: Config,
     alpha: f32,
     squared: bool,
+    cycle: f32,
     nets: Nets,
     averages: Ema,
     /// The networks that score.
@@ -252,6 +259,7 @@ impl Egbad {
             config: config.clone(),
             alpha: options.number("alpha"),
             squared: options.is("degree", "2"),
+            cycle: if config.form == Form::Table { 0.0 } else { options.number("cycle") },
             averaged: nets.averaged(averages.averages()),
             nets,
             averages,
@@ -284,6 +292,10 @@ impl System for Egbad {
         });
     }
 
+    fn averages(&self) -> Option<&Ema> {
+        Some(&self.averages)
+    }
+
     fn stages(&self) -> Vec<Stage> {
         vec![Stage::simple("training", Share::Part(1.0))]
     }
@@ -303,19 +315,24 @@ impl System for Egbad {
         optimisers.discriminator.minimise(tape, loss_d);
 
         let (loss_e, loss_g) = (bce_with_logits(logit(x, code), 0.0), bce_with_logits(logit(fake, z), 1.0));
-        optimisers.encoder.minimise(tape, loss_e);
-        optimisers.generator.minimise(tape, loss_g);
+        let cycle = (self.cycle > 0.0).then(|| l1(x, self.nets.generator.forward(tape, code, learning)));
+        let with_cycle = |loss: Tensor<'t>| cycle.map_or(loss, |cycle| loss + cycle * self.cycle);
+        let (total_e, total_g) = (with_cycle(loss_e), with_cycle(loss_g));
+        optimisers.encoder.minimise(tape, total_e);
+        optimisers.generator.minimise(tape, total_g);
         self.averages.update(tape, tape.state(&random.step));
         nn::advance(tape, random);
 
         let posterior = |logits: Tensor<'t>| logits.sigmoid().mean_all();
-        vec![
+        let mut losses = vec![
             ("loss_d", loss_d),
             ("loss_g", loss_g),
             ("loss_e", loss_e),
             ("d_real", posterior(real_logits)),
             ("d_fake", posterior(fake_logits)),
-        ]
+        ];
+        losses.extend(cycle.map(|cycle| ("cycle", cycle)));
+        losses
     }
 
     fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, score: &str) -> Scored<'t> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::file::ModelFile;
 use super::scorer::{ScoreError, compiled, draw_latents, load};
+use super::standardise::standardised;
 use crate::device::{Device, Executable};
 
 /// The features of a model's default score, f(x) for GANs, on batches of a fixed size.
@@ -12,6 +13,7 @@ pub struct Features {
     generated: Option<Executable>,
     batch: usize,
     sample_len: usize,
+    standardise: bool,
     latents: Vec<f32>,
 }
 
@@ -56,6 +58,7 @@ impl Features {
             generated,
             batch,
             sample_len: config.sample_len(),
+            standardise: file.header.recipe.standardise,
             latents: draw_latents(config, file.header.seed, 1, batch * config.latent),
         }))
     }
@@ -66,7 +69,8 @@ impl Features {
     /// [`ScoreError`] where the device fails.
     pub fn of(&mut self, samples: &[f32]) -> Result<Vec<f32>, ScoreError> {
         let count = (samples.len() / self.sample_len).min(self.batch);
-        let mut x = samples[..count * self.sample_len].to_vec();
+        let samples = &samples[..count * self.sample_len];
+        let mut x = standardised(samples, self.sample_len, self.standardise).0.into_owned();
         x.resize(self.batch * self.sample_len, 0.0);
         self.program.write("x", &x)?;
         self.program.run(1)?;

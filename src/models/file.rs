@@ -14,6 +14,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::recipe::Recipe;
 use super::scorer::{ScoreConfig, Tiling};
 use super::{Config, ConfigError, Info, Options, Training};
 use crate::eval::Quantiles;
@@ -361,6 +362,9 @@ pub struct Header {
     pub options: Options,
     /// Training hyper-parameters.
     pub training: Training,
+    /// What was done whatever the system; absent in files of earlier versions, which did nothing of it.
+    #[serde(default, skip_serializing_if = "Recipe::is_plain")]
+    pub recipe: Recipe,
     /// Images in a step.
     pub batch: usize,
     /// Seed of everything random.
@@ -566,7 +570,9 @@ impl ModelFile {
         let (model, training) = self.tensors.split_at_mut(weights);
         for tensor in training.iter_mut().filter(|t| t.is_weight()) {
             if model.iter().any(|w| tensor.name.ends_with(&format!(".{}", w.name))) {
-                tensor.store_as(Storage::Bf16);
+                // Averages of weights are weights.
+                let average = tensor.name.starts_with(&format!("{}.", Recipe::AVERAGES));
+                tensor.store_as(if average { Storage::F16 } else { Storage::Bf16 });
             }
         }
         model.iter_mut().filter(|t| t.is_weight()).for_each(|t| t.store_as(Storage::F16));

@@ -223,6 +223,11 @@ impl System for Gmm {
         store.write(self.log_scales.id, &narrow(&mixture.log_scales()))
     }
 
+    /// They describe the reconstruction already.
+    fn tells_reconstructions(&self) -> bool {
+        false
+    }
+
     fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, _score: &str) -> Scored<'t> {
         let (description, made) = self.describe(tape, x);
         let [n, f] = [description.shape()[0], description.shape()[1]];

@@ -255,6 +255,11 @@ impl System for Pca {
         Self::clear(store, &learning.seen)
     }
 
+    /// What is made of a projection is itself.
+    fn tells_reconstructions(&self) -> bool {
+        false
+    }
+
     fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, score: &str) -> Scored<'t> {
         let [_, coordinates, made] = self.project(tape, x);
         let scored = Scored::of_errors((x - made).square(), made, coordinates);

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::common::{Apart, apart};
 use super::{Config, ConfigError};
 use crate::device::{DeviceError, Store};
 use crate::nn::Adam;
@@ -259,12 +260,39 @@ impl Search {
     }
 
     /// Losses, images and residual maps at the current z: outputs `loss`, `residual`, `discrimination`,
-    /// `reconstruction`, `map` (mean over channels) and `z`.
+    /// `reconstruction`, `map` (mean over channels), `z`, and as `score` the loss.
     pub fn finish(&self, tape: &Tape, model: &dyn Latent) {
-        let SearchLosses { loss, residual, discrimination, image } = self.losses(tape, model);
-        let map = (tape.state(&self.x) - image).abs().mean(&[1]);
+        self.outputs(tape, self.losses(tape, model), None);
+    }
+
+    /// As [`Search::finish`]; with the name of a score that is common to all systems, score and map are those
+    /// of the images found, and the loss only chooses among restarts.
+    pub(super) fn finish_by(
+        &self,
+        tape: &Tape,
+        model: &dyn Latent,
+        sizes: &Config,
+        common: Option<&str>,
+    ) -> Result<(), ConfigError> {
+        let losses = self.losses(tape, model);
+        let apart = match common {
+            None => None,
+            Some(name) => {
+                let features = [tape.state(&self.features), model.features(tape, losses.image)];
+                Some(apart(name, sizes, tape.state(&self.x), losses.image, Some(features))?)
+            }
+        };
+        self.outputs(tape, losses, apart);
+        Ok(())
+    }
+
+    fn outputs<'t>(&self, tape: &'t Tape, losses: SearchLosses<'t>, apart: Option<Apart<'t>>) {
+        let SearchLosses { loss, residual, discrimination, image } = losses;
+        let (score, map) = apart.unwrap_or((loss, None));
+        let map = map.unwrap_or_else(|| (tape.state(&self.x) - image).abs().mean(&[1]));
         let outputs = [
             ("loss", loss),
+            ("score", score),
             ("residual", residual),
             ("discrimination", discrimination),
             ("reconstruction", image),

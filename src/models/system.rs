@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::common::COMMON;
 use super::options::OptionInfo;
 use super::search::Latent;
 use super::{Config, ConfigError, Form, Options, Prior};
 use crate::device::{DeviceError, Executable, Store};
+use crate::nn::Ema;
 use crate::tape::{States, Tape, Tensor};
 
 /// A name with a sentence about it.
@@ -96,7 +98,8 @@ impl Info {
         self.tables.filter(|_| form == Form::Table).unwrap_or(self.defaults)
     }
 
-    /// Checks the name of a score; the default for an empty one.
+    /// Checks the name of a score; the default for an empty one. Those of [`COMMON`] are known of every
+    /// system: whether it has them, its networks say.
     ///
     /// # Errors
     /// [`ConfigError`] listing the scores that the system has.
@@ -104,11 +107,12 @@ impl Info {
         if name.is_empty() {
             return Ok(self.scores[0].name);
         }
-        let known = self.scores.iter().find(|s| s.name == name);
-        let names: Vec<_> = self.scores.iter().map(|s| s.name).collect();
-        known
-            .map(|s| s.name)
-            .ok_or_else(|| ConfigError::new("score", name, format!("one of {}", names.join(", "))))
+        let known = self.scores.iter().chain(&COMMON).find(|s| s.name == name);
+        known.map(|s| s.name).ok_or_else(|| {
+            let common = super::common::of(self);
+            let names: Vec<_> = self.scores.iter().chain(&common).map(|s| s.name).collect();
+            ConfigError::new("score", name, format!("one of {}", names.join(", ")))
+        })
     }
 }
 
@@ -203,6 +207,12 @@ pub trait System {
     /// Registers what only training needs: optimisers, random numbers, counters.
     fn register_training(&mut self, states: &mut States, training: Training, seed: u64);
 
+    /// Moving averages that the system scores by in place of the parameters, if it keeps any: running
+    /// statistics are then of the networks with the averages.
+    fn averages(&self) -> Option<&Ema> {
+        None
+    }
+
     /// Stages of training, in order.
     fn stages(&self) -> Vec<Stage>;
 
@@ -235,6 +245,12 @@ pub trait System {
     /// Scores a batch in one pass. `score` is one of [`Info::scores`]; those that are searched are asked of
     /// [`System::latent`] instead.
     fn score<'t>(&self, tape: &'t Tape, x: Tensor<'t>, score: &str) -> Scored<'t>;
+
+    /// Whether the features of [`Scored`] are of a network that may see the difference between a sample and
+    /// what the system makes of it.
+    fn tells_reconstructions(&self) -> bool {
+        true
+    }
 
     /// The generator and the losses of a latent search, for systems that have one.
     fn latent(&self) -> Option<&dyn Latent> {

@@ -186,9 +186,8 @@ impl BatchNorm {
                 let (mean, var) = (x.mean(&axes), x.variance(&axes));
                 let count = (x.len() / flat[0]) as f32;
                 let unbiased = count / (count - 1.0).max(1.0);
-                let blend = |old: &Variable, new: Tensor<'t>| {
-                    let new = new.reshape(flat).stop_gradient();
-                    tape.assign(old, tape.state(old) * (1.0 - Self::MOMENTUM) + new * Self::MOMENTUM);
+                let blend = |running: &Variable, new: Tensor<'t>| {
+                    tape.estimate(running, new.reshape(flat).stop_gradient(), Self::MOMENTUM);
                 };
                 blend(&self.running_mean, mean);
                 blend(&self.running_var, var * unbiased);

@@ -35,5 +35,5 @@ pub fn random_state(states: &mut States, name: &str, seed: u64) -> RandomState {
 
 /// Counts this replay, so that the next one draws new numbers. Call once, after the last draw.
 pub fn advance(tape: &Tape, random: &RandomState) {
-    tape.assign(&random.step, tape.state(&random.step) + 1.0);
+    tape.count(&random.step, tape.state(&random.step) + 1.0);
 }

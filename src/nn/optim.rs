@@ -28,6 +28,15 @@ fn fit(tape: &Tape, op: &'static str, parameters: &[Variable], gradients: &[Tens
     unlike.is_none()
 }
 
+/// A step, at the rate of a tape that has one.
+fn scheduled<'t>(tape: &'t Tape, step: Tensor<'t>) -> Tensor<'t> {
+    match tape.rate() {
+        Some(rate) if step.rank() == 0 => step * rate.reshape(&[]),
+        Some(rate) => step * rate,
+        None => step,
+    }
+}
+
 /// Adam with bias correction (Kingma & Ba 2015, algorithm 1) and L2 weight decay as PyTorch's `Adam` has it.
 #[derive(Debug, Clone)]
 pub struct Adam {
@@ -98,6 +107,7 @@ impl Adam {
         if lr.shape() != [1] {
             return tape.fail("adam", format!("a learning rate of shape {:?}, not [1]", lr.shape()));
         }
+        let lr = scheduled(tape, lr);
         let [b1, b2] = self.betas;
         let t = tape.state(&self.step) + 1.0;
         tape.assign(&self.step, t);
@@ -112,7 +122,7 @@ impl Adam {
             let v = tape.state(&self.v[i]) * b2 + g.square() * (1.0 - b2);
             tape.assign(&self.m[i], m);
             tape.assign(&self.v[i], v);
-            tape.assign(parameter, p - m * step_size / (v.sqrt() * root + self.epsilon));
+            tape.learn(parameter, p - m * step_size / (v.sqrt() * root + self.epsilon));
         }
     }
 }
@@ -145,7 +155,8 @@ impl RmsProp {
         for ((parameter, state), g) in self.parameters.iter().zip(&self.v).zip(gradients) {
             let v = tape.state(state) * self.decay + g.square() * (1.0 - self.decay);
             tape.assign(state, v);
-            tape.assign(parameter, tape.state(parameter) - g * self.lr / (v.sqrt() + self.epsilon));
+            let step = scheduled(tape, g * self.lr / (v.sqrt() + self.epsilon));
+            tape.learn(parameter, tape.state(parameter) - step);
         }
     }
 }
@@ -176,7 +187,7 @@ impl Sgd {
         for ((parameter, state), g) in self.parameters.iter().zip(&self.velocity).zip(gradients) {
             let velocity = tape.state(state) * self.momentum + g;
             tape.assign(state, velocity);
-            tape.assign(parameter, tape.state(parameter) - velocity * self.lr);
+            tape.learn(parameter, tape.state(parameter) - scheduled(tape, velocity * self.lr));
         }
     }
 }
@@ -206,6 +217,19 @@ impl Ema {
     /// Averages of the parameters, in their order.
     pub fn averages(&self) -> &[Variable] {
         &self.averages
+    }
+
+    /// The parameters with their averages.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Variable, &Variable)> {
+        self.parameters.iter().zip(&self.averages)
+    }
+
+    /// The averages of some of the parameters.
+    #[must_use]
+    pub fn of(&self, some: &[Variable]) -> Self {
+        let kept = self.pairs().filter(|(parameter, _)| some.contains(parameter));
+        let (parameters, averages) = kept.map(|(p, a)| (p.clone(), a.clone())).unzip();
+        Self { decay: self.decay, name: self.name.clone(), parameters, averages }
     }
 
     /// Follows the parameters; at `step` (shape `[1]`, the updates so far) 0 the averages become the

@@ -154,6 +154,19 @@ pub struct Graph {
     pub assigns: BTreeMap<StateId, NodeId>,
 }
 
+/// What a tape is recorded for. A system records the same step whatever it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// What is written.
+    #[default]
+    Plain,
+    /// The same, with all step sizes of optimisers multiplied by the input [`Tape::RATE`].
+    Scheduled,
+    /// Running statistics alone: no state changes but counters of random numbers, and what would be blended
+    /// into running statistics is [`Tape::estimates`].
+    Statistics,
+}
+
 #[derive(Default)]
 struct Inner {
     graph: Graph,
@@ -164,6 +177,10 @@ struct Inner {
     /// The variable behind each state.
     variables: HashMap<StateId, Variable>,
     streams: u32,
+    /// The parameters that optimisers moved.
+    learned: BTreeMap<StateId, Variable>,
+    /// What was found for running statistics, in the order of recording.
+    estimates: Vec<(Variable, NodeId)>,
     error: Option<TapeError>,
 }
 
@@ -171,6 +188,7 @@ struct Inner {
 #[derive(Default)]
 pub struct Tape {
     inner: RefCell<Inner>,
+    purpose: Purpose,
 }
 
 /// A handle to a value on a tape.
@@ -198,9 +216,17 @@ impl Drop for ScopeGuard<'_> {
 }
 
 impl Tape {
+    /// Name of the input that step sizes are multiplied by, shape `[1]`, on tapes of [`Purpose::Scheduled`].
+    pub const RATE: &str = "rate";
+
     /// An empty tape.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty tape that is recorded for a purpose of its own.
+    pub fn of(purpose: Purpose) -> Self {
+        Self { purpose, ..Self::default() }
     }
 
     /// Names what follows, until the guard is dropped; scopes nest as `generator.conv1`.
@@ -257,15 +283,63 @@ impl Tape {
 
     /// Gives a state a new value, seen by later reads on this tape and by the next replay.
     pub fn assign(&self, variable: &Variable, value: Tensor<'_>) {
+        if self.can_hold(variable, value) && self.purpose != Purpose::Statistics {
+            self.inner.borrow_mut().graph.assigns.insert(variable.id, value.id);
+        }
+    }
+
+    /// As [`Tape::assign`], for what an optimiser moves.
+    pub fn learn(&self, parameter: &Variable, value: Tensor<'_>) {
+        self.assign(parameter, value);
+        self.inner.borrow_mut().learned.insert(parameter.id, parameter.clone());
+    }
+
+    /// As [`Tape::assign`], for what counts replays: it goes on whatever the tape is recorded for, so that
+    /// random numbers are new in each.
+    pub fn count(&self, counter: &Variable, value: Tensor<'_>) {
+        if self.can_hold(counter, value) {
+            self.inner.borrow_mut().graph.assigns.insert(counter.id, value.id);
+        }
+    }
+
+    /// Blends what was found in a batch into a running statistic, with this weight; on a tape of
+    /// [`Purpose::Statistics`] it is remembered instead.
+    pub fn estimate(&self, running: &Variable, found: Tensor<'_>, weight: f32) {
+        if self.purpose != Purpose::Statistics {
+            return self.assign(running, self.state(running) * (1.0 - weight) + found * weight);
+        }
+        if self.can_hold(running, found) {
+            self.inner.borrow_mut().estimates.push((running.clone(), found.id));
+        }
+    }
+
+    /// The parameters that optimisers move, in the order of registration.
+    pub fn learned(&self) -> Vec<Variable> {
+        self.inner.borrow().learned.values().cloned().collect()
+    }
+
+    /// What batches say of running statistics, on a tape of [`Purpose::Statistics`]; a statistic of a layer
+    /// that is applied twice is there twice.
+    pub fn estimates(&self) -> Vec<(Variable, Tensor<'_>)> {
+        let inner = self.inner.borrow();
+        let found = inner.estimates.iter().map(|(of, id)| (of.clone(), Tensor { tape: self, id: *id }));
+        found.collect()
+    }
+
+    /// What step sizes are multiplied by, `[1]`, on tapes of [`Purpose::Scheduled`].
+    pub fn rate(&self) -> Option<Tensor<'_>> {
+        (self.purpose == Purpose::Scheduled).then(|| self.input(Self::RATE, &[1]))
+    }
+
+    /// Whether a state can take a value; a broken rule if not.
+    fn can_hold(&self, variable: &Variable, value: Tensor<'_>) -> bool {
         let shape = value.shape();
         if shape != variable.shape {
             let (name, own) = (variable.name(), &variable.shape);
-            return self.fail("assign", format!("state '{name}' of shape {own:?} cannot hold {shape:?}"));
+            self.fail("assign", format!("state '{name}' of shape {own:?} cannot hold {shape:?}"));
+            return false;
         }
-        if !self.knows("assign", variable) || !self.owns("assign", value) {
-            return;
-        }
-        self.inner.borrow_mut().graph.assigns.insert(variable.id, value.id);
+        self.knows("assign", variable) && self.owns("assign", value)
     }
 
     /// A constant scalar.

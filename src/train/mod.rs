@@ -1,7 +1,9 @@
 //! Training: the loop, its checkpoints, and what stops it.
 
+mod held_out;
 mod history;
 mod log;
+mod statistics;
 mod trainer;
 
 pub use history::record;
@@ -11,6 +13,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use held_out::HeldOut;
 use log::Log;
 
 use crate::device::DeviceError;
@@ -150,6 +153,9 @@ pub struct LoopOptions {
     /// Rounds the weights and moments in checkpoints to half precision; a training that resumes from one is
     /// close to the one that was interrupted, not the same.
     pub half_checkpoints: bool,
+    /// Keeps the model as it would be if training ended there, each so many steps of the last stage, beside
+    /// this model file: [`kept_path`].
+    pub keep: Option<(u64, PathBuf)>,
     /// Folder of sample grids, one an epoch.
     pub samples: Option<PathBuf>,
     /// Folder of a log: losses, samples and histograms of weights as a TensorBoard event file, losses as JSON
@@ -217,13 +223,31 @@ pub fn train<'a>(
             let out_of_time = last_second.is_some_and(|end| before + started.elapsed().as_secs_f64() >= end);
             if last_step.is_some_and(|end| step >= end) || out_of_time {
                 trainer.set_seconds(before + started.elapsed().as_secs_f64());
-                let goes_on = trainer.next_stage()?;
-                // A replay from the last checkpoint must never have to cross the end of a stage.
-                save(trainer, options, &mut saved)?;
-                if !goes_on {
+                let (stage, seconds) = (trainer.stages()[trainer.stage()].name, trainer.progress().seconds);
+                let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &[] };
+                let mut goes_on = || tick(news).is_continue();
+                if trainer.is_last_stage() {
+                    trainer.after_stage()?;
+                    // What follows is done again where a training is resumed: the checkpoint goes on as if it
+                    // had never ended.
+                    save(trainer, options, &mut saved)?;
                     log.as_mut().map_or(Ok(()), Log::flush)?;
+                    if !trainer.settle(epoch, &mut goes_on)? {
+                        return Ok(End::Interrupted);
+                    }
+                    trainer.look_at_held_out()?;
                     return Ok(End::Done);
                 }
+                if trainer.settles() {
+                    save(trainer, options, &mut saved)?;
+                }
+                if !trainer.settle(epoch, &mut goes_on)? {
+                    return Ok(End::Interrupted);
+                }
+                trainer.after_stage()?;
+                trainer.next_stage()?;
+                // A replay from the last checkpoint must never have to cross the end of a stage.
+                save(trainer, options, &mut saved)?;
                 continue;
             }
             let Some(images) = batches.next() else {
@@ -234,7 +258,7 @@ pub fn train<'a>(
                 break;
             };
             is_empty = false;
-            let losses = trainer.step(&images?)?;
+            let mut losses = trainer.step(&images?)?;
             trainer.set_seconds(before + started.elapsed().as_secs_f64());
             if let Some(&(loss, value)) = losses.iter().find(|(_, v)| !v.is_finite()) {
                 return Err(
@@ -242,6 +266,9 @@ pub fn train<'a>(
                 );
             }
             let step = step + 1;
+            if held_out::is_due(step) {
+                losses.extend(trainer.look_at_held_out()?.map(|value| (HeldOut::CURVE, value)));
+            }
             let seconds = trainer.progress().seconds;
             let stage = trainer.stages()[trainer.stage()].name;
             let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &losses };
@@ -260,6 +287,17 @@ pub fn train<'a>(
             if options.checkpoint_every > 0 && step.is_multiple_of(options.checkpoint_every) {
                 save(trainer, options, &mut saved)?;
             }
+            if let Some((every, out)) = &options.keep
+                && step.is_multiple_of(*every)
+                && trainer.is_last_stage()
+                && !ends
+            {
+                let Some(kept) = trainer.snapshot(epoch, &mut || tick(news).is_continue())? else {
+                    save(trainer, options, &mut saved)?;
+                    return Ok(End::Interrupted);
+                };
+                kept.save(&kept_path(out, step))?;
+            }
             if let Some(folder) = &options.samples
                 && (step.is_multiple_of(per_epoch) || ends)
             {
@@ -269,8 +307,12 @@ pub fn train<'a>(
     }
 }
 
+/// Name of the curve that a history has of held-out samples: Σ (x − x̂)² / Σ (x − x̄)², below 1 where the network
+/// beats the mean image x̄.
+pub const HELD_OUT: &str = HeldOut::CURVE;
+
 /// Steps of the whole training, where they are known beforehand.
-fn total_steps(stages: &[Stage], limits: &Limits, per_epoch: u64) -> Option<u64> {
+pub fn total_steps(stages: &[Stage], limits: &Limits, per_epoch: u64) -> Option<u64> {
     match limited_steps(limits, per_epoch) {
         _ if stages.iter().all(|s| matches!(s.share, Share::Passes(_))) => {
             Some(fixed_steps(stages, per_epoch))
@@ -286,7 +328,8 @@ fn fixed_steps(stages: &[Stage], per_epoch: u64) -> u64 {
     stages.iter().map(|s| passes(s) * per_epoch).sum()
 }
 
-fn limited_steps(limits: &Limits, per_epoch: u64) -> Option<u64> {
+/// Steps that limits allow, where they are of steps or epochs.
+pub(crate) fn limited_steps(limits: &Limits, per_epoch: u64) -> Option<u64> {
     let by_epochs = limits.epochs.map(|e| e.saturating_mul(per_epoch));
     match (limits.steps, by_epochs) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -312,6 +355,12 @@ fn stage_end(stages: &[Stage], progress: &Progress, limits: &Limits) -> (Option<
             (steps, limits.minutes.map(|total| start.seconds + rest(total) * fraction))
         }
     }
+}
+
+/// Where the model of a step is kept: beside the model that is trained, with the step before the extension.
+pub fn kept_path(out: &Path, step: u64) -> PathBuf {
+    let extension = out.extension().map_or("safetensors".into(), |e| e.to_string_lossy().into_owned());
+    out.with_extension(format!("step-{step:07}.{extension}"))
 }
 
 fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(), TrainError> {

@@ -1,17 +1,25 @@
 //! One model in training on one device.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ganomede_datasets::DataError;
 use image::RgbImage;
 
-use super::{TrainError, record};
+use super::held_out::HeldOut;
+use super::statistics::Statistics;
+use super::{Epoch, Limits, TrainError, record, stage_end};
 use crate::device::{Device, DeviceError, Executable, NonFinite};
 use crate::models::ConfigError;
 use crate::models::file::{FileError, Header, ModelFile, NamedTensor, Progress, StageStart};
+use crate::models::recipe::{Recipe, Schedule};
 use crate::models::scorer::{Loaded, Sampler, compiled, load};
-use crate::models::system::{Part, Stage, System};
-use crate::program::{CompileError, Program, StateId};
-use crate::tape::{Tape, Tensor};
+use crate::models::standardise::standardised;
+use crate::models::system::{Losses, Part, Stage, System};
+use crate::nn::Ema;
+use crate::program::{CompileError, Program, StateId, compile};
+use crate::tape::{Purpose, Tape, Tensor, Variable};
 
 /// States, programs and progress of a training.
 pub struct Trainer {
@@ -21,7 +29,19 @@ pub struct Trainer {
     device: Device,
     /// The parts of the stage under way.
     running: Vec<Running>,
+    /// Averages of all parameters, where the recipe has them.
+    ema: Option<Ema>,
+    /// Averages those that the stage under way moves.
+    averaging: Option<Averaging>,
+    /// What is made of held-out samples, where the system reconstructs.
+    held_out: Option<HeldOut>,
     sampler: Option<Sampler>,
+}
+
+/// The averages of the parameters that a stage moves, and the program that follows them.
+struct Averaging {
+    ema: Ema,
+    program: Executable,
 }
 
 /// A part on the device, with the names of its losses and their last values.
@@ -33,12 +53,20 @@ struct Running {
 }
 
 impl Running {
-    /// Gives the part its batch; a generator's step reads none.
-    fn write(&mut self, images: &[f32]) -> Result<(), DeviceError> {
-        match self.program.program().input("x") {
-            Some(_) => self.program.write("x", images),
-            None => Ok(()),
+    /// Gives the part its batch, and the rate of its step sizes where they change.
+    fn write(&mut self, images: &[f32], rate: f32) -> Result<(), DeviceError> {
+        if self.program.program().input(Tape::RATE).is_some() {
+            self.program.write(Tape::RATE, &[rate])?;
         }
+        write_batch(&mut self.program, images)
+    }
+}
+
+/// Gives a program of a step its batch; a generator's step reads none.
+pub(super) fn write_batch(program: &mut Executable, images: &[f32]) -> Result<(), DeviceError> {
+    match program.program().input("x") {
+        Some(_) => program.write("x", images),
+        None => Ok(()),
     }
 }
 
@@ -58,13 +86,24 @@ pub fn record_part(
     part: usize,
     batch: usize,
 ) -> Vec<&'static str> {
-    let x = tape.input("x", &system.config().images(batch));
-    let losses = system.record(tape, stage, part, x);
+    let losses = record_step(tape, system, stage, part, batch);
     if !losses.is_empty() {
         let values: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
         tape.output("losses", Tensor::concat(&values, 0));
     }
     losses.into_iter().map(|(name, _)| name).collect()
+}
+
+/// As [`record_part`], with no output.
+pub(super) fn record_step<'t>(
+    tape: &'t Tape,
+    system: &dyn System,
+    stage: usize,
+    part: usize,
+    batch: usize,
+) -> Losses<'t> {
+    let x = tape.input("x", &system.config().images(batch));
+    system.record(tape, stage, part, x)
 }
 
 /// Compiles one part of a stage.
@@ -77,9 +116,28 @@ pub fn part_program(
     part: usize,
     batch: usize,
 ) -> Result<PartProgram, CompileError> {
-    let mut names = vec![];
-    let program = compiled(|tape| names = record_part(tape, system, stage, part, batch))?;
-    Ok(PartProgram { program, names })
+    part_program_for(Purpose::Plain, system, stage, part, batch)
+}
+
+fn part_program_for(
+    purpose: Purpose,
+    system: &dyn System,
+    stage: usize,
+    part: usize,
+    batch: usize,
+) -> Result<PartProgram, CompileError> {
+    let tape = Tape::of(purpose);
+    let names = record_part(&tape, system, stage, part, batch);
+    Ok(PartProgram { program: compile(&tape.finish()?)?, names })
+}
+
+/// The parameters that the optimisers of a stage move.
+fn learned(system: &dyn System, stage: usize, batch: usize) -> Vec<Variable> {
+    let tape = Tape::new();
+    for part in 0..system.stages()[stage].parts.len() {
+        record_step(&tape, system, stage, part, batch);
+    }
+    tape.learned()
 }
 
 impl Trainer {
@@ -97,12 +155,24 @@ impl Trainer {
         if header.batch == 0 {
             return Err(ConfigError::new("batch", header.batch, "at least 1").into());
         }
-        let (training, seed) = (header.training, header.seed);
+        header.recipe.check()?;
+        let (training, recipe, seed) = (header.training, header.recipe, header.seed);
+        let mut ema = None;
         let model = load(device, &header, checkpoint, true, |system, states| {
             system.register_training(states, training, seed);
+            if let Some(decay) = recipe.ema {
+                let stages = 0..system.stages().len();
+                let all: BTreeMap<_, _> = stages
+                    .flat_map(|stage| learned(system, stage, header.batch))
+                    .map(|parameter| (parameter.id, parameter))
+                    .collect();
+                ema = Some(Ema::new(states, Recipe::AVERAGES, all.into_values().collect(), decay));
+            }
         })?;
         let system = model.system.as_ref();
-        let sampler = Sampler::new(device, system, &model.store, seed, preview)?;
+        let (preview, _) = standardised(preview, header.config.sample_len(), recipe.standardise);
+        let sampler = Sampler::new(device, system, &model.store, seed, &preview)?;
+        let held_out = HeldOut::new(device, system, &model.store, &preview)?;
         let stages = system.stages();
         if let Some((_, path)) = checkpoint
             && header.progress.stages.len() > stages.len()
@@ -111,7 +181,9 @@ impl Trainer {
             let reason = format!("{found} stages of training were begun, the system has {known}");
             return Err(FileError::Metadata { path: path.to_owned(), reason }.into());
         }
-        let mut trainer = Self { header, model, stages, device: device.clone(), running: vec![], sampler };
+        let device = device.clone();
+        let mut trainer =
+            Self { header, model, stages, device, running: vec![], ema, averaging: None, sampler, held_out };
         if trainer.header.progress.stages.is_empty() {
             trainer.header.progress.stages.push(StageStart::default());
         }
@@ -131,27 +203,114 @@ impl Trainer {
 
     fn load_stage(&mut self) -> Result<(), TrainError> {
         self.running.clear();
-        let stage = self.stage();
+        self.averaging = None;
+        let (stage, batch) = (self.stage(), self.header.batch);
+        let system = self.model.system.as_ref();
+        let purpose = match self.header.recipe.schedule {
+            Schedule::Constant => Purpose::Plain,
+            Schedule::Cosine | Schedule::Step => Purpose::Scheduled,
+        };
         for (i, &part) in self.stages[stage].parts.iter().enumerate() {
-            let PartProgram { program, names } =
-                part_program(self.model.system.as_ref(), stage, i, self.header.batch)?;
+            let PartProgram { program, names } = part_program_for(purpose, system, stage, i, batch)?;
             let program = self.device.load(&program, &self.model.store)?;
             self.running.push(Running { part, program, last: vec![], names });
+        }
+        if let Some(ema) = &self.ema {
+            let ema = ema.of(&learned(system, stage, batch));
+            let program = compiled(|tape| ema.update(tape, tape.input("step", &[1])))?;
+            self.averaging = Some(Averaging { program: self.device.load(&program, &self.model.store)?, ema });
         }
         Ok(())
     }
 
-    /// Ends the stage under way and begins the next; false where it was the last.
-    pub(super) fn next_stage(&mut self) -> Result<bool, TrainError> {
-        let stage = self.stage();
-        self.model.system.after_stage(stage, &self.model.store)?;
+    /// Whether no stage comes after the one under way.
+    pub(super) fn is_last_stage(&self) -> bool {
+        self.stage() + 1 == self.stages.len()
+    }
+
+    /// What the system does when a stage ends.
+    pub(super) fn after_stage(&self) -> Result<(), DeviceError> {
+        self.model.system.after_stage(self.stage(), &self.model.store)
+    }
+
+    /// Begins the next stage.
+    pub(super) fn next_stage(&mut self) -> Result<(), TrainError> {
         let Progress { steps, seconds, .. } = self.header.progress;
-        if stage + 1 == self.stages.len() {
-            return Ok(false);
-        }
         self.header.progress.stages.push(StageStart { steps, seconds });
-        self.load_stage()?;
-        Ok(true)
+        self.load_stage()
+    }
+
+    /// Whether [`Trainer::settle`] may do anything.
+    pub(super) fn settles(&self) -> bool {
+        self.header.recipe.batch_norm_pass || self.ema.is_some()
+    }
+
+    /// What the recipe does when a stage has had its last step: averages become the weights, and batch norm's
+    /// running statistics those of the training data under them. `epoch` opens the data as [`super::train`]
+    /// does; false where `goes_on` said so, which is asked after each batch.
+    ///
+    /// The pass sees each training sample once, but no more batches than the stage had steps: it never takes
+    /// longer than the training.
+    pub(super) fn settle<'a>(
+        &mut self,
+        epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, DataError>,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, TrainError> {
+        // Their memory is free for the pass; where steps come after all, they are loaded again.
+        self.running.clear();
+        self.settle_states(epoch, goes_on)
+    }
+
+    /// The model as it would be if the training ended here; `None` where `goes_on` said so.
+    pub(super) fn snapshot<'a>(
+        &mut self,
+        epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, DataError>,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<ModelFile>, TrainError> {
+        let before = self.tensors(self.model.weights)?;
+        let history = self.header.progress.losses.clone();
+        let is_whole = self.settle_states(epoch, goes_on)?;
+        self.look_at_held_out()?;
+        let kept = self.model()?;
+        self.header.progress.losses = history;
+        for (i, tensor) in before.iter().enumerate() {
+            self.model.store.write(StateId(i), &tensor.values)?;
+        }
+        Ok(is_whole.then_some(kept))
+    }
+
+    fn settle_states<'a>(
+        &self,
+        epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, DataError>,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, TrainError> {
+        self.take_averages()?;
+        if !self.header.recipe.batch_norm_pass {
+            return Ok(true);
+        }
+        let store = &self.model.store;
+        let (system, stage, batch) = (self.model.system.as_ref(), self.stage(), self.header.batch);
+        let found = Statistics::new(&self.device, system, store, stage, batch, self.model.weights)?;
+        let Some(mut statistics) = found else { return Ok(true) };
+        // A system with averages of its own scores by them.
+        let averages: Vec<_> = system.averages().into_iter().flat_map(Ema::pairs).collect();
+        let own = averages.iter().map(|(p, _)| store.read(p.id)).collect::<Result<Vec<_>, _>>()?;
+        averages.iter().try_for_each(|(p, average)| store.write(p.id, &store.read(average.id)?))?;
+        let Progress { steps, steps_per_epoch, .. } = self.header.progress;
+        let most = self.at(steps).min(steps_per_epoch.max(1)) as usize;
+        // The pass after those of the training.
+        let batches = epoch(steps / steps_per_epoch.max(1) + 1, 0)?;
+        let mut is_whole = true;
+        for images in batches.take(most) {
+            statistics.add(&self.seen(&images?))?;
+            if !goes_on() {
+                is_whole = false;
+                break;
+            }
+        }
+        averages.iter().zip(&own).try_for_each(|((p, _), values)| store.write(p.id, values))?;
+        statistics.finish(store)?;
+        Ok(is_whole)
     }
 
     /// Steps, time and loss history so far.
@@ -172,15 +331,30 @@ impl Trainer {
     /// grids.
     pub fn bytes(&self) -> u64 {
         let programs = self.running.iter().map(|r| r.program.bytes()).sum::<u64>();
-        self.model.store.bytes() + programs + self.sampler.as_ref().map_or(0, Sampler::bytes)
+        self.model.store.bytes()
+            + programs
+            + self.sampler.as_ref().map_or(0, Sampler::bytes)
+            + self.held_out.as_ref().map_or(0, HeldOut::bytes)
+    }
+
+    /// Puts the averages of what the stage moved in the place of the weights.
+    fn take_averages(&self) -> Result<(), DeviceError> {
+        let store = &self.model.store;
+        let pairs = self.averaging.iter().flat_map(|averaging| averaging.ema.pairs());
+        pairs
+            .into_iter()
+            .try_for_each(|(parameter, average)| store.write(parameter.id, &store.read(average.id)?))
     }
 
     /// One step on a batch of images; returns the losses by name, of parts that were not due the last ones
     /// known.
     ///
     /// # Errors
-    /// [`DeviceError`] where the device fails or the batch has the wrong length.
-    pub fn step(&mut self, images: &[f32]) -> Result<Vec<(&'static str, f32)>, DeviceError> {
+    /// [`TrainError::Device`] where the device fails or the batch has the wrong length.
+    pub fn step(&mut self, images: &[f32]) -> Result<Vec<(&'static str, f32)>, TrainError> {
+        if self.running.is_empty() {
+            self.load_stage()?;
+        }
         let at = self.at(self.header.progress.steps);
         self.replay(images, self.header.progress.steps)?;
         self.header.progress.steps += 1;
@@ -197,24 +371,64 @@ impl Trainer {
         Ok(known)
     }
 
+    /// Samples as the networks see them.
+    fn seen<'b>(&self, images: &'b [f32]) -> Cow<'b, [f32]> {
+        standardised(images, self.header.config.sample_len(), self.header.recipe.standardise).0
+    }
+
     /// Step `step` of the training, not counted.
     pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), DeviceError> {
-        let at = self.at(step);
+        let images = &*self.seen(images);
+        let (at, rate) = (self.at(step), self.rate(step));
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images)?;
+            running.write(images, rate)?;
             running.program.run(1)?;
             if !running.names.is_empty() {
                 running.last = running.program.read("losses")?;
             }
+        }
+        if let Some(Averaging { program, .. }) = &mut self.averaging {
+            program.write("step", &[at as f32])?;
+            program.run(1)?;
         }
         let stage = self.stage();
         let mut programs: Vec<_> = self.running.iter_mut().map(|r| &mut r.program).collect();
         self.model.system.after_step(stage, at, &mut programs, &self.model.store)
     }
 
+    /// Adds to the history how well held-out samples are reconstructed, as a share of what their mean image
+    /// leaves; nothing where the system reconstructs nothing in one pass, or nothing was held out.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the device fails.
+    pub fn look_at_held_out(&mut self) -> Result<Option<f32>, DeviceError> {
+        let Some(held_out) = &mut self.held_out else { return Ok(None) };
+        let residual = held_out.residual()?;
+        let progress = &mut self.header.progress;
+        let curve = progress.losses.iter_mut().find(|curve| curve.name == HeldOut::CURVE);
+        match curve {
+            // After the last step, what follows the last step counts.
+            Some(curve) if curve.at.last() == Some(&progress.steps) => {
+                curve.values.pop();
+                curve.values.push(residual);
+            }
+            _ => record(progress, &[(HeldOut::CURVE, residual)]),
+        }
+        Ok(Some(residual))
+    }
+
     /// A step of the training counted from the start of its stage.
     fn at(&self, step: u64) -> u64 {
         step - self.header.progress.stages.last().map_or(0, |start| start.steps.min(step))
+    }
+
+    /// What step sizes are multiplied by at a step of the training.
+    fn rate(&self, step: u64) -> f32 {
+        let recipe = &self.header.recipe;
+        let limits = Limits { steps: Some(recipe.schedule_steps), ..Limits::default() };
+        let start = self.header.progress.stages.last().map_or(0, |start| start.steps);
+        let end = stage_end(&self.stages, &self.header.progress, &limits).0.unwrap_or(start);
+        recipe.schedule.rate(self.at(step), end.saturating_sub(start))
     }
 
     /// Puts the states back to a checkpoint of this training, or to its start.
@@ -236,9 +450,10 @@ impl Trainer {
         images: &[f32],
         step: u64,
     ) -> Result<Option<NonFinite>, DeviceError> {
-        let at = self.at(step);
+        let images = &*self.seen(images);
+        let (at, rate) = (self.at(step), self.rate(step));
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images)?;
+            running.write(images, rate)?;
             if let Some(found) = running.program.find_non_finite()? {
                 return Ok(Some(found));
             }
@@ -318,6 +533,11 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "`kernel`" => config.kernel,
         "`lr`" => training.lr,
         "betas" => training.betas,
+        "`batch-norm-pass`" => recipe.batch_norm_pass,
+        "`ema`" => recipe.ema,
+        "`lr-schedule`" => recipe.schedule,
+        "steps of `lr-schedule`" => recipe.schedule_steps,
+        "`standardise`" => recipe.standardise,
         "`batch`" => batch,
         "`seed`" => seed,
         "`data`" => data.spec,

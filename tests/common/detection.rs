@@ -264,6 +264,7 @@ pub(crate) fn run(case: &Case, seed: u64) -> Found {
         checkpoint: None,
         checkpoint_every: 0,
         half_checkpoints: false,
+        keep: None,
         samples: None,
         log: None,
     };

@@ -9,6 +9,7 @@ use ganomede::device::tuning::{Choice, Identity, Tuning};
 use ganomede::device::vault::Vault;
 use ganomede::eval::Quantiles;
 use ganomede::models::file::{Calibration, DataInfo, FORMAT, Header, ModelFile, NamedTensor, Progress};
+use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::{ScoreConfig, Scorer};
 use ganomede::models::{Config, Options, SYSTEMS, Size, Training};
 use ganomede::program::StateId;
@@ -153,6 +154,7 @@ fn models() -> Vec<ModelFile> {
             config,
             options,
             training: Training::default(),
+            recipe: Recipe::default(),
             batch: 8,
             seed: 0,
             device: "cpu".into(),

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Executable, Selector, Store};
 use ganomede::models::file::{DataInfo, FORMAT, Header, Progress};
+use ganomede::models::recipe::Recipe;
 use ganomede::models::{Config, Options, Training, find};
 use ganomede::program::{Program, compile};
 use ganomede::tape::{States, Tape};
@@ -142,6 +143,7 @@ pub(crate) fn header(system: &str, config: &Config, batch: usize, options: &[(&s
         config: config.clone(),
         options: options.unwrap_or_else(|e| panic!("{system}: {e}")),
         training: Training { lr: 1e-3, betas: info.defaults_for(config.form).betas },
+        recipe: Recipe::default(),
         batch,
         seed: 3,
         device: String::new(),

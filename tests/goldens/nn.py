@@ -3,9 +3,10 @@
 Run `python3 tests/goldens/nn.py` (torch, safetensors) to write `nn.safetensors` beside this file.
 
 Optimisers take the same eight gradients `g0 ... g7` [5, 3] from the same start `p`; `NAME/p` is where they
-end. Batch norm sees the three batches `x0 ... x2` [4, 3, 2, 5] in train mode, then the first again in eval
+end, `NAME/cosine` where three of them end under `CosineAnnealingLR`. Batch norm sees the three batches `x0 ... x2` [4, 3, 2, 5] in train mode, then the first again in eval
 mode: `bn/y0 ... y2`, `bn/eval`, and its running statistics `bn/mean`, `bn/var`. Layer norm over (C, H, W)
-sees the first: `ln/y`.
+sees the first: `ln/y`. `pass/KEY` are the running statistics `a` and `b` of two batch norms with a doubling
+between, `bn_b(2·bn_a(x))`, after `torch.optim.swa_utils.update_bn` over the three batches.
 """
 
 from pathlib import Path
@@ -39,6 +40,15 @@ def main():
             p.grad = tensors[f"g{t}"].clone()
             optimiser.step()
         tensors[f"{name}/p"] = p
+    for name in ("adam", "rmsprop", "sgd_momentum"):
+        p = tensors["p"].clone().requires_grad_()
+        optimiser = OPTIMISERS[name]([p])
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=8)
+        for t in range(8):
+            p.grad = tensors[f"g{t}"].clone()
+            optimiser.step()
+            schedule.step()
+        tensors[f"{name}/cosine"] = p
     weight, bias, mean, var = 1 + 0.1 * draw(3).float().double(), draw(3), torch.zeros(3).double(), torch.ones(3).double()
     weight = weight.float().double()
     tensors |= {"weight": weight, "bias": bias}
@@ -50,6 +60,21 @@ def main():
     tensors |= {"bn/mean": mean, "bn/var": var}
     normal = F.layer_norm(tensors["x0"], (3, 2, 5), eps=1e-5)
     tensors["ln/y"] = normal * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
+    norms = torch.nn.ModuleDict({k: torch.nn.BatchNorm2d(3, dtype=torch.float64) for k in "ab"})
+    for norm in norms.values():
+        norm.weight.data, norm.bias.data = weight.clone(), bias.clone()
+
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norms = norms
+
+        def forward(self, x):
+            return self.norms["b"](2 * self.norms["a"](x))
+
+    torch.optim.swa_utils.update_bn([tensors[f"x{t}"] for t in range(3)], Twice())
+    for key, norm in norms.items():
+        tensors |= {f"pass/{key}.mean": norm.running_mean, f"pass/{key}.var": norm.running_var}
     path = Path(__file__).with_name("nn.safetensors")
     save_file({k: v.detach().float().contiguous().clone() for k, v in tensors.items()}, path)
     print(f"{len(tensors)} tensors, {path.stat().st_size} bytes")

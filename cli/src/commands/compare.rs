@@ -12,7 +12,7 @@ use ganomede::report::check_section;
 use ganomede_datasets::Reads;
 
 use crate::commands::train::{self, score_config, train_model};
-use crate::shared::args::{DataArgs, Global, PreprocessArgs, SearchArgs, parse_rate};
+use crate::shared::args::{DataArgs, Global, PreprocessArgs, RecipeArgs, SearchArgs, parse_rate};
 use crate::shared::programs::ChosenSystem;
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_report};
@@ -29,7 +29,7 @@ use crate::shared::{CliError, Interrupt, note, say, say_json, shown};
 pub(crate) struct Args {
     /// Model files that are compared as they are, instead of systems to be trained.
     #[arg(value_name = "M", conflicts_with_all = ["systems", "minutes", "steps", "width", "val_fraction", "resume",
-        "seeds", "settings", "size", "channels", "centre_crop", "flatten", "bits", "tile", "augment"])]
+        "seeds", "settings", "size", "channels", "centre_crop", "flatten", "standardise", "bits", "tile", "augment"])]
     models: Vec<PathBuf>,
     /// Systems, or `all`.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', required_unless_present = "models")]
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "comparison")]
     pub(crate) section: String,
     /// A setting of one system where it is not to be the recommended one: its options (`ganomede systems
-    /// NAME`), or lr, latent or batch.
+    /// NAME`), or lr, latent, batch, ema, lr-schedule or batch-norm-pass.
     #[arg(short = 'O', long = "option", value_name = "SYSTEM.KEY=VALUE", value_parser = parse_setting)]
     settings: Vec<SystemSetting>,
     #[command(flatten)]
@@ -431,8 +431,10 @@ impl Args {
             steps: self.steps,
             minutes: self.minutes,
             lr: None,
+            recipe: RecipeArgs::default(),
             val_fraction: self.val_fraction,
             checkpoint_every: 500,
+            keep_every: 0,
             resume: self.resume,
             can_resume: true,
             half: false,
@@ -447,10 +449,20 @@ impl Args {
                 let refused = |_| CliError::input(format!("--option {setting} is not a number of its kind"));
                 setting.value.parse().map(Some).map_err(refused)
             }
+            fn word<T: clap::ValueEnum>(setting: &SystemSetting) -> Result<T, CliError> {
+                let known = T::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
+                let known: Vec<_> = known.map(|value| value.get_name().to_owned()).collect();
+                let refused =
+                    |_| CliError::input(format!("--option {setting} is none of {}", known.join(", ")));
+                T::from_str(&setting.value, false).map_err(refused)
+            }
             match setting.key.as_str() {
                 "lr" => training.lr = parsed(setting)?,
                 "latent" => training.latent = parsed(setting)?,
                 "batch" => training.batch = parsed(setting)?,
+                "ema" => training.recipe.ema = parsed(setting)?,
+                "lr-schedule" => training.recipe.lr_schedule = word(setting)?,
+                "batch-norm-pass" => training.recipe.batch_norm_pass = word(setting)?,
                 _ => training.options.push((setting.key.clone(), setting.value.clone())),
             }
         }

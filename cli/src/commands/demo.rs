@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use ganomede_datasets::{Reads, Size};
 
 use crate::commands::{eval, train};
-use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, ModelArg, PreprocessArgs, SearchArgs};
+use crate::shared::args::{
+    ChannelsArg, DataArgs, FitArg, Global, ModelArg, PreprocessArgs, RecipeArgs, SearchArgs,
+};
 use crate::shared::programs::ChosenSystem;
 use crate::shared::samples::SampleArgs;
 use crate::shared::session::check_report;
@@ -55,6 +57,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             centre_crop: false,
             window: None,
             flatten: false,
+            standardise: false,
             bits: None,
             tile: None,
             tiles_per_image: None,
@@ -71,8 +74,10 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         steps: Some(args.steps),
         minutes: None,
         lr: None,
+        recipe: RecipeArgs::default(),
         val_fraction: 0.05,
         checkpoint_every: 0,
+        keep_every: 0,
         resume: false,
         can_resume: false,
         half: false,

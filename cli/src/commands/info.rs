@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use ganomede::detect::held_out;
 use ganomede::models::file::{Header, ModelFile, Scaling};
+use ganomede::models::recipe::{Recipe, Schedule};
 use ganomede::models::scorer::ScoreConfig;
 use ganomede_datasets::Fit;
 use ganomede_host::line;
@@ -53,7 +55,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
 
 impl ModelDocument<'_> {
     fn text(&self) -> String {
-        let Header { config, options, data, progress, training, calibration, .. } = self.header;
+        let Header { config, options, data, progress, training, recipe, calibration, .. } = self.header;
         let options: Vec<_> = options.iter().map(|(key, value)| format!(", {key} {value}")).collect();
         let half = if self.half { " in half precision" } else { "" };
         let epochs = progress.steps as f64 / progress.steps_per_epoch.max(1) as f64;
@@ -76,12 +78,13 @@ impl ModelDocument<'_> {
             (
                 "training",
                 format!(
-                    "{} steps of {} ({epochs:.1} epochs) in {:.1} s on {}; lr {}, seed {}",
+                    "{} steps of {} ({epochs:.1} epochs) in {:.1} s on {}; lr {}{}, seed {}",
                     progress.steps,
                     self.header.batch,
                     progress.seconds,
                     self.header.device,
                     training.lr,
+                    described_recipe(recipe),
                     self.header.seed
                 ),
             ),
@@ -96,6 +99,12 @@ impl ModelDocument<'_> {
                 ),
             ),
         ];
+        lines.extend(held_out(progress).map(|share| {
+            (
+                "held out",
+                format!("the network leaves {share:.3} of what the mean image leaves of held-out samples"),
+            )
+        }));
         match calibration {
             None => lines.push(("threshold", "none: nothing was held out, or it is a checkpoint".to_owned())),
             Some(calibration) => {
@@ -117,6 +126,7 @@ impl ModelDocument<'_> {
             (data.fit != Fit::Stretch).then(|| format!("fit by {}", fit(data.fit))),
             data.window.map(|[centre, width]| format!("window {centre},{width}")),
             data.flatten.then(|| "layers levelled".to_owned()),
+            self.header.recipe.standardise.then(|| "each standardised".to_owned()),
             data.bits.map(|bits| format!("{bits} bits")),
             patches,
             tiles,
@@ -132,6 +142,17 @@ fn classes(name: &str, classes: &[String]) -> Option<String> {
     (!classes.is_empty()).then(|| format!("{name} {}", line(&classes.join(","))))
 }
 
+/// What of a recipe is not usual.
+fn described_recipe(recipe: &Recipe) -> String {
+    let parts = [
+        (recipe.schedule != Schedule::Constant)
+            .then(|| format!("{} over {} steps", recipe.schedule.name(), recipe.schedule_steps)),
+        recipe.ema.map(|decay| format!("weights averaged by {decay}")),
+        (!recipe.batch_norm_pass).then(|| "batch norm as the last steps left it".to_owned()),
+    ];
+    parts.into_iter().flatten().map(|part| format!(", {part}")).collect()
+}
+
 fn scored(score: &ScoreConfig) -> String {
     let ScoreConfig { score, search, refine, .. } = score;
     let refined = if *refine > 0 { format!(", refined by {refine} steps") } else { String::new() };
@@ -140,7 +161,7 @@ fn scored(score: &ScoreConfig) -> String {
 
 /// The command that trains a model again. Which rows of a series were trained on, a model does not remember.
 fn command(path: &Path, model: &ModelFile) -> String {
-    let Header { config, options, data, progress, training, calibration, .. } = &model.header;
+    let Header { config, options, data, progress, training, recipe, calibration, .. } = &model.header;
     let system = model.header.system.as_str();
     let mut words = ["ganomede", "train", system, "--data", data.spec.as_str()].map(str::to_owned).to_vec();
     words.extend(form_flags(config, data.tiles.is_some()));
@@ -152,6 +173,15 @@ fn command(path: &Path, model: &ModelFile) -> String {
     add("--batch", &model.header.batch);
     add("--steps", &progress.steps);
     add("--lr", &training.lr);
+    if recipe.schedule != Schedule::Constant {
+        add("--lr-schedule", &recipe.schedule.name());
+    }
+    if let Some(decay) = recipe.ema {
+        add("--ema", &decay);
+    }
+    if !recipe.batch_norm_pass {
+        add("--batch-norm-pass", &"no");
+    }
     add("--val-fraction", &data.val_fraction);
     add("--seed", &model.header.seed);
     options.iter().for_each(|(key, value)| add("-O", &format!("{key}={value}")));
@@ -209,6 +239,7 @@ fn command(path: &Path, model: &ModelFile) -> String {
     let clip = calibration.as_ref().is_some_and(|calibration| calibration.score.search.clip_z);
     let switches = [
         ("--flatten", data.flatten),
+        ("--standardise", recipe.standardise),
         ("--clip-z", clip),
         ("--map-relative", relative),
         ("--half", model.is_rounded()),

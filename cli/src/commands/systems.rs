@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::shared::args::Global;
 use crate::shared::programs::{ChosenSystem, parse_system};
 use crate::shared::{CliError, say, say_json};
+use ganomede::models::common;
 use ganomede::models::system::{Defaults, Length};
 use ganomede::models::{Info, OptionKind, Prior, SYSTEMS};
 
@@ -88,7 +89,12 @@ impl SystemDocument {
             title,
             paper,
             url,
-            scores: info.scores.iter().map(|s| ScoreRow { name: s.name, about: s.about }).collect(),
+            scores: info
+                .scores
+                .iter()
+                .chain(&common::of(info))
+                .map(|s| ScoreRow { name: s.name, about: s.about })
+                .collect(),
             options: info
                 .options
                 .iter()

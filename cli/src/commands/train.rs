@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use ganomede::detect::{Settings, TrainingData, checkpoint_path};
 use ganomede::device::Device;
 use ganomede::models::file::ModelFile;
+use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::{ScoreConfig, Tiling};
 use ganomede::models::{Config, Prior};
 use ganomede::train::Limits;
 use ganomede_datasets::Reads;
 
-use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, SearchArgs};
+use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, RecipeArgs, SearchArgs};
 use crate::shared::job::{self, Summary};
 use crate::shared::programs::{ChosenSystem, parse_system};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
@@ -65,12 +66,18 @@ pub(crate) struct Args {
     /// Adam's step size [default: the system's].
     #[arg(long)]
     pub(crate) lr: Option<f32>,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
     /// Fraction of the normal images held out for calibration; at most 256 of them are scored.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) val_fraction: f64,
     /// Steps between checkpoints; 0 saves one at the end only.
     #[arg(long, default_value_t = 500)]
     pub(crate) checkpoint_every: u64,
+    /// Steps between models that are kept beside the output, as `OUT.step-0001000.safetensors`, each as it would
+    /// be if training had ended there; of systems with several stages, in the last [default: none].
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) keep_every: u64,
     /// Continue from the checkpoint, bit for bit; starts from scratch where there is none.
     #[arg(long)]
     pub(crate) resume: bool,
@@ -154,6 +161,7 @@ pub(crate) fn train_model(
     job.out = Some(args.out.clone());
     job.checkpoint_every = args.checkpoint_every;
     job.resume = args.resume;
+    job.keep_every = args.keep_every;
     (job.half, job.half_checkpoints) = (args.half, args.half_checkpoints);
     job.samples = args.samples.clone();
     job.log = args.log.clone();
@@ -176,6 +184,7 @@ pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(
             Flag("--centre-crop", images.centre_crop, For::Images, why),
             Flag("--window", images.window.is_some(), For::Images, why),
             Flag("--flatten", images.flatten, For::Images, why),
+            Flag("--standardise", images.standardise, For::Images, why),
             Flag("--bits", images.bits.is_some(), For::Images, why),
             Flag("--channels", images.channels != ChannelsArg::Gray, For::Images, why),
             Flag("--tile", images.tile.is_some(), For::Images, why),
@@ -249,6 +258,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
         limits: Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes },
         batch: args.batch,
         lr: args.lr,
+        recipe: Recipe { standardise: args.preprocess.standardise, ..args.recipe.recipe() },
         seed,
     }
 }

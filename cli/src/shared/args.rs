@@ -14,6 +14,7 @@ use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector, machine};
 use ganomede::models::Form;
 use ganomede::models::file::TileInfo;
+use ganomede::models::recipe::{Recipe, Schedule};
 use ganomede::models::scorer::{MapConfig, ScoreConfig, TileScore, Tiling};
 use ganomede::models::search::SearchConfig;
 
@@ -251,6 +252,11 @@ pub(crate) struct PreprocessArgs {
     /// Shift the columns of scans so that their brightest layer lies level, before anything else.
     #[arg(long)]
     pub flatten: bool,
+    /// Subtract each image's mean and divide by its standard deviation, three of which fill the networks' range;
+    /// of tiles, each tile's. Where brightness or contrast differ from day to day and mean nothing; where they
+    /// are what defects look like, it hides them. Models remember it.
+    #[arg(long)]
+    pub standardise: bool,
     /// Bits that the samples of 16-bit images really use, such as 12; models remember it [default: all 16,
     /// and a word about it where fewer are in use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
@@ -425,6 +431,61 @@ impl SearchArgs {
                 smooth: self.map_smooth.or(base.maps.smooth),
                 relative: self.map_relative || base.maps.relative,
             },
+        }
+    }
+}
+
+/// How every system's training goes.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RecipeArgs {
+    /// Whether batch norm's running statistics are estimated anew, after the last step, in one pass over the
+    /// training data; `no` keeps those that the last steps blended.
+    #[arg(long, value_name = "WHETHER", default_value = "yes")]
+    pub batch_norm_pass: Whether,
+    /// Average the weights with this decay, for example 0.999, and let the averages be the model's weights
+    /// [default: none].
+    #[arg(long, value_name = "DECAY")]
+    pub ema: Option<f32>,
+    /// How step sizes change over each stage of the training: not at all, along half a cosine to 0, or to a
+    /// tenth at half of it and a hundredth at three quarters.
+    #[arg(long, value_enum, default_value = "constant")]
+    pub lr_schedule: ScheduleArg,
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Whether {
+    /// It is done.
+    #[default]
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// `--lr-schedule`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScheduleArg {
+    /// Not at all.
+    #[default]
+    Constant,
+    /// ½·(1 + cos(π·t/T)).
+    Cosine,
+    /// A tenth, then a hundredth.
+    Step,
+}
+
+impl RecipeArgs {
+    /// The same as the library takes it.
+    pub(crate) fn recipe(&self) -> Recipe {
+        Recipe {
+            batch_norm_pass: self.batch_norm_pass == Whether::Yes,
+            ema: self.ema,
+            schedule: match self.lr_schedule {
+                ScheduleArg::Constant => Schedule::Constant,
+                ScheduleArg::Cosine => Schedule::Cosine,
+                ScheduleArg::Step => Schedule::Step,
+            },
+            ..Recipe::default()
         }
     }
 }

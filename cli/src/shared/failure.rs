@@ -63,9 +63,12 @@ impl CliError {
 }
 
 /// Fields of the library whose flags have their names, so that a message about one names the flag.
-pub(super) const FLAGS: [&str; 13] = [
+pub(super) const FLAGS: [&str; 16] = [
     "lr",
     "batch",
+    "ema",
+    "lr-schedule",
+    "standardise",
     "minutes",
     "epochs",
     "steps",
@@ -80,9 +83,10 @@ pub(super) const FLAGS: [&str; 13] = [
 ];
 
 /// Further fields that have a flag, where a message names them in backquotes.
-const QUOTED: [&str; 22] = [
+const QUOTED: [&str; 23] = [
     "anomalous-class",
     "augment",
+    "batch-norm-pass",
     "bits",
     "channels",
     "data",

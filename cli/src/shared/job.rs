@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{DetectError, Job, Samples, Trained};
+use ganomede::detect::{DetectError, Job, Kept, Samples, Trained};
 use ganomede::device::Device;
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::Findings;
@@ -35,6 +35,8 @@ pub(crate) struct Summary {
     pub(crate) threshold: Option<f64>,
     #[serde(rename = "final")]
     pub(crate) losses: std::collections::BTreeMap<String, f32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kept: Vec<Kept>,
 }
 
 /// Runs a training that writes a model file; `can_resume` says whether the command has `--resume`.
@@ -54,7 +56,7 @@ pub(crate) fn run(
         }
         error
     })?;
-    let Trained { model, resumed_at, peak_bytes, findings, checkpoint, losses } = trained;
+    let Trained { model, resumed_at, peak_bytes, findings, checkpoint, losses, kept } = trained;
     report_rejected(&findings.rejected);
     let (header, progress) = (&model.header, &model.header.progress);
     let steps = progress.steps;
@@ -76,6 +78,7 @@ pub(crate) fn run(
         checkpoint: checkpoint.unwrap_or_default(),
         threshold: header.calibration.as_ref().map(|c| c.threshold),
         losses,
+        kept,
     };
     if steps == resumed_at {
         note("the checkpoint had already reached the limit; raise --epochs or --steps to train on");

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::common::{self, is_common};
 use super::file::{FileError, Header, ModelFile};
 use super::load::Prepared;
 use super::search::{Search, SearchConfig};
+use super::standardise::standardised;
 use super::system::System;
 use super::{Config, ConfigError};
 use crate::device::{Device, DeviceError, Executable, Store};
@@ -149,6 +151,7 @@ pub struct Scorer {
     device: Device,
     sizes: Config,
     seed: u64,
+    standardise: bool,
     store: Store,
     score: ScoreConfig,
     batch: usize,
@@ -228,7 +231,8 @@ impl Scorer {
         };
         let sizes = header.config.clone();
         let device = device.clone();
-        Ok(Self { device, sizes, seed: header.seed, store, score, batch, how, lane_steps: 0 })
+        let (seed, standardise) = (header.seed, header.recipe.standardise);
+        Ok(Self { device, sizes, seed, standardise, store, score, batch, how, lane_steps: 0 })
     }
 
     /// Samples in a batch.
@@ -285,10 +289,22 @@ impl Scorer {
         if images.is_empty() {
             return Ok(vec![]);
         }
-        let found = match &self.how {
-            How::Pass { .. } => self.pass(images)?,
-            How::Search { .. } => self.search(images, watch)?,
+        let (images, were) = standardised(images, self.image_len(), self.standardise);
+        let restored = |mut found: Vec<Found>| {
+            for (found, was) in found.iter_mut().zip(&were) {
+                found.reconstruction.iter_mut().for_each(|made| was.restore(made));
+            }
+            found
         };
+        let found = match (&self.how, watch) {
+            (How::Pass { .. }, _) => self.pass(&images)?,
+            (How::Search { .. }, None) => self.search(&images, None)?,
+            (How::Search { .. }, Some(Watch { stages, see })) => {
+                let mut see = |step: usize, found: &[Found]| see(step, &restored(found.to_vec()));
+                self.search(&images, Some(Watch { stages, see: &mut see }))?
+            }
+        };
+        let found = restored(found);
         match found.iter().position(|f| !f.score.is_finite()) {
             Some(index) => Err(ScoreError::NotANumber { index }),
             None => Ok(found),
@@ -353,24 +369,33 @@ fn planned<'a>(
             levels = Search::levels(states, system.config(), name, &config, lanes);
         }
     })?;
-    let recorded = recorded(prepared.system.as_ref(), header, name, score.refine > 0, levels, batch)?;
+    let own = !is_common(header.info(Path::new(""))?, name);
+    let name_of = Scoring { name, own, encodes: score.refine > 0 };
+    let recorded = recorded(prepared.system.as_ref(), header, name_of, levels, batch)?;
     let score = ScoreConfig { score: name.to_owned(), search: config, ..score.clone() };
     Ok((score, prepared, recorded))
 }
 
-/// Records the programs of score `name`, with the search that it needs if it is searched.
+/// A score by name: whether it is the system's own, and whether it is refined by a search from E(x).
+#[derive(Clone, Copy)]
+struct Scoring {
+    name: &'static str,
+    own: bool,
+    encodes: bool,
+}
+
+/// Records the programs of a score, with the search that it needs if it is searched.
 fn recorded(
     system: &dyn System,
     header: &Header,
-    name: &str,
-    encodes: bool,
+    Scoring { name, own, encodes }: Scoring,
     levels: Vec<Search>,
     batch: usize,
 ) -> Result<Recorded, ScoreError> {
     let tape = Tape::new();
     let Some(search) = levels.first() else {
         let x = tape.input("x", &system.config().images(batch));
-        let scored = system.score(&tape, x, name);
+        let scored = if own { system.score(&tape, x, name) } else { common::scored(&tape, system, x, name)? };
         tape.output("score", scored.score);
         for (part, value) in &scored.parts {
             tape.output(part, *value);
@@ -395,9 +420,11 @@ fn recorded(
         let allowed = "left out: this score is of one pass, not of a latent that could move";
         return Err(ConfigError::new("refine", format!("asked of score {name}"), allowed).into());
     }
+    let finish = Tape::new();
+    search.finish_by(&finish, model, system.config(), (!own).then_some(name))?;
     let mut programs = vec![
         compiled(|tape| search.prepare(tape, model, encodes))?,
-        compiled(|tape| search.finish(tape, model))?,
+        compile(&finish.finish().map_err(CompileError::from)?)?,
     ];
     for level in &levels {
         programs.push(compiled(|tape| level.step(tape, model))?);

@@ -8,6 +8,7 @@ use image::RgbImage;
 use super::{ScoreError, load};
 use crate::device::{Device, Executable, Store};
 use crate::models::file::ModelFile;
+use crate::models::standardise::standardised;
 use crate::models::system::System;
 use crate::models::{Config, Form, Prior};
 use crate::program::{CompileError, compile};
@@ -81,7 +82,9 @@ impl Sampler {
         preview: &[f32],
     ) -> Result<Option<Self>, ScoreError> {
         let loaded = load(device, &file.header, Some((file, path)), false, |_, _| {})?;
-        Self::new(device, loaded.system.as_ref(), &loaded.store, file.header.seed, preview)
+        let len = file.header.config.sample_len();
+        let (preview, _) = standardised(preview, len, file.header.recipe.standardise);
+        Self::new(device, loaded.system.as_ref(), &loaded.store, file.header.seed, &preview)
     }
 
     /// Bytes held on the device for its program.

@@ -138,7 +138,8 @@ impl Scorer {
         let How::Search { finish, .. } = &mut self.how else { return Ok(vec![]) };
         finish.run(1)?;
         let read = |name| finish.read(name);
-        let (loss, residual, discrimination) = (read("loss")?, read("residual")?, read("discrimination")?);
+        let (loss, score) = (read("loss")?, read("score")?);
+        let (residual, discrimination) = (read("residual")?, read("discrimination")?);
         let (images, maps, z) = (read("reconstruction")?, read("map")?, read("z")?);
         let best = |query: usize| {
             let lanes = query * restarts..(query + 1) * restarts;
@@ -147,7 +148,7 @@ impl Scorer {
         Ok((0..queries)
             .map(best)
             .map(|lane| Found {
-                score: f64::from(loss[lane]),
+                score: f64::from(score[lane]),
                 parts: vec![("residual", residual[lane]), ("discrimination", discrimination[lane])],
                 z: z[lane * latent..][..latent].to_vec(),
                 reconstruction: Some(images[lane * len..][..len].to_vec()),

@@ -15,6 +15,7 @@ use crate::shared::programs::{Which, go_on, record_program};
 use crate::shared::{CliError, Interrupt};
 use ganomede::device::Device;
 use ganomede::models::file::{DataInfo, FORMAT, Header, Progress};
+use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::scorer::Scorer;
 use ganomede::models::search::SearchConfig;
@@ -50,6 +51,7 @@ pub(super) fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Resul
         options: Options::new(info.options, [])?,
         config: program.sizes.config(),
         training: Training::default(),
+        recipe: Recipe::default(),
         batch: program.batch,
         seed,
         device: device.describe(),
