@@ -32,8 +32,8 @@ pub struct Job {
     pub out: Option<PathBuf>,
     /// Steps between checkpoints; 0 saves one at the end only.
     pub checkpoint_every: u64,
-    /// Steps of the last stage between models that are kept beside the output, each as it would be if training
-    /// had ended there; 0 for none.
+    /// Steps of the last stage between models that are kept beside the output, each as it would be if
+    /// training had ended there; 0 for none.
     pub keep_every: u64,
     /// Whether to continue from the checkpoint, bit for bit; starts from scratch where there is none.
     pub resume: bool,

@@ -17,8 +17,8 @@ pub(super) struct HeldOut {
 }
 
 impl HeldOut {
-    /// Name of the curve in the history: Σ (x − x̂)² / Σ (x − x̄)², 1 where the network is worth as much as the
-    /// mean image.
+    /// Name of the curve in the history: Σ (x − x̂)² / Σ (x − x̄)², 1 where the network is worth as much as
+    /// the mean image.
     pub(super) const CURVE: &str = "held_out";
 
     /// Of the first of the `preview` samples, as many as grids show; `None` for fewer than two, samples that

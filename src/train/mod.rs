@@ -307,8 +307,8 @@ pub fn train<'a>(
     }
 }
 
-/// Name of the curve that a history has of held-out samples: Σ (x − x̂)² / Σ (x − x̄)², below 1 where the network
-/// beats the mean image x̄.
+/// Name of the curve that a history has of held-out samples: Σ (x − x̂)² / Σ (x − x̄)², below 1 where the
+/// network beats the mean image x̄.
 pub const HELD_OUT: &str = HeldOut::CURVE;
 
 /// Steps of the whole training, where they are known beforehand.

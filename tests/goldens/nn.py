@@ -3,10 +3,11 @@
 Run `python3 tests/goldens/nn.py` (torch, safetensors) to write `nn.safetensors` beside this file.
 
 Optimisers take the same eight gradients `g0 ... g7` [5, 3] from the same start `p`; `NAME/p` is where they
-end, `NAME/cosine` where three of them end under `CosineAnnealingLR`. Batch norm sees the three batches `x0 ... x2` [4, 3, 2, 5] in train mode, then the first again in eval
-mode: `bn/y0 ... y2`, `bn/eval`, and its running statistics `bn/mean`, `bn/var`. Layer norm over (C, H, W)
-sees the first: `ln/y`. `pass/KEY` are the running statistics `a` and `b` of two batch norms with a doubling
-between, `bn_b(2·bn_a(x))`, after `torch.optim.swa_utils.update_bn` over the three batches.
+end, `NAME/cosine` where three of them end under `CosineAnnealingLR`. Batch norm sees the three batches `x0
+... x2` [4, 3, 2, 5] in train mode, then the first again in eval mode: `bn/y0 ... y2`, `bn/eval`, and its
+running statistics `bn/mean`, `bn/var`. Layer norm over (C, H, W) sees the first: `ln/y`. `pass/KEY` are the
+running statistics `a` and `b` of two batch norms with a doubling between, `bn_b(2·bn_a(x))`, after
+`torch.optim.swa_utils.update_bn` over the three batches.
 """
 
 from pathlib import Path

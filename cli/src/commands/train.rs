@@ -74,8 +74,8 @@ pub(crate) struct Args {
     /// Steps between checkpoints; 0 saves one at the end only.
     #[arg(long, default_value_t = 500)]
     pub(crate) checkpoint_every: u64,
-    /// Steps between models that are kept beside the output, as `OUT.step-0001000.safetensors`, each as it would
-    /// be if training had ended there; of systems with several stages, in the last [default: none].
+    /// Steps between models that are kept beside the output, as `OUT.step-0001000.safetensors`, each as it
+    /// would be if training had ended there; of systems with several stages, in the last [default: none].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) keep_every: u64,
     /// Continue from the checkpoint, bit for bit; starts from scratch where there is none.

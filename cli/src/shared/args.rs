@@ -252,9 +252,9 @@ pub(crate) struct PreprocessArgs {
     /// Shift the columns of scans so that their brightest layer lies level, before anything else.
     #[arg(long)]
     pub flatten: bool,
-    /// Subtract each image's mean and divide by its standard deviation, three of which fill the networks' range;
-    /// of tiles, each tile's. Where brightness or contrast differ from day to day and mean nothing; where they
-    /// are what defects look like, it hides them. Models remember it.
+    /// Subtract each image's mean and divide by its standard deviation, three of which fill the networks'
+    /// range; of tiles, each tile's. Where brightness or contrast differ from day to day and mean nothing;
+    /// where they are what defects look like, it hides them. Models remember it.
     #[arg(long)]
     pub standardise: bool,
     /// Bits that the samples of 16-bit images really use, such as 12; models remember it [default: all 16,
