@@ -243,3 +243,50 @@ fn systems_are_judged_by_a_series_own_channels() {
     learn(text(&plain), &["--train-part", "0.5"], &out).refused(2, &["latent is 32", "1 to 31"]);
     assert!(!out.exists());
 }
+
+/// What a training does whatever the system: kept by the model, said by `info`, in the file of settings, and
+/// refused where it means nothing.
+#[test]
+fn a_recipe_is_kept_said_and_refused_where_it_means_nothing() {
+    let at = folder("recipe");
+    let out = at.join("m.safetensors");
+    let train = |system: &str, more: &[&str]| {
+        let fixed = ["train", system, "--data", RETINA, "--out", text(&out), "--batch", "8"];
+        ganomede(fixed.iter().chain(&SMALL).chain(more))
+    };
+    let recipe = ["--ema", "0.9", "--lr-schedule", "cosine", "--batch-norm-pass", "no", "--standardise"];
+    let more = [&recipe[..], &["--steps", "6", "--keep-every", "2", "--score", "ssim", "--json"]].concat();
+    let ended = train("ganomaly", &more);
+    let report = ended.json();
+    let steps: Vec<_> = report["kept"].as_array().unwrap().iter().map(|kept| &kept["step"]).collect();
+    assert_eq!(steps, [2, 4]);
+    assert!(report["final"]["held_out"].as_f64().unwrap() > 0.0);
+    assert!(ended.stderr.contains("6 steps of 8"), "the budget is said: {}", ended.stderr);
+    let said = ganomede(["info", text(&out), "--json"]).json();
+    assert_eq!(said["recipe"]["schedule"], "cosine");
+    assert_eq!(said["recipe"]["schedule_steps"], 6);
+    assert_eq!(said["recipe"]["batch_norm_pass"], false);
+    assert_eq!(said["recipe"]["standardise"], true);
+    let again = said["command"].as_str().unwrap();
+    for flag in ["--ema 0.9", "--lr-schedule cosine", "--batch-norm-pass no", "--standardise", "--score ssim"]
+    {
+        assert!(again.contains(flag), "{flag}: {again}");
+    }
+    let written = files(&at).into_iter().find(|name| name.ends_with(".toml")).expect("settings of the run");
+    let written = std::fs::read_to_string(at.join(written)).unwrap();
+    for line in ["ema = 0.9", "lr-schedule = \"cosine\"", "standardise = true", "keep-every = 2"] {
+        assert!(written.contains(line), "{line}: {written}");
+    }
+    let kept = at.join("m.step-0000004.safetensors");
+    ganomede(["eval", text(&kept), "--data", RETINA]).well();
+
+    let refused = |system: &str, more: &[&str], fragments: &[&str]| at_once(&train(system, more), fragments);
+    refused("ae", &["--minutes", "1", "--lr-schedule", "step"], &["--lr-schedule", "minutes"]);
+    refused("ae", &["--steps", "2", "--ema", "1"], &["--ema is 1"]);
+    refused("pca", &["--ema", "0.9"], &["--ema", "fitted"]);
+    refused("egbad", &["--steps", "2", "--ema", "0.9"], &["--ema", "averages of its own"]);
+    refused("pca", &["--score", "features", "--latent", "4"], &["features", "no network"]);
+    refused("deep-svdd", &["--steps", "2", "--score", "ssim"], &["ssim", "reconstructs nothing"]);
+    let series = ["train", "ae", "--signal", "--data", SERIES, "--out", text(&out), "--standardise"];
+    at_once(&ganomede(series), &["--standardise", "series"]);
+}
