@@ -199,7 +199,7 @@ impl Job {
         if end == End::Interrupted {
             return Err(stopped());
         }
-        if let Some(residual) = held_out(&trainer.header().progress)
+        if let Some(residual) = trainer.progress().held_out
             && residual >= 1.0
         {
             observer.note(&format!(
@@ -224,7 +224,8 @@ impl Job {
         let findings = samples.findings();
         let progress = trainer.progress();
         let last = |curve: &crate::models::file::Curve| Some((curve.name.clone(), *curve.values.last()?));
-        let losses = progress.losses.iter().filter_map(last).collect();
+        let held_out = progress.held_out.map(|share| (HELD_OUT.to_owned(), share));
+        let losses = progress.losses.iter().filter_map(last).chain(held_out).collect();
         let peak_bytes = before.max(trainer.bytes());
         Ok(Trained { resumed_at, peak_bytes, findings, checkpoint, losses, kept, model })
     }
@@ -255,7 +256,7 @@ impl Job {
             let mut applied = Applied { device, model: &model, path: &path, score: &self.score, observer };
             model.header.calibration = calibrate(samples, &mut applied, samples.false_alarm_rate())?;
             model.save(&path)?;
-            let held_out = held_out(&model.header.progress);
+            let held_out = model.header.progress.held_out;
             let share = held_out.map_or(String::new(), |share| {
                 format!("; of held-out samples it leaves {share:.3} of what their mean image leaves")
             });
@@ -291,12 +292,6 @@ impl Job {
         }
         Ok(Trainer::new(device, header, None, preview)?)
     }
-}
-
-/// The last look at held-out samples: what the network leaves of them, as a share of what their mean image
-/// leaves; `None` for a system that reconstructs nothing in one pass, or where nothing was held out.
-pub fn held_out(progress: &Done) -> Option<f32> {
-    progress.losses.iter().find(|curve| curve.name == HELD_OUT)?.values.last().copied()
 }
 
 /// What a training may take, in words.

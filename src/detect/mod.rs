@@ -44,7 +44,7 @@ pub use error::DetectError;
 #[cfg(feature = "report")]
 pub use images::ImageComparison;
 pub use images::{ImageQueries, ImageTests, Images, options_of};
-pub use job::{Job, Kept, Trained, checkpoint_path, held_out};
+pub use job::{Job, Kept, Trained, checkpoint_path};
 pub use locate::Located;
 pub use look::{Look, Looked, look_at, look_with};
 pub use maps::{HeldOutMaps, Maps, own_maps};

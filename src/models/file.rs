@@ -310,6 +310,10 @@ pub struct Progress {
     pub stages: Vec<StageStart>,
     /// Loss history.
     pub losses: Vec<Curve>,
+    /// What the trained system leaves of held-out samples, as a share of what their mean image leaves; absent
+    /// in checkpoints, of systems that reconstruct nothing in one pass, and where nothing was held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f32>,
 }
 
 impl Progress {

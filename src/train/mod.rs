@@ -213,6 +213,8 @@ pub fn train<'a>(
     let mut log = options.log.as_deref().map(|folder| Log::open(folder, saved)).transpose()?;
     let per_epoch = trainer.progress().steps_per_epoch.max(1);
     let total = total_steps(trainer.stages(), &options.limits, per_epoch);
+    // Losses of the last step.
+    let mut last = vec![];
     loop {
         let step = trainer.progress().steps;
         let mut batches = epoch(step / per_epoch, step % per_epoch)?;
@@ -224,7 +226,7 @@ pub fn train<'a>(
             if last_step.is_some_and(|end| step >= end) || out_of_time {
                 trainer.set_seconds(before + started.elapsed().as_secs_f64());
                 let (stage, seconds) = (trainer.stages()[trainer.stage()].name, trainer.progress().seconds);
-                let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &[] };
+                let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &last };
                 let mut goes_on = || tick(news).is_continue();
                 if trainer.is_last_stage() {
                     trainer.after_stage()?;
@@ -235,7 +237,7 @@ pub fn train<'a>(
                     if !trainer.settle(epoch, &mut goes_on)? {
                         return Ok(End::Interrupted);
                     }
-                    trainer.look_at_held_out()?;
+                    trainer.keep_held_out()?;
                     return Ok(End::Done);
                 }
                 if trainer.settles() {
@@ -267,7 +269,7 @@ pub fn train<'a>(
             }
             let step = step + 1;
             if held_out::is_due(step) {
-                losses.extend(trainer.look_at_held_out()?.map(|value| (HeldOut::CURVE, value)));
+                losses.extend(trainer.record_held_out()?.map(|value| (HeldOut::CURVE, value)));
             }
             let seconds = trainer.progress().seconds;
             let stage = trainer.stages()[trainer.stage()].name;
@@ -280,6 +282,7 @@ pub fn train<'a>(
                 save(trainer, options, &mut saved)?;
                 return Err(fault);
             }
+            last.clone_from(&losses);
             if stops {
                 save(trainer, options, &mut saved)?;
                 return Ok(End::Interrupted);

@@ -268,11 +268,10 @@ impl Trainer {
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<ModelFile>, TrainError> {
         let before = self.tensors(self.model.weights)?;
-        let history = self.header.progress.losses.clone();
         let is_whole = self.settle_states(epoch, goes_on)?;
-        self.look_at_held_out()?;
+        self.keep_held_out()?;
         let kept = self.model()?;
-        self.header.progress.losses = history;
+        self.header.progress.held_out = None;
         for (i, tensor) in before.iter().enumerate() {
             self.model.store.write(StateId(i), &tensor.values)?;
         }
@@ -396,25 +395,27 @@ impl Trainer {
         self.model.system.after_step(stage, at, &mut programs, &self.model.store)
     }
 
-    /// Adds to the history how well held-out samples are reconstructed, as a share of what their mean image
-    /// leaves; nothing where the system reconstructs nothing in one pass, or nothing was held out.
+    /// What the system leaves of held-out samples, as a share of what their mean image leaves; nothing where
+    /// it reconstructs nothing in one pass, or nothing was held out.
     ///
     /// # Errors
     /// [`DeviceError`] where the device fails.
-    pub fn look_at_held_out(&mut self) -> Result<Option<f32>, DeviceError> {
-        let Some(held_out) = &mut self.held_out else { return Ok(None) };
-        let residual = held_out.residual()?;
-        let progress = &mut self.header.progress;
-        let curve = progress.losses.iter_mut().find(|curve| curve.name == HeldOut::CURVE);
-        match curve {
-            // After the last step, what follows the last step counts.
-            Some(curve) if curve.at.last() == Some(&progress.steps) => {
-                curve.values.pop();
-                curve.values.push(residual);
-            }
-            _ => record(progress, &[(HeldOut::CURVE, residual)]),
-        }
-        Ok(Some(residual))
+    pub fn held_out(&mut self) -> Result<Option<f32>, DeviceError> {
+        self.held_out.as_mut().map(HeldOut::residual).transpose()
+    }
+
+    /// The same in the history, after a step.
+    pub(super) fn record_held_out(&mut self) -> Result<Option<f32>, DeviceError> {
+        let residual = self.held_out()?;
+        let named = residual.map(|residual| (HeldOut::CURVE, residual));
+        record(&mut self.header.progress, named.as_slice());
+        Ok(residual)
+    }
+
+    /// The same when the last step is done and its stage settled.
+    pub(super) fn keep_held_out(&mut self) -> Result<(), DeviceError> {
+        self.header.progress.held_out = self.held_out()?;
+        Ok(())
     }
 
     /// A step of the training counted from the start of its stage.

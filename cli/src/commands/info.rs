@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ganomede::detect::held_out;
 use ganomede::models::file::{Header, ModelFile, Scaling};
 use ganomede::models::recipe::{Recipe, Schedule};
 use ganomede::models::scorer::ScoreConfig;
@@ -99,7 +98,7 @@ impl ModelDocument<'_> {
                 ),
             ),
         ];
-        lines.extend(held_out(progress).map(|share| {
+        lines.extend(progress.held_out.map(|share| {
             (
                 "held out",
                 format!("the network leaves {share:.3} of what the mean image leaves of held-out samples"),
