@@ -42,8 +42,12 @@ fn follow(device: &Device, (name, width, steps, watched): (&str, usize, usize, &
         "beatgan" => Config { form: Form::Signal, size: Size::square(64), channels: 4, ..image },
         _ => image,
     };
-    // ADAE's loss as printed has no margin.
-    let given = if name == "adae" { Some(("margin", "0")) } else { None };
+    // ADAE's loss as printed has no margin, EGBAD's no cycle.
+    let given = match name {
+        "adae" => Some(("margin", "0")),
+        "egbad" => Some(("cycle", "0")),
+        _ => None,
+    };
     let options = Options::new(info.options, given).unwrap();
     let mut states = States::new();
     let mut system = info.build(&mut states, &config, &options).unwrap();
