@@ -153,8 +153,8 @@ pub fn recommend(
     Ok(Recommendation { choice, systems, controls, ahead: next, images, worth: SyntheticCheck::WORTH })
 }
 
-/// Of variants of the images that fitted systems were tried on, the one with the higher mean AUROC: systems that
-/// are trained then take it alone, so that each has twice the time. `None` where all have one variant.
+/// Of variants of the images that fitted systems were tried on, the one with the higher mean AUROC: systems
+/// that are trained then take it alone, so that each has twice the time. `None` where all have one variant.
 fn better_variant(
     candidates: &[Candidate<'_>],
     tries: &[(Tried, Option<SyntheticCheck>)],
