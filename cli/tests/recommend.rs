@@ -13,10 +13,11 @@ const SMALL: [&str; 6] = ["--data", CASTING, "--size", "32", "--width", "4"];
 #[test]
 fn a_system_is_recommended_and_its_command_trains_it() {
     let at = folder("recommend");
-    let fixed = ["recommend", "--systems", "pca,ae,anogan", "--minutes", "0.05"];
+    // Those that search take no time, so that the one that is trained has nearly all of it.
+    let fixed = ["recommend", "--systems", "pca,anogan,ae", "--minutes", "0.2"];
     let document = ganomede(fixed.iter().chain(&SMALL).chain(&["--json"])).json();
     let systems = document["systems"].as_array().unwrap();
-    assert_eq!(systems.len(), 3);
+    assert!(systems.len() >= 3, "{document}");
     let of = |name: &str| systems.iter().find(|tried| tried["system"] == name).unwrap();
     for name in ["pca", "ae"] {
         let [low, high] = [0, 1].map(|k| of(name)["synthetic_auroc_ci95"][k].as_f64().unwrap());
@@ -26,7 +27,7 @@ fn a_system_is_recommended_and_its_command_trains_it() {
     assert_eq!((&of("pca")["fully"], &of("ae")["fully"]), (&true.into(), &false.into()));
     assert!(of("anogan")["left_out"].as_str().unwrap().contains("latent"), "{document}");
     let ranked: Vec<f64> = systems.iter().filter_map(|tried| tried["synthetic_auroc"].as_f64()).collect();
-    assert!(ranked.len() == 2 && ranked[0] >= ranked[1], "{ranked:?}");
+    assert!(ranked.len() >= 2 && ranked.is_sorted_by(|a, b| a >= b), "{ranked:?}");
     let controls: Vec<&str> =
         document["controls"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(controls, ["two numbers", "constant"]);
@@ -59,7 +60,7 @@ fn what_cannot_be_judged_is_refused() {
     run(&["--minutes", "nan"]).refused(2, &["--minutes"]);
     run(&["--val-fraction", "0"]).refused(2, &["held out"]);
     run(&["--val-fraction", "2"]).refused(2, &["2"]);
-    run(&["--width", "0"]).refused(2, &["width"]);
+    ganomede(["recommend", "--data", CASTING, "--width", "0"]).refused(2, &["width"]);
     ganomede(["recommend", "--data", "nowhere/at/all"]).refused(2, &["nowhere/at/all"]);
 }
 

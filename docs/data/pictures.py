@@ -1,8 +1,8 @@
-"""Draws the pictures of datasets/README.md: python3 docs/data/pictures.py (pillow).
+"""Draws the pictures of datasets/README.md and docs/defects.md: python3 docs/data/pictures.py (pillow).
 
 Runs `ganomede data synth` (target/release, or the path given) for each generator. Images: a row of normal
 ones, then for each anomaly four pairs of image and mask. Telemetry: four days of the test part, faults
-shaded.
+shaded. Synthetic defects: what `ganomede data defects` draws on castings.
 """
 
 import csv
@@ -66,7 +66,15 @@ def telemetry(folder):
     picture.quantize(16).save(os.path.join(HERE, "telemetry.png"), optimize=True)
 
 
+def defects(folder):
+    sheet = f"{folder}.png"
+    draw = ["data", "defects", "builtin:casting:train=40,test=0", "--preview", sheet, "--images", "5", "--size", str(SIDE)]
+    subprocess.run([BINARY, *draw], check=True)
+    Image.open(sheet).convert("L").quantize(16).save(os.path.join(HERE, "defects.png"), optimize=True)
+
+
 with tempfile.TemporaryDirectory() as place:
     for name in KINDS:
         surfaces(name, f"{place}/{name}")
     telemetry(f"{place}/telemetry")
+    defects(f"{place}/defects")

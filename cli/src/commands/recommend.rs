@@ -118,7 +118,7 @@ fn reasons(best: &Tried, found: &Recommendation) -> String {
         Some(seconds) if seconds >= 120.0 => {
             format!("; a full training takes about {:.0} minutes", seconds / 60.0)
         }
-        Some(seconds) => format!("; a full training takes about {:.0} seconds", seconds.max(1.0)),
+        Some(seconds) => format!("; a full training takes about {:.0} s", seconds.max(1.0)),
         None => String::new(),
     };
     let parts: Vec<String> = [ahead, apart].into_iter().filter(|part| !part.is_empty()).collect();
