@@ -178,6 +178,9 @@ impl Stage {
 /// Losses by name, each a tensor of one element.
 pub type Losses<'t> = Vec<(&'static str, Tensor<'t>)>;
 
+/// Inputs of training programs by name, with their values for one batch.
+pub type Inputs = Vec<(&'static str, Vec<f32>)>;
+
 /// What one pass over a batch says.
 pub struct Scored<'t> {
     /// The score of each sample, `[n]`.
@@ -218,6 +221,14 @@ pub trait System {
 
     /// Records one step of a stage's part on a batch `x`; updates are assigned, losses returned.
     fn record<'t>(&self, tape: &'t Tape, stage: usize, part: usize, x: Tensor<'t>) -> Losses<'t>;
+
+    /// What training reads beside the batch `x` of a step, made of it on the host: images with synthetic
+    /// defects, say, and where those are. The names are those of inputs that [`System::record`] made. The
+    /// numbers are a function of the batch, the seed and the step alone, so that a training that is resumed,
+    /// or looked at again, sees the same.
+    fn synthesise(&self, _batch: &[f32], _seed: u64, _step: u64) -> Inputs {
+        vec![]
+    }
 
     /// Called after each step, for what the host does: `programs` are the stage's parts, `at` counts the
     /// stage's steps from 0.

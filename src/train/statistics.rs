@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::TrainError;
 use super::trainer::{record_step, write_batch};
 use crate::device::{Device, DeviceError, Executable, Store};
-use crate::models::system::System;
+use crate::models::system::{Inputs, System};
 use crate::program::{CompileError, compile};
 use crate::tape::{Purpose, StateId, Tape, Tensor, Variable};
 
@@ -63,10 +63,10 @@ impl Statistics {
         Ok((!parts.is_empty()).then_some(Self { parts, sums, counters }))
     }
 
-    /// Looks at a batch.
-    pub(super) fn add(&mut self, images: &[f32]) -> Result<(), DeviceError> {
+    /// Looks at a batch, with what was made of it.
+    pub(super) fn add(&mut self, images: &[f32], made: &Inputs) -> Result<(), DeviceError> {
         for Part { program, of } in &mut self.parts {
-            write_batch(program, images)?;
+            write_batch(program, images, made)?;
             program.run(1)?;
             let found = program.read(OUTPUT)?;
             let mut rest = &found[..];

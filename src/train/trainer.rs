@@ -16,7 +16,7 @@ use crate::models::file::{FileError, Header, ModelFile, NamedTensor, Progress, S
 use crate::models::recipe::{Recipe, Schedule};
 use crate::models::scorer::{Loaded, Sampler, compiled, load};
 use crate::models::standardise::standardised;
-use crate::models::system::{Losses, Part, Stage, System};
+use crate::models::system::{Inputs, Losses, Part, Stage, System};
 use crate::nn::Ema;
 use crate::program::{CompileError, Program, StateId, compile};
 use crate::tape::{Purpose, Tape, Tensor, Variable};
@@ -53,26 +53,34 @@ struct Running {
 }
 
 impl Running {
-    /// Gives the part its batch, and the rate of its step sizes where they change.
-    fn write(&mut self, images: &[f32], rate: f32) -> Result<(), DeviceError> {
+    /// Gives the part its batch with what was made of it, and the rate of its step sizes where they change.
+    fn write(&mut self, images: &[f32], made: &Inputs, rate: f32) -> Result<(), DeviceError> {
         if self.program.program().input(Tape::RATE).is_some() {
             self.program.write(Tape::RATE, &[rate])?;
         }
-        write_batch(&mut self.program, images)
+        write_batch(&mut self.program, images, made)
     }
 }
 
-/// Gives a program of a step its batch; a generator's step reads none.
-pub(super) fn write_batch(program: &mut Executable, images: &[f32]) -> Result<(), DeviceError> {
-    match program.program().input("x") {
-        Some(_) => program.write("x", images),
-        None => Ok(()),
+/// Gives a program of a step its batch and what was made of it, as far as it reads them; a generator's step
+/// reads none.
+pub(super) fn write_batch(
+    program: &mut Executable,
+    images: &[f32],
+    made: &Inputs,
+) -> Result<(), DeviceError> {
+    let made = made.iter().map(|(name, values)| (*name, values.as_slice()));
+    for (name, values) in std::iter::once(("x", images)).chain(made) {
+        if program.program().input(name).is_some() {
+            program.write(name, values)?;
+        }
     }
+    Ok(())
 }
 
 /// A program of one part of a stage, with the names of its losses.
 pub struct PartProgram {
-    /// Its input is `x`, its output `losses`.
+    /// Its inputs are `x` and those of [`System::synthesise`], its output `losses`.
     pub program: Program,
     /// Names of the losses.
     pub names: Vec<&'static str>,
@@ -300,8 +308,10 @@ impl Trainer {
         // The pass after those of the training.
         let batches = epoch(steps / steps_per_epoch.max(1) + 1, 0)?;
         let mut is_whole = true;
-        for images in batches.take(most) {
-            statistics.add(&self.seen(&images?))?;
+        for (step, images) in (steps..).zip(batches.take(most)) {
+            let images = images?;
+            let images = &*self.seen(&images);
+            statistics.add(images, &system.synthesise(images, self.header.seed, step))?;
             if !goes_on() {
                 is_whole = false;
                 break;
@@ -379,8 +389,9 @@ impl Trainer {
     pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), DeviceError> {
         let images = &*self.seen(images);
         let (at, rate) = (self.at(step), self.rate(step));
+        let made = self.model.system.synthesise(images, self.header.seed, step);
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images, rate)?;
+            running.write(images, &made, rate)?;
             running.program.run(1)?;
             if !running.names.is_empty() {
                 running.last = running.program.read("losses")?;
@@ -453,8 +464,9 @@ impl Trainer {
     ) -> Result<Option<NonFinite>, DeviceError> {
         let images = &*self.seen(images);
         let (at, rate) = (self.at(step), self.rate(step));
+        let made = self.model.system.synthesise(images, self.header.seed, step);
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images, rate)?;
+            running.write(images, &made, rate)?;
             if let Some(found) = running.program.find_non_finite()? {
                 return Ok(Some(found));
             }
