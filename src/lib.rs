@@ -85,6 +85,7 @@ pub mod systems {
     pub use crate::models::beatgan::INFO as BEATGAN;
     pub use crate::models::dagan::INFO as DAGAN;
     pub use crate::models::deep_svdd::INFO as DEEP_SVDD;
+    pub use crate::models::draem::INFO as DRAEM;
     pub use crate::models::egbad::INFO as EGBAD;
     pub use crate::models::f_anogan::INFO as F_ANOGAN;
     pub use crate::models::feature_gaussian::INFO as FEATURE_GAUSSIAN;
@@ -92,6 +93,7 @@ pub mod systems {
     pub use crate::models::gmm::INFO as GMM;
     pub use crate::models::knn::INFO as KNN;
     pub use crate::models::memae::INFO as MEMAE;
+    pub use crate::models::nsa::INFO as NSA;
     pub use crate::models::pca::INFO as PCA;
     pub use crate::models::skip_ganomaly::INFO as SKIP_GANOMALY;
     pub use crate::models::vae::INFO as VAE;

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dagan;
 pub mod dcgan;
 pub mod deep_svdd;
+pub mod draem;
 pub mod egbad;
 pub mod f_anogan;
 pub mod feature_gaussian;
@@ -22,10 +23,12 @@ mod load;
 pub mod memae;
 pub mod multiscale;
 pub mod nets;
+pub mod nsa;
 pub mod options;
 pub mod pca;
 pub mod recipe;
 pub mod resnet;
+pub mod resnet18;
 pub mod scorer;
 pub mod search;
 pub mod skip_ganomaly;
@@ -61,6 +64,8 @@ pub const SYSTEMS: &[&Info] = &[
     &gmm::INFO,
     &feature_gaussian::INFO,
     &knn::INFO,
+    &nsa::INFO,
+    &draem::INFO,
 ];
 
 /// Systems that are not published ones: a user's own.

@@ -18,6 +18,35 @@ pub fn cross_entropy_of_logits(logits: Tensor<'_>, target: f32) -> Tensor<'_> {
     }
 }
 
+/// Binary cross-entropy of each logit against a target of its own in [0, 1], both of one shape:
+/// t·softplus(−l)
+/// + (1 − t)·softplus(l), as PyTorch's `binary_cross_entropy_with_logits`.
+pub fn cross_entropy_of_targets<'t>(logits: Tensor<'t>, targets: Tensor<'t>) -> Tensor<'t> {
+    let (shape, other) = (logits.shape(), targets.shape());
+    if shape != other {
+        let what = format!("{shape:?} and {other:?} are not of one shape");
+        return logits.tape.poison("cross_entropy_of_targets", what, &shape);
+    }
+    (-logits).softplus() * targets + logits.softplus() * (1.0 - targets)
+}
+
+/// Focal loss (Lin et al., ICCV 2017, equation 4, without α) of each pixel: −(1 − p)^γ · log p, p being the
+/// softmax probability of the class that is there. `logits` are `[n, 2, h, w]`, `targets` 0 or 1 for class 0
+/// or 1, `[n, 1, h, w]` as the result.
+///
+/// With two classes p = σ(s), s being the difference of their logits with the sign of the target, so that
+/// −log p = softplus(−s) and 1 − p = σ(−s) lose no digits at any magnitude.
+pub fn focal<'t>(logits: Tensor<'t>, targets: Tensor<'t>, gamma: f32) -> Tensor<'t> {
+    let (shape, other) = (logits.shape(), targets.shape());
+    if shape.len() != 4 || shape[1] != 2 || other != [shape[0], 1, shape[2], shape[3]] {
+        let what = format!("{shape:?} and {other:?}: [n, 2, h, w] and [n, 1, h, w] are needed");
+        return logits.tape.poison("focal", what, &other);
+    }
+    let apart = logits.narrow(1, 0, 1) - logits.narrow(1, 1, 1);
+    let wrong = apart * (targets * 2.0 - 1.0);
+    wrong.sigmoid().powf(gamma) * wrong.softplus()
+}
+
 /// a − b of two tensors of one shape.
 fn difference<'t>(op: &'static str, a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
     let (shape, other) = (a.shape(), b.shape());
@@ -41,8 +70,6 @@ pub fn mse<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
 /// 1], at every pixel: statistics over the `window` (height, width, both odd) around it, what lies beyond the
 /// border left out.
 pub fn ssim<'t>(a: Tensor<'t>, b: Tensor<'t>, window: [usize; 2]) -> Tensor<'t> {
-    // (K₁·range)² and (K₂·range)² with K₁ = 0.01, K₂ = 0.03 and a range of 2.
-    const C: [f32; 2] = [0.02 * 0.02, 0.06 * 0.06];
     let (s, other) = (a.shape(), b.shape());
     if s.len() != 4 || s != other || window.iter().any(|side| side.is_multiple_of(2)) {
         let what = format!(
@@ -54,13 +81,41 @@ pub fn ssim<'t>(a: Tensor<'t>, b: Tensor<'t>, window: [usize; 2]) -> Tensor<'t> 
     let pool = |x: Tensor<'t>| x.avg_pool2d(PoolOptions::new(window, [1, 1], padding));
     // The share of each window that lies within the image.
     let inside = pool(a.tape.full(1.0, &[1, 1, s[2], s[3]]));
-    let mean = |x: Tensor<'t>| pool(x) / inside;
+    similarity(a, b, 2.0, |x| pool(x) / inside)
+}
+
+/// Structural similarity of two batches `[n, c, h, w]` with values in [0, 1], at every pixel: statistics by
+/// Gaussian windows of 11×11 with σ = 1.5 (Wang et al. 2004, §III-B), zeros lying beyond the border, as
+/// DRAEM's code has it.
+pub fn ssim_gaussian<'t>(a: Tensor<'t>, b: Tensor<'t>) -> Tensor<'t> {
+    const SIDE: usize = 11;
+    const SIGMA: f64 = 1.5;
+    let (s, other) = (a.shape(), b.shape());
+    if s.len() != 4 || s != other {
+        let what = format!("{s:?} and {other:?}: one shape of rank 4 is needed");
+        return a.tape.poison("ssim_gaussian", what, &s);
+    }
+    let bell = |k: usize| (-(k as f64 - (SIDE / 2) as f64).powi(2) / (2.0 * SIGMA * SIGMA)).exp();
+    let sum: f64 = (0..SIDE).map(bell).sum();
+    let taps: Vec<f32> = (0..SIDE).map(|k| (bell(k) / sum) as f32).collect();
+    similarity(a, b, 1.0, |x| x.filter(2, &taps).filter(3, &taps))
+}
+
+/// Equation 13 of Wang et al. for values that span `range`, from the means that windows see.
+fn similarity<'t>(
+    a: Tensor<'t>,
+    b: Tensor<'t>,
+    range: f32,
+    mean: impl Fn(Tensor<'t>) -> Tensor<'t>,
+) -> Tensor<'t> {
+    // (K₁·range)² and (K₂·range)² with K₁ = 0.01 and K₂ = 0.03.
+    let c = [0.01 * range, 0.03 * range].map(|v| v * v);
     let (mean_a, mean_b) = (mean(a), mean(b));
     let variances = mean(a.square() + b.square()) - mean_a.square() - mean_b.square();
     let covariance = mean(a * b) - mean_a * mean_b;
-    let numerator = (mean_a * mean_b * 2.0 + C[0]) * (covariance * 2.0 + C[1]);
+    let numerator = (mean_a * mean_b * 2.0 + c[0]) * (covariance * 2.0 + c[1]);
     // Rounding may take a variance of nothing below 0.
-    let denominator = (mean_a.square() + mean_b.square() + C[0]) * (variances.relu() + C[1]);
+    let denominator = (mean_a.square() + mean_b.square() + c[0]) * (variances.relu() + c[1]);
     numerator / denominator
 }
 

@@ -6,7 +6,8 @@ mod optim;
 
 pub use layers::{BatchNorm, Conv2d, LayerNorm, Linear, Norm, NormKind};
 pub use losses::{
-    PENALTY_EPSILON, bce_with_logits, cross_entropy_of_logits, gradient_penalty, l1, mse, ssim,
+    PENALTY_EPSILON, bce_with_logits, cross_entropy_of_logits, cross_entropy_of_targets, focal,
+    gradient_penalty, l1, mse, ssim, ssim_gaussian,
 };
 pub use optim::{Adam, Ema, RmsProp, Sgd};
 

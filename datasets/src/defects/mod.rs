@@ -22,6 +22,7 @@ mod blend;
 mod blur;
 mod cut_paste;
 mod missing;
+pub mod natural;
 pub mod poisson;
 mod region;
 mod scar;

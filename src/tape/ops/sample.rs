@@ -143,6 +143,26 @@ impl<'t> Tensor<'t> {
         y
     }
 
+    /// One axis correlated with an odd number of fixed taps, zeros lying beyond its ends: y_i = Σ_k taps_k ·
+    /// x_{i + k − ⌊taps / 2⌋}.
+    ///
+    /// # Errors
+    /// [`Tape::finish`] names an axis that does not exist, and an even number of taps.
+    pub fn filter(self, axis: usize, taps: &[f32]) -> Tensor<'t> {
+        let shape = self.shape();
+        let (size, count) = (shape.get(axis).copied().unwrap_or(0), taps.len());
+        if size == 0 || count.is_multiple_of(2) || size.saturating_mul(count) > MOST_ROWS {
+            let what =
+                format!("{count} taps along axis {axis} of {shape:?}: an odd number of them is needed");
+            return self.tape.poison("filter", what, &shape);
+        }
+        let row = |i: usize| {
+            let at = |k: usize| (i + k).checked_sub(count / 2).filter(|&j| j < size);
+            (0..count).filter_map(|k| Some((at(k)?, taps[k]))).collect()
+        };
+        self.tape.sparse(axis, Arc::new(Matrix::new(size, (0..size).map(row))), self)
+    }
+
     /// One axis at `to` samples.
     ///
     /// # Errors
