@@ -63,7 +63,7 @@ impl Statistics {
         Ok((!parts.is_empty()).then_some(Self { parts, sums, counters }))
     }
 
-    /// Looks at a batch, and at what was made of it.
+    /// Looks at a batch, with what was made of it.
     pub(super) fn add(&mut self, images: &[f32], made: &Inputs) -> Result<(), DeviceError> {
         for Part { program, of } in &mut self.parts {
             write_batch(program, images, made)?;

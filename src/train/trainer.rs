@@ -308,10 +308,10 @@ impl Trainer {
         // The pass after those of the training.
         let batches = epoch(steps / steps_per_epoch.max(1) + 1, 0)?;
         let mut is_whole = true;
-        for (images, step) in batches.take(most).zip(steps..) {
+        for (step, images) in (steps..).zip(batches.take(most)) {
             let images = images?;
-            let images = self.seen(&images);
-            statistics.add(&images, &system.synthesise(&images, self.header.seed, step))?;
+            let images = &*self.seen(&images);
+            statistics.add(images, &system.synthesise(images, self.header.seed, step))?;
             if !goes_on() {
                 is_whole = false;
                 break;
