@@ -1,12 +1,13 @@
-"""EGBAD on a folder of images in PyTorch, from the tables of docs/systems/egbad.md: what its residual is worth.
+"""EGBAD on a folder of images in PyTorch, from the tables of docs/systems/egbad.md: what its residual is
+worth.
 
     python3 benches/peers/egbad_torch.py DATA [--lr 2e-4] [--cycle 10] [--steps 600]
 
-DATA is laid out as MVTec's: train/good, test/good, test/OTHER. Needs torch, numpy and pillow. Images are gray,
-32x32, width 16, latent 64, batches of 64, one thread, seed 0. It prints the AUROC of the residual and of the
-score `fm`, and what G(E(x)) leaves of the good test images as a share of what the mean training image leaves:
-for averaged weights with the running statistics that training blended (`published`), for averaged weights
-with statistics of their own (`pass`), and beside them the controls without any network.
+DATA is laid out as MVTec's: train/good, test/good, test/OTHER. Needs torch, numpy and pillow. Images are
+gray, 32x32, width 16, latent 64, batches of 64, one thread, seed 0. It prints the AUROC of the residual and
+of the score `fm`, and what G(E(x)) leaves of the good test images as a share of what the mean training image
+leaves: for averaged weights with the running statistics that training blended (`published`), for averaged
+weights with statistics of their own (`pass`), and beside them the controls without any network.
 """
 
 import argparse
