@@ -401,7 +401,9 @@ impl Trainer {
     /// # Errors
     /// [`DeviceError`] where the device fails.
     pub fn held_out(&mut self) -> Result<Option<f32>, DeviceError> {
-        self.held_out.as_mut().map(HeldOut::residual).transpose()
+        let residual = self.held_out.as_mut().map(HeldOut::residual).transpose()?;
+        // A file holds numbers alone.
+        Ok(residual.filter(|residual| residual.is_finite()))
     }
 
     /// The same in the history, after a step.
