@@ -125,14 +125,16 @@ pub fn recommend(
     for (number, candidate) in candidates.iter().enumerate() {
         let checked = candidate.settings.clone().checked()?;
         match checked.takes_budget() {
-            Ok(true) => waiting.push(number),
+            Ok(true) => waiting.push((checked.programs()?, number)),
             _ => tries.push(tried(candidate, number, None, device, observer)?),
         }
     }
     if let Some(better) = better_variant(candidates, &tries) {
-        waiting.retain(|&number| candidates[number].variant == better);
+        waiting.retain(|&(_, number)| candidates[number].variant == better);
     }
-    for (done, &number) in waiting.iter().enumerate() {
+    // A short training of few programs a step is worth most: what is slower waits, and has what is left.
+    waiting.sort_unstable();
+    for (done, &(_, number)) in waiting.iter().enumerate() {
         let left = minutes - started.elapsed().as_secs_f64() / 60.0;
         let share = TRAINING * left / (waiting.len() - done) as f64;
         tries.push(tried(&candidates[number], number, Some(share), device, observer)?);

@@ -118,6 +118,16 @@ impl CheckedSettings {
         Ok(system.stages().iter().any(|stage| matches!(stage.share, Share::Part(_))))
     }
 
+    /// Programs of a step of training, those of all stages together: a measure of what it costs.
+    ///
+    /// # Errors
+    /// As [`CheckedSettings::takes_budget`].
+    pub fn programs(&self) -> Result<usize, DetectError> {
+        let Settings { system, config, .. } = &self.settings;
+        let system = system.build(&mut States::new(), config, &self.options)?;
+        Ok(system.stages().iter().map(|stage| stage.parts.len()).sum())
+    }
+
     /// The training of these settings on data; it writes nothing unless its fields are set so.
     pub fn job(self, data: DataInfo) -> Job {
         let Self { settings, options, training } = self;
