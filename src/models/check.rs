@@ -70,7 +70,9 @@ impl SyntheticCheck {
             );
         } else if self.auroc_ci95[0] <= 0.5 {
             warnings.push(
-                "no better than chance on synthetic defects, as far as these images tell: the interval includes 0.5"
+                "no better than chance on synthetic defects, as far as these images tell (the interval includes 0.5); where \
+                 normal images differ more than such defects do, as textures, that may be so of good models too: see \
+                 `ganomede eval` on labelled images"
                     .to_owned(),
             );
         }
