@@ -35,7 +35,9 @@ fn follow(device: &Device, (name, system, options, [height, width], channels, w)
     let mut states = States::new();
     let mut system = info.build(&mut states, &config, &options).unwrap();
     let of_model = states.entries().len();
-    system.register_training(&mut states, Training { lr: 2e-4, betas: [0.5, 0.999] }, 0);
+    // As the script has it, which says why.
+    let lr = if name == "draem" { 2e-5 } else { 2e-4 };
+    system.register_training(&mut states, Training { lr, betas: [0.5, 0.999] }, 0);
 
     let part = part_program(system.as_ref(), 0, 0, BATCH).unwrap();
     let (mut step, store) = load(device, &part.program, &states, 0);
