@@ -99,7 +99,7 @@ fn weights_that_another_program_trains_are_taken() {
         let leaves: Vec<_> = weights.iter().map(|weight| tape.state(weight)).collect();
         let gradients = tape.grad(loss, &leaves);
         for ((weight, leaf), gradient) in weights.iter().zip(leaves).zip(gradients) {
-            tape.assign(weight, leaf - gradient * 0.5);
+            tape.assign(weight, leaf - gradient * 0.02);
         }
         tape.output("y", loss.reshape(&[1]));
         program(&tape)

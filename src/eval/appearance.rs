@@ -78,7 +78,7 @@ impl Appearance {
         (!parts.is_empty()).then(|| {
             format!(
                 "normal test images are on average {} than the training images: light or camera differ, and scores may \
-                 say no more than that",
+                 say no more than that; a model that is trained with `standardise` sees neither",
                 parts.join(" and ")
             )
         })
