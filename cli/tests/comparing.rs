@@ -168,7 +168,9 @@ fn every_system_of_series_scores_points_and_raises_alarms() {
     for system in ["ae", "ganomaly", "anogan", "f-anogan", "beatgan"] {
         let model = at.join(format!("{system}.safetensors"));
         let fixed = ["train", system, "--signal", "--data", data, "--out", text(&model), "--steps", "4"];
-        ganomede(fixed.iter().chain(&SMALL).chain(&["--latent", "8"])).well();
+        // After so few steps batch norm's pass moves what stands beside the fault.
+        let more = ["--latent", "8", "--batch-norm-pass", "no"];
+        ganomede(fixed.iter().chain(&SMALL).chain(&more)).well();
         let report = at.join(system);
         let fixed = ["eval", text(&model), "--data", data, "--json", "--report", text(&report)];
         let document = ganomede(fixed).json();

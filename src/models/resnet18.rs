@@ -155,7 +155,7 @@ impl EncoderDecoder {
         let same = (Step::Same, 0);
         let nin = [("nin.0", [8 * w, 4 * w]), ("nin.2", [4 * w, 2 * w])]
             .map(|(part, channels)| conv(states, &named(part), config, channels, 1, same));
-        let narrow = |i: usize| (2 * w >> i).max(1);
+        let narrow = |i: usize| ((2 * w) >> i).max(1);
         let up = (0..3).map(|i| {
             let (layer, channels) = (named(&format!("uplayer{}.0", i + 1)), [narrow(i), narrow(i + 1)]);
             Block::new(states, &layer, config, channels, (Step::Up, top + 2 - i))

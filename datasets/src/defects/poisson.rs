@@ -300,7 +300,7 @@ impl Solver {
             along.iter_mut().zip(z).for_each(|(p, z)| *p = z + share * *p);
             level.apply(&along, &mut product);
             let curvature = dot(&along, &product);
-            if !(curvature > 0.0) {
+            if curvature.is_nan() || curvature <= 0.0 {
                 break;
             }
             let length = (energy / curvature) as f32;

@@ -99,8 +99,11 @@ pub fn perlin_mask(height: usize, width: usize, rng: &mut Rng) -> Vec<bool> {
 /// A surface: a value of about [−1, 1] at each place.
 type Surface = Box<dyn Fn(f32, f32) -> f32>;
 
+/// Draws a surface.
+type Drawn = fn(&mut Rng) -> Surface;
+
 /// Kinds of surfaces, each drawn with random scales.
-const SURFACES: [(&str, fn(&mut Rng) -> Surface); 7] = [
+const SURFACES: [(&str, Drawn); 7] = [
     ("clouds", clouds),
     ("grain", grain),
     ("stripes", stripes),
