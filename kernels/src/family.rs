@@ -73,6 +73,11 @@ pub trait Family: Debug {
     /// Brings the second input into that form.
     fn twin_weights(&self, _weights: &[f32], _kept: &mut [f32]) {}
 
+    /// Elements of scratch that [`Family::twin_kept`] needs.
+    fn twin_kept_scratch_len(&self, threads: usize) -> usize {
+        self.twin_scratch_len(threads)
+    }
+
     /// The twin with that form of its second input beside it: the same bits, without making the form anew.
     fn twin_kept(&self, inputs: &[&[f32]], _kept: &[f32], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
         self.twin(inputs, outputs, scratch);

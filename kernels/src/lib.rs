@@ -219,6 +219,11 @@ impl Kernel {
         self.family().twin_weights(weights, kept);
     }
 
+    /// [`Family::twin_kept_scratch_len`].
+    pub fn cpu_kept_scratch_len(&self, threads: usize) -> usize {
+        self.family().twin_kept_scratch_len(threads)
+    }
+
     /// [`Family::twin_kept`].
     pub fn cpu_kept(&self, inputs: &[&[f32]], kept: &[f32], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
         self.family().twin_kept(inputs, kept, outputs, scratch);

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
                 let settings = train::settings(&training, global.seed, samples.channels());
                 let samples = samples.as_ref();
                 if !settings.recipe.standardise {
-                    let recipe = Recipe { standardise: true, ..settings.recipe.clone() };
+                    let recipe = Recipe { standardise: true, ..settings.recipe };
                     let variant = vec!["--standardise".to_owned()];
                     let settings = Settings { recipe, ..settings.clone() };
                     candidates.push(Candidate { settings, samples, variant });

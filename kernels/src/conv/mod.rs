@@ -241,6 +241,10 @@ impl Family for Conv {
         cpu::weights_len(self)
     }
 
+    fn twin_kept_scratch_len(&self, threads: usize) -> usize {
+        cpu::scratch_len(self, threads) - cpu::packed_scratch_len(self)
+    }
+
     fn twin_weights(&self, weights: &[f32], kept: &mut [f32]) {
         cpu::weights(self, weights, kept);
     }

@@ -268,7 +268,11 @@ fn own_lens(program: &Program) -> impl Iterator<Item = usize> {
 /// Scratch that each launch asks for.
 fn scratch_lens(program: &Program) -> Vec<usize> {
     let threads = rayon::current_num_threads();
-    program.launches.iter().map(|l| l.kernel.cpu_scratch_len(threads)).collect()
+    let lens = program.launches.iter().zip(keeps(program)).map(|(launch, kept)| match kept {
+        Some(_) => launch.kernel.cpu_kept_scratch_len(threads),
+        None => launch.kernel.cpu_scratch_len(threads),
+    });
+    lens.collect()
 }
 
 /// Stands between replay `i` and the one before: where a process that is asked to stop stops. A single replay

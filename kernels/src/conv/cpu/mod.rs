@@ -51,6 +51,14 @@ pub(super) fn weights_len(conv: &Conv) -> usize {
     }
 }
 
+/// Elements of scratch that packed weights take where nobody keeps them.
+pub(super) fn packed_scratch_len(conv: &Conv) -> usize {
+    match full_window(conv) {
+        Some(_) => 0,
+        None => weights_len(conv),
+    }
+}
+
 /// Packs the weights for who keeps them.
 pub(super) fn weights(conv: &Conv, weights: &[f32], kept: &mut [f32]) {
     match full_window(conv) {

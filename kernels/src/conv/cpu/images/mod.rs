@@ -170,7 +170,8 @@ impl Plan {
 
     /// The images; `kept` are the weights packed, where somebody has them.
     pub(super) fn run(&self, inputs: &[&[f32]], kept: Option<&[f32]>, out: &mut [f32], scratch: &mut [f32]) {
-        let (own, scratch) = scratch.split_at_mut(self.packed_len());
+        let own_len = if kept.is_some() { 0 } else { self.packed_len() };
+        let (own, scratch) = scratch.split_at_mut(own_len);
         let packed = kept.unwrap_or_else(|| {
             self.pack(inputs[1], own);
             own
