@@ -6,6 +6,8 @@ mod compare;
 #[cfg(feature = "report")]
 mod pages;
 mod score;
+#[cfg(feature = "report")]
+mod whole;
 
 use std::sync::Arc;
 

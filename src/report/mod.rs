@@ -41,7 +41,7 @@ pub use markdown::{check_section, comparison_table, escape_markdown, replace_sec
 #[cfg(feature = "report")]
 pub(crate) use next::{after_compare, after_eval};
 #[cfg(feature = "report")]
-pub use page::{Panel, REPORT_FILES, ReportInput, select_panels, write_report, write_report_with};
+pub use page::{Panel, REPORT_FILES, ReportInput, Whole, select_panels, write_report, write_report_with};
 pub(crate) use picture::png as encode_png;
 pub use picture::{heat_map, image_grid, overlay, picture, save_png_atomic, truth_overlay};
 #[cfg(feature = "report")]

@@ -57,6 +57,25 @@ pub struct Panel {
     pub map: Vec<f32>,
     /// Ground truth, `height × width`.
     pub mask: Option<Vec<bool>>,
+    /// The image that all this is a tile of.
+    pub whole: Option<Whole>,
+}
+
+/// A large image, made smaller, of which a panel shows a tile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Red, green and blue in [−1, 1], `3 × height × width`.
+    pub query: Vec<f32>,
+    /// The highest value of the anomaly map in each pixel, `height × width`; 0 where nothing was seen.
+    pub map: Vec<f32>,
+    /// Ground truth, `height × width`.
+    pub mask: Option<Vec<bool>>,
+    /// Left edge, upper edge, width and height of the tile.
+    pub tile: [usize; 4],
 }
 
 /// Indices of the `k` highest and `k` lowest scores of each class: normal classes first, each from high to

@@ -141,6 +141,23 @@ pub fn overlay(
     Ok(drawn)
 }
 
+/// Draws the border of a rectangle (left edge, upper edge, width, height) in two colours, of which one stands
+/// out from whatever lies below.
+#[cfg(feature = "report")]
+pub(super) fn frame(image: &mut RgbImage, [x, y, w, h]: [usize; 4]) {
+    let [left, top, right, bottom] = [x, y, x + w.max(1) - 1, y + h.max(1) - 1].map(|v| v as u32);
+    let [last_x, last_y] = [image.width().saturating_sub(1), image.height().saturating_sub(1)];
+    for (x, y, pixel) in image.enumerate_pixels_mut() {
+        let inside = |by: u32| {
+            (left + by..=right.saturating_sub(by).min(last_x - by)).contains(&x)
+                && (top + by..=bottom.saturating_sub(by).min(last_y - by)).contains(&y)
+        };
+        if inside(0) && !inside(2) {
+            *pixel = if inside(1) { Rgb([0; 3]) } else { Rgb([255; 3]) };
+        }
+    }
+}
+
 /// Tints the pixels of the ground-truth mask in the query.
 ///
 /// Errors: lengths other than `channels · h · w` and `h · w`.

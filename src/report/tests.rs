@@ -51,6 +51,14 @@ fn input(name: impl Fn(usize, &str) -> String) -> ReportInput {
         reconstruction: i.is_multiple_of(2).then(|| vec![0.0; 12]),
         map: map.to_vec(),
         mask: Some(mask.to_vec()),
+        whole: (i == 0).then(|| Whole {
+            height: 2,
+            width: 5,
+            query: vec![0.5; 30],
+            map: vec![0.25; 10],
+            mask: Some(vec![true; 10]),
+            tile: [1, 0, 2, 2],
+        }),
     };
     ReportInput {
         title: name(203, "Test"),

@@ -19,11 +19,13 @@ use crate::detect::{
     Samples, TestData, TestSet,
 };
 #[cfg(feature = "report")]
-use crate::detect::{Pages, images::pages};
+use crate::detect::{Pages, images::pages, images::whole::Reducing};
 use crate::eval::{Appearance, Control, Evaluation, EvaluationInput, PixelMap, PixelPool, two_numbers};
 use crate::models::file::ModelFile;
 use crate::models::scorer::{Found, is_searched, untrained};
 use crate::report::ScoredImage;
+#[cfg(feature = "report")]
+use crate::report::Whole;
 
 /// The labelled test images of a set, or a part of them.
 pub struct ImageTests {
@@ -71,7 +73,7 @@ impl ImageTests {
         &self,
         model: &mut Applied<'_>,
         how: &Assess,
-        see: See<'_>,
+        see: Option<See<'_>>,
     ) -> Result<SampleAssessment, DetectError> {
         let held_out = |model: &mut Applied<'_>| match Images::held_out_of(model.model, &self.dataset)? {
             Some(images) => images.held_out_by(how.batch, model),
@@ -227,13 +229,16 @@ pub(super) struct SeenImage<'a> {
     pub(super) found: &'a Found,
     /// How its map is shown.
     pub(super) maps: &'a Maps<'a>,
+    /// The image of which `values` are a tile.
+    #[cfg(feature = "report")]
+    pub(super) whole: Option<&'a Whole>,
 }
 
 /// What is gathered on the way.
-struct Assessing<'a> {
+struct Assessing<'a, 's> {
     judge: &'a Judge<'a>,
     how: &'a Maps<'a>,
-    see: See<'a>,
+    see: Option<See<'s>>,
     scores: Vec<f64>,
     truths: Vec<bool>,
     /// Brightness and contrast of each.
@@ -247,13 +252,17 @@ struct Assessing<'a> {
     pool: Option<PixelPool>,
     held: Held,
     short: Option<Short>,
-    /// Of the image at hand: labels of its pixels, and the rows seen.
+    /// Of the image at hand: whether its pixels are compared, their labels, and the rows seen.
+    pooled: bool,
     labels: Option<Vec<u32>>,
     row: usize,
+    /// The same, made small for a page.
+    #[cfg(feature = "report")]
+    reducing: Option<Reducing>,
 }
 
-impl<'a> Assessing<'a> {
-    fn new(judge: &'a Judge<'a>, how: &'a Maps<'a>, extent: [usize; 2], see: See<'a>) -> Self {
+impl<'a, 's> Assessing<'a, 's> {
+    fn new(judge: &'a Judge<'a>, how: &'a Maps<'a>, extent: [usize; 2], see: Option<See<'s>>) -> Self {
         Self {
             judge,
             how,
@@ -267,15 +276,19 @@ impl<'a> Assessing<'a> {
             pool: None,
             held: Held::default(),
             short: None,
+            pooled: false,
             labels: None,
             row: 0,
+            #[cfg(feature = "report")]
+            reducing: None,
         }
     }
 }
 
-impl Look for Assessing<'_> {
-    fn begin(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
-        if image.input.is_some() || image.truth == Truth::Unknown || self.short.is_some() {
+impl Assessing<'_, '_> {
+    /// Whether the pixels of a large image are compared with its mask, whose labels are made then.
+    fn compares_pixels(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
+        if self.short.is_some() {
             return Ok(false);
         }
         let whole = image.whole()?;
@@ -291,16 +304,45 @@ impl Look for Assessing<'_> {
         let mask = whole.mask().filter(|mask| mask.contains(&true));
         let pool = self.pool.get_or_insert_default();
         self.labels = mask.map(|mask| pool.components(&mask, height, width));
-        self.row = 0;
         Ok(true)
     }
 
+    /// Whether the image at hand is made small for a page.
+    fn is_drawn(&self) -> bool {
+        #[cfg(feature = "report")]
+        return self.reducing.is_some();
+        #[cfg(not(feature = "report"))]
+        false
+    }
+}
+
+impl Look for Assessing<'_, '_> {
+    fn begin(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
+        (self.pooled, self.labels, self.row) = (false, None, 0);
+        if image.input.is_some() || image.truth == Truth::Unknown {
+            return Ok(false);
+        }
+        #[cfg(feature = "report")]
+        {
+            self.reducing = self.see.as_ref().map(|_| Reducing::new(image.size));
+        }
+        self.pooled = self.compares_pixels(image)?;
+        Ok(self.pooled || self.is_drawn())
+    }
+
     fn row(&mut self, image: &Looked<'_>, row: &[f32]) -> Result<(), DetectError> {
-        let labels = self.labels.as_ref().map(|labels| &labels[self.row * image.size[1]..][..row.len()]);
-        self.row += 1;
-        if let Some(pool) = &mut self.pool {
+        #[cfg(feature = "report")]
+        if let Some(reducing) = &mut self.reducing {
+            reducing.row(row);
+        }
+        if self.pooled
+            && let Some(pool) = &mut self.pool
+        {
+            let at = self.row * image.size[1];
+            let labels = self.labels.as_ref().map(|labels| &labels[at..][..row.len()]);
             pool.values(row, labels)?;
         }
+        self.row += 1;
         Ok(())
     }
 
@@ -327,6 +369,11 @@ impl Look for Assessing<'_> {
         self.scores.push(found.score);
         self.truths.push(anomalous);
         self.numbers.push(numbers_of(image, self.extent)?);
+        #[cfg(feature = "report")]
+        let whole = match (self.reducing.take(), tiles) {
+            (Some(reducing), Some(by)) => Some(reducing.finish(image.whole()?, by.highest, self.extent)),
+            _ => None,
+        };
         let (tile, of_tile);
         let (values, mask) = match (image.input, tiles) {
             (Some(input), _) => (input, image.mask.map(|mask| &mask.pixels[..])),
@@ -337,9 +384,19 @@ impl Look for Assessing<'_> {
                 (&tile[..], of_tile.as_deref())
             }
         };
-        let seen =
-            SeenImage { id: image.id, class: image.class, anomalous, values, mask, found, maps: self.how };
-        (self.see)(&seen);
+        if let Some(see) = &mut self.see {
+            see(&SeenImage {
+                id: image.id,
+                class: image.class,
+                anomalous,
+                values,
+                mask,
+                found,
+                maps: self.how,
+                #[cfg(feature = "report")]
+                whole: whole.as_ref(),
+            });
+        }
         if let (Some(_), Some(mask), Some(map)) = (image.input, image.mask, &found.map) {
             self.maps.push((map.clone(), mask.clone()));
         }
@@ -349,7 +406,7 @@ impl Look for Assessing<'_> {
 
 impl TestSet for ImageTests {
     fn assess(&self, model: &mut Applied<'_>, how: &Assess) -> Result<Assessment, DetectError> {
-        let assessed = self.assess_seen(model, how, &mut |_| {})?;
+        let assessed = self.assess_seen(model, how, None)?;
         Ok(Assessment::Samples(Box::new(assessed)))
     }
 

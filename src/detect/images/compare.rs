@@ -96,7 +96,7 @@ impl Comparison for ImageComparison {
         // What is not read was said when it was trained.
         let test = ImageTests::open(tests(&self.data), model.model, &mut ())?;
         let how = Assess { rate: self.data.rate, batch: model.model.header.batch, seed };
-        let assessed = test.assess_seen(model, &how, &mut |_| {})?;
+        let assessed = test.assess_seen(model, &how, None)?;
         let progress = &model.model.header.progress;
         let compared = ComparedSystem {
             evaluation: assessed.evaluation.clone(),

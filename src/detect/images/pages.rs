@@ -50,9 +50,10 @@ pub(super) fn write(
             reconstruction: found.reconstruction.clone(),
             map: found.map.as_ref().map_or_else(|| vec![0.0; height * width], |map| image.maps.of(map)),
             mask: image.mask.map(<[bool]>::to_vec),
+            whole: image.whole.cloned(),
         });
     };
-    let assessed = test.assess_seen(model, how, &mut see)?;
+    let assessed = test.assess_seen(model, how, Some(&mut see))?;
     let (device, file, path) = (model.device, model.model, model.path);
     let (samples, reconstructs) = samples(device, file, path, &preview)?;
     let input = ReportInput {

@@ -2,7 +2,7 @@
 
 use super::{breakable, escape, outcome, truth};
 use crate::report::page::classes;
-use crate::report::picture::{enlarged, heat_colour, heat_map, overlay, picture, png, truth_overlay};
+use crate::report::picture::{enlarged, frame, heat_colour, heat_map, overlay, picture, png, truth_overlay};
 use crate::report::plot::{number, significant};
 use crate::report::{Panel, ReportError, ReportInput};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -26,9 +26,14 @@ pub(super) fn section(input: &ReportInput) -> Result<String, ReportError> {
         }
     }
     let mut html = format!(
-        "<h2>Images</h2><p class=note>The highest and lowest scores of each class; click one to enlarge it. Heat maps share \
-         one scale: 0\
+        "<h2>Images</h2><p class=note>The highest and lowest scores of each class; click one to enlarge it. {}Heat maps \
+         share one scale: 0\
          <span class=scale style=\"background:{}\"></span>{}</p>",
+        if input.panels.iter().any(|panel| panel.whole.is_some()) {
+            "Of a large image its tile with the highest score is shown, and where in the whole it lies. "
+        } else {
+            ""
+        },
         gradient(),
         number(f64::from(scale))
     );
@@ -66,6 +71,17 @@ fn card(p: &Panel, anomalous: Option<bool>, input: &ReportInput, scale: f32) -> 
     tiles.push(("overlay", overlay(&p.query, c, &p.map, h, w, scale)?));
     if let Some(mask) = p.mask.as_ref().filter(|m| m.contains(&true)) {
         tiles.push(("truth", truth_overlay(&p.query, c, mask, h, w)?));
+    }
+    if let Some(whole) = &p.whole {
+        let [h, w] = [whole.height, whole.width];
+        let mut framed = |name, mut drawn: RgbImage| {
+            frame(&mut drawn, whole.tile);
+            tiles.push((name, drawn));
+        };
+        framed("in the whole", overlay(&whole.query, 3, &whole.map, h, w, scale)?);
+        if let Some(mask) = whole.mask.as_ref().filter(|m| m.contains(&true)) {
+            framed("whole truth", truth_overlay(&whole.query, 3, mask, h, w)?);
+        }
     }
     let count = tiles.len();
     let tiles: Result<String, ReportError> =
