@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ganomede::detect::{
     Applied, DetectError, Detector, InMemory, Observer, PointTruths, Progress, Query, Verdict, open_series,
-    point_scores,
+    open_table, point_scores,
 };
 use ganomede::device::Device;
 use ganomede::eval::auroc;
+use ganomede::models::file::Scaling;
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::search::SearchConfig;
 use ganomede::models::{Form, Info, ae, anogan, ganomaly, pca};
@@ -172,6 +173,63 @@ fn samples_in_memory_are_trained_on() {
     for bad in [vec![], vec![vec![0.0; 4], vec![0.0; 5]], vec![vec![2.0; 4]]] {
         assert!(matches!(InMemory::new(Form::Image, 1, bad, 0.1, 0), Err(DetectError::Input(_))));
     }
+}
+
+/// Rows and windows in units of their own are scaled by those that are trained on, and the model keeps how: a
+/// file of the same rows has the same scores.
+#[test]
+fn measured_samples_are_scaled_as_files_are() {
+    let names = ["time".to_owned(), "load".to_owned()];
+    // Seconds of an epoch, far from zero, and a load that follows them.
+    let row = |i: u32| vec![1.7e9 + f64::from(i % 17) * 0.25, 2e-3 * f64::from(i % 17)];
+    let rows: Vec<Vec<f64>> = (0..200).map(row).collect();
+    let samples = InMemory::measured(Form::Table, &names, rows.clone(), 0.2, 1).unwrap();
+    let detector = Detector::train(&pca::INFO).samples(samples).latent(1).run(&Device::Cpu).unwrap();
+    let detector = Detector::from_bytes(&detector.to_bytes().unwrap(), &Device::Cpu).unwrap();
+    let odd = detector.score(vec![1.7e9 + 4.0, 0.0]).unwrap();
+    assert_eq!((odd.anomalous, detector.score(&rows[3][..]).unwrap().anomalous), (Some(true), Some(false)));
+    let file = folder("measured").join("rows.csv");
+    let lines = rows[..20].iter().map(|row| format!("{:?},{:?}\n", row[1], row[0]));
+    std::fs::write(&file, format!("load,time\n{}", lines.collect::<String>())).unwrap();
+    let table = open_table(file.to_str().unwrap(), detector.model(), &file, TableOptions::default()).unwrap();
+    let values = table.gather_rows(0..20);
+    for (row, values) in rows.iter().zip(values.chunks(2)) {
+        let (own, of_file) = (detector.score(&row[..]).unwrap(), detector.score(&values.to_vec()).unwrap());
+        assert_eq!(own.score, of_file.score);
+    }
+
+    let window = |i: u32| {
+        let wave = |c: u32, t: u32| 300.0 + f64::from(c) * 50.0 + f64::from((i * 5 + t * (c + 1)) % 16);
+        (0..2).flat_map(|c| (0..16).map(move |t| (c, t))).map(|(c, t)| wave(c, t)).collect::<Vec<f64>>()
+    };
+    let windows: Vec<Vec<f64>> = (0..60).map(window).collect();
+    let samples = InMemory::measured(Form::Signal, &names, windows.clone(), 0.2, 1).unwrap();
+    let training = Detector::train(&ae::INFO).samples(samples).size(16).width(4).latent(4);
+    let detector = training.batch(8).steps(60).run(&Device::Cpu).unwrap();
+    let scaling = &detector.model().header.data.scaling;
+    let Scaling::Signal(scale) = scaling else { panic!("{scaling:?}") };
+    assert!((scale.mean[0] - 307.5).abs() < 2.0 && (scale.mean[1] - 357.5).abs() < 2.0, "{scale:?}");
+    let swapped = [&windows[0][16..], &windows[0][..16]].concat();
+    let normal = detector.score(&windows[0][..]).unwrap().score;
+    assert!(detector.score(swapped).unwrap().score > 2.0 * normal, "channels at each other's level");
+
+    for (bad, word) in [(vec![0.0; 31], "32"), (vec![f64::NAN; 32], "NaN"), (vec![1e301; 32], "1e300")] {
+        let error = detector.score(bad).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    let refused = |form, rows: Vec<Vec<f64>>| InMemory::measured(form, &names, rows, 0.2, 1).unwrap_err();
+    let far = rows.iter().cloned().chain([vec![1e250, 0.0]]).collect();
+    for (error, word) in [
+        (refused(Form::Table, far), "`time`"),
+        (refused(Form::Table, vec![vec![0.0; 4]; 9]), "2 columns"),
+        (refused(Form::Table, vec![vec![0.0; 3]; 9]), "2 channels"),
+        (refused(Form::Image, vec![vec![0.0; 4]; 9]), "values"),
+        (refused(Form::Table, vec![vec![f64::INFINITY, 0.0]]), "inf"),
+    ] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    let pixels = trained().score(vec![0.5f64; 256]).unwrap_err().to_string();
+    assert!(pixels.contains("no scaling"), "{pixels}");
 }
 
 #[test]

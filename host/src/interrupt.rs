@@ -14,6 +14,12 @@ pub fn raise() -> bool {
     RAISED.swap(true, Ordering::SeqCst)
 }
 
+/// Takes the question back, once all that was to stop has: for programs that go on after an interrupt, an
+/// interpreter's say.
+pub fn lower() {
+    RAISED.store(false, Ordering::SeqCst);
+}
+
 /// Whether the process was asked to stop.
 pub fn raised() -> bool {
     RAISED.load(Ordering::Relaxed)

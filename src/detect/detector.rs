@@ -10,10 +10,14 @@ use image::DynamicImage;
 
 use super::builder::TrainingBuilder;
 use super::locate::one_split;
-use super::{Applied, Assess, Assessment, DetectError, Judge, Observer, TestData, options_of, own, rate_of};
+use super::samples::check_measured;
+use super::{
+    Answers, Applied, Assess, Assessment, DetectError, Judge, MapOutputs, Observer, QueryData, TestData,
+    options_of, own, rate_of,
+};
 use crate::device::Device;
 use crate::eval::Threshold;
-use crate::models::file::{Calibration, ModelFile};
+use crate::models::file::{Calibration, ModelFile, Scaling};
 use crate::models::scorer::{Found, ScoreConfig, Scorer};
 use crate::models::{ConfigError, Form, Info};
 
@@ -47,6 +51,9 @@ pub enum Query<'a> {
     Pixels(Cow<'a, DynamicImage>),
     /// Values as the networks see them: `[channels, height, width]` in [−1, 1], already scaled.
     Values(Cow<'a, [f32]>),
+    /// A window of a series, `[channels, time]`, or a row of a table, `[columns]`, in its own unit: scaled as
+    /// those that the model was trained on.
+    Measured(Cow<'a, [f64]>),
 }
 
 macro_rules! query {
@@ -68,6 +75,8 @@ query! {
     &'a [f32] => |values| Self::Values(Cow::Borrowed(values));
     &'a Vec<f32> => |values| Self::Values(Cow::Borrowed(values));
     Vec<f32> => |values| Self::Values(Cow::Owned(values));
+    &'a [f64] => |values| Self::Measured(Cow::Borrowed(values));
+    Vec<f64> => |values| Self::Measured(Cow::Owned(values));
 }
 
 /// What a detector says of a sample.
@@ -274,6 +283,16 @@ impl Detector {
         }
     }
 
+    /// Judges all samples of folders, sets or files, in their order: what `ganomede score` prints.
+    ///
+    /// # Errors
+    /// [`DetectError`] where nothing can be scored or a device fails; images that cannot be read are listed.
+    pub fn answers(&self, data: QueryData, observer: &mut dyn Observer) -> Result<Answers, DetectError> {
+        let (queries, judge) = (data.open(&self.model)?, self.judge()?);
+        let batch = Self::BATCHES[Self::BATCHES.len() - 1];
+        queries.answers(&mut self.applied(observer), &judge, batch, &MapOutputs::default())
+    }
+
     /// Every metric on labelled test data: a folder or set of images, a series, or a table, as the model is
     /// of one.
     ///
@@ -319,6 +338,19 @@ impl Detector {
                     )));
                 }
                 values.into_owned()
+            }
+            Query::Measured(_) if header.data.scaling == Scaling::Pixels => {
+                return Err(DetectError::Input(
+                    "the model keeps no scaling; give values in [-1, 1]".to_owned(),
+                ));
+            }
+            Query::Measured(values) => {
+                check_measured(&values).map_err(DetectError::Input)?;
+                if values.len() == header.config.sample_len() {
+                    header.data.scaling.apply(&values)
+                } else {
+                    vec![0.0; values.len()] // Its length is refused below.
+                }
             }
             _ if header.config.form != Form::Image => {
                 return Err(DetectError::Input(

@@ -93,7 +93,7 @@ impl Detector {
         }
         let options = OpenOptions { without_masks: true, ..options_of(self.model(), OpenOptions::default()) };
         Ok(match query {
-            Query::Values(_) => {
+            Query::Values(_) | Query::Measured(_) => {
                 return Err(DetectError::Input(
                     "values have no size of their own; give the image itself, or score the values".to_owned(),
                 ));

@@ -1,11 +1,11 @@
 //! What is trained on: one trait for images, windows of series, rows of tables and what a user has.
 
-use ganomede_datasets::{DataError, Findings, Indices};
+use ganomede_datasets::{DataError, Findings, Indices, MinMax, Schema, Standardize};
 use sha2::{Digest, Sha256};
 
 use super::{Applied, DetectError, HeldOut, HeldOutMaps};
 use crate::models::Form;
-use crate::models::file::DataInfo;
+use crate::models::file::{DataInfo, Scaling};
 use crate::train::Epoch;
 
 /// Samples to train on and samples held out for calibration, both normal.
@@ -102,7 +102,14 @@ pub struct InMemory {
     channels: usize,
     samples: Vec<Vec<f32>>,
     held_out: Vec<Vec<f32>>,
+    /// How values of the caller's became those of the networks.
+    scaling: Scaling,
+    /// Columns of rows.
+    table: Option<Schema>,
 }
+
+/// Largest magnitude of a measured value: the difference of two is still a number.
+const LARGEST: f64 = 1e300;
 
 impl InMemory {
     /// Normal samples of `channels` channels with values in [−1, 1]; the share `held_out` of them, drawn by
@@ -118,31 +125,113 @@ impl InMemory {
         held_out: f64,
         seed: u64,
     ) -> Result<Self, DetectError> {
-        let refused = |reason: String| Err(DetectError::Input(reason));
-        let Some(first) = samples.first() else { return refused("there are no samples".to_owned()) };
-        if channels == 0 || first.is_empty() || !first.len().is_multiple_of(channels) {
-            return refused(format!("a sample of {} values has no {channels} channels", first.len()));
-        }
+        check_samples(channels, &samples)?;
         for (i, sample) in samples.iter().enumerate() {
-            if sample.len() != first.len() {
-                return refused(format!("sample {i} has {} values, sample 0 {}", sample.len(), first.len()));
-            }
             if let Some(value) = sample.iter().find(|v| !(-1.0..=1.0).contains(*v)) {
-                return refused(format!("sample {i} holds {value}; scale all values to [-1, 1]"));
+                return Err(DetectError::Input(format!(
+                    "sample {i} holds {value}; scale all values to [-1, 1]"
+                )));
             }
         }
-        if !(0.0..1.0).contains(&held_out) {
-            return refused(format!("the share held out is {held_out}; it must be in [0, 1)"));
-        }
-        let count = (samples.len() as f64 * held_out).round() as usize;
-        let mut is_held_out = vec![false; samples.len()];
-        Indices::shuffled(samples.len(), seed).take(count).iter().for_each(|i| is_held_out[i] = true);
-        let (mut kept, mut rest) = (vec![], vec![]);
-        for (sample, out) in samples.into_iter().zip(is_held_out) {
-            if out { rest.push(sample) } else { kept.push(sample) }
-        }
-        Ok(Self { form, channels, samples: kept, held_out: rest })
+        let (samples, held_out) = split(samples, held_out, seed)?;
+        Ok(Self { form, channels, samples, held_out, scaling: Scaling::Pixels, table: None })
     }
+
+    /// Normal windows of a series, `[channels, time]`, or rows of a table, `[columns]`, in their own units;
+    /// `names` are those of the channels or columns. They are scaled by those that are trained on, as files
+    /// are; the model keeps the scaling, files with columns of these names fit it, and so do samples of
+    /// [`Query::Measured`](super::Query::Measured). The share `held_out` is as in [`InMemory::new`].
+    ///
+    /// # Errors
+    /// [`DetectError::Input`] as in [`InMemory::new`], for images, and for values that are no numbers;
+    /// [`DetectError::Data`] for a column that cannot be scaled.
+    pub fn measured(
+        form: Form,
+        names: &[String],
+        samples: Vec<Vec<f64>>,
+        held_out: f64,
+        seed: u64,
+    ) -> Result<Self, DetectError> {
+        let channels = names.len();
+        check_samples(channels, &samples)?;
+        for (i, sample) in samples.iter().enumerate() {
+            check_measured(sample).map_err(|reason| DetectError::Input(format!("sample {i}: {reason}")))?;
+        }
+        let (samples, held_out) = split(samples, held_out, seed)?;
+        let (scaling, table) = match form {
+            Form::Image => {
+                return Err(DetectError::Input("pixels have no unit of their own; give values".to_owned()));
+            }
+            Form::Signal => {
+                let across = |window: &Vec<f64>| {
+                    let time = window.len() / channels;
+                    (0..window.len()).map(|i| window[i % channels * time + i / channels]).collect::<Vec<f64>>()
+                };
+                let rows: Vec<f64> = samples.iter().flat_map(across).collect();
+                (Scaling::Signal(Standardize::fit(rows.chunks(channels), names)), None)
+            }
+            Form::Table => {
+                if let Some(row) = samples.iter().find(|row| row.len() != channels) {
+                    let reason = format!("a row has {} values, but there are {channels} columns", row.len());
+                    return Err(DetectError::Input(reason));
+                }
+                let rows: Vec<&[f64]> = samples.iter().map(Vec::as_slice).collect();
+                let schema = Schema {
+                    layout: "csv".to_owned(),
+                    width: channels,
+                    columns: names.to_vec(),
+                    label: "label".to_owned(),
+                    label_place: channels,
+                    labels: [("normal".to_owned(), false)].into(),
+                    train_fraction: 1.0,
+                };
+                (Scaling::Table(MinMax::fit(&rows, names)?), Some(schema))
+            }
+        };
+        let scaled = |samples: Vec<Vec<f64>>| samples.iter().map(|s| scaling.apply(s)).collect();
+        let (samples, held_out) = (scaled(samples), scaled(held_out));
+        Ok(Self { form, channels, samples, held_out, scaling, table })
+    }
+}
+
+/// Refuses measured values that no scaling is of.
+pub(super) fn check_measured(values: &[f64]) -> Result<(), String> {
+    match values.iter().position(|value| !(value.abs() <= LARGEST)) {
+        Some(at) => Err(format!("value {at} is {}; all must be numbers up to 1e300", values[at])),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what are no samples of one length with this many channels.
+fn check_samples<T>(channels: usize, samples: &[Vec<T>]) -> Result<(), DetectError> {
+    let refused = |reason: String| Err(DetectError::Input(reason));
+    let Some(first) = samples.first() else { return refused("there are no samples".to_owned()) };
+    if channels == 0 || first.is_empty() || !first.len().is_multiple_of(channels) {
+        return refused(format!("a sample of {} values has no {channels} channels", first.len()));
+    }
+    match samples.iter().position(|sample| sample.len() != first.len()) {
+        Some(i) => refused(format!("sample {i} has {} values, sample 0 {}", samples[i].len(), first.len())),
+        None => Ok(()),
+    }
+}
+
+/// Samples to train on, and the share that is held out, drawn by the seed.
+fn split<T>(samples: Vec<T>, held_out: f64, seed: u64) -> Result<(Vec<T>, Vec<T>), DetectError> {
+    if !(0.0..1.0).contains(&held_out) {
+        let reason = format!("the share held out is {held_out}; it must be in [0, 1)");
+        return Err(DetectError::Input(reason));
+    }
+    let count = (samples.len() as f64 * held_out).round() as usize;
+    let mut is_held_out = vec![false; samples.len()];
+    Indices::shuffled(samples.len(), seed).take(count).iter().for_each(|i| is_held_out[i] = true);
+    let (mut kept, mut rest) = (vec![], vec![]);
+    for (sample, out) in samples.into_iter().zip(is_held_out) {
+        if out { rest.push(sample) } else { kept.push(sample) }
+    }
+    if kept.is_empty() {
+        return Err(DetectError::Input("all samples are held out; none is left to train on".to_owned()));
+    }
+    Ok((kept, rest))
 }
 
 impl InMemory {
@@ -206,6 +295,8 @@ impl Samples for InMemory {
             training_images: self.samples.len(),
             held_out: self.held_out.len(),
             val_fraction: self.held_out.len() as f64 / (self.samples.len() + self.held_out.len()) as f64,
+            scaling: self.scaling.clone(),
+            table: self.table.clone(),
             ..DataInfo::default()
         })
     }

@@ -151,6 +151,18 @@ pub enum Scaling {
     Table(MinMax),
 }
 
+impl Scaling {
+    /// A sample in units of its own, `[channels, time]` or `[columns]`, as the networks see it; pixels stay.
+    pub(crate) fn apply(&self, sample: &[f64]) -> Vec<f32> {
+        let by = |i: usize, value: f64| match self {
+            Self::Pixels => value as f32,
+            Self::Signal(scale) => scale.apply(i * scale.mean.len() / sample.len(), value),
+            Self::Table(scale) => scale.apply(i, value),
+        };
+        sample.iter().enumerate().map(|(i, &value)| by(i, value)).collect()
+    }
+}
+
 /// What was trained on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataInfo {

@@ -22,9 +22,8 @@ pub struct Standardize {
 }
 
 impl Standardize {
-    /// Fits to rows of one value a channel; `rows` must hold one row or more, of magnitudes up to
-    /// [`LARGEST`].
-    pub(crate) fn fit<'a>(rows: impl Iterator<Item = &'a [f64]> + Clone, names: &[String]) -> Self {
+    /// Fits to rows of one value a channel, one row or more, of magnitudes up to 1e300.
+    pub fn fit<'a>(rows: impl Iterator<Item = &'a [f64]> + Clone, names: &[String]) -> Self {
         let count = rows.clone().count().max(1) as f64;
         let (mut means, mut sds) = (Vec::new(), Vec::new());
         for channel in 0..names.len() {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::DataError;
+
 /// A range below this share of its values is rounding: the feature counts as constant (a few last places of
 /// an f64).
 const ROUNDING: f64 = 1e-14;
@@ -23,6 +25,25 @@ pub struct MinMax {
 }
 
 impl MinMax {
+    /// The extremes of each column of `rows`, of which there must be one; `names` are the columns.
+    ///
+    /// # Errors
+    /// [`DataError`] naming a column whose range is no number, or where one value leaves the others no room
+    /// in single precision.
+    pub fn fit(rows: &[&[f64]], names: &[String]) -> Result<Self, DataError> {
+        let mut scale = Self::default();
+        for (column, name) in names.iter().enumerate() {
+            let values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
+            let (min, max) = extremes(&values).map_err(|found| {
+                let (value, reason) = found.of(&values);
+                DataError::spec(format!("column `{name}`"), format!("{value:?}: {reason}"))
+            })?;
+            scale.min.push(min);
+            scale.max.push(max);
+        }
+        Ok(scale)
+    }
+
     /// One value of a feature.
     pub fn apply(&self, feature: usize, value: f64) -> f32 {
         self.unbounded(feature, value).clamp(-FAR, FAR) as f32
@@ -47,6 +68,23 @@ pub(crate) enum Unscalable {
     Range,
     /// The value at this place leaves the others no room: in single precision they would all be the same.
     Outlier(usize),
+}
+
+impl Unscalable {
+    /// The value at fault among a column's, and what is wrong with it.
+    pub(crate) fn of(self, values: &[f64]) -> (f64, &'static str) {
+        match self {
+            Self::Range => {
+                let largest = values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+                (largest, "the column's range is beyond double precision; rescale it")
+            }
+            Self::Outlier(at) => (
+                values[at],
+                "it leaves the other values no room, in single precision they would be all the same; correct or remove \
+                 the row, or take the logarithm of the column",
+            ),
+        }
+    }
 }
 
 /// Extremes of a feature's training values, of which there must be one.
