@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo demo-picture test onnx pages tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx python pages tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,14 @@ onnx: ## the ONNX operators' own test vectors on both devices; needs python3 wit
 docs-check: ## every command that README and docs show, minutes of training included; needs python3 (3.11)
 	$(CARGO) build --release --locked
 	$(PYTHON) scripts/docs_check.py --slow
+
+python: ## the Python package: built, its tests, types and notebooks; needs python3 with venv and pip, fetches maturin and more
+	$(CARGO) build --release --locked
+	test -x target/python/venv/bin/pip || $(PYTHON) -m venv target/python/venv
+	target/python/venv/bin/pip install --quiet --disable-pip-version-check --requirement python/tests/requirements.txt
+	cd python && VIRTUAL_ENV=$(CURDIR)/target/python/venv ../target/python/venv/bin/maturin develop --release --locked
+	cd python && ../target/python/venv/bin/mypy
+	cd python && GANOMEDE=$(CURDIR)/target/release/ganomede ../target/python/venv/bin/pytest --quiet
 
 pages: ## how report.html and its like look on screens and paper; needs python3 with venv and pip, Chromium; fetches playwright
 	$(CARGO) build --release --locked

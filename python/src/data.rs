@@ -72,7 +72,7 @@ fn sides(shape: &[usize]) -> PyResult<((u32, u32), usize)> {
 pub(crate) enum Source {
     /// A folder, file or `builtin:NAME`.
     Path(Form, String),
-    /// Images.
+    /// Images in memory, of any sizes.
     Images(Vec<DynamicImage>),
     /// Rows or windows, one a sample, in their own units, with the names of their columns.
     Measured(Form, Vec<String>, Vec<Vec<f64>>),

@@ -143,7 +143,7 @@ impl InMemory {
     /// [`Query::Measured`](super::Query::Measured). The share `held_out` is as in [`InMemory::new`].
     ///
     /// # Errors
-    /// [`DetectError::Input`] as in [`InMemory::new`], for images, and for values that are no numbers;
+    /// [`DetectError::Input`] as in [`InMemory::new`], for images, and for values that are not finite;
     /// [`DetectError::Data`] for a column that cannot be scaled.
     pub fn measured(
         form: Form,

@@ -28,7 +28,7 @@ impl MinMax {
     /// The extremes of each column of `rows`, of which there must be one; `names` are the columns.
     ///
     /// # Errors
-    /// [`DataError`] naming a column whose range is no number, or where one value leaves the others no room
+    /// [`DataError`] naming a column whose range is not finite, or where one value leaves the others no room
     /// in single precision.
     pub fn fit(rows: &[&[f64]], names: &[String]) -> Result<Self, DataError> {
         let mut scale = Self::default();
