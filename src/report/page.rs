@@ -64,9 +64,9 @@ pub struct Panel {
 /// A large image, made smaller, of which a panel shows a tile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Whole {
-    /// Rows.
+    /// Rows of the smaller image.
     pub height: usize,
-    /// Columns.
+    /// Columns of the smaller image.
     pub width: usize,
     /// Red, green and blue in [−1, 1], `3 × height × width`.
     pub query: Vec<f32>,

@@ -137,10 +137,11 @@ fn the_page_is_complete_and_self_contained() {
         assert!(!text.contains(bad), "{bad}");
     }
     // 2 curves, histogram, box plot, loss; 12 panels of query, map, overlay and truth, half with a
-    // reconstruction.
+    // reconstruction; one is a tile, with the whole image and its truth.
     assert_eq!(page.matches("<svg ").count(), 5);
     let reconstructions = input.panels.iter().filter(|p| p.reconstruction.is_some()).count();
-    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 4 * 12 + reconstructions + 1);
+    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 4 * 12 + reconstructions + 2 + 1);
+    assert!(page.contains("<figcaption>in the whole</figcaption>") && page.contains("tile with the highest"));
     assert_eq!(page.matches("<img ").count(), page.matches("<img alt=\"").count());
     assert_eq!(page.matches("<td class=id>").count(), 40 + 3);
 }
