@@ -1133,12 +1133,16 @@ export async function load(source, options = {}) {
     info.train && data && tensors(data, info.train.images)("images", info.train.count * perImage);
   const stored = info.states.map((state) => (state.stored ? tensor(state.name, state.len) : null));
   const { device } = gpu;
-  const shaders = new Map(
-    modules.map((name, i) => [
-      name,
-      device.createShaderModule({ label: name, code: new TextDecoder().decode(texts[i]) }),
-    ]),
-  );
+  const shaders = await gpu.guarded("the shaders", () => {
+    const made = modules.map((name, i) => {
+      const code = new TextDecoder().decode(texts[i]);
+      return /** @type {[string, GPUShaderModule]} */ ([
+        name,
+        device.createShaderModule({ label: name, code }),
+      ]);
+    });
+    return new Map(made);
+  });
   const pipelines = await Promise.all(
     info.pipelines.map(async ({ module, entry, constants, params, bindings }) => {
       /** @type {GPUBufferBindingType[]} */

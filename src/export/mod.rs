@@ -129,24 +129,40 @@ struct Parts {
     files: Vec<(String, Vec<u8>)>,
 }
 
-/// A page's file as it is sent: scripts without the comments that say types, which are half of their bytes.
-/// Everything else stays, the comment at the head too.
+/// A page's file as it is sent: scripts without the comments that are for those who write pages, a third of
+/// their bytes. The one at the head stays.
 fn sent(name: &str, text: &str) -> String {
     if !name.ends_with(".js") {
         return text.to_owned();
     }
     let (mut inside, mut blocks) = (false, 0);
-    let kept = |line: &&str| {
+    let mut sent = String::with_capacity(text.len());
+    for line in text.lines() {
         let trimmed = line.trim();
         // A cast begins a line of code, and ends before the line does.
         let begins = trimmed.starts_with("/**") && (trimmed.ends_with("*/") || !trimmed.contains("*/"));
         blocks += usize::from(begins && !inside);
         inside |= begins;
-        let drops = inside && blocks > 1;
+        let drops = inside && blocks > 1 || blocks > 0 && trimmed.starts_with("//");
         inside &= !trimmed.ends_with("*/");
-        !drops
-    };
-    text.lines().filter(kept).fold(String::new(), |all, line| all + line + "\n")
+        if !drops {
+            sent += &without_casts(line);
+            sent.push('\n');
+        }
+    }
+    sent
+}
+
+/// A line of a script without `/** @type … */` before its expressions.
+fn without_casts(line: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = line;
+    while let Some((before, cast)) = rest.split_once("/** @type ") {
+        let Some((_, after)) = cast.split_once("*/") else { break };
+        kept += before;
+        rest = after.trim_start();
+    }
+    kept + rest
 }
 
 impl Export {

@@ -1,5 +1,5 @@
-//! Programs as the schema has them: launches planned for WebGPU's default limits, their shaders, pipelines and
-//! states each written once.
+//! Programs as the schema has them: launches planned for WebGPU's default limits, their shaders, pipelines
+//! and states each written once.
 
 use std::collections::BTreeMap;
 

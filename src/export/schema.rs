@@ -57,9 +57,9 @@ pub struct File {
 /// by row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// Rows.
+    /// Rows of pixels, 1 to 4096.
     pub height: usize,
-    /// Columns.
+    /// Columns of pixels, 1 to 4096.
     pub width: usize,
     /// 1 (gray) or 3 (red, green, blue).
     pub channels: usize,
@@ -110,8 +110,9 @@ pub struct Threshold {
     pub held_out: Quantiles,
 }
 
-/// A latent search. Program `prepare` takes `x` and, unless it starts from E(x), `z`; `step` and `finish` take
-/// `lambda`, `step` also `lr` and `steps`; `finish` gives `loss`, `score`, `reconstruction`, `map` and `z`.
+/// A latent search. Program `prepare` takes `x` and, unless it starts from E(x), `z`; `step` and `finish`
+/// take `lambda`, `step` also `lr` and `steps`; `finish` gives `loss`, `score`, `reconstruction`, `map` and
+/// `z`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     /// Gradient steps.
@@ -184,7 +185,7 @@ pub struct Sampler {
 pub struct State {
     /// Its name, of a tensor in the weights where `stored`.
     pub name: String,
-    /// Elements.
+    /// Its elements of 32 bits.
     pub len: usize,
     /// Whether it starts as the tensor of its name; as zeros otherwise.
     pub stored: bool,
@@ -219,7 +220,7 @@ pub struct Program {
 /// A buffer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buffer {
-    /// Elements.
+    /// Its elements of 32 bits.
     pub len: usize,
     /// `input`, `output`, `state`, `temporary`, or `scratch` within one launch.
     pub role: String,
@@ -238,7 +239,7 @@ pub struct Launch {
     pub scope: String,
     /// Place in [`Document::pipelines`].
     pub pipeline: usize,
-    /// Workgroups.
+    /// Workgroups in each dimension, at most 65535.
     pub groups: [u32; 3],
     /// What is bound from binding 1 on.
     pub bind: Vec<Part>,

@@ -29,8 +29,8 @@ impl Export {
     /// images), in their order. Averages of weights and schedules of step sizes are left to the host.
     ///
     /// # Errors
-    /// [`ExportError::Refused`] for systems whose training works on the host between replays, and for what are
-    /// no images.
+    /// [`ExportError::Refused`] for systems whose training works on the host between replays, and for what
+    /// are no images.
     pub fn of_training(header: &Header, samples: &dyn Samples) -> Result<Self, ExportError> {
         let refused = |what: String| ExportError::Refused { path: header.system.as_str().into(), what };
         if header.config.form != Form::Image || header.data.tiles.is_some() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens the exported pages in Chromium on SwiftShader and uses them: drops images, moves the threshold,
-watches a search; on a desk and a phone, light and dark. Fails on an error in the console, on what overflows, on
-anything that does not fit what Node found. `--pictures DIR` keeps what was seen.
+watches a search; on a desk and a phone, light and dark. Fails on an error in the console, on what overflows,
+on anything that does not fit what Node found. `--pictures DIR` keeps what was seen.
 
 usage: pages.py SCORE_EXPORT SEARCH_EXPORT IMAGE... [--pictures DIR]
 """

@@ -62,7 +62,7 @@ async function compared(model, answers, found) {
 mkdirSync(folder, { recursive: true });
 const parts = path.join(folder, "parts");
 if (!existsSync(parts))
-  run("data", "synth", "retina", "--out", parts, "--train", "48", "--test", "6", "--size", "50x44");
+  run("data", "synth", "retina", "--out", parts, "--train", "48", "--test", "6", "--size", "50");
 const pictures = readdirSync(path.join(parts, "test"), { recursive: true })
   .map((name) => path.join(parts, "test", name))
   .filter((name) => name.endsWith(".png"))
@@ -168,12 +168,28 @@ for (const [name, steps] of [
   ["f-anogan", 10],
 ]) {
   if (only && name !== only) continue;
-  const [dir, file, log] = [`${name}-train`, `${name}-trained.safetensors`, `${name}-log`].map((n) => path.join(folder, n));
-  const data = ["--data", "builtin:retina:train=200,test=4", "--size", "32", "--width", "4", "--latent", "8", "--batch", "8"];
+  const [dir, file, log] = [`${name}-train`, `${name}-trained.safetensors`, `${name}-log`].map((n) =>
+    path.join(folder, n),
+  );
+  const data = [
+    "--data",
+    "builtin:retina:train=200,test=4",
+    "--size",
+    "32",
+    "--width",
+    "4",
+    "--latent",
+    "8",
+    "--batch",
+    "8",
+  ];
   const limits = ["--steps", String(steps), "--search-steps", "2", "--checkpoint-every", "0"];
   run("train", name, ...data, ...limits, "--out", file, "--log", log);
   run("export", "--web", dir, "--train", name, ...data);
-  const lines = readFileSync(path.join(log, "steps.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  const lines = readFileSync(path.join(log, "steps.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
   const model = await open(dir);
   const first = lines.filter(({ stage }) => stage === lines[0].stage);
   assert.ok(first.length >= 5, `${first.length} logged steps`);
@@ -194,7 +210,9 @@ for (const [name, steps] of [
   assert.ok(images.length === 16 * 32 * 32 && images.every((v) => v >= -1 && v <= 1));
   await assert.rejects(model.score(new Float32Array(32 * 32)), TypeError);
   model.destroy();
-  console.log(`${name}: ${first.length} steps of training within ${worst.toExponential(1)}, ${rate.toFixed(1)} steps a second`);
+  console.log(
+    `${name}: ${first.length} steps of training within ${worst.toExponential(1)}, ${rate.toFixed(1)} steps a second`,
+  );
 }
 
 // The same pixels as the command line sees, whatever the size: compared through a score that is the pixels' own.
