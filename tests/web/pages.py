@@ -81,7 +81,8 @@ def main():
                 page.wait_for_selector("#work:not([hidden])", timeout=120_000)
                 ready = time.monotonic() - began
                 page.set_input_files("#files", args.images)
-                page.wait_for_function(f"document.querySelectorAll('.stack').length === {len(args.images)}", timeout=120_000)
+                page.locator(".stack").nth(len(args.images) - 1).wait_for(timeout=120_000)
+                page.locator("#summary", has_text=f"{len(args.images)} images").wait_for()
                 first = page.inner_text("#summary")
                 assert f"{len(args.images)} images" in first, first
                 # The whole slider by keyboard: at its left end nothing new is flagged, at its right end more.
@@ -102,7 +103,7 @@ def main():
                 page.wait_for_selector("#work:not([hidden])", timeout=120_000)
                 page.fill("#steps", "50")
                 page.set_input_files("#files", args.images[0])
-                page.wait_for_function("document.getElementById('status').textContent === 'Done.'", timeout=300_000)
+                page.locator("#status", has_text="Done.").wait_for(timeout=300_000)
                 assert "Score" in page.inner_text("#summary"), page.inner_text("#summary")
                 keep("search")
                 print(f"search, {width} {scheme}: {page.inner_text('#summary')}")
