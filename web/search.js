@@ -32,13 +32,12 @@ function begin(model, search) {
 
   /** @param {"lambda" | "lr" | "steps" | "restarts"} id @param {number} value @param {(place: number) => number} of */
   function slider(id, value, of) {
-    const moved = () => {
+    at(id).value = value;
+    at(`${id}-value`).textContent = digits(options[id]);
+    at(id).addEventListener("input", () => {
       options[id] = of(Number(at(id).value));
       at(`${id}-value`).textContent = digits(options[id]);
-    };
-    at(id).value = value;
-    at(id).addEventListener("input", moved);
-    moved();
+    });
   }
 
   async function go() {
@@ -144,6 +143,6 @@ function curves(plot, steps) {
     });
     context.stroke();
     context.textAlign = "right";
-    context.fillText(`${part} (to ${digits(most)})`, plot.width - 8, 26 + 30 * i);
+    context.fillText(`${part} (to ${digits(most)})`, plot.width - 8, plot.height - 46 + 30 * i);
   });
 }

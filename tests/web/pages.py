@@ -3,7 +3,7 @@
 watches a search; on a desk and a phone, light and dark. Fails on an error in the console, on what overflows,
 on anything that does not fit what Node found. `--pictures DIR` keeps what was seen.
 
-usage: pages.py SCORE_EXPORT SEARCH_EXPORT IMAGE... [--pictures DIR]
+usage: pages.py SCORE_EXPORT SEARCH_EXPORT TRAIN_EXPORT IMAGE... [--pictures DIR]
 """
 
 import argparse
@@ -55,13 +55,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("score")
     parser.add_argument("search")
+    parser.add_argument("train")
     parser.add_argument("images", nargs="+")
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    places = {name: serve(getattr(args, name)) for name in ("score", "search")}
+    places = {name: serve(getattr(args, name)) for name in ("score", "search", "train")}
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         for width, height in SCREENS.items():
@@ -107,6 +108,19 @@ def main():
                 assert "Score" in page.inner_text("#summary"), page.inner_text("#summary")
                 keep("search")
                 print(f"search, {width} {scheme}: {page.inner_text('#summary')}")
+
+                # Two steps take long here: one screen of each kind.
+                if (width, scheme) in [(1400, "light"), (390, "dark")]:
+                    page.goto(places["train"])
+                    page.wait_for_selector("#work:not([hidden])", timeout=120_000)
+                    page.fill("#every", "1")
+                    page.click("#go")
+                    page.locator("#status", has_text="Step 2").wait_for(timeout=200_000)
+                    page.click("#go")
+                    page.locator("#go", has_text="Train on").wait_for(timeout=60_000)
+                    assert page.locator("#curves .plot").count() >= 2
+                    keep("train")
+                    print(f"train, {width} {scheme}: {page.inner_text('#summary')}")
                 assert not problems, problems
                 context.close()
         browser.close()

@@ -40,5 +40,5 @@ echo "types: checked by tsc; ganomede.js has $(gzip -9c "$here/../../web/ganomed
 work=$folder/work
 rm -rf "$work"
 VK_DRIVER_FILES="$driver" "$node" "$here/web.js" "$program" "$work" "$folder/node_modules"
-"$venv/bin/python" "$here/pages.py" "$work/ganomaly-code" "$work/anogan-search" \
+"$venv/bin/python" "$here/pages.py" "$work/ganomaly-code" "$work/anogan-search" "$work/anogan-train" \
     "$work"/parts/test/*/00*.png --pictures "$folder/pictures"
