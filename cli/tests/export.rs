@@ -69,12 +69,17 @@ fn check(at: &Path, document: &Document) {
         let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!((bytes.len(), sha256), (file.bytes, file.sha256.clone()), "{name}");
     }
+    // Scripts lose their inner comments and nothing else.
+    let script = fs::read_to_string(at.join("ganomede.js")).unwrap();
+    assert!(script.starts_with("// @ts-check\n/**\n") && !script.contains("@param"));
+    assert!(script.contains("export async function load(") && script.contains("  async run("));
     let modules: BTreeSet<_> = document.pipelines.iter().map(|p| &p.module).collect();
     let shaders: BTreeSet<_> = document.files.keys().filter(|name| name.ends_with(".wgsl")).collect();
     assert_eq!(modules, shaders);
     for module in modules {
         let source = fs::read_to_string(at.join(module)).unwrap();
         assert!(source.contains("@compute") && !source.contains("enable "), "{module}");
+        assert!(source.lines().all(|line| !line.trim_start().starts_with("//")), "{module}");
     }
     assert!(!document.programs.is_empty());
     for (name, program) in &document.programs {

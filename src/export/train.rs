@@ -20,12 +20,12 @@ use crate::train::part_program;
 /// Name of the file with the images of an epoch.
 const IMAGES: &str = "images.safetensors";
 /// Images that are exported at most.
-const MOST_IMAGES: usize = 4096;
+const MOST_IMAGES: usize = 1024;
 /// Images of a grid.
 const SAMPLES: usize = 16;
 
 impl Export {
-    /// Exports the training that a header describes, on the batches of its first epoch (of at most 4096
+    /// Exports the training that a header describes, on the batches of its first epoch (of at most 1024
     /// images), in their order. Averages of weights and schedules of step sizes are left to the host.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ struct TrainingArgs {
     /// A page that trains this system in place of one that scores by a model.
     #[arg(long, value_name = "SYSTEM", value_parser = parse_system(), requires = "data")]
     train: Option<ChosenSystem>,
-    /// Normal images of the training, as `train` takes them; an epoch has at most 4096.
+    /// Normal images of the training, as `train` takes them; an epoch has at most 1024.
     #[arg(long, value_name = "D", requires = "train")]
     data: Option<String>,
     /// Size of the images [default: 64].
