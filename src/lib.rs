@@ -53,12 +53,14 @@
 //! | [`train`], [`eval`], [`report`] | the training loop; metrics and thresholds; pictures and pages |
 //! | [`nn`], [`tape`] | layers, losses, optimisers; recording and gradients |
 //! | [`program`], [`device`] | the compiler; the processor and the GPU |
+//! | [`export`] | programs as files that a page replays |
 //! | `tune`, `inspect` | measuring kernel variants (feature `gpu`); what kernels become on a target (`isa`) |
 //! | [`datasets`], [`kernels`] | the crates below |
 
 pub mod detect;
 pub mod device;
 pub mod eval;
+pub mod export;
 #[cfg(feature = "isa")]
 pub mod inspect;
 pub mod maps;

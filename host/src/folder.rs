@@ -16,6 +16,8 @@ pub struct NewFolder {
     /// Says that we live, to those that look for leftovers.
     _lock: File,
     target: PathBuf,
+    /// Whether what lies at the place makes room.
+    replaces: bool,
 }
 
 impl NewFolder {
@@ -36,10 +38,23 @@ impl NewFolder {
             Err(e) if e.kind() == io::ErrorKind::NotFound => target.to_path_buf(),
             Err(e) => return Err(e),
         };
+        Self::at(target, false)
+    }
+
+    /// As [`NewFolder::create`]; a folder that is there stays until the new one is whole and is then removed
+    /// with all that is in it. Who calls has made sure that nothing in it is anybody else's.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn replacing(target: &Path) -> io::Result<Self> {
+        Self::at(fs::canonicalize(target)?, true)
+    }
+
+    fn at(target: PathBuf, replaces: bool) -> io::Result<Self> {
         let parent = folder_of(&target);
         fs::create_dir_all(parent)?;
         let (temporary, lock) = temporary_folder(parent)?;
-        let folder = NewFolder { temporary, _lock: lock, target };
+        let folder = NewFolder { temporary, _lock: lock, target, replaces };
         // The temporary folder is private to its owner; the one inside has the user's usual permissions.
         fs::create_dir(folder.path())?;
         Ok(folder)
@@ -89,6 +104,15 @@ impl NewFolder {
     /// # Errors
     /// Where something has come to lie there meanwhile, and those of the system.
     pub fn finish(self) -> io::Result<()> {
+        if self.replaces {
+            // Goes with the temporary folder.
+            let old = self.temporary.path().join("old");
+            fs::rename(&self.target, &old)?;
+            return match fs::rename(self.path(), &self.target) {
+                Ok(()) => sync_folder(folder_of(&self.target)),
+                Err(e) => fs::rename(&old, &self.target).and(Err(e)),
+            };
+        }
         if cfg!(windows) && self.target.is_dir() {
             // Windows does not rename onto a folder, even an empty one.
             fs::remove_dir(&self.target)?;

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from . import _ganomede
 from ._data import Data, Form, Images, Measured, Paths, Samples, samples
+from ._device import quiet
 
 _log = logging.getLogger("ganomede")
 
@@ -149,25 +150,27 @@ class BaseDetector:
     # Parameters, as scikit-learn reads and sets them.
 
     @classmethod
-    def _names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    def _usual(cls) -> dict[str, Any]:
+        """Every parameter with its default."""
+        parameters = inspect.signature(BaseDetector.__init__).parameters.items()
+        return {name: parameter.default for name, parameter in parameters if name != "self"}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters by name."""
-        return {name: getattr(self, name) for name in self._names()}
+        return {name: getattr(self, name) for name in self._usual()}
 
     def set_params(self: Self, **params: Any) -> Self:
         """Sets parameters by name."""
         for name, value in params.items():
-            if name not in self._names():
-                known = ", ".join(self._names())
+            if name not in self._usual():
+                known = ", ".join(self._usual())
                 raise ValueError(f"Invalid parameter {name!r} for estimator {self!r}. Valid parameters are: {known}.")
             setattr(self, name, value)
         return self
 
     def __repr__(self) -> str:
-        usual = inspect.signature(type(self).__init__).parameters
-        given = [f"{k}={v!r}" for k, v in self.get_params().items() if not _same(v, usual[k].default)]
+        usual = self._usual()
+        given = [f"{k}={v!r}" for k, v in self.get_params().items() if not _same(v, usual[k])]
         return f"{type(self).__name__}({', '.join(given)})"
 
     def __sklearn_tags__(self) -> Any:
@@ -213,7 +216,7 @@ class BaseDetector:
             "label_column": None,
             "normal_labels": [],
         }
-        with _Telling(self.verbose, self.callback) as tell:
+        with quiet(), _Telling(self.verbose, self.callback) as tell:
             model = _ganomede.train(self._system_name(), self._given(given), how, self.device, tell)
         self._take(model)
         if isinstance(given, Measured) and given.form == "table":
@@ -395,7 +398,8 @@ class BaseDetector:
         found = state.pop("_model_bytes", None)
         self.__dict__.update(state)
         if found is not None:
-            self._model = _ganomede.Model.from_bytes(found, self.device, float(self.contamination))
+            with quiet():
+                self._model = _ganomede.Model.from_bytes(found, self.device, float(self.contamination))
 
 
 class Detector(BaseDetector):
@@ -409,54 +413,13 @@ class Detector(BaseDetector):
         As of every detector: see the class of the system.
     """
 
-    def __init__(
-        self,
-        system: str = "ganomaly",
-        *,
-        size: Size = 64,
-        width: int = 64,
-        latent: int | None = None,
-        epochs: int | None = None,
-        steps: int | None = None,
-        minutes: float | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        score: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        augment: str = "",
-        standardise: bool = False,
-        hold_out: float = 0.1,
-        contamination: float = 0.05,
-        random_state: int | None = 0,
-        device: str = "auto",
-        form: Form | None = None,
-        score_training: bool = True,
-        verbose: int = 0,
-        callback: Callback | None = None,
-    ) -> None:
-        super().__init__(
-            size=size,
-            width=width,
-            latent=latent,
-            epochs=epochs,
-            steps=steps,
-            minutes=minutes,
-            batch_size=batch_size,
-            lr=lr,
-            score=score,
-            options=options,
-            augment=augment,
-            standardise=standardise,
-            hold_out=hold_out,
-            contamination=contamination,
-            random_state=random_state,
-            device=device,
-            form=form,
-            score_training=score_training,
-            verbose=verbose,
-            callback=callback,
-        )
+    def __init__(self, system: str = "ganomaly", **params: Any) -> None:
+        super().__init__(**params)
         self.system = system
+
+    @classmethod
+    def _usual(cls) -> dict[str, Any]:
+        return {"system": "ganomaly", **BaseDetector._usual()}
 
     def _system_name(self) -> str:
         return self.system
@@ -486,7 +449,8 @@ def load(
     contamination
         Share of normal samples that may be flagged; the model's own.
     """
-    model = _ganomede.Model.load(path, device, contamination)
+    with quiet():
+        model = _ganomede.Model.load(path, device, contamination)
     header = json.loads(model.header())
     from . import _systems
 

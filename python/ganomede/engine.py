@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _ganomede
+from ._device import quiet
 
 __all__ = ["Program", "State", "States", "Store", "Tape", "Tensor", "where"]
 
@@ -82,7 +83,8 @@ class Store:
         entries = states._entries.values()
         given = [(s.name, list(s.shape), np.ascontiguousarray(v).reshape(-1)) for s, v in entries]
         self._states = states
-        self._store = _ganomede.Store(device, given)
+        with quiet():
+            self._store = _ganomede.Store(device, given)
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
         values = self._store.read(name)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+#: Read by mypy, never run.
+collect_ignore = ["typed.py"]
+
 
 @pytest.fixture(scope="session")
 def program():

@@ -234,6 +234,10 @@ impl System for DeepSvdd {
         self.learning = Some(Learning { decoder, pretraining, training: adam, batches, seen });
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         vec![
             Stage::simple("range", Share::Passes(1)),

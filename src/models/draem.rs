@@ -264,6 +264,10 @@ impl System for Draem {
         self.adam = Some(Adam::new(states, "adam", parameters, training.lr, training.betas));
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         vec![Stage::simple("training", Share::Part(1.0))]
     }

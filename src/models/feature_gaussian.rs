@@ -201,6 +201,10 @@ impl System for FeatureGaussian {
         });
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         let passes = ["scale", "mean", "moments"].map(|name| Stage::simple(name, Share::Passes(1)));
         [self.features.stages(), passes.to_vec()].concat()

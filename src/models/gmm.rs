@@ -172,6 +172,10 @@ impl System for Gmm {
         self.learning = Some(Learning { sample, count: states.add("mixture.count", &[1], zero), seed });
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         let mut stages = self.features.system().stages();
         stages.push(Stage::simple("sample", Share::Passes(1)));

@@ -113,6 +113,10 @@ impl System for Knn {
         self.seed = seed;
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         let passes = ["scale", "bank"].map(|name| Stage::simple(name, Share::Passes(1)));
         [self.features.stages(), passes.to_vec()].concat()

@@ -66,7 +66,7 @@ pub fn untrained(device: &Device, header: &Header) -> Result<Option<ModelFile>, 
 /// A system with its states, and what a file says of their values, before any memory is taken.
 pub(super) struct Prepared<'a> {
     pub(super) system: Box<dyn System>,
-    states: States,
+    pub(super) states: States,
     weights: usize,
     seed: u64,
     values: Vec<(StateId, &'a NamedTensor)>,

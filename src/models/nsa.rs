@@ -133,6 +133,10 @@ impl System for Nsa {
         self.adam = Some(Adam::new(states, "adam", self.network.parameters(), training.lr, training.betas));
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         vec![Stage::simple("training", Share::Part(1.0))]
     }

@@ -218,6 +218,10 @@ impl System for Pca {
         self.register(states);
     }
 
+    fn needs_host(&self) -> bool {
+        true
+    }
+
     fn stages(&self) -> Vec<Stage> {
         let pass = |name| Stage::simple(name, Share::Passes(1));
         let power = (0..self.power).map(|_| pass("power"));

@@ -18,7 +18,8 @@ pub trait Latent {
     /// f(x), `[n, features]`: what does not change while the latent of a query moves.
     fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t>;
 
-    /// What is minimised, and scores at the end, for queries `x` with features f(x) at latents `z`.
+    /// What is minimised, and scores at the end, for queries `x` with features f(x) at latents `z`; affine in
+    /// `lambda`, if it depends on it.
     fn search_losses<'t>(
         &self,
         tape: &'t Tape,
@@ -122,6 +123,7 @@ pub struct Search {
     best: Variable,
     since: Variable,
     active: Variable,
+    tunable: bool,
 }
 
 impl Search {
@@ -167,7 +169,15 @@ impl Search {
         let mut per_query = |name: &str| states.add(format!("{prefix}.{name}"), &[n], zero.clone());
         let (best, since, active) = (per_query("best"), per_query("since"), per_query("active"));
         let score = score.to_owned();
-        Self { config: config.clone(), score, x, features, z, adam, moments, best, since, active }
+        let config = config.clone();
+        Self { config, score, x, features, z, adam, moments, best, since, active, tunable: false }
+    }
+
+    /// The same search with Γ, λ and the first step size as inputs `steps`, `lambda` and `lr`, `[1]` each, of
+    /// its step and its end, for whoever moves them while it goes on.
+    #[must_use]
+    pub fn tunable(self) -> Self {
+        Self { tunable: true, ..self }
     }
 
     /// Searches side by side.
@@ -227,7 +237,25 @@ impl Search {
 
     fn losses<'t>(&self, tape: &'t Tape, model: &dyn Latent) -> SearchLosses<'t> {
         let (x, features, z) = (tape.state(&self.x), tape.state(&self.features), tape.state(&self.z));
-        model.search_losses(tape, &self.score, self.config.lambda, x, features, z)
+        let losses = |lambda| model.search_losses(tape, &self.score, lambda, x, features, z);
+        if !self.tunable {
+            return losses(self.config.lambda);
+        }
+        // L is affine in λ: what lies between its two ends is the same for both, and recorded once.
+        let (from, to) = (losses(0.0), losses(1.0));
+        SearchLosses { loss: from.loss + (to.loss - from.loss) * tape.input("lambda", &[1]), ..from }
+    }
+
+    /// The step size after `t` steps, `[1]`.
+    fn rate<'t>(&self, tape: &'t Tape, t: Tensor<'t>) -> Tensor<'t> {
+        if self.tunable {
+            let (total, lr) = (tape.input("steps", &[1]), tape.input("lr", &[1]));
+            let reached = |fraction: f32| (t - (total * fraction - 0.5)).step();
+            return (1.0 - reached(0.4) * 0.9 - reached(0.6) * 0.05) * lr;
+        }
+        let total = self.config.steps as f32;
+        let reached = |fraction: f32| (t - (fraction * total - 0.5)).step();
+        (1.0 - reached(0.4) * 0.9 - reached(0.6) * 0.05) * self.config.lr
     }
 
     /// One gradient step on z; outputs the number of searches that go on as `active`.
@@ -235,10 +263,8 @@ impl Search {
         let z = tape.state(&self.z);
         let loss = self.losses(tape, model).loss;
         let gradient = tape.grad(loss.sum_all(), &[z])[0];
-        let total = self.config.steps as f32;
         let t = tape.state(&self.moments[self.moments.len() - 1]);
-        let reached = |fraction: f32| (t - (fraction * total - 0.5)).step();
-        let lr = (1.0 - reached(0.4) * 0.9 - reached(0.6) * 0.05) * self.config.lr;
+        let lr = self.rate(tape, t);
         self.adam.apply_at(tape, &[gradient], lr);
         let mut moved = tape.state(&self.z);
         if self.config.clip_z {

@@ -230,6 +230,12 @@ pub trait System {
         vec![]
     }
 
+    /// Whether training needs the host between replays: one of [`System::synthesise`], [`System::after_step`]
+    /// and [`System::after_stage`].
+    fn needs_host(&self) -> bool {
+        false
+    }
+
     /// Called after each step, for what the host does: `programs` are the stage's parts, `at` counts the
     /// stage's steps from 0.
     ///

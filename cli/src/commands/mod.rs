@@ -9,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod kernels;
 pub(crate) mod profile;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Export(export::Args),
     Compare(compare::Args),
     Recommend(recommend::Args),
     Systems(systems::Args),
@@ -67,6 +69,7 @@ impl Command {
             Command::Devices(args) => devices::run(args, global),
             Command::Doctor(args) => doctor::run(args, global, interrupt),
             Command::Explain(args) => explain::run(args, global),
+            Command::Export(args) => export::run(args, global, interrupt),
             Command::Bench(args) => bench::run(args, global, interrupt),
             Command::Kernels(args) => kernels::run(args, global, interrupt),
             Command::Tune(args) => tune::run(args, global, interrupt),

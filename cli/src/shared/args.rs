@@ -368,7 +368,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
 }
 
 /// How samples are scored.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(crate) struct SearchArgs {
     /// Gradient steps on z for each query, Γ [default: what the model was calibrated with, else 500].
     #[arg(long, value_name = "N")]

@@ -133,6 +133,12 @@ failure!(ganomede_datasets::DataError, e => e.is_machine_fault());
 failure!(ganomede_host::HoldError, e => e.is_machine_fault());
 failure!(ScoreError, e => e.is_machine_fault());
 
+impl From<ganomede::export::ExportError> for CliError {
+    fn from(error: ganomede::export::ExportError) -> Self {
+        Self::of_fields(&error, error.is_machine_fault())
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         Self::of_fields(&error, error.is_machine_fault())

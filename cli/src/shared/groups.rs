@@ -97,7 +97,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ),
 ];
 /// Commands with so many arguments that they are shown in groups.
-const GROUPED: [&str; 6] = ["train", "eval", "score", "compare", "recommend", "search"];
+const GROUPED: [&str; 7] = ["train", "eval", "score", "export", "compare", "recommend", "search"];
 
 /// The command with its arguments in groups, those of one group side by side.
 pub(crate) fn grouped(command: Command) -> Command {

@@ -18,12 +18,14 @@ use crate::tape::Tape;
 
 mod pass;
 mod places;
+mod portable;
 mod sampler;
 mod search;
 
 pub use super::load::{Loaded, load, untrained};
 use pass::Has;
 pub use places::{MapConfig, TileScore, Tiling};
+pub use portable::{Portable, portable};
 pub use sampler::Sampler;
 pub(super) use sampler::draw_latents;
 use search::Level;

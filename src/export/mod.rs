@@ -1,0 +1,340 @@
+//! Programs as files: what a page needs to replay a model on the reader's own GPU.
+//!
+//! A program is plain data, so nothing is translated: [`Export`] holds `program.json` (buffers, states,
+//! launches; [`schema`]), the WGSL text of each distinct shader module, the model file as it is, and the
+//! replayer with its pages (`web/`). Plans are made for WebGPU's default limits without optional features, so
+//! every conforming browser runs them. `docs/web.md` describes the files.
+
+mod folder;
+mod modules;
+pub mod schema;
+mod train;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::models::file::{FileError, ModelFile, Scaling};
+use crate::models::scorer::{Portable, ScoreConfig, ScoreError, portable};
+use crate::models::{Form, Info, Prior};
+use modules::Modules;
+use schema::{Document, FORMAT, File, Input, Maps, Program, Score, Search, State, Threshold, Train, VERSION};
+
+/// Why a model cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// What a page cannot do.
+    #[error("{path} cannot be exported to a page: {what}", path = path.display())]
+    Refused {
+        /// The model, as it was named.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: String,
+    },
+    /// Settings or a file at fault.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// A launch beyond WebGPU's default limits.
+    #[error("layer '{scope}' does not fit WebGPU's default limits ({source}); train a smaller size or width")]
+    Kernel {
+        /// Layer at fault.
+        scope: String,
+        /// What does not fit, with the numbers.
+        source: ganomede_kernels::KernelError,
+    },
+    /// Images that cannot be read.
+    #[error(transparent)]
+    Data(#[from] ganomede_datasets::DataError),
+    /// A document that cannot be written.
+    #[error("the export has no form in a file ({0}); this is a fault of ganomede, please report it")]
+    Document(String),
+    /// A folder that holds something else.
+    #[error(
+        "'{path}' is not empty and not an earlier export ({what}); choose another folder or remove it",
+        path = path.display()
+    )]
+    Occupied {
+        /// The folder, as it was named.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
+    /// The file system refused.
+    #[error("cannot write to '{path}': {source}; choose another place or fix its permissions", path = path.display())]
+    Write {
+        /// The folder, as it was named.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl ExportError {
+    /// True where the machine is at fault, false where the request is.
+    pub fn is_machine_fault(&self) -> bool {
+        match self {
+            Self::Score(error) => error.is_machine_fault(),
+            Self::Data(error) => error.is_machine_fault(),
+            Self::Write { source, .. } => source.kind() != std::io::ErrorKind::AlreadyExists,
+            Self::Refused { .. } | Self::Kernel { .. } | Self::Document(_) | Self::Occupied { .. } => false,
+        }
+    }
+}
+
+impl From<FileError> for ExportError {
+    fn from(error: FileError) -> Self {
+        Self::Score(error.into())
+    }
+}
+
+/// The files of a page: names and bytes, `program.json` first.
+#[derive(Debug, Clone)]
+pub struct Export {
+    files: Vec<(String, Vec<u8>)>,
+}
+
+/// What every page needs.
+const SHARED: [(&str, &str); 3] = [
+    ("ganomede.js", include_str!("../../web/ganomede.js")),
+    ("page.js", include_str!("../../web/page.js")),
+    ("style.css", include_str!("../../web/style.css")),
+];
+/// The page that scores images.
+const SCORE: [(&str, &str); 2] =
+    [("index.html", include_str!("../../web/index.html")), ("score.js", include_str!("../../web/score.js"))];
+/// The page that shows a search, of scores that are searched.
+const SEARCH: [(&str, &str); 2] = [
+    ("search.html", include_str!("../../web/search.html")),
+    ("search.js", include_str!("../../web/search.js")),
+];
+/// The page that shows a training.
+const TRAIN: [(&str, &str); 2] =
+    [("index.html", include_str!("../../web/train.html")), ("train.js", include_str!("../../web/train.js"))];
+/// Name of the document that describes the others.
+const DOCUMENT: &str = "program.json";
+/// Name of the model file.
+const MODEL: &str = "model.safetensors";
+
+/// What an export is made of.
+struct Parts {
+    info: &'static Info,
+    input: Input,
+    score: Option<Score>,
+    train: Option<Train>,
+    states: Vec<State>,
+    modules: Modules,
+    programs: BTreeMap<String, Program>,
+    /// Files of tensors.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+/// A page's file as it is sent: scripts without the comments that are for those who write pages, a third of
+/// their bytes, but with the one at the head; shaders without lines of comment, a fifth of theirs.
+fn sent(name: &str, text: &str) -> String {
+    if name.ends_with(".wgsl") {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        return code.fold(String::with_capacity(text.len()), |all, line| all + line + "\n");
+    }
+    if !name.ends_with(".js") {
+        return text.to_owned();
+    }
+    let (mut inside, mut blocks) = (false, 0);
+    let mut sent = String::with_capacity(text.len());
+    for line in text.lines() {
+        let trimmed = line.trim();
+        // A cast begins a line of code, and ends before the line does.
+        let begins = trimmed.starts_with("/**") && (trimmed.ends_with("*/") || !trimmed.contains("*/"));
+        blocks += usize::from(begins && !inside);
+        inside |= begins;
+        let drops = inside && blocks > 1 || blocks > 0 && trimmed.starts_with("//");
+        inside &= !trimmed.ends_with("*/");
+        if !drops {
+            sent += &without_casts(line);
+            sent.push('\n');
+        }
+    }
+    sent
+}
+
+/// A line of a script without `/** @type … */` before its expressions.
+fn without_casts(line: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = line;
+    while let Some((before, cast)) = rest.split_once("/** @type ") {
+        let Some((_, after)) = cast.split_once("*/") else { break };
+        kept += before;
+        rest = after.trim_start();
+    }
+    kept + rest
+}
+
+impl Export {
+    /// Exports how a model of images scores, one image at a time: a pass, or a latent search. `path` is the
+    /// model's name in messages.
+    ///
+    /// # Errors
+    /// [`ExportError::Refused`] for what only the host does: series, tables, tiles and layers made level.
+    pub fn of_model(model: &ModelFile, path: &Path, score: &ScoreConfig) -> Result<Self, ExportError> {
+        check(model, path, score)?;
+        let portable = portable(model, path, score)?;
+        let mut modules = Modules::default();
+        let programs = portable
+            .programs
+            .iter()
+            .map(|(name, program)| Ok(((*name).to_owned(), modules.program(program, &portable.states)?)));
+        let programs = programs.collect::<Result<_, ExportError>>()?;
+        let stored = |name: &str| model.tensors.iter().any(|tensor| tensor.name == name);
+        Self::assemble(Parts {
+            info: model.header.info(path)?,
+            input: input(model),
+            score: Some(scored(model, &portable)),
+            train: None,
+            states: modules.states(&portable.states, stored),
+            modules,
+            programs,
+            files: vec![(MODEL.to_owned(), model.to_bytes(path)?)],
+        })
+    }
+
+    /// Joins shaders, pages and the document that describes all files.
+    fn assemble(parts: Parts) -> Result<Self, ExportError> {
+        let Parts { info, input, score, train, states, modules, programs, mut files } = parts;
+        let searched = score.as_ref().is_some_and(|score| score.search.is_some());
+        let pages: Vec<_> = match (&train, searched) {
+            (Some(_), _) => SHARED.iter().chain(&TRAIN).collect(),
+            (None, true) => SHARED.iter().chain(&SCORE).chain(&SEARCH).collect(),
+            (None, false) => SHARED.iter().chain(&SCORE).collect(),
+        };
+        files.extend(modules.texts.into_iter().map(|(name, text)| {
+            let text = sent(&name, &text);
+            (name, text.into_bytes())
+        }));
+        files.extend(pages.into_iter().map(|&(name, text)| (name.to_owned(), sent(name, text).into_bytes())));
+        let document = Document {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            written_by: format!("ganomede {}", env!("CARGO_PKG_VERSION")),
+            system: info.name.to_owned(),
+            title: info.title.to_owned(),
+            paper: info.paper.to_owned(),
+            files: files.iter().map(|(name, bytes)| (name.clone(), File::of(bytes))).collect(),
+            weights: MODEL.to_owned(),
+            input,
+            score,
+            train,
+            states,
+            pipelines: modules.pipelines,
+            programs,
+        };
+        let json = serde_json::to_vec(&document).map_err(|e| ExportError::Document(e.to_string()))?;
+        files.insert(0, (DOCUMENT.to_owned(), json));
+        Ok(Self { files })
+    }
+
+    /// The files: names and bytes, `program.json` first.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
+    /// Writes the files beside the place, reads them back, and moves the whole folder there. What was an
+    /// export before is replaced.
+    ///
+    /// # Errors
+    /// [`ExportError::Occupied`] for a folder with other files, [`ExportError::Write`] where the system
+    /// refuses; what was there stays.
+    pub fn write(&self, folder: &Path) -> Result<(), ExportError> {
+        folder::write(&self.files, folder)
+    }
+}
+
+/// Whether an export to a folder would be refused for what is there.
+///
+/// # Errors
+/// [`ExportError::Occupied`], naming a file that no export wrote.
+pub fn check_folder(folder: &Path) -> Result<(), ExportError> {
+    folder::replaces(folder).map(|_| ())
+}
+
+/// Refuses what only the host does.
+fn check(model: &ModelFile, path: &Path, score: &ScoreConfig) -> Result<(), ExportError> {
+    let header = &model.header;
+    let refused = |what: &str| Err(ExportError::Refused { path: path.to_owned(), what: what.to_owned() });
+    if header.config.form != Form::Image || header.data.scaling != Scaling::Pixels {
+        return refused(
+            "it scores numbers of series or tables, a page takes images; train a model of images",
+        );
+    }
+    if score.tiles.is_some() {
+        return refused("it scores images tile by tile, which pages do not yet; train without `tile`");
+    }
+    if header.data.flatten {
+        return refused(
+            "layers of scans are made level before it sees them, which pages do not; train without `flatten`",
+        );
+    }
+    Ok(())
+}
+
+/// What becomes of an image before the networks see it.
+fn input(model: &ModelFile) -> Input {
+    let header = &model.header;
+    let [_, channels, height, width] = header.config.images(1);
+    let fit = header.data.fit.name().to_owned();
+    Input { height, width, channels, fit, standardise: header.recipe.standardise }
+}
+
+/// The score with its calibration, if the model has one for these settings.
+fn scored(model: &ModelFile, portable: &Portable) -> Score {
+    let Portable { score, programs, parts, encodes, .. } = portable;
+    let (header, last) = (&model.header, &programs[programs.len() - 1].1);
+    let calibration = header.calibration.as_ref().filter(|c| {
+        // Searches that stop early end elsewhere than those that go on.
+        let search = crate::models::search::SearchConfig { tolerance: 0.0, ..c.score.search.clone() };
+        let own = ScoreConfig { search, ..c.score.clone() };
+        let is_pass = programs.len() == 1;
+        own.score == score.score && own.refine == score.refine && (is_pass || own.search == score.search)
+            || is_pass && own.score.is_empty()
+    });
+    let maps = calibration.and_then(|c| c.maps.as_ref());
+    let relative = score.maps.relative && maps.is_some_and(|m| m.place.is_some());
+    Score {
+        name: score.score.clone(),
+        parts: parts.iter().map(|&part| part.to_owned()).collect(),
+        reconstruction: last.output("reconstruction").is_some(),
+        map: last.output("map").map(|_| Maps {
+            smooth: score.maps.sigma(&header.config),
+            relative: relative
+                .then(|| ["calibration.map.mean".to_owned(), "calibration.map.deviation".to_owned()]),
+            range: maps.filter(|_| relative == score.maps.relative).map(|m| m.levels.range()),
+            threshold: maps.filter(|_| relative == score.maps.relative).map(|m| m.threshold),
+        }),
+        threshold: calibration.map(|c| Threshold {
+            value: c.threshold,
+            source: c.source.clone(),
+            held_out: c.quantiles.clone(),
+        }),
+        search: (programs.len() > 1).then(|| Search {
+            steps: score.search.steps,
+            restarts: score.search.restarts,
+            lambda: score.search.lambda,
+            lr: score.search.lr,
+            latent: header.config.latent,
+            start: match (encodes, header.config.prior) {
+                (true, _) => "encoder",
+                (false, Prior::Uniform) => "uniform",
+                (false, Prior::Normal) => "normal",
+            }
+            .to_owned(),
+            key: [header.seed as u32, (header.seed >> 32) as u32],
+        }),
+    }
+}
+
+impl File {
+    /// Size and SHA-256 of a file.
+    fn of(bytes: &[u8]) -> Self {
+        let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        Self { bytes: bytes.len(), sha256 }
+    }
+}

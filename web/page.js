@@ -1,0 +1,108 @@
+// @ts-check
+/** What the pages share: loading with its words, dropped files, numbers, and pictures of arrays. */
+import { load } from "./ganomede.js";
+
+/** An element of the page. @param {string} id @returns {any} */
+export const at = (id) => document.getElementById(id);
+
+/** A new element with a class and a text. @param {string} tag @param {string} [name] @param {string} [text] @returns {any} */
+export function make(tag, name = "", text = "") {
+  const element = document.createElement(tag);
+  element.className = name;
+  element.textContent = text;
+  return element;
+}
+
+/** A number of four digits. @param {number} value */
+export const digits = (value) => String(Number(value.toPrecision(4)));
+
+/** Says what goes on, or what is wrong and what to do. @param {string} text @param {boolean} [wrong] */
+export function say(text, wrong = false) {
+  at("status").textContent = text;
+  at("status").className = wrong ? "problem" : "";
+}
+
+/** Loads the model of this folder, or says why not. @returns {Promise<import("./ganomede.js").Model | null>} */
+export async function open() {
+  const progress = at("progress");
+  try {
+    const model = await load("./", {
+      onProgress: (done, of) => Object.assign(progress, { value: done, max: of }),
+    });
+    const { title, system, score, input } = model.info;
+    const what = score ? `score ${score.name}, ` : "";
+    const colours = input.channels === 1 ? "gray" : "colour";
+    at("model").textContent =
+      `${title} (${system}), ${what}${input.width}×${input.height} ${colours}, on ${model.adapter}`;
+    say("Ready.");
+    at("work").hidden = false;
+    model.lost.then((reason) => say(`The GPU was lost (${reason}). Reload the page.`, true));
+    return model;
+  } catch (error) {
+    say(`This page cannot run here: ${/** @type {Error} */ (error).message}.`, true);
+    return null;
+  } finally {
+    progress.hidden = true;
+  }
+}
+
+/** Hands on images that are dropped, chosen or pasted. @param {(files: File[]) => void} take */
+export function files(take) {
+  const drop = at("drop");
+  const images = (/** @type {Iterable<File>} */ list) =>
+    take(Array.from(list).filter((f) => f.type.startsWith("image/")));
+  at("files").addEventListener("change", (/** @type {any} */ event) => {
+    images(event.target.files);
+    event.target.value = "";
+  });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+  addEventListener("dragleave", () => drop.classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    images(event.dataTransfer?.files ?? []);
+  });
+  addEventListener("paste", (event) => images(event.clipboardData?.files ?? []));
+}
+
+/** Draws values in [−1, 1], planes of channels, onto a canvas. @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values @param {{width: number, height: number, channels: number}} size */
+export function draw(canvas, values, { width, height, channels }) {
+  paint(canvas, width, height, (i) => {
+    const byte = (/** @type {number} */ c) =>
+      127.5 * (values[(channels === 3 ? c : 0) * width * height + i] + 1);
+    return [byte(0), byte(1), byte(2), 255];
+  });
+}
+
+/** Draws a map in colours that cover more where it is higher. @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} map @param {number} width @param {number[]} range @param {boolean} [opaque] */
+export function drawMap(canvas, map, width, [low, high], opaque = false) {
+  paint(canvas, width, map.length / width, (i) => {
+    const t = Math.min(Math.max((map[i] - low) / (high - low), 0), 1);
+    const alpha = opaque ? 255 : 230 * Math.min(1.5 * t, 1);
+    return [...heat(t), alpha];
+  });
+}
+
+/** Dark violet over red and orange to yellow. @param {number} t */
+function heat(t) {
+  const stops = [
+    [20, 11, 52],
+    [132, 32, 107],
+    [229, 92, 48],
+    [246, 215, 70],
+  ];
+  const place = t * (stops.length - 1);
+  const i = Math.min(Math.floor(place), stops.length - 2);
+  return stops[i].map((from, c) => from + (stops[i + 1][c] - from) * (place - i));
+}
+
+/** @param {HTMLCanvasElement} canvas @param {number} width @param {number} height @param {(i: number) => number[]} pixel */
+function paint(canvas, width, height, pixel) {
+  Object.assign(canvas, { width, height });
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) image.data.set(pixel(i), 4 * i);
+  canvas.getContext("2d")?.putImageData(image, 0, 0);
+}
