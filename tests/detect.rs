@@ -14,7 +14,7 @@ use ganomede::eval::auroc;
 use ganomede::models::file::Scaling;
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::search::SearchConfig;
-use ganomede::models::{Form, Info, ae, anogan, ganomaly, pca};
+use ganomede::models::{Form, Info, ae, anogan, ganomaly, gmm, pca};
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, SignalOptions, Split, TableOptions, Truth};
 
 mod common;
@@ -187,6 +187,10 @@ fn measured_samples_are_scaled_as_files_are() {
     let detector = Detector::train(&pca::INFO).samples(samples).latent(1).run(&Device::Cpu).unwrap();
     let detector = Detector::from_bytes(&detector.to_bytes().unwrap(), &Device::Cpu).unwrap();
     let odd = detector.score(vec![1.7e9 + 4.0, 0.0]).unwrap();
+    assert_eq!([gmm::INFO.latent_for(Form::Table, 5), gmm::INFO.latent_for(Form::Table, 121)], [2, 32]);
+    let samples = InMemory::measured(Form::Table, &names, rows.clone(), 0.2, 1).unwrap();
+    let mixture = Detector::train(&gmm::INFO).samples(samples).run(&Device::Cpu).unwrap();
+    assert_eq!(mixture.model().header.config.latent, 1);
     assert_eq!((odd.anomalous, detector.score(&rows[3][..]).unwrap().anomalous), (Some(true), Some(false)));
     let file = folder("measured").join("rows.csv");
     let lines = rows[..20].iter().map(|row| format!("{:?},{:?}\n", row[1], row[0]));

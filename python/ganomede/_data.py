@@ -110,7 +110,7 @@ def _numbers(array: npt.NDArray[Any], form: Form | None, names: list[str] | None
     try:
         values = np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"values of {array.dtype} are not numeric: {error}") from None
+        raise type(error)(f"values of {array.dtype} are not numeric: {error}") from None
     if values.ndim == 1:
         raise ValueError(
             "Expected 2D array, got 1D array instead. Reshape your data either using array.reshape(-1, 1) if it has "

@@ -63,8 +63,8 @@ class BaseDetector:
         When training ends, whichever comes first; as the system recommends.
     batch_size, lr : optional
         Samples in a step and Adam's step size; as the system recommends.
-    score : str, optional
-        The score; the published one.
+    score_name : str, optional
+        Which of the system's scores; the published one.
     options : mapping, optional
         Options of the system, as ``ganomede train -O name=value`` has them.
     augment : str
@@ -113,7 +113,7 @@ class BaseDetector:
         minutes: float | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
-        score: str | None = None,
+        score_name: str | None = None,
         options: Mapping[str, Any] | None = None,
         augment: str = "",
         standardise: bool = False,
@@ -134,7 +134,7 @@ class BaseDetector:
         self.minutes = minutes
         self.batch_size = batch_size
         self.lr = lr
-        self.score = score
+        self.score_name = score_name
         self.options = options
         self.augment = augment
         self.standardise = standardise
@@ -205,7 +205,7 @@ class BaseDetector:
             "minutes": self.minutes,
             "batch": self.batch_size,
             "lr": self.lr,
-            "score": self.score or "",
+            "score": self.score_name or "",
             "options": [(name, _word(value)) for name, value in (self.options or {}).items()],
             "augment": self.augment,
             "standardise": bool(self.standardise),
@@ -216,8 +216,15 @@ class BaseDetector:
             "label_column": None,
             "normal_labels": [],
         }
-        with quiet(), _Telling(self.verbose, self.callback) as tell:
-            model = _ganomede.train(self._system_name(), self._given(given), how, self.device, tell)
+        if isinstance(given, Measured) and len(given.values) == 1:
+            raise ValueError("Found array with 1 sample(s), which nothing can be learned from")
+        try:
+            with quiet(), _Telling(self.verbose, self.callback) as tell:
+                model = _ganomede.train(self._system_name(), self._given(given), how, self.device, tell)
+        except ValueError as error:
+            if isinstance(given, Measured) and given.values.shape[1] == 1:
+                raise ValueError(f"{error}; X has 1 feature(s)") from None
+            raise
         self._take(model)
         if isinstance(given, Measured) and given.form == "table":
             self.n_features_in_ = given.values.shape[1]
@@ -337,12 +344,12 @@ class BaseDetector:
         channels, height, width = model.shape()
         known = channels if given.form == "table" else channels * height * width
         if given.values.shape[1] != known or given.channels != channels:
+            found = given.values.shape[1]
             raise ValueError(
-                f"X has {given.values.shape[1]} features, but {type(self).__name__} is expecting {known} features as "
-                "input"
+                f"X has {found} features, but {type(self).__name__} is expecting {known} features as input"
                 if given.form == "table"
-                else f"windows have {given.channels} channels and {given.values.shape[1]} values, but the model's "
-                f"have {channels} and {known}"
+                else f"windows of {given.channels} channels and {found // given.channels} points; the model is of "
+                f"{channels} channels and {known // channels} points"
             )
         columns = self._columns(model)
         if given.names is not None and columns and given.names != columns:
@@ -468,7 +475,7 @@ def load(
         "batch_size": header["batch"],
         "random_state": header["seed"],
         "lr": header["training"]["lr"],
-        "size": size if isinstance(size, int) else str(size),
+        "size": size if isinstance(size, (int, str)) else tuple(size),
     }
     if contamination is not None:
         params["contamination"] = contamination

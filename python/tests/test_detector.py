@@ -9,6 +9,7 @@ import time
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -80,7 +81,8 @@ def test_images_score_as_the_command_line_scores_their_files(parts, folder, prog
         files = sorted((folder / name).iterdir())
         assert np.array_equal(detector.decision_function(files), theirs)
         assert np.array_equal(detector.decision_function([Image.open(f) for f in files]), theirs)
-        assert detector.answers(folder / name)["images"] == said["images"]
+        answers = detector.answers(folder / name)["images"]
+        assert [{**row, "regions": []} for row in answers] == [{**row, "regions": []} for row in said["images"]]
     found = detector.evaluate(folder)
     theirs = program("eval", tmp_path / "ae.safetensors", "--data", folder, "--device", "cpu", "--json")
     assert found["auroc"] == theirs["auroc"]
@@ -90,7 +92,7 @@ def test_models_of_the_command_line_are_read(folder, program, tmp_path):
     model = tmp_path / "pca.safetensors"
     program("train", "pca", "--data", folder, "--size", 16, "--device", "cpu", "--out", model)
     detector = ganomede.load(model, device="cpu")
-    assert isinstance(detector, ganomede.PCA) and detector.size == "16"
+    assert isinstance(detector, ganomede.PCA) and detector.size == 16
     said = program("score", model, folder / "test", "--device", "cpu", "--json")["images"]
     assert detector.decision_function(folder / "test").tolist() == [row["score"] for row in said]
     stricter = ganomede.load(model, device="cpu", contamination=0.3)
@@ -213,7 +215,7 @@ def test_what_cannot_be_trained_on_is_said(X, words):
         ({"epochs": 0}, "epochs"),
         ({"lr": -1.0}, "lr"),
         ({"options": {"nothing": 1}}, "nothing"),
-        ({"score": "beauty"}, "beauty"),
+        ({"score_name": "beauty"}, "beauty"),
         ({"device": "abacus"}, "abacus"),
         ({"hold_out": 1.5}, "held out|hold"),
         ({"random_state": -3}, "random_state"),
@@ -235,7 +237,6 @@ def test_without_held_out_samples_there_is_no_verdict():
 
 
 def test_columns_go_by_name():
-    pandas = pytest.importorskip("pandas") if False else __import__("pandas")
     frame = pandas.DataFrame(table(200, 0), columns=list("abcdef"))
     detector = ganomede.PCA(latent=2, device="cpu").fit(frame)
     assert detector.feature_names_in_.tolist() == list("abcdef") and detector.n_features_in_ == 6

@@ -267,7 +267,7 @@ impl<'a> TrainingBuilder<'a> {
             size: self.size,
             channels,
             width: self.width,
-            latent: self.latent.unwrap_or(defaults.latent),
+            latent: self.latent.unwrap_or_else(|| self.system.latent_for(form, channels)),
             prior: self.prior.unwrap_or(defaults.prior),
             kernel: self.kernel,
         }

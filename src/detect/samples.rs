@@ -165,7 +165,9 @@ impl InMemory {
             Form::Signal => {
                 let across = |window: &Vec<f64>| {
                     let time = window.len() / channels;
-                    (0..window.len()).map(|i| window[i % channels * time + i / channels]).collect::<Vec<f64>>()
+                    (0..window.len())
+                        .map(|i| window[i % channels * time + i / channels])
+                        .collect::<Vec<f64>>()
                 };
                 let rows: Vec<f64> = samples.iter().flat_map(across).collect();
                 (Scaling::Signal(Standardize::fit(rows.chunks(channels), names)), None)

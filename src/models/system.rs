@@ -98,6 +98,19 @@ impl Info {
         self.tables.filter(|_| form == Form::Table).unwrap_or(self.defaults)
     }
 
+    /// Recommended latent for samples of a form with so many channels. Where the system cannot take it, rows
+    /// being as short, half of their values instead.
+    pub fn latent_for(&self, form: Form, channels: usize) -> usize {
+        let latent = self.defaults_for(form).latent;
+        let config = Config { form, channels, latent, ..Config::default() }.of(form);
+        let built = Options::new(self.options, [])
+            .and_then(|options| self.build(&mut States::new(), &config, &options));
+        match built {
+            Err(refused) if form == Form::Table && refused.field == "latent" => (channels / 2).max(1),
+            _ => latent,
+        }
+    }
+
     /// Checks the name of a score; the default for an empty one. Those of [`COMMON`] are known of every
     /// system: whether it has them, its networks say.
     ///

@@ -245,7 +245,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
         size: args.preprocess.seen(),
         channels,
         width: args.width,
-        latent: args.latent.unwrap_or(defaults.latent),
+        latent: args.latent.unwrap_or_else(|| args.system.info.latent_for(form, channels)),
         prior: match args.prior {
             Some(PriorArg::Uniform) => Prior::Uniform,
             Some(PriorArg::Normal) => Prior::Normal,
