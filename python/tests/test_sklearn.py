@@ -13,8 +13,6 @@ import ganomede
 DIFFERENT = {
     "check_outliers_train": "predict gives 0 and 1, as in PyOD, not 1 and -1",
     "check_outliers_fit_predict": "predict gives 0 and 1, as in PyOD, not 1 and -1",
-    "check_outlier_contamination": "contamination is the share of false alarms among normal samples, in (0, 1)",
-    "check_estimators_overwrite_params": "no parameter is changed: scikit-learn compares pickles of models, too",
 }
 
 
