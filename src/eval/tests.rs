@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -471,13 +473,18 @@ fn the_interval_of_groups_is_that_of_its_definition() {
             for of_kind in &kinds {
                 (0..of_kind.len()).for_each(|_| drawn.extend(members(of_kind[random.below(of_kind.len())])));
             }
-            let of = |truth: bool| drawn.iter().filter(move |&&i| truths[i] == truth).map(|&i| scores[i]);
-            let pairs: Vec<f64> = of(true)
-                .flat_map(|a| {
-                    of(false).map(move |n| if a > n { 1.0 } else { 0.5 * f64::from(u8::from(a == n)) })
-                })
-                .collect();
-            pairs.iter().sum::<f64>() / pairs.len() as f64
+            let (mut wins, mut pairs) = (0.0, 0.0);
+            for &a in drawn.iter().filter(|&&i| truths[i]) {
+                for &n in drawn.iter().filter(|&&i| !truths[i]) {
+                    wins += match scores[a].total_cmp(&scores[n]) {
+                        Ordering::Greater => 1.0,
+                        Ordering::Equal => 0.5,
+                        Ordering::Less => 0.0,
+                    };
+                    pairs += 1.0;
+                }
+            }
+            wins / pairs
         })
         .collect();
     resampled.sort_by(f64::total_cmp);
