@@ -6,7 +6,7 @@ set -euo pipefail
 program=$(realpath "${1:?the program, target/release/ganomede say}")
 devices=${2:-cpu gpu}
 sizes=${3:-96x64 33x50 17x128 200x200}
-systems="anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan beatgan ae vae acae deep-svdd pca gmm feature-gaussian knn nsa draem"
+systems="anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan beatgan ae vae acae deep-svdd pca gmm feature-gaussian knn"
 cases=$(for system in $systems; do echo "$system"; done; cat <<'OPTIONS'
 f-anogan -O nets=resnet
 memae -O memory=flat
@@ -14,7 +14,6 @@ ae -O nets=lenet
 ae -O nets=lenet-small -O loss=ssim
 vae -O nets=lenet
 deep-svdd -O nets=lenet
-nsa -O pool=no
 gmm -O features=ae -O mixtures=2
 feature-gaussian -O features=critic -O neighbours=1
 knn -O features=encoder -O places=64

@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{cpu, gpu, header, numbers};
@@ -14,7 +13,7 @@ use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer};
 use ganomede::models::search::SearchConfig;
 use ganomede::models::{Config, Form, Prior, SYSTEMS, Size, common as shared};
-use ganomede::train::{Epoch, Limits, LoopOptions, Trainer, train};
+use ganomede::train::Trainer;
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 
 const BATCH: usize = 8;
@@ -37,31 +36,16 @@ fn images(split: Split, count: usize) -> Vec<f32> {
 
 fn model(device: &Device, system: &str, config: &Config, standardise: bool) -> ModelFile {
     let mut header = header(system, config, BATCH, &[]);
-    // Through DRAEM's many norms in a row nothing comes with running statistics that two steps left: they are
-    // estimated at the end, as those of every training are unless told otherwise.
-    header.recipe = Recipe { standardise, batch_norm_pass: system == "draem", ..Recipe::default() };
-    header.progress.steps_per_epoch = 2;
+    header.recipe = Recipe { standardise, ..Recipe::default() };
     let data = if *config == TINY {
         images(Split::Train, 2 * BATCH)
     } else {
         numbers(2 * BATCH * config.sample_len(), 1)
     };
     let mut trainer = Trainer::new(device, header, None, &[]).unwrap_or_else(|e| panic!("{system}: {e}"));
-    let mut epoch = |_: u64, first: u64| -> Result<Epoch<'_>, _> {
-        let batches = data.chunks_exact(BATCH * config.sample_len()).skip(first as usize);
-        Ok(Box::new(batches.map(|batch| Ok(batch.to_vec()))))
-    };
-    let options = LoopOptions {
-        limits: Limits { steps: Some(2), ..Limits::default() },
-        checkpoint: None,
-        checkpoint_every: 0,
-        half_checkpoints: false,
-        keep: None,
-        samples: None,
-        log: None,
-    };
-    train(&mut trainer, &options, &mut epoch, &mut |_| ControlFlow::Continue(()))
-        .unwrap_or_else(|e| panic!("{system}: {e}"));
+    for batch in data.chunks_exact(BATCH * config.sample_len()) {
+        trainer.step(batch).unwrap();
+    }
     trainer.model().unwrap()
 }
 

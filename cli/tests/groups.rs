@@ -1,5 +1,5 @@
-//! Samples that come in groups: slices of a patient, parts of a lot. Whole groups are held out, thresholds and
-//! intervals are those of new groups.
+//! Samples that come in groups: slices of a patient, parts of a lot. Whole groups are held out, thresholds
+//! and intervals are those of new groups.
 
 #[path = "common/binary.rs"]
 mod binary;

@@ -66,8 +66,8 @@ pub struct OpenOptions {
     /// How those masks are named: the name without extension, with `*` for that of the image. By default as
     /// [`MaskReport`] says.
     pub mask_name: Option<String>,
-    /// How the group of an image is read off its path, where images come in groups: slices of a patient, parts
-    /// of a lot.
+    /// How the group of an image is read off its path, where images come in groups: slices of a patient,
+    /// parts of a lot.
     pub group: Option<GroupRule>,
 }
 
@@ -450,8 +450,8 @@ impl Dataset {
         Indices::holdout(self.source.len(Split::Train), self.per_image(), fraction, seed)
     }
 
-    /// As [`Dataset::holdout`], by whole groups: groups in a random order are held out until they hold the share
-    /// of the images, and at least one is kept.
+    /// As [`Dataset::holdout`], by whole groups: groups in a random order are held out until they hold the
+    /// share of the images, and at least one is kept.
     ///
     /// # Errors
     /// As [`Dataset::holdout`] and [`Dataset::groups`], and for fewer than two groups.

@@ -1,5 +1,5 @@
-//! Samples that belong together: slices of a patient, images of a lot. They are no independent samples, so what
-//! is held out for calibration, and what intervals draw anew, goes by whole groups.
+//! Samples that belong together: slices of a patient, images of a lot. They are no independent samples, so
+//! what is held out for calibration, and what intervals draw anew, goes by whole groups.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Formatter};

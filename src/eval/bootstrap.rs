@@ -55,11 +55,11 @@ pub fn auroc_ci95(scores: &[f64], truths: &[bool], seed: u64) -> Result<Option<[
 }
 
 /// As [`auroc_ci95`] where samples come in groups: whole groups are redrawn, since samples of one are not
-/// independent (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, §3.8; of ROC curves Obuchowski,
-/// *Biometrics* 1997).
+/// independent (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, §3.8; of ROC curves
+/// Obuchowski, *Biometrics* 1997).
 ///
-/// `groups` has the number of the group of each sample. Groups of normal samples, of anomalous ones and of both
-/// are redrawn separately, so that every resample has both classes; of groups of one sample each this is
+/// `groups` has the number of the group of each sample. Groups of normal samples, of anomalous ones and of
+/// both are redrawn separately, so that every resample has both classes; of groups of one sample each this is
 /// [`auroc_ci95`], with the same bits.
 ///
 /// Errors: as [`auroc_ci95`], and where the groups are not as many as the scores.

@@ -23,8 +23,8 @@ impl Drift {
     /// The `p_value` below which a stream is an alarm.
     pub const ALARM: f64 = 1e-3;
 
-    /// Of `of` samples `flagged` reach `threshold`. `None` for a stream without samples, for a threshold
-    /// that all held-out samples reach, which promises nothing, and for one of groups of samples: one odd group
+    /// Of `of` samples `flagged` reach `threshold`. `None` for a stream without samples, for a threshold that
+    /// all held-out samples reach, which promises nothing, and for one of groups of samples: one odd group
     /// may have all of its samples flagged.
     ///
     /// Of n held-out scores r reach the threshold. If those and the stream's are exchangeable, the number

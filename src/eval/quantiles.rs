@@ -62,16 +62,17 @@ impl Quantiles {
         Ok(Self { count, knots, samples: None })
     }
 
-    /// Calibrates on the scores of held-out normal images that come in groups (slices of a patient): `groups` has
-    /// the number of the group of each score, and what is promised holds for an image of a new group.
+    /// Calibrates on the scores of held-out normal images that come in groups (slices of a patient): `groups`
+    /// has the number of the group of each score, and what is promised holds for an image of a new group.
     ///
-    /// Hierarchical conformal prediction (Lee, Barber & Willett, *Distribution-free inference with hierarchical
-    /// data*, 2023, arXiv 2306.06342, equation 4): every group weighs 1 / (K + 1), shared equally by its scores,
-    /// and a new one as much at infinity. For K groups, knot k is the smallest score below or at which the groups
-    /// have k / K of their weight, so that all that is read off the ranks of n single images holds of K groups. Of
-    /// groups of one image each these are the scores themselves. Nothing is drawn at random, as where each group
-    /// lends one of its scores (Dunn, Wasserman & Ramdas, *Distribution-free prediction sets for two-layer
-    /// hierarchical models*, 2022), and scores within a group may depend on each other in any way.
+    /// Hierarchical conformal prediction (Lee, Barber & Willett, *Distribution-free inference with
+    /// hierarchical data*, 2023, arXiv 2306.06342, equation 4): every group weighs 1 / (K + 1), shared
+    /// equally by its scores, and a new one as much at infinity. For K groups, knot k is the smallest score
+    /// below or at which the groups have k / K of their weight, so that all that is read off the ranks of n
+    /// single images holds of K groups. Of groups of one image each these are the scores themselves. Nothing
+    /// is drawn at random, as where each group lends one of its scores (Dunn, Wasserman & Ramdas,
+    /// *Distribution-free prediction sets for two-layer hierarchical models*, 2022), and scores within a
+    /// group may depend on each other in any way.
     ///
     /// Errors: no score, one that is not finite, or numbers of groups that are not as many.
     pub fn of_groups(normal_scores: &[f64], groups: &[u32]) -> Result<Self, EvalError> {

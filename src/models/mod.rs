@@ -66,8 +66,6 @@ pub const SYSTEMS: &[&Info] = &[
     &gmm::INFO,
     &feature_gaussian::INFO,
     &knn::INFO,
-    &nsa::INFO,
-    &draem::INFO,
 ];
 
 /// Systems that are not published ones: a user's own.

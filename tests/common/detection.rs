@@ -192,8 +192,6 @@ pub(crate) const CASES: &[Case] = &[
         untrained: [0.659, 0.839, 0.777, 0.870, 0.901],
         ..RETINA
     },
-    Case { system: "nsa", options: &[("pool", "no")], size: 32, ..RETINA },
-    Case { system: "draem", width: 4, size: 32, batch: 16, ..RETINA },
 ];
 
 /// AUROC on the test images.

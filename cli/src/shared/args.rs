@@ -229,9 +229,10 @@ pub(crate) struct DataArgs {
     /// *_ground_truth or *].
     #[arg(long, value_name = "PATTERN")]
     pub mask_name: Option<String>,
-    /// Groups of images that are no independent samples (slices of a patient, parts of a lot): a regular expression
-    /// whose first parentheses, or whole match, in the path of an image is its group; of a table the name of the
-    /// column. Whole groups are held out, thresholds and intervals hold for new groups, and models remember it.
+    /// Groups of images that are no independent samples (slices of a patient, parts of a lot): a regular
+    /// expression whose first parentheses, or whole match, in the path of an image is its group; of a table
+    /// the name of the column. Whole groups are held out, thresholds and intervals hold for new groups, and
+    /// models remember it.
     #[arg(long, value_name = "REGEX|COLUMN", value_parser = parse_group)]
     pub group: Option<GroupRule>,
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.

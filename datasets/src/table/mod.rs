@@ -49,8 +49,9 @@ pub struct TableOptions {
     pub anomalous_labels: Vec<String>,
     /// Whether the first row names the columns.
     pub header: HeaderRow,
-    /// Column of groups, by name or number from 0, where rows come in groups (visits of a patient, parts of a lot):
-    /// it is no feature, and whole groups are held out and left to test. Otherwise the model's, if the file has it.
+    /// Column of groups, by name or number from 0, where rows come in groups (visits of a patient, parts of a
+    /// lot): it is no feature, and whole groups are held out and left to test. Otherwise the model's, if the
+    /// file has it.
     pub group: Option<String>,
     /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file
     /// that has normal rows only, and half of one that has both, so that the other half can be tested.

@@ -28,8 +28,8 @@ impl Parts {
     }
 }
 
-/// All rows in an order that depends on their number and the seed alone, or on that of their groups: then those of
-/// a group follow on each other. With each its place, which is the first of its group.
+/// All rows in an order that depends on their number and the seed alone, or on that of their groups: then
+/// those of a group follow on each other. With each its place, which is the first of its group.
 fn placed(rows: &Rows, options: &TableOptions) -> Vec<(usize, u32)> {
     let Some(groups) = rows.groups.as_ref().filter(|_| rows.schema.group.is_some()) else {
         return shuffled(rows, options).enumerate().collect();

@@ -64,6 +64,8 @@ impl ImageTests {
                 data.spec
             )));
         }
+        // What the rule of groups does not match is said before anything is scored.
+        dataset.options().group.as_ref().map(|rule| dataset.groups(Split::Test, rule)).transpose()?;
         let (indices, sub_sample) = choose(&dataset, data.limit, data.seed)?;
         Ok(Self { data, dataset, indices, sub_sample })
     }
@@ -139,8 +141,8 @@ impl ImageTests {
         Ok(SampleAssessment { evaluation, findings, rows: None, images })
     }
 
-    /// Number of the group of each entry, where they come in groups, and a warning of groups that the model was
-    /// trained on.
+    /// Number of the group of each entry, where they come in groups, and a warning of groups that the model
+    /// was trained on.
     fn groups(
         &self,
         model: &ModelFile,
