@@ -438,7 +438,7 @@ fn the_interval_of_groups_is_that_of_its_definition() {
     // Groups of one to five samples: normal, anomalous, and of both.
     let mut groups = vec![];
     for group in 0..14_u32 {
-        groups.extend(std::iter::repeat_n(7 * group % 14, 1 + group as usize % 5));
+        groups.extend(std::iter::repeat_n(5 * group % 14, 1 + group as usize % 5));
     }
     let truths: Vec<bool> =
         groups.iter().enumerate().map(|(i, g)| g % 3 == 1 || g % 3 == 2 && i % 2 == 0).collect();
