@@ -194,7 +194,7 @@ pub(crate) fn suggested<'p>(paths: impl Iterator<Item = &'p str> + Clone) -> Opt
             .map(|path| parsed.found(path).ok_or_else(|| DataError::option("group", rule, path)));
         let groups = Groups::of_names(names).ok()?;
         let (count, images, largest) = (groups.len(), groups.of.len(), groups.sizes().into_iter().max()?);
-        let fits = count >= FEWEST && images >= 2 * count && 2 * largest <= images && images <= most * count;
+        let fits = count >= FEWEST && images >= 2 * count && 2 * largest <= images && images / count <= most;
         fits.then(|| SuggestedGroups { rule, groups: count, images, first: groups.names[0].clone() })
     };
     by(BY_NAME, usize::MAX).or_else(|| by(BY_FOLDER, MOST_OF_A_FOLDER))
