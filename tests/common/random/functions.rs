@@ -106,20 +106,6 @@ pub(super) fn padded(
     x[at(shape, &source)]
 }
 
-/// An element of an axis correlated with taps, zeros lying beyond its ends.
-pub(super) fn filtered(x: &[Number], shape: &[usize], axis: usize, taps: &[f32], index: &[usize]) -> Number {
-    let mut sum = Sum::default();
-    for (k, &tap) in taps.iter().enumerate() {
-        let mut index = index.to_vec();
-        let Some(place) = (index[axis] + k).checked_sub(taps.len() / 2).filter(|&p| p < shape[axis]) else {
-            continue;
-        };
-        index[axis] = place;
-        sum = sum.product(x[at(shape, &index)], Number::exact(f64::from(tap)));
-    }
-    sum.total()
-}
-
 /// An element of a tensor at another number of samples along an axis.
 pub(super) fn resampled(
     x: &[Number],

@@ -57,7 +57,7 @@ impl Author {
         let mut shape = self.shape(x);
         let axis = (0..shape.len()).rfind(|&d| shape[d] > 1)?;
         let (rank, n) = (shape.len(), shape[axis]);
-        let make = match self.dice.below(4) {
+        let make = match self.dice.below(3) {
             0 => {
                 let indices: Vec<_> = (0..1 + self.dice.below(4)).map(|_| self.dice.below(n)).collect();
                 shape[axis] = indices.len();
@@ -69,10 +69,6 @@ impl Author {
                 shape[axis] += low[axis] + high[axis];
                 let padding = self.dice.of(&[Padding::Reflect, Padding::Edge, Padding::Constant(0.5)]);
                 Make::Pad { low, high, padding }
-            }
-            2 => {
-                let taps = (0..3 + 2 * self.dice.below(2)).map(|_| self.dice.below(9) as f32 / 4.0 - 1.0);
-                Make::Filter { axis, taps: taps.collect() }
             }
             _ => {
                 shape[axis] = 1 + self.dice.below(5);

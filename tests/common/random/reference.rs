@@ -8,8 +8,8 @@ use ganomede_kernels::Family;
 use ganomede_kernels::random::{Distribution, Random};
 
 use super::functions::{
-    at, average, binary, conv, each, filtered, first_largest, image, mean, padded, resampled, sum, unary,
-    variance, windows,
+    at, average, binary, conv, each, first_largest, image, mean, padded, resampled, sum, unary, variance,
+    windows,
 };
 use super::number::{Number, Sum, U};
 use super::script::{Id, Make, Script};
@@ -155,7 +155,6 @@ impl Run<'_> {
             Make::Resample { axis, sampling } => {
                 gather(&mut |i| resampled(x(0), from(0), *axis, value.shape[*axis], *sampling, i))
             }
-            Make::Filter { axis, taps } => gather(&mut |i| filtered(x(0), from(0), *axis, taps, i)),
             Make::Select => (0..value.len()).map(|i| x(0)[i].select(x(1)[i], x(2)[i])).collect(),
             Make::Random { normal: true, .. } => {
                 let roots = self.draw(id, Distribution::Normal).into_iter();
