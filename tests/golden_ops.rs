@@ -233,6 +233,9 @@ const REDUCTIONS: &[Case] = &[
     }),
 ];
 
+/// Of `filter`: not the same from both ends.
+const TAPS: [f32; 5] = [0.5, -1.0, 2.0, 0.25, 1.5];
+
 const SHAPES: &[Case] = &[
     ("reshape", |x| x[0].reshape(&[4, 6])),
     ("flatten", |x| x[0].flatten()),
@@ -258,6 +261,10 @@ const SHAPES: &[Case] = &[
     ("resize_linear_down", |x| x[0].resize([3, 4], Sampling::Linear)),
     ("resize_aligned", |x| x[0].resize([9, 3], Sampling::LinearAligned)),
     ("resize_aligned_one", |x| x[0].resize([1, 8], Sampling::LinearAligned)),
+    ("filter", |x| x[0].filter(2, &TAPS)),
+    ("filter_rows", |x| x[0].filter(1, &TAPS)),
+    // More taps than the axis is long.
+    ("filter_wider", |x| x[0].filter(1, &TAPS)),
     ("resample_1d", |x| x[0].resample(2, 11, Sampling::Linear)),
     ("avg_pool_uncounted", |x| {
         x[0].avg_pool2d(PoolOptions { count_padding: false, ..PoolOptions::new([3, 2], [2, 1], [1, 1]) })

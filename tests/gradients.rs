@@ -238,7 +238,7 @@ fn uneven_windows() {
 #[test]
 fn gathers_paddings_and_sizes() {
     let sizes =
-        (proptest::collection::vec((1..=5_usize, 0..=6_usize, 0..=6_usize), 1..=4), any::<u8>(), 0..7_u8);
+        (proptest::collection::vec((1..=5_usize, 0..=6_usize, 0..=6_usize), 1..=4), any::<u8>(), 0..8_u8);
     cases(100, sizes, |(dims, axis, kind)| {
         let shape: Vec<_> = dims.iter().map(|d| d.0).collect();
         let axis = axis as usize % shape.len();
@@ -253,6 +253,7 @@ fn gathers_paddings_and_sizes() {
             3 => t[0].pad_with(&low, &high, Padding::Constant(0.75)),
             4 => t[0].resample(axis, low[axis] + 1, Sampling::Nearest),
             5 => t[0].resample(axis, low[axis] + 1, Sampling::Linear),
+            6 => t[0].filter(axis, &[0.5, -1.0, 2.0, 0.25, 1.5]),
             _ => t[0].resample(axis, low[axis] + 1, Sampling::LinearAligned),
         })
     });

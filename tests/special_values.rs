@@ -64,6 +64,7 @@ const CASES: &[Case] = &[
         x[0].max_pool2d(PoolOptions { dilation: [3; 2], ..PoolOptions::new([2; 2], [1; 2], [0; 2]) })
     }),
     ("planes:gather", |x| x[0].gather(2, &[4, 0, 0, 2])),
+    ("planes:filter", |x| x[0].filter(3, &[0.25, 0.5, 0.125])),
     ("planes:resize_linear", |x| x[0].resize([10, 7], Sampling::Linear)),
     ("planes:pad_reflect", |x| x[0].pad_with(&[0, 0, 3, 1], &[0, 0, 1, 2], Padding::Reflect)),
     ("planes:upsample_nearest", |x| x[0].upsample_nearest(2)),

@@ -222,3 +222,28 @@ fn trained_models_are_compared_as_they_are() {
     let mixed = ["compare", text(&paths[0]), text(&points), "--data", data, "--report", text(&report)];
     ganomede(mixed).refused(2, &["different samples"]);
 }
+
+#[test]
+fn a_stream_of_odd_images_raises_an_alarm_and_one_of_normal_images_does_not() {
+    let at = folder("drift");
+    let model = at.join("pca.safetensors");
+    let data = "builtin:retina:train=120,test=12";
+    let fixed = ["train", "pca", "--data", data, "--out", text(&model), "--size", "16", "--latent", "8"];
+    ganomede(fixed.iter().chain(&["--batch", "8", "--val-fraction", "0.3"])).well();
+    let odd = at.join("odd");
+    write_grays(&odd, 40);
+    let alarmed = ganomede(["score", text(&model), text(&odd), "--json"]);
+    let drift = &alarmed.json()["drift"];
+    assert_eq!((&drift["alarm"], drift["of"].as_u64()), (&Value::Bool(true), Some(40)), "{drift}");
+    assert!(number(drift, "p_value") < 1e-3 && number(drift, "promised") <= 0.06, "{drift}");
+    let said = format!("{} of 40 samples are flagged", drift["flagged"]);
+    assert!(alarmed.stderr.contains(&said) && alarmed.stderr.contains("calibrate"), "{}", alarmed.stderr);
+    let shown = ganomede(["score", text(&model), text(&odd)]);
+    assert!(shown.well().stderr.contains(&said), "{}", shown.stderr);
+
+    let normal = "builtin:retina:train=60,test=2,seed=9";
+    let calm = ganomede(["score", text(&model), normal, "--split", "train", "--json"]);
+    let drift = &calm.json()["drift"];
+    assert_eq!((&drift["alarm"], drift["of"].as_u64()), (&Value::Bool(false), Some(60)), "{drift}");
+    assert!(number(drift, "p_value") >= 1e-3 && !calm.stderr.contains("are flagged"), "{}", calm.stderr);
+}

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::flatten::flatten;
+use crate::groups::{GroupRule, Groups, SuggestedGroups, suggested};
 use crate::indices::Indices;
 use crate::patches::PatchOptions;
 use crate::pixels::{Image, Mask, Raw};
@@ -65,6 +66,9 @@ pub struct OpenOptions {
     /// How those masks are named: the name without extension, with `*` for that of the image. By default as
     /// [`MaskReport`] says.
     pub mask_name: Option<String>,
+    /// How the group of an image is read off its path, where images come in groups: slices of a patient,
+    /// parts of a lot.
+    pub group: Option<GroupRule>,
 }
 
 /// What a data set does not use, and why.
@@ -444,6 +448,43 @@ impl Dataset {
     /// Errors: a fraction outside the range, or too few images.
     pub fn holdout(&self, fraction: f64, seed: u64) -> Result<(Indices, Indices), DataError> {
         Indices::holdout(self.source.len(Split::Train), self.per_image(), fraction, seed)
+    }
+
+    /// As [`Dataset::holdout`], by whole groups: groups in a random order are held out until they hold the
+    /// share of the images, and at least one is kept.
+    ///
+    /// # Errors
+    /// As [`Dataset::holdout`] and [`Dataset::groups`], and for fewer than two groups.
+    pub fn holdout_groups(
+        &self,
+        rule: &GroupRule,
+        fraction: f64,
+        seed: u64,
+    ) -> Result<(Indices, Indices), DataError> {
+        let groups = self.groups_of_images(Split::Train, rule)?;
+        Indices::holdout_groups(&groups, self.per_image(), fraction, seed)
+    }
+
+    /// Which group each entry of a split belongs to.
+    ///
+    /// # Errors
+    /// The first entry whose path the rule does not match.
+    pub fn groups(&self, split: Split, rule: &GroupRule) -> Result<Groups, DataError> {
+        let Groups { of, names } = self.groups_of_images(split, rule)?;
+        let of = of.into_iter().flat_map(|group| std::iter::repeat_n(group, self.per_image())).collect();
+        Ok(Groups { of, names })
+    }
+
+    fn groups_of_images(&self, split: Split, rule: &GroupRule) -> Result<Groups, DataError> {
+        let ids = (0..self.images(split)).map(|i| self.source.entry(split, i).id);
+        Groups::of_names(ids.map(|id| rule.of(&id).map(str::to_owned)))
+    }
+
+    /// Groups that the names of a split's normal images suggest; none of what are no files.
+    pub fn suggested_groups(&self, split: Split) -> Option<SuggestedGroups> {
+        let entries = (0..self.images(split)).map(|i| self.source.entry(split, i));
+        let ids: Vec<String> = entries.filter(|e| e.truth == Truth::Normal).map(|e| e.id).collect();
+        suggested(ids.iter().map(String::as_str))
     }
 
     /// SHA-256 over what identifies a split (names and sizes of files, bytes of labelled sets, recipe of

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use crate::DataError;
+use crate::groups::Groups;
 use crate::rng::Permutation;
 
 /// Domain of the hold-out permutation, so that no other use of the seed repeats it.
 const HOLDOUT: u64 = 0x686f_6c64;
+
+/// Domain of the same for groups.
+const GROUPS: u64 = 0x6772_6f75_7073;
 
 /// Domain of the sub-sampling permutation.
 const SHUFFLED: u64 = 0x7375_6273;
@@ -82,6 +86,42 @@ impl Indices {
         Ok((train, Indices { order, start: 0, images: held, per_image }))
     }
 
+    /// As [`Indices::holdout`], by whole groups of images, of which there must be two.
+    pub(crate) fn holdout_groups(
+        groups: &Groups,
+        per_image: usize,
+        fraction: f64,
+        seed: u64,
+    ) -> Result<(Self, Self), DataError> {
+        let images = groups.of.len();
+        let (all, usual) = Indices::holdout(images, per_image, fraction, seed)?;
+        if usual.is_empty() {
+            return Ok((all, usual));
+        }
+        if groups.len() < 2 {
+            let reason = format!(
+                "all {images} training images are of one group, and groups are held out whole; give more groups, or \
+                 use 0"
+            );
+            return Err(DataError::option("val-fraction", fraction, reason));
+        }
+        let wanted = usual.len() / per_image;
+        let (sizes, order) = (groups.sizes(), Permutation::new(groups.len() as u64, &[seed, GROUPS]));
+        let (mut is_held, mut held) = (vec![false; groups.len()], 0);
+        for place in 0..groups.len() - 1 {
+            if held >= wanted {
+                break;
+            }
+            let group = order.get(place as u64) as usize;
+            (is_held[group], held) = (true, held + sizes[group]);
+        }
+        let order = Permutation::new(images as u64, &[seed, HOLDOUT]);
+        let in_order = (0..images).map(|place| order.get(place as u64) as usize);
+        let (held, kept): (Vec<_>, Vec<_>) = in_order.partition(|&image| is_held[groups.of[image] as usize]);
+        let [kept, held] = [kept, held].map(|entries| Indices { per_image, ..Indices::list(entries) });
+        Ok((kept, held))
+    }
+
     /// Number of entries chosen.
     pub fn len(&self) -> usize {
         self.images * self.per_image
@@ -128,6 +168,27 @@ mod tests {
             prop_assert!(val.iter().all(|i| !kept.contains(&(i / per))), "an image is on both sides");
             prop_assert_eq!(val.is_empty(), fraction == 0.0);
             prop_assert!(!train.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_group_is_on_both_sides(
+            names in proptest::collection::vec(0u32..12, 2..200), per in 1usize..4, fraction in 0.01..0.99, seed: u64
+        ) {
+            let groups = Groups::of_names(names.iter().map(|name| Ok(name.to_string()))).unwrap();
+            let found = Indices::holdout_groups(&groups, per, fraction, seed);
+            if groups.len() < 2 {
+                prop_assert!(found.unwrap_err().to_string().contains("one group"));
+                return Ok(());
+            }
+            let (train, val) = found.unwrap();
+            let mut all: Vec<_> = train.iter().chain(val.iter()).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..names.len() * per).collect::<Vec<_>>());
+            let of = |indices: &Indices| indices.iter().map(|i| names[i / per]).collect::<std::collections::BTreeSet<_>>();
+            prop_assert!(of(&train).is_disjoint(&of(&val)), "a group is on both sides");
+            prop_assert!(!train.is_empty() && !val.is_empty());
         }
     }
 

@@ -28,6 +28,8 @@ pub fn rate_of(model: &ModelFile) -> f64 {
 pub struct HeldOut {
     /// Their scores.
     pub scores: Vec<f64>,
+    /// Number of the group of each, where they come in groups; else empty.
+    pub groups: Vec<u32>,
     /// Of large images: the fewest and the most tiles that one has.
     pub tiles: Option<[usize; 2]>,
     /// The scale of their maps, where they have maps.
@@ -49,13 +51,29 @@ pub fn calibration(
     score: &ScoreConfig,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
-    let HeldOut { scores, tiles, maps } = held_out;
+    let HeldOut { scores, groups, tiles, maps } = held_out;
     if scores.is_empty() {
         return Ok(None);
     }
-    let quantiles = Quantiles::new(&scores)?;
+    let quantiles = match groups[..] {
+        [] => Quantiles::new(&scores)?,
+        _ => Quantiles::of_groups(&scores, &groups)?,
+    };
     let Threshold { value: threshold, source } = quantiles.threshold(rate)?;
     Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, rate: None, tiles, maps }))
+}
+
+/// What is wrong with a threshold of too few groups; `None` where there are enough, or no groups.
+pub fn too_few_groups(calibration: &Calibration, rate: f64) -> Option<String> {
+    let (quantiles, needed) = (&calibration.quantiles, (1.0 / rate - 1.0 - 1e-9).ceil());
+    (quantiles.is_of_groups() && (quantiles.count() as f64) < needed).then(|| {
+        format!(
+            "{} are held out, and a share of false alarms of {rate} can be promised from {needed} groups on: of \
+             normal samples of a new group up to {:.3} may be flagged; hold out more groups, or aim at a larger share",
+            quantiles.held_out(),
+            1.0 / (quantiles.count() as f64 + 1.0)
+        )
+    })
 }
 
 /// Scores the held-out samples with a model and calibrates it; `None` where nothing is held out.

@@ -9,11 +9,12 @@ mod score;
 #[cfg(feature = "report")]
 mod whole;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ganomede_datasets::{
-    Augment, BatchOptions, Batches, Channels, DataError, Dataset, Findings, Indices, OpenOptions,
-    PatchOptions, Preprocess, Split, TileBatches, TileOptions,
+    Augment, BatchOptions, Batches, Channels, DataError, Dataset, Findings, GroupRule, Indices, OpenOptions,
+    PatchOptions, Preprocess, Split, SuggestedGroups, TileBatches, TileOptions,
 };
 
 use super::apply::{Selection, score_selection};
@@ -75,7 +76,10 @@ impl Images {
         augment: Augment,
         remembered: DataInfo,
     ) -> Result<Self, DataError> {
-        let (training, held_out) = dataset.holdout(val_fraction, seed)?;
+        let (training, held_out) = match &remembered.group {
+            None => dataset.holdout(val_fraction, seed)?,
+            Some(rule) => dataset.holdout_groups(rule, val_fraction, seed)?,
+        };
         let held_out = Selection { data: dataset.clone(), split: Split::Train, indices: held_out };
         let remembered = DataInfo { val_fraction, ..remembered };
         let tiles = remembered.tiles;
@@ -136,31 +140,36 @@ impl Images {
         if indices.is_empty() {
             return Ok(HeldOut::default());
         }
-        held_out_of_selection(batch, model, &Selection { indices, ..self.held_out.clone() })
+        let selection = Selection { indices, ..self.held_out.clone() };
+        held_out_of_selection(batch, model, &selection, self.remembered.group.as_ref())
     }
 }
 
-/// What held-out images of a selection give in batches of `batch`.
+/// What held-out images of a selection give in batches of `batch`, in the groups that a rule says.
 fn held_out_of_selection(
     batch: usize,
     model: &mut Applied<'_>,
     selection: &Selection,
+    rule: Option<&GroupRule>,
 ) -> Result<HeldOut, DetectError> {
+    let groups = rule.map(|rule| selection.data.groups(selection.split, rule)).transpose()?;
+    let group = |entry: usize| groups.as_ref().map(|groups| groups.of[entry]);
     if model.model.header.data.tiles.is_some() {
-        return held_out_by_tiles(batch, model, selection);
+        return held_out_by_tiles(batch, model, selection, &group);
     }
     let mut scorer = model.scorer(batch.min(selection.indices.len()))?;
-    let mut scores = vec![];
+    let (mut scores, mut of_groups) = (vec![], vec![]);
     let mut maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
     let task = "calibrating on held-out normals";
-    score_selection(&mut scorer, selection, task, model.observer, &mut |_, found| {
+    score_selection(&mut scorer, selection, task, model.observer, &mut |batch, found| {
+        of_groups.extend(batch.indices.iter().filter_map(|&entry| group(entry)));
         for found in &found {
             scores.push(found.score);
             maps.iter_mut().for_each(|maps| maps.add(found));
         }
         Ok(())
     })?;
-    Ok(HeldOut { scores, tiles: None, maps: maps.and_then(HeldOutMaps::calibration) })
+    Ok(HeldOut { scores, groups: of_groups, tiles: None, maps: maps.and_then(HeldOutMaps::calibration) })
 }
 
 /// What whole held-out images give by their tiles.
@@ -168,9 +177,12 @@ fn held_out_by_tiles(
     batch: usize,
     model: &mut Applied<'_>,
     selection: &Selection,
+    group: &dyn Fn(usize) -> Option<u32>,
 ) -> Result<HeldOut, DetectError> {
     struct Gather {
         scores: Vec<f64>,
+        /// Of each its entry.
+        entries: Vec<usize>,
         /// How many each image has.
         tiles: Vec<usize>,
         maps: Option<HeldOutMaps>,
@@ -200,21 +212,23 @@ fn held_out_by_tiles(
 
         fn end(
             &mut self,
-            _: &Looked<'_>,
+            image: &Looked<'_>,
             found: &Found,
             tiles: Option<&FoundByTiles>,
         ) -> Result<(), DetectError> {
             self.scores.push(found.score);
+            self.entries.push(image.index);
             self.tiles.extend(tiles.map(|by| by.tiles));
             Ok(())
         }
     }
     let maps = HeldOutMaps::new(&model.model.header.config, model.score, selection.indices.len());
-    let mut gather = Gather { scores: vec![], tiles: vec![], maps, row: 0, given: None };
+    let mut gather = Gather { scores: vec![], entries: vec![], tiles: vec![], maps, row: 0, given: None };
     look_at(model, selection, batch, "calibrating on held-out normals", &mut gather)?;
     let tiles = gather.tiles.iter().min().zip(gather.tiles.iter().max()).map(|(&few, &many)| [few, many]);
     let maps = gather.maps.and_then(HeldOutMaps::calibration);
-    Ok(HeldOut { scores: gather.scores, tiles, maps })
+    let groups = gather.entries.iter().filter_map(|&entry| group(entry)).collect();
+    Ok(HeldOut { scores: gather.scores, groups, tiles, maps })
 }
 
 /// Whether a set holds the images that a model was trained on.
@@ -301,6 +315,31 @@ impl Samples for Images {
         })
     }
 
+    /// How the images are grouped, or that they might be.
+    fn notes(&self) -> Vec<String> {
+        let Some(rule) = &self.remembered.group else {
+            let suggested = self.dataset.suggested_groups(Split::Train).map(|found| {
+                let SuggestedGroups { rule, groups, images, first } = found;
+                format!(
+                    "warning: by their names {images} images may come in {groups} groups, the first '{first}' (slices of \
+                     a patient, parts of a lot): then held-out ones are no independent normals, and more false alarms \
+                     come than are promised; if so, train with --group '{rule}'"
+                )
+            });
+            return suggested.into_iter().collect();
+        };
+        let Ok(groups) = self.dataset.groups(Split::Train, rule) else { return vec![] };
+        let held_out: BTreeSet<u32> = self.held_out.indices.iter().map(|entry| groups.of[entry]).collect();
+        vec![format!(
+            "{} images in {} groups by '{}', of which {} groups with {} images are held out",
+            groups.of.len(),
+            groups.len(),
+            rule.text(),
+            held_out.len(),
+            self.held_out.indices.len()
+        )]
+    }
+
     fn findings(&self) -> Findings {
         self.dataset.findings()
     }
@@ -319,6 +358,7 @@ fn remembered(options: &OpenOptions, tiles: Option<TileInfo>, augment: &str) -> 
         augment: augment.to_owned(),
         patch: options.patch.map(|patch| patch.size),
         patches_per_image: options.patch.map_or(PATCHES_PER_IMAGE, |patch| patch.per_image),
+        group: options.group.clone(),
         ..DataInfo::default()
     }
 }
@@ -336,6 +376,7 @@ pub fn options_of(model: &ModelFile, given: OpenOptions) -> OpenOptions {
         bits: info.bits,
         tiles: info.tiles.is_some(),
         window: info.window,
+        group: given.group.clone().or_else(|| info.group.clone()),
         ..given
     }
 }

@@ -10,7 +10,7 @@ use ganomede_host::{Hold, line};
 use serde::Serialize;
 
 use super::verdict::{appearance, synthetic_check};
-use super::{Applied, DetectError, Observer, Progress, Samples, calibrate};
+use super::{Applied, DetectError, Observer, Progress, Samples, calibrate, too_few_groups};
 use crate::device::Device;
 use crate::models::ConfigError;
 use crate::models::file::{DataInfo, Header, ModelFile, Progress as Done};
@@ -220,8 +220,12 @@ impl Job {
         }
         let name = self.out.clone().unwrap_or_else(|| PathBuf::from("the model"));
         let mut applied = Applied { device, model: &model, path: &name, score: &self.score, observer };
-        let calibration = calibrate(samples, &mut applied, samples.false_alarm_rate());
+        let rate = samples.false_alarm_rate();
+        let calibration = calibrate(samples, &mut applied, rate);
         let calibration = calibration.map_err(|e| if applied.observer.goes_on() { e } else { stopped() })?;
+        if let Some(few) = calibration.as_ref().and_then(|calibration| too_few_groups(calibration, rate)) {
+            applied.observer.note(&format!("warning: {few}"));
+        }
         model.header.calibration = calibration;
         let (progress, peak_bytes) = (trainer.progress().clone(), before.max(trainer.bytes()));
         // The check needs memory of its own.

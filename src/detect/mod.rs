@@ -37,7 +37,7 @@ pub use assess::{Assess, Assessment, SampleAssessment, TestSet, check_limit, los
 pub use builder::TrainingBuilder;
 pub use calibrate::{
     FALSE_ALARM_RATE, HeldOut, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, rate_of,
-    usual_rate,
+    too_few_groups, usual_rate,
 };
 #[cfg(feature = "report")]
 pub use compare::{Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, Trial};

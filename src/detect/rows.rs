@@ -3,6 +3,7 @@
 mod assess;
 mod score;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ganomede_datasets::{DataError, Split, Table, TableOptions, Trained};
@@ -64,6 +65,7 @@ impl Rows {
             normal_labels: info.normal_classes.clone(),
             anomalous_labels: info.anomalous_classes.clone(),
             train_fraction: Some(schema.train_fraction),
+            group: schema.group.clone(),
             val_fraction: info.val_fraction,
             seed,
             ..given
@@ -99,12 +101,17 @@ impl Samples for Rows {
     }
 
     fn held_out(&self, model: &mut Applied<'_>) -> Result<HeldOut, DetectError> {
-        Ok(held_out_row_scores(model, &self.table)?.into())
+        held_out_row_scores(model, &self.table)
     }
 
     /// What was decided about the table: how it was read, and what becomes of its rows.
     fn notes(&self) -> Vec<String> {
         let table = &self.table;
+        let groups = table.groups().map(|groups| {
+            let held_out: BTreeSet<u32> =
+                table.held_out().iter().map(|&row| groups.of[row as usize]).collect();
+            format!("rows are in {} groups, of which {} are held out whole", groups.len(), held_out.len())
+        });
         let counts = format!(
             "of {} rows {} are trained on, {} are held out at random, {} are left to test",
             table.rows(),
@@ -112,7 +119,7 @@ impl Samples for Rows {
             table.held_out().len(),
             table.len(Split::Test)
         );
-        let notes = table.notes().iter().cloned().chain([counts]);
+        let notes = table.notes().iter().cloned().chain([counts]).chain(groups);
         notes.map(|text| format!("{}: {text}", table.spec())).collect()
     }
 
@@ -156,13 +163,27 @@ pub fn open_table(
     Ok(Table::open(spec, &options)?)
 }
 
-/// Scores of the rows of a table that were held out; none where there are none.
+/// Scores of the rows of a table that were held out, with their groups; none where there are none.
 ///
 /// # Errors
 /// As [`row_scores`].
-pub fn held_out_row_scores(model: &mut Applied<'_>, table: &Table) -> Result<Vec<f64>, DetectError> {
+pub fn held_out_row_scores(model: &mut Applied<'_>, table: &Table) -> Result<HeldOut, DetectError> {
     let rows: Vec<usize> = table.held_out().iter().map(|&row| row as usize).collect();
-    if rows.is_empty() { Ok(vec![]) } else { row_scores(model, table, &rows) }
+    if rows.is_empty() { Ok(HeldOut::default()) } else { normal_rows(model, table, &rows) }
+}
+
+/// Scores of normal rows with their groups.
+fn normal_rows(model: &mut Applied<'_>, table: &Table, rows: &[usize]) -> Result<HeldOut, DetectError> {
+    Ok(HeldOut {
+        scores: row_scores(model, table, rows)?,
+        groups: groups_of(table, rows),
+        ..HeldOut::default()
+    })
+}
+
+/// Number of the group of each row; none where rows do not come in groups.
+fn groups_of(table: &Table, rows: &[usize]) -> Vec<u32> {
+    table.groups().map_or(vec![], |groups| rows.iter().map(|&row| groups.of[row]).collect())
 }
 
 /// Scores of rows of a file, which are counted from 0 without the header.

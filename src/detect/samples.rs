@@ -279,7 +279,7 @@ impl Samples for InMemory {
             maps.iter_mut().for_each(|maps| maps.add(&found));
             Ok(())
         })?;
-        Ok(HeldOut { scores, tiles: None, maps: maps.and_then(HeldOutMaps::calibration) })
+        Ok(HeldOut { scores, maps: maps.and_then(HeldOutMaps::calibration), ..HeldOut::default() })
     }
 
     fn held_out_images(&self) -> usize {

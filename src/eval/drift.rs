@@ -23,8 +23,9 @@ impl Drift {
     /// The `p_value` below which a stream is an alarm.
     pub const ALARM: f64 = 1e-3;
 
-    /// Of `of` samples `flagged` reach `threshold`. `None` for a stream without samples, and for a threshold
-    /// that all held-out samples reach, which promises nothing.
+    /// Of `of` samples `flagged` reach `threshold`. `None` for a stream without samples, for a threshold that
+    /// all held-out samples reach, which promises nothing, and for one of groups of samples: one odd group
+    /// may have all of its samples flagged.
     ///
     /// Of n held-out scores r reach the threshold. If those and the stream's are exchangeable, the number
     /// flagged is beta-binomial with a = r + 1 and b = n − r: a binomial whose share is known from n samples
@@ -32,7 +33,7 @@ impl Drift {
     pub fn of(quantiles: &Quantiles, threshold: f64, flagged: usize, of: usize) -> Option<Self> {
         let n = quantiles.count();
         let reach = n - quantiles.lower(threshold);
-        if of == 0 || reach == n || flagged > of {
+        if of == 0 || reach == n || flagged > of || quantiles.is_of_groups() {
             return None;
         }
         let [a, b] = [reach + 1, n - reach].map(|v| v as f64);

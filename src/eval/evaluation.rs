@@ -2,11 +2,11 @@
 
 use super::{
     Confusion, EvalError, PixelMap, PixelMetrics, Threshold, auprc_trapz, auroc, auroc_ci95,
-    average_precision, check, confusion, equal_error_rate, f1_at_prevalence, f1_max, no_skill_aupr,
-    pixel_metrics, youden,
+    auroc_ci95_of_groups, average_precision, check, confusion, equal_error_rate, f1_at_prevalence, f1_max,
+    no_skill_aupr, pixel_metrics, youden,
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an [`Evaluation`] is computed from. `scores`, `truths` and `classes` run in parallel.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,8 @@ pub struct EvaluationInput<'a> {
     pub truths: &'a [bool],
     /// Class of each image, e.g. `good` or the defect's name; empty if unknown.
     pub classes: &'a [String],
+    /// Number of the group of each image, where they come in groups that intervals redraw whole; else empty.
+    pub groups: &'a [u32],
     /// Maps of the images that have a ground truth; normal images with an all-false mask belong here too.
     pub pixels: &'a [PixelMap<'a>],
     /// Metrics of pixels that were pooled as they came, instead of `pixels`.
@@ -81,6 +83,9 @@ pub struct Evaluation {
     /// How the test set was sub-sampled, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_sample: Option<String>,
+    /// Groups of test images, where intervals redraw whole groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<usize>,
     /// What scores the same samples without having learnt what anomalies look like; none where none is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Control>,
@@ -112,9 +117,28 @@ impl Control {
     ///
     /// # Errors
     /// As [`Evaluation::new`].
-    pub fn new(name: &'static str, scores: &[f64], truths: &[bool], seed: u64) -> Result<Self, EvalError> {
-        let (auroc, auroc_ci95) = (auroc(scores, truths)?, auroc_ci95(scores, truths, seed)?);
+    pub fn new(
+        name: &'static str,
+        scores: &[f64],
+        truths: &[bool],
+        groups: &[u32],
+        seed: u64,
+    ) -> Result<Self, EvalError> {
+        let (auroc, auroc_ci95) = (auroc(scores, truths)?, interval(scores, truths, groups, seed)?);
         Ok(Self { name, auroc, auroc_ci95 })
+    }
+}
+
+/// The interval of an AUROC, by whole groups where there are any.
+fn interval(
+    scores: &[f64],
+    truths: &[bool],
+    groups: &[u32],
+    seed: u64,
+) -> Result<Option<[f64; 2]>, EvalError> {
+    match groups {
+        [] => auroc_ci95(scores, truths, seed),
+        groups => auroc_ci95_of_groups(scores, truths, groups, seed),
     }
 }
 
@@ -164,7 +188,7 @@ impl Evaluation {
             n_normal: truths.len() - n_anomalous,
             n_anomalous,
             auroc: auroc(scores, truths)?,
-            auroc_ci95: auroc_ci95(scores, truths, input.seed)?,
+            auroc_ci95: interval(scores, truths, input.groups, input.seed)?,
             aupr: average_precision(scores, truths)?,
             auprc_trapz: auprc_trapz(scores, truths)?,
             aupr_baseline: no_skill_aupr(truths),
@@ -185,6 +209,7 @@ impl Evaluation {
             classes: class_aurocs(input)?,
             seconds_per_image: input.seconds_per_image,
             sub_sample: input.sub_sample.clone(),
+            groups: (!input.groups.is_empty()).then(|| input.groups.iter().collect::<BTreeSet<_>>().len()),
             controls: vec![],
             warnings: vec![],
         })

@@ -20,9 +20,9 @@ mod repeated;
 pub mod signal;
 
 pub use appearance::{Appearance, two_numbers};
-pub use bootstrap::auroc_ci95;
 #[cfg(feature = "report")]
 pub(crate) use bootstrap::quantile_of_sorted;
+pub use bootstrap::{auroc_ci95, auroc_ci95_of_groups};
 pub use drift::Drift;
 #[cfg(feature = "report")]
 pub use embed::{MAX_EMBEDDED, embed};

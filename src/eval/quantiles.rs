@@ -1,5 +1,7 @@
 //! Calibration on held-out normal images: threshold, probability and scaling without a single test image.
 
+use std::collections::HashMap;
+
 use super::{EvalError, bootstrap::quantile_of_sorted, check_finite};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,9 @@ pub struct Quantiles {
     count: usize,
     /// Kept scores, ascending; knot i has rank `1 + round(i (n − 1) / (knots − 1))`.
     knots: Vec<f64>,
+    /// Where samples come in groups: how many samples; `count` is that of the groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    samples: Option<usize>,
 }
 
 /// A decision threshold and how it was chosen.
@@ -54,10 +59,63 @@ impl Quantiles {
         if count > MAX_KNOTS {
             knots = (0..MAX_KNOTS).map(|i| knots[rank(i, count, MAX_KNOTS) - 1]).collect();
         }
-        Ok(Self { count, knots })
+        Ok(Self { count, knots, samples: None })
     }
 
-    /// Number of held-out normal images.
+    /// Calibrates on the scores of held-out normal images that come in groups (slices of a patient): `groups`
+    /// has the number of the group of each score, and what is promised holds for an image of a new group.
+    ///
+    /// Hierarchical conformal prediction (Lee, Barber & Willett, *Distribution-free inference with
+    /// hierarchical data*, 2023, arXiv 2306.06342, equation 4): every group weighs 1 / (K + 1), shared
+    /// equally by its scores, and a new one as much at infinity. For K groups, knot k is the smallest score
+    /// below or at which the groups have k / K of their weight, so that all that is read off the ranks of n
+    /// single images holds of K groups. Of groups of one image each these are the scores themselves. Nothing
+    /// is drawn at random, as where each group lends one of its scores (Dunn, Wasserman & Ramdas,
+    /// *Distribution-free prediction sets for two-layer hierarchical models*, 2022), and scores within a
+    /// group may depend on each other in any way.
+    ///
+    /// Errors: no score, one that is not finite, or numbers of groups that are not as many.
+    pub fn of_groups(normal_scores: &[f64], groups: &[u32]) -> Result<Self, EvalError> {
+        check_finite("held-out scores", normal_scores)?;
+        let (got, expected) = (groups.len(), normal_scores.len());
+        if got != expected {
+            return Err(EvalError::Length { what: "groups", got, expected, per: "score" });
+        }
+        let mut sizes = HashMap::new();
+        groups.iter().for_each(|group| *sizes.entry(group).or_insert(0_usize) += 1);
+        let mut weighted: Vec<(f64, f64)> = normal_scores
+            .iter()
+            .zip(groups)
+            .map(|(&score, group)| (score, 1.0 / sizes[group] as f64))
+            .collect();
+        weighted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut knots, mut weight) = (Vec::new(), 0.0);
+        for (score, share) in weighted {
+            weight += share;
+            // The slack undoes rounding: three thirds are one.
+            while knots.len() < sizes.len() && weight + 1e-9 >= (knots.len() + 1) as f64 {
+                knots.push(score);
+            }
+        }
+        // Where rounding is more than that.
+        knots.extend(knots.last().copied().into_iter().cycle().take(sizes.len() - knots.len()));
+        Ok(Self { samples: Some(expected), ..Self::new(&knots)? })
+    }
+
+    /// What was held out, in words: so many samples, or groups of them.
+    pub fn held_out(&self) -> String {
+        match self.samples {
+            None => format!("{} held-out normal samples", self.count),
+            Some(samples) => format!("{} held-out groups of {samples} normal samples", self.count),
+        }
+    }
+
+    /// Whether it is of groups of samples.
+    pub fn is_of_groups(&self) -> bool {
+        self.samples.is_some()
+    }
+
+    /// Number of held-out normal images, or of groups of them.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -89,16 +147,16 @@ impl Quantiles {
         if !(false_alarm_rate > 0.0 && false_alarm_rate < 1.0) {
             return Err(EvalError::FalseAlarmRate(false_alarm_rate));
         }
-        let n = self.count;
+        let (n, held_out) = (self.count, self.held_out());
         // The slack undoes rounding: 20 × (1 − 0.05) must be 19, not 19.000000000000004.
         let k = ((n as f64 + 1.0) * (1.0 - false_alarm_rate) - 1e-9).ceil().max(1.0) as usize;
         let kept = self.knots.len();
         let knot = (0..kept).find(|&i| rank(i, n, kept) >= k).unwrap_or(kept - 1);
         let source = if k <= n {
-            format!("{n} held-out normal samples, false-alarm rate at most {false_alarm_rate}")
+            format!("{held_out}, false-alarm rate at most {false_alarm_rate}")
         } else {
             format!(
-                "highest of {n} held-out normal samples: too few for a false-alarm rate of {false_alarm_rate}, \
+                "highest of {held_out}: too few for a false-alarm rate of {false_alarm_rate}, \
                  expect up to {:.3}",
                 1.0 / (n as f64 + 1.0)
             )
@@ -176,12 +234,14 @@ fn rank(i: usize, count: usize, kept: usize) -> usize {
 struct Stored {
     count: usize,
     knots: Vec<f64>,
+    #[serde(default)]
+    samples: Option<usize>,
 }
 
 impl TryFrom<Stored> for Quantiles {
     type Error = EvalError;
 
-    fn try_from(Stored { count, knots }: Stored) -> Result<Self, EvalError> {
+    fn try_from(Stored { count, knots, samples }: Stored) -> Result<Self, EvalError> {
         check_finite("stored calibration", &knots)?;
         if knots.is_empty() || knots.len() != count.min(MAX_KNOTS) {
             return Err(EvalError::Calibration("the number of scores does not fit the count"));
@@ -192,6 +252,9 @@ impl TryFrom<Stored> for Quantiles {
         if !knots.is_sorted() {
             return Err(EvalError::Calibration("the scores do not ascend"));
         }
-        Ok(Self { count, knots })
+        if samples.is_some_and(|samples| samples < count) {
+            return Err(EvalError::Calibration("there are fewer samples than groups of them"));
+        }
+        Ok(Self { count, knots, samples })
     }
 }

@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -426,4 +428,179 @@ proptest! {
             prop_assert!(q.probability(threshold.value) >= 1.0 - rate - 1e-9);
         }
     }
+}
+
+/// Whole groups are redrawn in the order that the header of the function says; the AUROC of each resample is
+/// counted pair by pair.
+#[test]
+fn the_interval_of_groups_is_that_of_its_definition() {
+    use super::bootstrap::SplitMix64;
+    // Groups of one to five samples: normal, anomalous, and of both.
+    let mut groups = vec![];
+    for group in 0..14_u32 {
+        groups.extend(std::iter::repeat_n(5 * group % 14, 1 + group as usize % 5));
+    }
+    let truths: Vec<bool> =
+        groups.iter().enumerate().map(|(i, g)| g % 3 == 1 || g % 3 == 2 && i % 2 == 0).collect();
+    let score = |i: usize| {
+        f64::from((groups[i] * 11) % 14) / 2.0 + (i % 3) as f64 + 3.0 * f64::from(u8::from(truths[i]))
+    };
+    let scores: Vec<f64> = (0..groups.len()).map(score).collect();
+    let members = |group: u32| (0..groups.len()).filter(|&i| groups[i] == group).collect::<Vec<_>>();
+    let mut met: Vec<u32> = vec![];
+    groups.iter().for_each(|g| {
+        if !met.contains(g) {
+            met.push(*g)
+        }
+    });
+    let kind = |group: &u32| {
+        let of: Vec<bool> = members(*group).iter().map(|&i| truths[i]).collect();
+        if !of.contains(&true) {
+            0
+        } else if !of.contains(&false) {
+            1
+        } else {
+            2
+        }
+    };
+    let kinds: Vec<Vec<u32>> =
+        (0..3).map(|k| met.iter().copied().filter(|g| kind(g) == k).collect()).collect();
+    assert!(kinds.iter().all(|of_kind| of_kind.len() > 1), "{kinds:?}");
+    let mut resampled: Vec<f64> = (0..1000_u64)
+        .map(|i| {
+            let mut random = SplitMix64(5 ^ i.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+            let mut drawn = vec![];
+            for of_kind in &kinds {
+                (0..of_kind.len()).for_each(|_| drawn.extend(members(of_kind[random.below(of_kind.len())])));
+            }
+            let (mut wins, mut pairs) = (0.0, 0.0);
+            for &a in drawn.iter().filter(|&&i| truths[i]) {
+                for &n in drawn.iter().filter(|&&i| !truths[i]) {
+                    wins += match scores[a].total_cmp(&scores[n]) {
+                        Ordering::Greater => 1.0,
+                        Ordering::Equal => 0.5,
+                        Ordering::Less => 0.0,
+                    };
+                    pairs += 1.0;
+                }
+            }
+            wins / pairs
+        })
+        .collect();
+    resampled.sort_by(f64::total_cmp);
+    let at = |q: f64| {
+        let (low, part) = ((q * 999.0).floor() as usize, (q * 999.0).fract());
+        resampled[low] * (1.0 - part) + resampled[low + 1] * part
+    };
+    let [low, high] = auroc_ci95_of_groups(&scores, &truths, &groups, 5).unwrap().unwrap();
+    assert!(
+        close(low, at(0.025)) && close(high, at(0.975)),
+        "{low} to {high}, not {} to {}",
+        at(0.025),
+        at(0.975)
+    );
+    // Samples of a group are alike: the interval is wider than that of single ones.
+    let [alone_low, alone_high] = auroc_ci95(&scores, &truths, 5).unwrap().unwrap();
+    assert!(high - low > alone_high - alone_low, "{low} to {high} beside {alone_low} to {alone_high}");
+    // Of groups of one sample each it is that of single ones, with the same bits.
+    let single: Vec<u32> = (0..scores.len() as u32).rev().collect();
+    assert_eq!(auroc_ci95_of_groups(&scores, &truths, &single, 5).unwrap(), Some([alone_low, alone_high]));
+    assert_eq!(auroc_ci95_of_groups(&scores, &vec![true; scores.len()], &groups, 5).unwrap(), None);
+    assert!(matches!(
+        auroc_ci95_of_groups(&scores, &truths, &groups[1..], 5).unwrap_err(),
+        EvalError::Length { what: "groups", .. }
+    ));
+}
+
+/// The smallest score at or below which the weighted groups have enough, by sorting and adding.
+fn hierarchical_threshold(scores: &[f64], groups: &[u32], rate: f64) -> f64 {
+    let mut known: Vec<u32> = groups.to_vec();
+    known.sort_unstable();
+    known.dedup();
+    let weight = |group: u32| {
+        let size = groups.iter().filter(|&&g| g == group).count();
+        1.0 / ((known.len() as f64 + 1.0) * size as f64)
+    };
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    let mut sum = 0.0;
+    for i in order {
+        sum += weight(groups[i]);
+        if sum >= 1.0 - rate - 1e-9 {
+            return scores[i];
+        }
+    }
+    f64::INFINITY
+}
+
+#[test]
+fn thresholds_of_groups_follow_from_the_weighted_quantile() {
+    let mut random = super::bootstrap::SplitMix64(3);
+    for groups in [[5, 1, 9], [30, 4, 4], [39, 2, 7]] {
+        let mut of = vec![];
+        (0..groups[0]).for_each(|g| of.extend(std::iter::repeat_n(g, 1 + random.below(groups[2] as usize))));
+        let scores: Vec<f64> = of.iter().map(|&g| f64::from(g % 7) + random.uniform()).collect();
+        let of: Vec<u32> = of.iter().map(|&g| g as u32).collect();
+        let quantiles = Quantiles::of_groups(&scores, &of).unwrap();
+        assert_eq!(quantiles.count(), groups[0] as usize);
+        // Where (K + 1)·(1 − α) is a whole number the two are the same; elsewhere it is the next rank.
+        for k in 1..=groups[0] {
+            let rate = 1.0 - f64::from(k) / f64::from(groups[0] + 1);
+            let threshold = quantiles.threshold(rate).unwrap();
+            assert_eq!(
+                threshold.value,
+                hierarchical_threshold(&scores, &of, rate).next_up(),
+                "{k} of {groups:?}"
+            );
+            let lower = quantiles.threshold(rate + 0.4 / f64::from(groups[0] + 1)).unwrap().value;
+            assert!(
+                lower
+                    >= hierarchical_threshold(&scores, &of, rate + 0.4 / f64::from(groups[0] + 1)).next_up()
+            );
+            assert!(threshold.source.contains("groups of"), "{}", threshold.source);
+        }
+    }
+    let scores = [3.0, 1.0, 2.0, 5.0];
+    let single = Quantiles::of_groups(&scores, &[4, 1, 0, 9]).unwrap();
+    let plain = Quantiles::new(&scores).unwrap();
+    assert_eq!(single.threshold(0.3).unwrap().value, plain.threshold(0.3).unwrap().value);
+    assert_eq!(single.p_value(2.5), plain.p_value(2.5));
+    let text = serde_json::to_string(&single).unwrap();
+    assert_eq!(serde_json::from_str::<Quantiles>(&text).unwrap(), single);
+    assert_eq!(serde_json::to_string(&plain).unwrap(), r#"{"count":4,"knots":[1.0,2.0,3.0,5.0]}"#);
+    assert!(
+        serde_json::from_str::<Quantiles>(r#"{"count":4,"knots":[1.0,2.0,3.0,5.0],"samples":3}"#).is_err()
+    );
+    assert!(Quantiles::of_groups(&scores, &[0, 0]).is_err() && Quantiles::of_groups(&[], &[]).is_err());
+}
+
+/// Of samples that resemble each other within a group, thresholds of groups keep their promise for new groups
+/// and those of single samples break it.
+#[test]
+fn thresholds_of_groups_keep_their_promise_where_single_ones_break_it() {
+    const RATE: f64 = 0.1;
+    let mut random = super::bootstrap::SplitMix64(11);
+    let (mut alarms, mut single_alarms, tries) = (0.0, 0.0, 4000);
+    for _ in 0..tries {
+        // Nine groups of many alike and few of one: large groups score lower.
+        let mut draw = || {
+            let large = random.uniform() < 0.5;
+            let level = random.uniform() - if large { 1.0 } else { 0.0 };
+            (level, if large { 20 } else { 1 })
+        };
+        let (mut scores, mut groups) = (vec![], vec![]);
+        for group in 0..19 {
+            let (level, size) = draw();
+            scores.extend((0..size).map(|i| level + 0.001 * f64::from(i)));
+            groups.extend((0..size).map(|_| group));
+        }
+        let new = draw().0;
+        let is_alarm =
+            |quantiles: Quantiles| f64::from(u8::from(new >= quantiles.threshold(RATE).unwrap().value));
+        alarms += is_alarm(Quantiles::of_groups(&scores, &groups).unwrap());
+        single_alarms += is_alarm(Quantiles::new(&scores).unwrap());
+    }
+    let [share, single] = [alarms, single_alarms].map(|count| count / f64::from(tries));
+    assert!(share <= RATE + 0.015, "{share} of new groups are flagged");
+    assert!(share > 0.05 && single > 2.0 * RATE, "{share} by groups, {single} by single samples");
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ganomede_datasets::files;
 use ganomede_datasets::memory::{Permit, Short};
-use ganomede_datasets::{Fit, MinMax, Schema, Standardize};
+use ganomede_datasets::{Fit, GroupRule, MinMax, Schema, Standardize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
@@ -196,6 +196,9 @@ pub struct DataInfo {
     /// Bits that the samples of 16-bit images really use; None for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits: Option<u32>,
+    /// How the group of an image was read off its path, where whole groups were held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupRule>,
     /// Augmentation, empty for none.
     pub augment: String,
     /// Side of the random patches cut from large images, of models of earlier versions.

@@ -566,6 +566,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "`patch`" => data.patch,
         "`augment`" => data.augment,
         "`val-fraction`" => data.val_fraction,
+        "`group`" => data.group,
         "training images" => data.training_images,
         "held-out images" => data.held_out,
         "a data digest of" => data.digest,

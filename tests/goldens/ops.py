@@ -291,6 +291,10 @@ case("resize_linear_up", lambda x: F.interpolate(x, (7, 10), mode="bilinear"), (
 case("resize_linear_down", lambda x: F.interpolate(x, (3, 4), mode="bilinear"), (1, 2, 7, 9))
 case("resize_aligned", lambda x: F.interpolate(x, (9, 3), mode="bilinear", align_corners=True), (2, 1, 4, 7))
 case("resize_aligned_one", lambda x: F.interpolate(x, (1, 8), mode="bilinear", align_corners=True), (1, 2, 3, 1))
+TAPS = torch.tensor([0.5, -1.0, 2.0, 0.25, 1.5]).double().view(1, 1, 5)
+case("filter", lambda x: F.conv1d(x.reshape(6, 1, 7), TAPS, padding=2).reshape(2, 3, 7), (2, 3, 7))
+case("filter_rows", lambda x: F.conv1d(x.mT.reshape(6, 1, 4), TAPS, padding=2).reshape(2, 3, 4).mT, (2, 4, 3))
+case("filter_wider", lambda x: F.conv1d(x.reshape(3, 1, 2), TAPS, padding=2).reshape(3, 2), (3, 2))
 case("resample_1d", lambda x: F.interpolate(x, 11, mode="linear"), (2, 3, 4))
 case(
     "avg_pool_uncounted",

@@ -138,6 +138,7 @@ CASES = {
         "max_pool": lambda x: F.max_pool2d(x, 2),
         "max_pool_padded": lambda x: F.max_pool2d(x, 3, stride=2, padding=1),
         "avg_pool": lambda x: F.avg_pool2d(x, 3, stride=2, padding=1),
+        "filter": lambda x: F.conv2d(x, torch.tensor([0.25, 0.5, 0.125], dtype=x.dtype).view(1, 1, 1, 3), padding=(0, 1)),
         "max_pool_dilated": lambda x: F.max_pool2d(x, 2, stride=1, dilation=3),
         "gather": lambda x: x[:, :, [4, 0, 0, 2]],
         "resize_linear": lambda x: F.interpolate(x, (10, 7), mode="bilinear"),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Applied, DetectError, NormalData, calibration, rate_of};
+use ganomede::detect::{Applied, DetectError, NormalData, calibration, rate_of, too_few_groups};
 use ganomede::models::file::ModelFile;
 use ganomede_datasets::Reads;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::shared::args::{DataArgs, Global, ModelArg, SearchArgs, parse_rate};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::check_file;
 use crate::shared::terminal::Terminal;
-use crate::shared::{CliError, Interrupt, say, say_json, shown};
+use crate::shared::{CliError, Interrupt, say, say_json, say_warning, shown};
 
 /// Set a model's threshold anew, from normal samples that it was not trained on.
 ///
@@ -91,11 +91,13 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         source: found.source.clone(),
         before,
     };
+    let few = too_few_groups(&found, rate);
     model.header.calibration = Some(found);
     model.save(out)?;
     if global.json {
         return say_json(&document);
     }
+    few.map_or(Ok(()), |few| say_warning(&few))?;
     let before = before.map_or("none".to_owned(), |threshold| format!("{threshold:.4}"));
     say(&format!(
         "threshold {:.4} ({}), before {before}\nmodel: {}",

@@ -5,7 +5,7 @@ use std::path::Path;
 use ganomede::models::file::{Header, ModelFile, Scaling};
 use ganomede::models::recipe::{Recipe, Schedule};
 use ganomede::models::scorer::ScoreConfig;
-use ganomede_datasets::Fit;
+use ganomede_datasets::{Fit, GroupRule};
 use ganomede_host::line;
 use serde::Serialize;
 
@@ -98,6 +98,10 @@ impl ModelDocument<'_> {
                 ),
             ),
         ];
+        let column = data.table.as_ref().and_then(|table| table.group.as_deref());
+        lines.extend(data.group.as_ref().map(GroupRule::text).or(column).map(|rule| {
+            ("groups", format!("by {}: held out whole, thresholds hold for new groups", line(rule)))
+        }));
         lines.extend(progress.held_out.map(|share| {
             (
                 "held out",
@@ -200,6 +204,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
     if let Some(bits) = data.bits {
         add("--bits", &bits);
     }
+    if let Some(rule) = &data.group {
+        add("--group", &rule.text());
+    }
     if let Some(tiles) = data.tiles {
         add("--tiles-per-image", &tiles.per_image);
         add("--tile-score", &tiles.tiling.score);
@@ -217,6 +224,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
         let label = if table.label.is_empty() { table.label_place.to_string() } else { table.label.clone() };
         add("--label-column", &label);
         add("--train-fraction", &table.train_fraction);
+        if let Some(column) = &table.group {
+            add("--group", column);
+        }
     }
     for (flag, classes) in
         [("--normal-class", &data.normal_classes), ("--anomalous-class", &data.anomalous_classes)]

@@ -232,6 +232,7 @@ impl Args {
         let numbers = [
             ("--bits", images.bits.map(|bits| bits.to_string())),
             ("--window", images.window.map(|[centre, width]| format!("{centre},{width}"))),
+            ("--group", data.group.as_ref().map(|rule| rule.text().to_owned())),
             ("--tiles-per-image", images.tiles_per_image.map(|count| count.to_string())),
             ("--augment", Some(images.augment.clone()).filter(|list| !list.is_empty())),
             ("--seed", (global.seed != 0).then(|| global.seed.to_string())),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ganomede_datasets::memory;
-use ganomede_datasets::{Channels, Fit, OpenOptions, Preprocess, Reads, Size, Split};
+use ganomede_datasets::{Channels, DataError, Fit, GroupRule, OpenOptions, Preprocess, Reads, Size, Split};
 
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
@@ -229,6 +229,12 @@ pub(crate) struct DataArgs {
     /// *_ground_truth or *].
     #[arg(long, value_name = "PATTERN")]
     pub mask_name: Option<String>,
+    /// Groups of images that are no independent samples (slices of a patient, parts of a lot): a regular
+    /// expression whose first parentheses, or whole match, in the path of an image is its group; of a table
+    /// the name of the column. Whole groups are held out, thresholds and intervals hold for new groups, and
+    /// models remember it.
+    #[arg(long, value_name = "REGEX|COLUMN", value_parser = parse_group)]
+    pub group: Option<GroupRule>,
     /// Make a file that cannot be read an error instead of skipping it, and a test image that is trained on.
     #[arg(long)]
     pub strict: bool,
@@ -326,6 +332,7 @@ impl DataArgs {
             also: self.data.all().into_iter().skip(1).map(str::to_owned).collect(),
             masks: self.masks.clone(),
             mask_name: self.mask_name.clone(),
+            group: self.group.clone(),
             seed: 0,
             ..OpenOptions::default()
         }
@@ -350,6 +357,12 @@ impl DataArgs {
             &[
                 Flag("--normal-class", normal, For::ImagesAndTables, why),
                 Flag("--anomalous-class", anomalous, For::ImagesAndTables, why),
+                Flag(
+                    "--group",
+                    self.group.is_some(),
+                    For::ImagesAndTables,
+                    "is for images and tables: leave it out",
+                ),
                 Flag("--list", !self.data.list.is_empty(), For::Images, images),
                 Flag("--data given several times", self.data.data.len() > 1, For::Images, images),
                 Flag("--masks", self.masks.is_some(), For::Images, images),
@@ -357,6 +370,11 @@ impl DataArgs {
             ],
         )
     }
+}
+
+/// A rule of groups.
+fn parse_group(text: &str) -> Result<GroupRule, String> {
+    text.parse().map_err(|e: DataError| e.to_string())
 }
 
 /// A rate of false alarms.

@@ -14,6 +14,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "mask_name",
             "normal_class",
             "anomalous_class",
+            "group",
             "strict",
             "limit_test",
             "split",

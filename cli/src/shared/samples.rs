@@ -93,6 +93,7 @@ impl SampleArgs {
                 normal_labels: data.normal_class.clone(),
                 anomalous_labels: data.anomalous_class.clone(),
                 header: self.header.into(),
+                group: data.group.as_ref().map(|rule| rule.text().to_owned()),
                 train_fraction: self.train_fraction,
                 anomaly_share: self.anomaly_share,
                 ..TableOptions::default()

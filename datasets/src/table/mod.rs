@@ -27,6 +27,7 @@ pub(crate) use header::{is_header, named_label};
 pub use scale::{FAR, MinMax};
 pub use schema::Schema;
 
+use crate::groups::Groups;
 use crate::signal::HeaderRow;
 use crate::{DataError, Split, Truth};
 use read::{Column, Rows};
@@ -48,6 +49,10 @@ pub struct TableOptions {
     pub anomalous_labels: Vec<String>,
     /// Whether the first row names the columns.
     pub header: HeaderRow,
+    /// Column of groups, by name or number from 0, where rows come in groups (visits of a patient, parts of a
+    /// lot): it is no feature, and whole groups are held out and left to test. Otherwise the model's, if the
+    /// file has it.
+    pub group: Option<String>,
     /// Share of the rows whose normal ones are trained on, above 0 and at most 1. By default all of a file
     /// that has normal rows only, and half of one that has both, so that the other half can be tested.
     pub train_fraction: Option<f64>,
@@ -270,6 +275,11 @@ impl Table {
             Split::Train => &self.parts.train,
             Split::Test => &self.parts.test,
         }
+    }
+
+    /// The group of each row of the file, where they come in groups.
+    pub fn groups(&self) -> Option<&Groups> {
+        self.rows.groups.as_ref()
     }
 
     /// Rows of the file, from 0 without the header, that are held out for calibration: normal ones.

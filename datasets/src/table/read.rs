@@ -9,6 +9,7 @@ use super::labels::Labels;
 use super::schema::{Places, Schema, short};
 use super::{TableOptions, kdd99};
 use crate::csv_file::{number, rows};
+use crate::groups::{Groups, Numbering};
 use crate::memory::Held;
 use crate::signal::HeaderRow;
 use crate::{DataError, Truth};
@@ -35,6 +36,8 @@ pub(crate) struct Rows {
     /// One a row; unknown where the file has no labels.
     pub(crate) truths: Vec<Truth>,
     pub(crate) is_labelled: bool,
+    /// Where rows come in groups: of each.
+    pub(crate) groups: Option<Groups>,
     /// Fields whose category has no feature.
     pub(crate) unknown: usize,
     /// What was decided that a user may want to know.
@@ -77,6 +80,7 @@ struct Reader<'a> {
     names: Vec<String>,
     places: Places,
     labels: Labels<'a>,
+    groups: Numbering,
 }
 
 impl<'a> Reader<'a> {
@@ -143,12 +147,13 @@ impl<'a> Reader<'a> {
             values: vec![],
             truths: vec![],
             is_labelled: places.label.is_some(),
+            groups: None,
             unknown: 0,
             notes,
             _held: Held::default(),
         };
         let labels = Labels::new(path, options, is_kdd99)?;
-        let mut reader = Self { path, rows, names, places, labels };
+        let mut reader = Self { path, rows, names, places, labels, groups: Numbering::default() };
         for (line, record) in head.iter().skip(usize::from(has_header)) {
             reader.row(*line, record)?;
         }
@@ -176,6 +181,19 @@ impl<'a> Reader<'a> {
             None => Truth::Unknown,
         };
         self.rows.truths.push(truth);
+        if let Some(place) = self.places.group {
+            match record[place].trim() {
+                "" => {
+                    let reason = format!(
+                        "line {line}, column {}: it names no group; every row needs one, and rows that stand by \
+                         themselves each one of their own",
+                        place + 1
+                    );
+                    return Err(DataError::file(self.path, reason));
+                }
+                name => self.groups.add(name),
+            }
+        }
         Ok(())
     }
 
@@ -195,6 +213,7 @@ impl<'a> Reader<'a> {
 
     fn finish(self) -> Result<Rows, DataError> {
         let mut rows = self.rows;
+        rows.groups = self.places.group.map(|_| self.groups.finish());
         if rows.truths.is_empty() {
             return Err(empty(self.path));
         }

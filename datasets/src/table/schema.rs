@@ -27,6 +27,9 @@ pub struct Schema {
     pub label: String,
     /// Place of the column of labels, from 0.
     pub label_place: usize,
+    /// Column of groups, by name or number from 0, where rows were split by groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Labels met in training, and whether they are anomalous.
     pub labels: BTreeMap<String, bool>,
     /// Share of the rows that was drawn for training.
@@ -39,6 +42,8 @@ pub(crate) struct Places {
     pub(crate) columns: Vec<usize>,
     /// Of the labels, if the file has them.
     pub(crate) label: Option<usize>,
+    /// Of the groups, if rows come in groups.
+    pub(crate) group: Option<usize>,
     /// What was decided that a user may want to know.
     pub(crate) notes: Vec<String>,
 }
@@ -55,10 +60,20 @@ impl Schema {
         let given = options.label_column.as_deref();
         let by_name = || if has_header { named_label(first) } else { None };
         let label = match given {
-            Some(column) => find(path, first, has_header, column)?,
+            Some(column) => find(path, first, has_header, column, "labels")?,
             None => by_name().unwrap_or(first.len().saturating_sub(1)),
         };
-        let columns: Vec<usize> = (0..first.len()).filter(|&column| column != label).collect();
+        let group = options.group.as_deref();
+        let group = group.map(|column| find(path, first, has_header, column, "groups")).transpose()?;
+        if group == Some(label) {
+            let reason = format!(
+                "`{}` cannot hold both labels and groups; name another column of one of them",
+                short(&first[label])
+            );
+            return Err(DataError::file(path, reason));
+        }
+        let is_feature = |&column: &usize| column != label && Some(column) != group;
+        let columns: Vec<usize> = (0..first.len()).filter(is_feature).collect();
         if columns.is_empty() || columns.len() > MAX_FEATURES {
             let reason =
                 format!("has {} columns beside the label; 1 to {MAX_FEATURES} are expected", columns.len());
@@ -74,9 +89,10 @@ impl Schema {
             columns: if has_header { names(&columns) } else { vec![] },
             label: if has_header { first[label].to_string() } else { String::new() },
             label_place: label,
+            group: group.map(|place| if has_header { first[place].to_string() } else { place.to_string() }),
             ..Schema::default()
         };
-        Ok((schema, Places { columns, label: Some(label), notes: vec![] }))
+        Ok((schema, Places { columns, label: Some(label), group, notes: vec![] }))
     }
 
     /// Refuses what no training has made: a model's file may hold anything.
@@ -105,13 +121,15 @@ impl Schema {
     ) -> Result<Places, DataError> {
         self.check()?;
         let given = options.label_column.as_deref();
-        let given = given.map(|column| find(path, first, has_header, column)).transpose()?;
+        let given = given.map(|column| find(path, first, has_header, column, "labels")).transpose()?;
+        let group = self.group(path, first, has_header, options)?;
         if has_header && !self.columns.is_empty() {
-            return self.by_name(path, first, given);
+            return self.by_name(path, first, given, group);
         }
-        let has_label = given.is_some() || first.len() > self.width;
+        let has_label = given.is_some() || first.len() > self.width + usize::from(group.is_some());
         let label = has_label.then(|| given.unwrap_or(self.label_place));
-        let columns: Vec<usize> = (0..first.len()).filter(|&column| Some(column) != label).collect();
+        let is_feature = |&column: &usize| Some(column) != label && Some(column) != group;
+        let columns: Vec<usize> = (0..first.len()).filter(is_feature).collect();
         if columns.len() != self.width || label.is_some_and(|label| label >= first.len()) {
             let reason = format!(
                 "has {} columns{}, but the model was trained on {} and a label; give the same columns",
@@ -122,22 +140,60 @@ impl Schema {
             return Err(DataError::file(path, reason));
         }
         let unnamed = match (has_header, self.columns.is_empty()) {
-            _ if self.layout != "csv" => return Ok(Places { columns, label, notes: vec![] }),
+            _ if self.layout != "csv" => return Ok(Places { columns, label, group, notes: vec![] }),
             (true, true) => "the model was trained without names of columns".to_string(),
             (false, true) => "neither the file nor the model has names of columns".to_string(),
             _ => format!("the file has no names of columns, the model's are {}", listed(&self.columns)),
         };
-        Ok(Places { columns, label, notes: vec![format!("{unnamed}: they are taken by their places")] })
+        let notes = vec![format!("{unnamed}: they are taken by their places")];
+        Ok(Places { columns, label, group, notes })
     }
 
-    fn by_name(&self, path: &Path, first: &StringRecord, given: Option<usize>) -> Result<Places, DataError> {
+    /// The column of groups of another file: the one that is given, else the model's where the file has it.
+    fn group(
+        &self,
+        path: &Path,
+        first: &StringRecord,
+        has_header: bool,
+        options: &TableOptions,
+    ) -> Result<Option<usize>, DataError> {
+        let is_named = has_header && !self.columns.is_empty();
+        let given = options.group.as_deref();
+        if let Some(column) = given {
+            let found = find(path, first, has_header, column, "groups")?;
+            if let Some(own) = self.group.as_deref().filter(|&own| is_named && *own != first[found]) {
+                let reason = format!(
+                    "groups are said to be in `{}`, but rows of the model's file were split by `{own}`; leave the \
+                     column of groups out",
+                    short(&first[found])
+                );
+                return Err(DataError::file(path, reason));
+            }
+            return Ok(Some(found));
+        }
+        let Some(own) = self.group.as_deref() else { return Ok(None) };
+        let place = match is_named {
+            true => first.iter().position(|field| field == own),
+            // Beside a label, which a file without names has as well.
+            false => own.parse().ok().filter(|&place| first.len() > self.width + 1 && place < first.len()),
+        };
+        Ok(place)
+    }
+
+    fn by_name(
+        &self,
+        path: &Path,
+        first: &StringRecord,
+        given: Option<usize>,
+        group: Option<usize>,
+    ) -> Result<Places, DataError> {
         check_distinct(path, first)?;
         let place = |name: &str| first.iter().position(|field| field == name);
         let missing: Vec<_> = self.columns.iter().filter(|name| place(name).is_none()).cloned().collect();
         let own = place(&self.label);
         let is_extra = |name: &&str| *name != self.label && !self.columns.iter().any(|column| column == name);
         let extra: Vec<_> = (0..first.len())
-            .filter(|&column| Some(column) != given)
+            .filter(|&column| Some(column) != given && Some(column) != group)
             .map(|column| &first[column])
             .filter(is_extra)
             .map(str::to_string)
@@ -177,12 +233,23 @@ impl Schema {
         if !extra.is_empty() {
             notes.push(format!("columns that the model does not know are left out: {}", listed(&extra)));
         }
-        Ok(Places { columns, label: given.or(own), notes })
+        if let Some(feature) = columns.iter().position(|&column| Some(column) == group) {
+            let reason =
+                format!("`{}` cannot hold the groups: the model was trained on it", self.columns[feature]);
+            return Err(DataError::file(path, reason));
+        }
+        Ok(Places { columns, label: given.or(own), group, notes })
     }
 }
 
-/// The column of a name or number.
-fn find(path: &Path, first: &StringRecord, has_header: bool, column: &str) -> Result<usize, DataError> {
+/// The column of a name or number; `what` it holds, for messages.
+fn find(
+    path: &Path,
+    first: &StringRecord,
+    has_header: bool,
+    column: &str,
+    what: &str,
+) -> Result<usize, DataError> {
     let is_called = |field: &str| has_header && field.eq_ignore_ascii_case(column);
     let exact = first.iter().position(|field| has_header && field == column);
     let named = exact.or_else(|| first.iter().position(is_called));
@@ -194,7 +261,7 @@ fn find(path: &Path, first: &StringRecord, has_header: bool, column: &str) -> Re
             " without names".to_string()
         };
         let reason =
-            format!("there is no column `{column}` for the labels; it has {} columns{names}", first.len());
+            format!("there is no column `{column}` for the {what}; it has {} columns{names}", first.len());
         DataError::file(path, reason)
     })
 }

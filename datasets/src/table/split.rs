@@ -28,6 +28,23 @@ impl Parts {
     }
 }
 
+/// All rows in an order that depends on their number and the seed alone, or on that of their groups: then
+/// those of a group follow on each other. With each its place, which is the first of its group.
+fn placed(rows: &Rows, options: &TableOptions) -> Vec<(usize, u32)> {
+    let Some(groups) = rows.groups.as_ref().filter(|_| rows.schema.group.is_some()) else {
+        return shuffled(rows, options).enumerate().collect();
+    };
+    let mut members = vec![vec![]; groups.len()];
+    groups.of.iter().zip(0..).for_each(|(&group, row)| members[group as usize].push(row));
+    let order = Permutation::new(groups.len() as u64, &[options.seed, SPLIT]);
+    let mut placed = Vec::with_capacity(groups.of.len());
+    for place in 0..groups.len() {
+        let first = placed.len();
+        placed.extend(members[order.get(place as u64) as usize].iter().map(|&row| (first, row)));
+    }
+    placed
+}
+
 /// All rows in an order that depends on their number and the seed alone.
 fn shuffled(rows: &Rows, options: &TableOptions) -> impl Iterator<Item = u32> + use<> {
     let n = rows.truths.len() as u64;
@@ -67,10 +84,12 @@ pub(crate) fn split(rows: &Rows, fraction: f64, options: &TableOptions) -> Resul
     let is_kdd99 = rows.schema.layout == kdd99::LAYOUT;
     let count = (rows.truths.len() as f64 * fraction).round() as usize;
     let (mut drawn, mut test) = (vec![], vec![]);
-    for (place, row) in shuffled(rows, options).enumerate() {
+    // The anomalous rows of a group that is trained on are no test: the group would be on both sides.
+    let drops = is_kdd99 || rows.schema.group.is_some();
+    for (place, row) in placed(rows, options) {
         match truth(row) {
             Truth::Normal if place < count => drawn.push(row),
-            Truth::Anomalous if place < count && is_kdd99 => {}
+            Truth::Anomalous if place < count && drops => {}
             Truth::Normal | Truth::Anomalous => test.push(row),
             Truth::Unknown => {}
         }
@@ -86,6 +105,12 @@ pub(crate) fn split(rows: &Rows, fraction: f64, options: &TableOptions) -> Resul
     if drawn.is_empty() {
         return Ok(Parts { test, ..Parts::default() });
     }
-    let (train, held_out) = Indices::holdout(drawn.len(), 1, options.val_fraction, options.seed)?;
+    let groups = rows.groups.as_ref().filter(|_| rows.schema.group.is_some());
+    let (train, held_out) = match groups {
+        None => Indices::holdout(drawn.len(), 1, options.val_fraction, options.seed)?,
+        Some(groups) => {
+            Indices::holdout_groups(&groups.of_some(&drawn), 1, options.val_fraction, options.seed)?
+        }
+    };
     Ok(Parts { train: chosen(train), held_out: chosen(held_out), test })
 }

@@ -1,15 +1,16 @@
 //! Scores of labelled test images by one model, and every metric of them.
 
+use std::collections::HashSet;
 #[cfg(feature = "report")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ganomede_datasets::memory::{Held, Short};
-use ganomede_datasets::{Dataset, Indices, Mask, OpenOptions, Split, Truth};
+use ganomede_datasets::{Dataset, Groups, Indices, Mask, OpenOptions, Split, Truth};
 
 use rayon::prelude::*;
 
-use super::{Images, options_of};
+use super::{Images, is_own, options_of};
 use crate::detect::apply::{Selection, no_image};
 use crate::detect::assess::{balanced, calibrated};
 use crate::detect::look::{Look, Looked, look_with};
@@ -63,6 +64,8 @@ impl ImageTests {
                 data.spec
             )));
         }
+        // What the rule of groups does not match is said before anything is scored.
+        dataset.options().group.as_ref().map(|rule| dataset.groups(Split::Test, rule)).transpose()?;
         let (indices, sub_sample) = choose(&dataset, data.limit, data.seed)?;
         Ok(Self { data, dataset, indices, sub_sample })
     }
@@ -89,7 +92,8 @@ impl ImageTests {
             Selection { data: self.dataset.clone(), split: Split::Test, indices: self.indices.clone() };
         let mut assessing = Assessing::new(&judge, &maps, config.extent(), see);
         let (count, seconds) = look_with(model, &maps, &selection, how.batch, "scoring", &mut assessing)?;
-        let Assessing { scores, truths, numbers, images, maps: mut of_images, pool, short, .. } = assessing;
+        let Assessing { scores, truths, entries, numbers, images, maps: mut of_images, pool, short, .. } =
+            assessing;
         // After the clock has stopped: what is timed are scores.
         of_images.par_iter_mut().for_each(|(map, _)| *map = maps.of(map));
         if let Some(short) = short {
@@ -111,12 +115,14 @@ impl ImageTests {
             .map(|(map, mask, picture)| PixelMap { height: picture.height, width: picture.width, map, mask })
             .collect();
         let description = model.device.describe();
+        let (groups, shared) = self.groups(model.model, &entries)?;
         let mut evaluation = Evaluation::new(&EvaluationInput {
             system: &model.model.header.system,
             device: &description,
             scores: &scores,
             truths: &truths,
             classes: &classes,
+            groups: &groups,
             pixels: &pixels,
             threshold: judge.threshold,
             seconds_per_image: seconds / count.max(1) as f64,
@@ -129,9 +135,38 @@ impl ImageTests {
         evaluation
             .warnings
             .extend(appearance.and_then(|appearance| other_light(appearance, &numbers, &truths)));
-        let controls = self.controls(model, how, &numbers, &truths)?;
+        evaluation.warnings.extend(shared);
+        let controls = self.controls(model, how, &numbers, &truths, &groups)?;
         let evaluation = evaluation.with_controls(controls);
         Ok(SampleAssessment { evaluation, findings, rows: None, images })
+    }
+
+    /// Number of the group of each entry, where they come in groups, and a warning of groups that the model
+    /// was trained on.
+    fn groups(
+        &self,
+        model: &ModelFile,
+        entries: &[usize],
+    ) -> Result<(Vec<u32>, Option<String>), DetectError> {
+        let Some(rule) = &self.dataset.options().group else { return Ok((vec![], None)) };
+        let groups = self.dataset.groups(Split::Test, rule)?;
+        let of: Vec<u32> = entries.iter().map(|&entry| groups.of[entry]).collect();
+        let trained_on = match is_own(model, &self.dataset)? {
+            // What the rule does not match is in no group that a test image is in.
+            true => self.dataset.groups(Split::Train, rule).unwrap_or_default(),
+            false => Groups::default(),
+        };
+        let known: HashSet<&String> = trained_on.names.iter().collect();
+        let tested: HashSet<u32> = of.iter().copied().collect();
+        let both = tested.iter().filter(|&&group| known.contains(&groups.names[group as usize])).count();
+        let warning = (both > 0).then(|| {
+            format!(
+                "{both} of {} groups of test images are groups of training images as well: metrics are better than \
+                 of groups that the model has not seen",
+                tested.len()
+            )
+        });
+        Ok((of, warning))
     }
 
     /// What the same images get without training: by two numbers, by the network as it was before, by a
@@ -143,12 +178,13 @@ impl ImageTests {
         how: &Assess,
         numbers: &[[f64; 2]],
         truths: &[bool],
+        groups: &[u32],
     ) -> Result<Vec<Control>, DetectError> {
         let header = &model.model.header;
         let mut controls = vec![];
         if let Some(appearance) = &header.appearance {
             let scores: Vec<f64> = numbers.iter().map(|&two| appearance.distance(two)).collect();
-            controls.push(Control::new(Control::TWO_NUMBERS, &scores, truths, how.seed)?);
+            controls.push(Control::new(Control::TWO_NUMBERS, &scores, truths, groups, how.seed)?);
         }
         let cheap = header.data.tiles.is_none() && !is_searched(header, model.score, how.batch)?;
         if let Some(untrained) = if cheap { untrained(model.device, header)? } else { None } {
@@ -162,13 +198,13 @@ impl ImageTests {
                 // An image that was read may be gone, and a network that was never trained may have no finite
                 // score: no row, then.
                 Ok(_) if scores.0.len() == truths.len() => {
-                    controls.push(Control::new(Control::UNTRAINED, &scores.0, truths, how.seed)?);
+                    controls.push(Control::new(Control::UNTRAINED, &scores.0, truths, groups, how.seed)?);
                 }
                 Err(DetectError::Stopped) => return Err(DetectError::Stopped),
                 Ok(_) | Err(_) => {}
             }
         }
-        controls.push(Control::new(Control::CONSTANT, &vec![0.0; truths.len()], truths, how.seed)?);
+        controls.push(Control::new(Control::CONSTANT, &vec![0.0; truths.len()], truths, groups, how.seed)?);
         Ok(controls)
     }
 }
@@ -241,6 +277,8 @@ struct Assessing<'a, 's> {
     see: Option<See<'s>>,
     scores: Vec<f64>,
     truths: Vec<bool>,
+    /// Entry of each in the test part.
+    entries: Vec<usize>,
     /// Brightness and contrast of each.
     numbers: Vec<[f64; 2]>,
     /// Height and width of what the networks see.
@@ -269,6 +307,7 @@ impl<'a, 's> Assessing<'a, 's> {
             see,
             scores: vec![],
             truths: vec![],
+            entries: vec![],
             numbers: vec![],
             extent,
             images: vec![],
@@ -368,6 +407,7 @@ impl Look for Assessing<'_, '_> {
         });
         self.scores.push(found.score);
         self.truths.push(anomalous);
+        self.entries.push(image.index);
         self.numbers.push(numbers_of(image, self.extent)?);
         #[cfg(feature = "report")]
         let whole = match (self.reducing.take(), tiles) {

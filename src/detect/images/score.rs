@@ -115,7 +115,8 @@ pub(in crate::detect) fn normal(data: &NormalData, model: &mut Applied<'_>) -> R
         )));
     }
     let selection = Selection { data: dataset.clone(), split, indices: dataset.all(split) };
-    let held_out = held_out_of_selection(model.model.header.batch, model, &selection)?;
+    let held_out =
+        held_out_of_selection(model.model.header.batch, model, &selection, dataset.options().group.as_ref())?;
     let findings = dataset.findings();
     model.observer.findings(&findings);
     if held_out.scores.is_empty() {

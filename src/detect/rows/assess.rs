@@ -8,7 +8,7 @@ use std::time::Instant;
 use ganomede_datasets::{Split, Table, TableOptions, Truth};
 use serde::Serialize;
 
-use super::{Rows, held_out_row_scores, open_table, row_scores};
+use super::{Rows, groups_of, held_out_row_scores, open_table, row_scores};
 use crate::detect::assess::{balanced, calibrated};
 use crate::detect::{
     Applied, Assess, Assessment, DetectError, Judge, Observer, SampleAssessment, Samples, TestData, TestSet,
@@ -110,7 +110,7 @@ impl RowTests {
         let truths: Vec<bool> = chosen.iter().map(|&i| is_anomalous(i)).collect();
         let absent =
             "no threshold: the score's settings differ from the calibrated ones and no held-out row is here";
-        let held_out = |model: &mut Applied<'_>| Ok(held_out_row_scores(model, table)?.into());
+        let held_out = |model: &mut Applied<'_>| held_out_row_scores(model, table);
         let calibration = calibrated(model, how.rate, held_out, absent)?;
         let judge = Judge::new(calibration.as_ref(), how.rate)?;
         let started = Instant::now();
@@ -132,6 +132,7 @@ impl RowTests {
             device: &description,
             scores: &scores,
             truths: &truths,
+            groups: &groups_of(table, &rows),
             threshold: judge.threshold,
             seconds_per_image: seconds / scores.len().max(1) as f64,
             sub_sample,

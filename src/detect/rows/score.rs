@@ -2,7 +2,7 @@
 
 use ganomede_datasets::{Indices, Split, Table, TableOptions, Truth};
 
-use super::{open_table, row_scores};
+use super::{normal_rows, open_table, row_scores};
 use crate::detect::open::check_paths;
 use crate::detect::{
     Answer, Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, NormalData, Observer, Queries,
@@ -103,5 +103,5 @@ pub(in crate::detect) fn normal(data: &NormalData, model: &mut Applied<'_>) -> R
     if rows.is_empty() {
         return Err(DetectError::Input(format!("'{spec}' has no normal row to take a threshold from")));
     }
-    Ok(row_scores(model, &table, &rows)?.into())
+    normal_rows(model, &table, &rows)
 }
