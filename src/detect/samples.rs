@@ -186,6 +186,7 @@ impl InMemory {
                     label_place: channels,
                     labels: [("normal".to_owned(), false)].into(),
                     train_fraction: 1.0,
+                    ..Schema::default()
                 };
                 (Scaling::Table(MinMax::fit(&rows, names)?), Some(schema))
             }
