@@ -265,7 +265,7 @@ pub(super) fn enlarged<'t>(
     (height * width > 1).then(|| map().reshape(&[n, extent[0], extent[1]]))
 }
 
-/// What the passes found at each place alone, [`Moments`] on the host.
+/// What the passes found at each place alone: the moments, on the host.
 pub struct Alone {
     /// Features of a place.
     pub d: usize,
