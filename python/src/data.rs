@@ -98,15 +98,14 @@ impl Source {
             Self::Images(images) => {
                 let preprocess = Preprocess { channels, ..Preprocess::new(size) };
                 let options = OpenOptions { preprocess, ..OpenOptions::default() };
-                let prepared = images.into_iter().enumerate().map(|(i, image)| {
-                    Ok(prepare_image(&format!("image {i}"), image, &options)?.pixels)
-                });
+                let prepared = images
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, image)| Ok(prepare_image(&format!("image {i}"), image, &options)?.pixels));
                 let prepared: Result<Vec<_>, DetectError> = prepared.collect();
                 InMemory::new(Form::Image, channels.count(), prepared?, hold_out, seed)
             }
-            Self::Measured(form, names, samples) => {
-                InMemory::measured(form, &names, samples, hold_out, seed)
-            }
+            Self::Measured(form, names, samples) => InMemory::measured(form, &names, samples, hold_out, seed),
             Self::Path(..) => Err(DetectError::Input("a path is opened by the training itself".to_owned())),
         }
     }

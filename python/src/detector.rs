@@ -26,7 +26,12 @@ impl Model {
     /// Reads a model file.
     #[staticmethod]
     #[pyo3(signature = (path, device_name, rate=None))]
-    fn load(py: Python<'_>, path: std::path::PathBuf, device_name: &str, rate: Option<f64>) -> PyResult<Self> {
+    fn load(
+        py: Python<'_>,
+        path: std::path::PathBuf,
+        device_name: &str,
+        rate: Option<f64>,
+    ) -> PyResult<Self> {
         let device = device(device_name)?;
         watched(py, || with_rate(Detector::load(path, &device)?, rate)).map(Self)
     }

@@ -89,7 +89,10 @@ impl Observer for Calling<'_> {
             news.set_item("done", progress.done)?;
             news.set_item("total", progress.total)?;
             news.set_item("stage", progress.stage)?;
-            news.set_item("losses", progress.losses.iter().copied().collect::<std::collections::BTreeMap<_, _>>())?;
+            news.set_item(
+                "losses",
+                progress.losses.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
+            )?;
             news.set_item("ended", progress.ended)?;
             Ok(news.into_any().unbind())
         });
