@@ -130,7 +130,8 @@ struct Parts {
 }
 
 /// A page's file as it is sent: scripts without the comments that are for those who write pages, a third of
-/// their bytes, but with the one at the head; shaders without lines of comment, a fifth of theirs.
+/// their bytes, but with the one at the head, and without indentation; shaders without lines of comment, a
+/// fifth of theirs. No text of a script runs over lines, so that none loses a space.
 fn sent(name: &str, text: &str) -> String {
     if name.ends_with(".wgsl") {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -150,7 +151,7 @@ fn sent(name: &str, text: &str) -> String {
         let drops = inside && blocks > 1 || blocks > 0 && trimmed.starts_with("//");
         inside &= !trimmed.ends_with("*/");
         if !drops {
-            sent += &without_casts(line);
+            sent += without_casts(line).trim_start();
             sent.push('\n');
         }
     }
@@ -336,5 +337,35 @@ impl File {
     fn of(bytes: &[u8]) -> Self {
         let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
         Self { bytes: bytes.len(), sha256 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_sent_without_comments_and_indentation() {
+        for (name, text) in [&SHARED[..], &SCORE, &SEARCH, &TRAIN].concat() {
+            if !name.ends_with(".js") {
+                assert_eq!(sent(name, text), text);
+                continue;
+            }
+            // A template over several lines would lose spaces that are text.
+            for line in text.lines() {
+                assert!(line.matches('`').count().is_multiple_of(2), "{name}: {line}");
+            }
+            let (code, sent) =
+                (text.lines().filter(|l| l.trim_end().ends_with([';', '{', '}'])), sent(name, text));
+            let missing: Vec<_> = code
+                .filter(|line| !line.contains("/*") && !line.trim_start().starts_with(['*', '/']))
+                .collect();
+            let lines: std::collections::HashSet<_> = sent.lines().collect();
+            assert!(
+                missing.len() > 20 && missing.iter().all(|line| lines.contains(line.trim_start())),
+                "{name}"
+            );
+            assert!(sent.len() < text.len() && !sent.contains("@param"), "{name}");
+        }
     }
 }
