@@ -199,7 +199,7 @@ impl InMemory {
 
 /// Refuses measured values that no scaling is of.
 pub(super) fn check_measured(values: &[f64]) -> Result<(), String> {
-    match values.iter().position(|value| !(value.abs() <= LARGEST)) {
+    match values.iter().position(|value| !(-LARGEST..=LARGEST).contains(value)) {
         Some(at) => Err(format!("value {at} is {}; all must be numbers up to 1e300", values[at])),
         None => Ok(()),
     }
