@@ -198,7 +198,7 @@ fn measured_samples_are_scaled_as_files_are() {
     let table = open_table(file.to_str().unwrap(), detector.model(), &file, TableOptions::default()).unwrap();
     let values = table.gather_rows(0..20);
     for (row, values) in rows.iter().zip(values.chunks(2)) {
-        let (own, of_file) = (detector.score(&row[..]).unwrap(), detector.score(&values.to_vec()).unwrap());
+        let (own, of_file) = (detector.score(&row[..]).unwrap(), detector.score(values.to_vec()).unwrap());
         assert_eq!(own.score, of_file.score);
     }
 
