@@ -15,7 +15,7 @@
 //! where all of its 3×3 fine points are: the coarse spaces lie inside the fine one for any mask, however thin
 //! or full of holes, and what they miss lies beside fixed pixels, where sweeps work well. Energies of 2-D
 //! Laplacians do not change with the spacing, so each level has the same stencil. The preconditioned residual
-//! is about the error, so iterations end when it is below [`TOLERANCE`] everywhere.
+//! is about the error, so iterations end when it is below 2·10⁻⁵ everywhere.
 
 use crate::pixels::Image;
 
