@@ -72,7 +72,7 @@ fn check(at: &Path, document: &Document) {
     // Scripts lose their inner comments and nothing else.
     let script = fs::read_to_string(at.join("ganomede.js")).unwrap();
     assert!(script.starts_with("// @ts-check\n/**\n") && !script.contains("@param"));
-    assert!(script.contains("export async function load(") && script.contains("  async run("));
+    assert!(script.contains("export async function load(") && script.contains("\nasync run("));
     let modules: BTreeSet<_> = document.pipelines.iter().map(|p| &p.module).collect();
     let shaders: BTreeSet<_> = document.files.keys().filter(|name| name.ends_with(".wgsl")).collect();
     assert_eq!(modules, shaders);

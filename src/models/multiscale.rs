@@ -1,7 +1,7 @@
 //! Features of several scales from a network that is trained here, or not at all: what
 //! [`feature_gaussian`](super::feature_gaussian) and [`knn`](super::knn) look at.
 //!
-//! The network is DCGAN's discriminator without norm ([`Pyramid`](super::dcgan::Pyramid)), whose convolutions
+//! The network is DCGAN's discriminator without norm ([`Pyramid`]), whose convolutions
 //! halve a sample again and again. `features` says how it comes to its weights:
 //!
 //! | | the network is | trained by |
