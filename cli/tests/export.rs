@@ -69,7 +69,7 @@ fn check(at: &Path, document: &Document) {
         let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!((bytes.len(), sha256), (file.bytes, file.sha256.clone()), "{name}");
     }
-    // Scripts lose their inner comments and nothing else.
+    // Scripts lose their inner comments and their indentation, and nothing else.
     let script = fs::read_to_string(at.join("ganomede.js")).unwrap();
     assert!(script.starts_with("// @ts-check\n/**\n") && !script.contains("@param"));
     assert!(script.contains("export async function load(") && script.contains("\nasync run("));
