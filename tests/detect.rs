@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ganomede::detect::{
-    Applied, DetectError, Detector, InMemory, Observer, PointTruths, Progress, Query, Verdict, open_series,
-    open_table, point_scores,
+    Applied, DetectError, Detector, InMemory, Observer, PointTruths, Progress, Query, Samples, Verdict,
+    open_series, open_table, point_scores,
 };
 use ganomede::device::Device;
 use ganomede::eval::auroc;
@@ -175,6 +175,20 @@ fn samples_in_memory_are_trained_on() {
     }
 }
 
+/// Who asks for another share of false alarms and saves the model has it in the file.
+#[test]
+fn a_share_of_false_alarms_goes_with_the_model() {
+    let usual = trained();
+    let often = trained().with_false_alarm_rate(0.4).unwrap();
+    let threshold = |detector: &Detector| detector.threshold().unwrap().unwrap().value;
+    assert!(threshold(&often) < threshold(&usual));
+    let again = Detector::from_bytes(&often.to_bytes().unwrap(), &Device::Cpu).unwrap();
+    assert_eq!(threshold(&again), threshold(&often));
+    assert_eq!(again.calibration().unwrap().threshold, threshold(&often));
+    let unchanged = trained().with_false_alarm_rate(0.05).unwrap();
+    assert_eq!(unchanged.to_bytes().unwrap(), usual.to_bytes().unwrap(), "the usual share is no change");
+}
+
 /// Rows and windows in units of their own are scaled by those that are trained on, and the model keeps how: a
 /// file of the same rows has the same scores.
 #[test]
@@ -186,19 +200,24 @@ fn measured_samples_are_scaled_as_files_are() {
     let samples = InMemory::measured(Form::Table, &names, rows.clone(), 0.2, 1).unwrap();
     let detector = Detector::train(&pca::INFO).samples(samples).latent(1).run(&Device::Cpu).unwrap();
     let detector = Detector::from_bytes(&detector.to_bytes().unwrap(), &Device::Cpu).unwrap();
-    let odd = detector.score(vec![1.7e9 + 4.0, 0.0]).unwrap();
+    let measured = |values: &[f64]| Query::Measured(values.to_vec().into());
+    let odd = detector.score(measured(&[1.7e9 + 4.0, 0.0])).unwrap();
     assert_eq!([gmm::INFO.latent_for(Form::Table, 5), gmm::INFO.latent_for(Form::Table, 121)], [2, 32]);
     let samples = InMemory::measured(Form::Table, &names, rows.clone(), 0.2, 1).unwrap();
     let mixture = Detector::train(&gmm::INFO).samples(samples).run(&Device::Cpu).unwrap();
     assert_eq!(mixture.model().header.config.latent, 1);
-    assert_eq!((odd.anomalous, detector.score(&rows[3][..]).unwrap().anomalous), (Some(true), Some(false)));
+    assert_eq!(
+        (odd.anomalous, detector.score(measured(&rows[3])).unwrap().anomalous),
+        (Some(true), Some(false))
+    );
     let file = folder("measured").join("rows.csv");
     let lines = rows[..20].iter().map(|row| format!("{:?},{:?}\n", row[1], row[0]));
     std::fs::write(&file, format!("load,time\n{}", lines.collect::<String>())).unwrap();
     let table = open_table(file.to_str().unwrap(), detector.model(), &file, TableOptions::default()).unwrap();
     let values = table.gather_rows(0..20);
     for (row, values) in rows.iter().zip(values.chunks(2)) {
-        let (own, of_file) = (detector.score(&row[..]).unwrap(), detector.score(values.to_vec()).unwrap());
+        let (own, of_file) =
+            (detector.score(measured(row)).unwrap(), detector.score(values.to_vec()).unwrap());
         assert_eq!(own.score, of_file.score);
     }
 
@@ -214,11 +233,14 @@ fn measured_samples_are_scaled_as_files_are() {
     let Scaling::Signal(scale) = scaling else { panic!("{scaling:?}") };
     assert!((scale.mean[0] - 307.5).abs() < 2.0 && (scale.mean[1] - 357.5).abs() < 2.0, "{scale:?}");
     let swapped = [&windows[0][16..], &windows[0][..16]].concat();
-    let normal = detector.score(&windows[0][..]).unwrap().score;
-    assert!(detector.score(swapped).unwrap().score > 2.0 * normal, "channels at each other's level");
+    let normal = detector.score(measured(&windows[0])).unwrap().score;
+    assert!(
+        detector.score(measured(&swapped)).unwrap().score > 2.0 * normal,
+        "channels at each other's level"
+    );
 
     for (bad, word) in [(vec![0.0; 31], "32"), (vec![f64::NAN; 32], "NaN"), (vec![1e301; 32], "1e300")] {
-        let error = detector.score(bad).unwrap_err().to_string();
+        let error = detector.score(measured(&bad)).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
     let refused = |form, rows: Vec<Vec<f64>>| InMemory::measured(form, &names, rows, 0.2, 1).unwrap_err();
@@ -232,7 +254,17 @@ fn measured_samples_are_scaled_as_files_are() {
     ] {
         assert!(error.to_string().contains(word), "{error}");
     }
-    let pixels = trained().score(vec![0.5f64; 256]).unwrap_err().to_string();
+    // In other units the scaled numbers may be the same, but not what they were made of.
+    let digest = |scale: f64| {
+        let rows = rows.iter().map(|row| vec![row[0] * scale, row[1] * scale]).collect();
+        let samples = InMemory::measured(Form::Table, &names, rows, 0.2, 1).unwrap();
+        (samples.get(7, [0; 2]).unwrap(), samples.info().unwrap().digest)
+    };
+    let ((one, own), (two, other)) = (digest(1.0), digest(2.0));
+    assert_eq!(one, two);
+    assert_ne!(own, other);
+
+    let pixels = trained().score(measured(&[0.5; 256])).unwrap_err().to_string();
     assert!(pixels.contains("no scaling"), "{pixels}");
 }
 

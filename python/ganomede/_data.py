@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Form = Literal["image", "series", "table"]
+#: Rows and columns from which on an array may hold images.
+SMALLEST_IMAGE = 16
 #: A folder or file; or images, rows or windows as arrays.
 Data = Any
 
@@ -67,6 +70,13 @@ def samples(x: Data, form: Form | None = None) -> Samples:
         if array.ndim not in (3, 4):
             raise ValueError(f"images of shape {array.shape}; [n, height, width] or [n, height, width, channels] is expected")
         return _images(list(array))
+    if form is None and array.ndim == 3 and min(array.shape[1:]) >= SMALLEST_IMAGE:
+        warnings.warn(
+            f"an array of shape {array.shape} of {array.dtype} is taken as windows of {array.shape[1]} channels and "
+            f"{array.shape[2]} points; if these are gray images, pass form='image' (form='series' keeps this and is quiet)",
+            UserWarning,
+            stacklevel=3,
+        )
     return _numbers(array, form, names)
 
 

@@ -212,9 +212,6 @@ class BaseDetector:
             "hold_out": float(self.hold_out),
             "seed": seed,
             "rate": float(self.contamination),
-            "out": None,
-            "label_column": None,
-            "normal_labels": [],
         }
         if isinstance(given, Measured) and len(given.values) == 1:
             raise ValueError("Found array with 1 sample(s), which nothing can be learned from")
@@ -476,9 +473,8 @@ def load(
         "random_state": header["seed"],
         "lr": header["training"]["lr"],
         "size": size if isinstance(size, (int, str)) else tuple(size),
+        "contamination": model.rate(),
     }
-    if contamination is not None:
-        params["contamination"] = contamination
     detector.set_params(**params)
     detector._take(model)
     if model.form() == "table":

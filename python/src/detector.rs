@@ -2,7 +2,7 @@
 
 use ganomede::Detector;
 use ganomede::datasets::{Channels, SignalOptions, TableOptions};
-use ganomede::detect::{DetectError, Query, QueryData, Verdict};
+use ganomede::detect::{DetectError, Query, QueryData, Verdict, rate_of};
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::{Form, SYSTEMS, Size};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray2};
@@ -62,6 +62,11 @@ impl Model {
         Ok(self.0.threshold().map_err(raised)?.map(|threshold| threshold.value))
     }
 
+    /// The share of false alarms that the threshold aims at.
+    fn rate(&self) -> f64 {
+        rate_of(self.0.model())
+    }
+
     /// `image`, `series` or `table`.
     fn form(&self) -> &'static str {
         match self.0.model().header.config.form {
@@ -109,7 +114,7 @@ impl Model {
         maps: bool,
         call: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let queries = rows(&samples).into_iter().map(Query::from).collect();
+        let queries = rows(&samples).into_iter().map(|row| Query::Measured(row.into())).collect();
         self.judged(py, queries, maps, call)
     }
 
@@ -251,12 +256,6 @@ pub(crate) struct HowTrained {
     seed: u64,
     #[pyo3(item)]
     rate: Option<f64>,
-    #[pyo3(item)]
-    out: Option<std::path::PathBuf>,
-    #[pyo3(item)]
-    label_column: Option<String>,
-    #[pyo3(item)]
-    normal_labels: Vec<String>,
 }
 
 /// What is trained on: a path with its form, images, or measured samples with their form and columns.
@@ -312,14 +311,7 @@ pub(crate) fn train(
         training = match source {
             Source::Path(Form::Image, path) => training.images(path),
             Source::Path(Form::Signal, path) => training.series(path, SignalOptions::default()),
-            Source::Path(Form::Table, path) => {
-                let options = TableOptions {
-                    label_column: how.label_column,
-                    normal_labels: how.normal_labels,
-                    ..TableOptions::default()
-                };
-                training.table(path, options)
-            }
+            Source::Path(Form::Table, path) => training.table(path, TableOptions::default()),
             own => training.samples(own.samples(size, channels, how.hold_out, how.seed)?),
         };
         for (name, value) in &how.options {
@@ -334,7 +326,6 @@ pub(crate) fn train(
         training = how.minutes.into_iter().fold(training, |t, minutes| t.minutes(minutes));
         training = how.batch.into_iter().fold(training, |t, batch| t.batch(batch));
         training = how.lr.into_iter().fold(training, |t, lr| t.lr(lr));
-        training = how.out.into_iter().fold(training, |t, out| t.out(out));
         let training = training.observer(Calling::new(call.as_ref(), &mut failed));
         with_rate(training.run(&device)?, how.rate)
     });

@@ -9,7 +9,6 @@ use ganomede::Device;
 use ganomede::device::Executable;
 use ganomede::program::compile;
 use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};
-use ganomede_host::interrupt;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -17,6 +16,7 @@ use pyo3::types::PyDict;
 use serde::Deserialize;
 
 use crate::device;
+use crate::watch::watched;
 
 fn wrong(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
@@ -215,14 +215,7 @@ impl Program {
 
     /// Runs, and gives all outputs by name.
     fn run<'py>(&self, py: Python<'py>, times: usize) -> PyResult<Bound<'py, PyDict>> {
-        for _ in 0..times {
-            let ran = py.detach(|| self.executable().run(1));
-            if let Err(signal) = py.check_signals() {
-                interrupt::lower();
-                return Err(signal);
-            }
-            ran.map_err(failed)?;
-        }
+        watched(py, || Ok(self.executable().run(times)?))?;
         let found = PyDict::new(py);
         for (name, shape) in &self.outputs {
             let values = self.executable().read(name).map_err(failed)?;

@@ -54,6 +54,23 @@ def test_contamination_is_the_share_of_false_alarms():
             ganomede.PCA(contamination=wrong, device="cpu").fit(X)
 
 
+def test_contamination_goes_with_the_model(program, tmp_path):
+    fresh = table(50, 1)
+    detector = ganomede.PCA(latent=2, contamination=0.3, device="cpu").fit(table(400, 0))
+    detector.save(tmp_path / "m.safetensors")
+    loaded = ganomede.load(tmp_path / "m.safetensors", device="cpu")
+    assert loaded.contamination == 0.3
+    for again in (loaded, pickle.loads(pickle.dumps(loaded)), pickle.loads(pickle.dumps(detector))):
+        assert again.threshold_ == detector.threshold_
+        assert np.array_equal(again.predict(fresh), detector.predict(fresh))
+    other = ganomede.load(tmp_path / "m.safetensors", device="cpu", contamination=0.01)
+    assert pickle.loads(pickle.dumps(other)).threshold_ == other.threshold_ > detector.threshold_
+    lines = [",".join(f"x{i}" for i in range(6))] + [",".join(map(repr, map(float, row))) for row in fresh]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    said = program("score", tmp_path / "m.safetensors", tmp_path / "rows.csv", "--device", "cpu", "--json")
+    assert [row["anomalous"] for row in said["images"]] == detector.predict(fresh).astype(bool).tolist()
+
+
 def test_training_scores_are_those_of_the_samples():
     X = table(300, 0)
     detector = ganomede.GMM(device="cpu", random_state=3).fit(X)
@@ -81,8 +98,7 @@ def test_images_score_as_the_command_line_scores_their_files(parts, folder, prog
         files = sorted((folder / name).iterdir())
         assert np.array_equal(detector.decision_function(files), theirs)
         assert np.array_equal(detector.decision_function([Image.open(f) for f in files]), theirs)
-        answers = detector.answers(folder / name)["images"]
-        assert [{**row, "regions": []} for row in answers] == [{**row, "regions": []} for row in said["images"]]
+        assert detector.answers(folder / name) == said
     found = detector.evaluate(folder)
     theirs = program("eval", tmp_path / "ae.safetensors", "--data", folder, "--device", "cpu", "--json")
     assert found["auroc"] == theirs["auroc"]
@@ -115,6 +131,17 @@ def test_numbers_of_zero_to_one_are_pixels_of_16_bits(parts):
     assert np.allclose(floats, detector.decision_function(parts[1]), rtol=1e-3)
     words = (parts[1].astype(np.uint16) * 257)
     assert np.array_equal(detector.decision_function(words), floats)
+
+
+def test_gray_images_as_numbers_are_not_taken_for_windows_in_silence(parts):
+    floats = parts[0] / 255.0
+    with pytest.warns(UserWarning, match="form='image'"):
+        ganomede.PCA(latent=2, device="cpu").fit(floats)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = ganomede.PCA(size=32, device="cpu", form="image").fit(floats)
+        ganomede.PCA(latent=2, device="cpu", form="series").fit(floats)
+    assert detector.maps(parts[1][:2]).shape == (2, 32, 32)
 
 
 def test_colours_and_sizes(parts):
@@ -174,7 +201,7 @@ def test_every_system_trains_on_images_saves_and_pickles(name, parts, tmp_path):
 def test_parameters_and_pickles_of_what_is_not_fitted():
     detector = ganomede.GANomaly(size=32, epochs=3, options={"adversarial": 2})
     assert detector.get_params()["epochs"] == 3 and "system" not in detector.get_params()
-    assert repr(detector.set_params(epochs=4)) == "GANomaly(size=32, epochs=4, options={'adversarial': 2})" or "epochs=4" in repr(detector)
+    assert repr(detector.set_params(epochs=4)) == "GANomaly(size=32, epochs=4, options={'adversarial': 2})"
     with pytest.raises(ValueError, match="Invalid parameter 'epoch'"):
         detector.set_params(epoch=3)
     again = pickle.loads(pickle.dumps(detector))

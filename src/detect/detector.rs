@@ -75,8 +75,6 @@ query! {
     &'a [f32] => |values| Self::Values(Cow::Borrowed(values));
     &'a Vec<f32> => |values| Self::Values(Cow::Borrowed(values));
     Vec<f32> => |values| Self::Values(Cow::Owned(values));
-    &'a [f64] => |values| Self::Measured(Cow::Borrowed(values));
-    Vec<f64> => |values| Self::Measured(Cow::Owned(values));
 }
 
 /// What a detector says of a sample.
@@ -160,7 +158,7 @@ impl Detector {
     }
 
     /// The same with another share of false alarms among normal samples, in (0, 1); 0.05 unless told, 0.01 of
-    /// the points of a series.
+    /// the points of a series. The model file keeps it with its threshold.
     ///
     /// # Errors
     /// [`DetectError::Config`] for a rate out of range.
@@ -169,6 +167,13 @@ impl Detector {
             return Err(ConfigError::new("false-alarm rate", rate, "in (0, 1), 0.05 is usual").into());
         }
         self.rate = rate;
+        if rate != rate_of(&self.model)
+            && let Some(threshold) = self.judge()?.threshold
+            && let Some(calibration) = &mut self.model.header.calibration
+        {
+            (calibration.threshold, calibration.source) = (threshold.value, threshold.source);
+            calibration.rate = Some(rate);
+        }
         Ok(self)
     }
 
@@ -283,14 +288,15 @@ impl Detector {
         }
     }
 
-    /// Judges all samples of folders, sets or files, in their order: what `ganomede score` prints.
+    /// Judges all samples of folders, sets or files, in their order: what `ganomede score --json` prints.
     ///
     /// # Errors
     /// [`DetectError`] where nothing can be scored or a device fails; images that cannot be read are listed.
     pub fn answers(&self, data: QueryData, observer: &mut dyn Observer) -> Result<Answers, DetectError> {
         let (queries, judge) = (data.open(&self.model)?, self.judge()?);
         let batch = Self::BATCHES[Self::BATCHES.len() - 1];
-        queries.answers(&mut self.applied(observer), &judge, batch, &MapOutputs::default())
+        let maps = MapOutputs { regions: true, ..MapOutputs::default() };
+        queries.answers(&mut self.applied(observer), &judge, batch, &maps)
     }
 
     /// Every metric on labelled test data: a folder or set of images, a series, or a table, as the model is
@@ -325,6 +331,10 @@ impl Detector {
     fn values(&self, query: Query<'_>) -> Result<Vec<f32>, DetectError> {
         let header = &self.model.header;
         let options = || options_of(&self.model, OpenOptions::default());
+        let check_len = |found: usize| match header.config.sample_len() {
+            len if len == found => Ok(()),
+            len => Err(DetectError::Input(format!("a sample has {len} values, not {found}"))),
+        };
         let values = match query {
             Query::Values(values) => {
                 if let Some(value) = values.iter().find(|v| !v.is_finite()) {
@@ -345,12 +355,9 @@ impl Detector {
                 ));
             }
             Query::Measured(values) => {
+                check_len(values.len())?;
                 check_measured(&values).map_err(DetectError::Input)?;
-                if values.len() == header.config.sample_len() {
-                    header.data.scaling.apply(&values)
-                } else {
-                    vec![0.0; values.len()] // Its length is refused below.
-                }
+                header.data.scaling.apply(&values)
             }
             _ if header.config.form != Form::Image => {
                 return Err(DetectError::Input(
@@ -366,10 +373,7 @@ impl Detector {
             Query::Encoded(bytes) => decode_image("the image", bytes.to_vec(), &options())?.pixels,
             Query::Pixels(image) => prepare_image("the image", image.into_owned(), &options())?.pixels,
         };
-        let len = header.config.sample_len();
-        if values.len() != len {
-            return Err(DetectError::Input(format!("a sample has {len} values, not {}", values.len())));
-        }
+        check_len(values.len())?;
         Ok(values)
     }
 

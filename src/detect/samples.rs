@@ -242,6 +242,10 @@ impl InMemory {
     fn digest(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(format!("{:?} {} {}\n", self.form, self.channels, self.samples.len()));
+        if self.scaling != Scaling::Pixels {
+            // The same numbers in other units are other samples.
+            hasher.update(format!("{:?}\n", self.scaling));
+        }
         for sample in self.samples.iter().chain(&self.held_out) {
             sample.iter().for_each(|value| hasher.update(value.to_le_bytes()));
         }

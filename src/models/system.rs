@@ -102,11 +102,14 @@ impl Info {
     /// being as short, half of their values instead.
     pub fn latent_for(&self, form: Form, channels: usize) -> usize {
         let latent = self.defaults_for(form).latent;
+        if form != Form::Table {
+            return latent;
+        }
         let config = Config { form, channels, latent, ..Config::default() }.of(form);
         let built = Options::new(self.options, [])
             .and_then(|options| self.build(&mut States::new(), &config, &options));
         match built {
-            Err(refused) if form == Form::Table && refused.field == "latent" => (channels / 2).max(1),
+            Err(refused) if refused.field == "latent" => (channels / 2).max(1),
             _ => latent,
         }
     }

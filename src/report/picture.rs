@@ -149,8 +149,8 @@ pub(super) fn frame(image: &mut RgbImage, [x, y, w, h]: [usize; 4]) {
     let [last_x, last_y] = [image.width().saturating_sub(1), image.height().saturating_sub(1)];
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let inside = |by: u32| {
-            (left + by..=right.saturating_sub(by).min(last_x - by)).contains(&x)
-                && (top + by..=bottom.saturating_sub(by).min(last_y - by)).contains(&y)
+            (left + by..=right.saturating_sub(by).min(last_x.saturating_sub(by))).contains(&x)
+                && (top + by..=bottom.saturating_sub(by).min(last_y.saturating_sub(by))).contains(&y)
         };
         if inside(0) && !inside(2) {
             *pixel = if inside(1) { Rgb([0; 3]) } else { Rgb([255; 3]) };

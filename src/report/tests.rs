@@ -379,6 +379,23 @@ fn pictures_map_values_to_colours() {
 }
 
 #[test]
+fn a_frame_lies_within_pictures_of_any_size() {
+    let white = |image: &RgbImage| image.pixels().filter(|p| **p == Rgb([255; 3])).count();
+    let black = |image: &RgbImage| image.pixels().filter(|p| **p == Rgb([0; 3])).count();
+    // 8,000×16 pixels are 250×1 made small; a tile may reach over the edge by rounding up.
+    for (w, h, tile, outer, inner) in [
+        (250, 1, [4, 0, 2, 1], 2, 0),
+        (1, 1, [0, 0, 9, 9], 1, 0),
+        (9, 8, [1, 1, 5, 6], 18, 10),
+        (6, 6, [2, 2, 9, 9], 12, 4),
+    ] {
+        let mut image = RgbImage::from_pixel(w, h, Rgb([7; 3]));
+        picture::frame(&mut image, tile);
+        assert_eq!((white(&image), black(&image)), (outer, inner), "{w}×{h}, {tile:?}");
+    }
+}
+
+#[test]
 fn pictures_refuse_lengths_that_do_not_fit() {
     let refused =
         |result: Result<RgbImage, ReportError>| assert!(matches!(result, Err(ReportError::Shape { .. })));

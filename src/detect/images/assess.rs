@@ -265,9 +265,9 @@ pub(super) struct SeenImage<'a> {
     pub(super) found: &'a Found,
     /// How its map is shown.
     pub(super) maps: &'a Maps<'a>,
-    /// The image of which `values` are a tile.
+    /// Draws the image of which `values` are a tile.
     #[cfg(feature = "report")]
-    pub(super) whole: Option<&'a Whole>,
+    pub(super) whole: Option<&'a dyn Fn() -> Whole>,
 }
 
 /// What is gathered on the way.
@@ -409,11 +409,6 @@ impl Look for Assessing<'_, '_> {
         self.truths.push(anomalous);
         self.entries.push(image.index);
         self.numbers.push(numbers_of(image, self.extent)?);
-        #[cfg(feature = "report")]
-        let whole = match (self.reducing.take(), tiles) {
-            (Some(reducing), Some(by)) => Some(reducing.finish(image.whole()?, by.highest, self.extent)),
-            _ => None,
-        };
         let (tile, of_tile);
         let (values, mask) = match (image.input, tiles) {
             (Some(input), _) => (input, image.mask.map(|mask| &mask.pixels[..])),
@@ -424,6 +419,13 @@ impl Look for Assessing<'_, '_> {
                 (&tile[..], of_tile.as_deref())
             }
         };
+        #[cfg(feature = "report")]
+        let reduced = match (&self.reducing, tiles) {
+            (Some(reducing), Some(by)) => Some((reducing, image.whole()?, by.highest, self.extent)),
+            _ => None,
+        };
+        #[cfg(feature = "report")]
+        let draw = reduced.map(|(reducing, whole, at, extent)| move || reducing.drawn(whole, at, extent));
         if let Some(see) = &mut self.see {
             see(&SeenImage {
                 id: image.id,
@@ -434,7 +436,7 @@ impl Look for Assessing<'_, '_> {
                 found,
                 maps: self.how,
                 #[cfg(feature = "report")]
-                whole: whole.as_ref(),
+                whole: draw.as_ref().map(|draw| draw as &dyn Fn() -> Whole),
             });
         }
         if let (Some(_), Some(mask), Some(map)) = (image.input, image.mask, &found.map) {

@@ -50,7 +50,7 @@ pub(super) fn write(
             reconstruction: found.reconstruction.clone(),
             map: found.map.as_ref().map_or_else(|| vec![0.0; height * width], |map| image.maps.of(map)),
             mask: image.mask.map(<[bool]>::to_vec),
-            whole: image.whole.cloned(),
+            whole: image.whole.map(|draw| draw()),
         });
     };
     let assessed = test.assess_seen(model, how, Some(&mut see))?;

@@ -43,7 +43,7 @@ impl Reducing {
     }
 
     /// The image with its map; `tile` has these left and upper edges, and this height and width.
-    pub(super) fn finish(self, image: &WholeImage, [x, y]: [usize; 2], [h, w]: [usize; 2]) -> Whole {
+    pub(super) fn drawn(&self, image: &WholeImage, [x, y]: [usize; 2], [h, w]: [usize; 2]) -> Whole {
         let ([height, width], part, across) = (self.reduced(), self.part, self.size[1]);
         let truth = image.mask();
         let (mut query, mut mask) = (vec![0.0; 3 * height * width], truth.as_ref().map(|_| vec![]));
@@ -73,7 +73,7 @@ impl Reducing {
             }
         }
         let tile = [x / part, y / part, w.div_ceil(part), h.div_ceil(part)];
-        Whole { height, width, query, map: self.map, mask, tile }
+        Whole { height, width, query, map: self.map.clone(), mask, tile }
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
             let row: Vec<f32> = (0..515).map(|x| if x == 100 && y == 50 { 9.0 } else { f32::NAN }).collect();
             reducing.row(&row);
         }
-        let seen = reducing.finish(&whole, [96, 48], [64, 128]);
+        let seen = reducing.drawn(&whole, [96, 48], [64, 128]);
         assert_eq!([seen.height, seen.width], [134, 172]);
         assert_eq!(seen.tile, [32, 16, 43, 22]);
         let hot: Vec<_> = (0..seen.map.len()).filter(|&i| seen.map[i] != 0.0).collect();
