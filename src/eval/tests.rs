@@ -582,7 +582,7 @@ fn thresholds_of_groups_keep_their_promise_where_single_ones_break_it() {
     let mut random = super::bootstrap::SplitMix64(11);
     let (mut alarms, mut single_alarms, tries) = (0.0, 0.0, 4000);
     for _ in 0..tries {
-        // Nine groups of many alike and few of one: large groups score lower.
+        // Groups of many alike and of one: large groups score lower.
         let mut draw = || {
             let large = random.uniform() < 0.5;
             let level = random.uniform() - if large { 1.0 } else { 0.0 };
