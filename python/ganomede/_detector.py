@@ -302,7 +302,7 @@ class BaseDetector:
         return self.fit(X, y).predict(X)
 
     def answers(self, data: str | os.PathLike[str] | list[str]) -> dict[str, Any]:
-        """Judges files, folders or sets: what ``ganomede score --json`` prints."""
+        """Judges files, folders or sets: what ``ganomede score --json`` prints of them."""
         given = samples(data)
         if not isinstance(given, Paths):
             raise TypeError("give a path, or a list of paths")

@@ -98,7 +98,9 @@ def test_images_score_as_the_command_line_scores_their_files(parts, folder, prog
         files = sorted((folder / name).iterdir())
         assert np.array_equal(detector.decision_function(files), theirs)
         assert np.array_equal(detector.decision_function([Image.open(f) for f in files]), theirs)
-        assert detector.answers(folder / name) == said
+        # The command also says which model, threshold and device.
+        assert said.pop("threshold") == detector.threshold_ and said.pop("model") and said.pop("device")
+        assert detector.answers(folder / name) == said and len(said["images"]) == 20
     found = detector.evaluate(folder)
     theirs = program("eval", tmp_path / "ae.safetensors", "--data", folder, "--device", "cpu", "--json")
     assert found["auroc"] == theirs["auroc"]

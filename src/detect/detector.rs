@@ -288,7 +288,8 @@ impl Detector {
         }
     }
 
-    /// Judges all samples of folders, sets or files, in their order: what `ganomede score --json` prints.
+    /// Judges all samples of folders, sets or files, in their order: what `ganomede score --json` prints
+    /// of them.
     ///
     /// # Errors
     /// [`DetectError`] where nothing can be scored or a device fails; images that cannot be read are listed.
