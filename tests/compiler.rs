@@ -1,19 +1,17 @@
 //! The compiler: random programs against a plain f64 interpreter of their graphs, state updates that a
 //! careless memory plan gets wrong, and what small graphs compile to, launch by launch.
 
-mod common;
-#[path = "common/interpreter.rs"]
-mod interpreter;
-
+use crate::common;
+use crate::interpreter;
 use std::collections::BTreeMap;
 
-use common::{load, numbers, program, write};
+use crate::common::{load, numbers, program, write};
+use crate::interpreter::World;
 use ganomede::device::Device;
 use ganomede::program::{Program, Role, compile, simplify};
 use ganomede::tape::{ConvOptions, Graph, Initial, Op, PoolOptions, States, Tape, Tensor, Variable};
 use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::Face;
-use interpreter::World;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

@@ -1,6 +1,7 @@
 //! Detectors as a library's user meets them: trained, saved, loaded from bytes, asked about one image or
 //! many, from one thread or several, with samples and systems of the user's own.
 
+use crate::common;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +17,6 @@ use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::search::SearchConfig;
 use ganomede::models::{Form, Info, ae, anogan, ganomaly, gmm, pca};
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, SignalOptions, Split, TableOptions, Truth};
-
-mod common;
 
 const RETINA: &str = "builtin:retina:train=60,test=24";
 

@@ -3,7 +3,6 @@
 //! has the numbers). The same network without training does not reach it, nor does the trained one with the
 //! truths in another order.
 
-mod common;
 #[path = "common/detection.rs"]
 mod detection;
 

@@ -2,11 +2,10 @@
 //! multiply, losses keep their digits at any magnitude, and constants are merged only where that changes
 //! nothing.
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeMap;
 
-use common::{Fixture, load, program, write};
+use crate::common::{Fixture, load, program, write};
 use ganomede::device::Device;
 use ganomede::nn;
 use ganomede::tape::{States, Tape, Tensor};

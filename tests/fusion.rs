@@ -1,16 +1,14 @@
 //! What fusing may not lose or refuse: tensors normalised more than once, wide expressions, long programs.
 
-mod common;
-#[path = "common/interpreter.rs"]
-mod interpreter;
-
-use common::{assert_close, load, numbers, program, write};
+use crate::common;
+use crate::common::{assert_close, load, numbers, program, write};
+use crate::interpreter;
+use crate::interpreter::World;
 use ganomede::device::Device;
 use ganomede::nn::{Adam, BatchNorm, LayerNorm, Mode};
 use ganomede::program::Program;
 use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};
 use ganomede_kernels::Kernel;
-use interpreter::World;
 
 /// Runs what `record` names as outputs on both devices, over inputs of the given shapes, against the
 /// interpreter.

@@ -1,9 +1,8 @@
 //! Deep SVDD against PyTorch through all of its stages; the baselines, Gaussians of features and nearest
 //! neighbours against scikit-learn, PyTorch and NumPy. The scripts are in `tests/goldens`.
 
-mod common;
-
-use common::{Fixture, assert_close};
+use crate::common;
+use crate::common::{Fixture, assert_close};
 use ganomede::device::{Device, Executable, Store};
 use ganomede::models::feature_gaussian::Alone;
 use ganomede::models::gmm::Mixture;

@@ -1,9 +1,8 @@
 //! Five steps of DCGAN training against PyTorch: losses of each step, and parameters and running statistics
 //! at the end. `tests/goldens/dcgan.py` defines the steps and writes the numbers.
 
-mod common;
-
-use common::{Fixture, assert_close, load, program, write};
+use crate::common;
+use crate::common::{Fixture, assert_close, load, program, write};
 use ganomede::device::Device;
 use ganomede::models::anogan::AnoGan;
 use ganomede::models::{Config, Prior, Size, System, Training};

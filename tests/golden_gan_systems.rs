@@ -2,9 +2,7 @@
 //! the scores after the last, on both devices; EGBAD's scores for given weights.
 //! `tests/goldens/gan_systems.py` defines the steps and writes the numbers.
 
-mod common;
-
-use common::{Fixture, cpu, gpu, load, program};
+use crate::common::{Fixture, cpu, gpu, load, program};
 use ganomede::device::Device;
 use ganomede::models::{Config, Form, Options, Size, System, Training, find};
 use ganomede::program::StateId;

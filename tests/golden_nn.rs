@@ -1,9 +1,8 @@
 //! Optimisers and normalising layers over several steps against PyTorch, on both devices.
 //! `tests/goldens/nn.py` writes the numbers.
 
-mod common;
-
-use common::{Fixture, assert_close, load, program, write};
+use crate::common;
+use crate::common::{Fixture, assert_close, load, program, write};
 use ganomede::device::Device;
 use ganomede::nn::{Adam, BatchNorm, Ema, LayerNorm, Mode, RmsProp, Sgd};
 use ganomede::tape::{Initial, States, Tape, Tensor, Variable};

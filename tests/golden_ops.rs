@@ -2,11 +2,10 @@
 //! graph, on both devices. `tests/goldens/ops.py` defines the graph around each operation and writes the
 //! numbers.
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeSet;
 
-use common::{Fixture, load, numbers, program, write};
+use crate::common::{Fixture, load, numbers, program, write};
 use ganomede::device::Device;
 use ganomede::tape::{
     ConvOptions, Graph, Initial, Op, Padding, PoolOptions, RandomState, Sampling, States, Tape, Tensor,

@@ -2,9 +2,7 @@
 //! DCGAN on images of 48×80 and of a GANomaly on images of 33×50 (width × height). `tests/goldens/sides.py`
 //! defines the steps and writes the numbers.
 
-mod common;
-
-use common::{Fixture, assert_close, cpu, gpu, load, program, write};
+use crate::common::{Fixture, assert_close, cpu, gpu, load, program, write};
 use ganomede::device::Device;
 use ganomede::models::anogan::AnoGan;
 use ganomede::models::{Config, Options, Prior, Size, System, Training, find};

@@ -2,9 +2,8 @@
 //! after the last; and the losses they are made of, with their gradients. `tests/goldens/synthetic.py` writes
 //! the numbers.
 
-mod common;
-
-use common::{Fixture, assert_close, cpu, gpu, load, program, write};
+use crate::common;
+use crate::common::{Fixture, assert_close, cpu, gpu, load, program, write};
 use ganomede::device::Device;
 use ganomede::models::{Config, Info, Options, Size, Training};
 use ganomede::nn::{cross_entropy_of_targets, focal, ssim_gaussian};

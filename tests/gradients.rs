@@ -2,15 +2,13 @@
 //! middle of a graph; the graphs of a loss, of its gradient and of its gradient's gradient are evaluated in
 //! f64, so that the comparison is tight, and the compiled program is held against the same numbers.
 
-mod common;
-#[path = "common/interpreter.rs"]
-mod interpreter;
-
-use common::{load, numbers, program, write};
+use crate::common;
+use crate::common::{load, numbers, program, write};
+use crate::interpreter;
+use crate::interpreter::World;
 use ganomede::device::Device;
 use ganomede::program::compile;
 use ganomede::tape::{ConvOptions, Padding, PoolOptions, Sampling, States, Tape, Tensor};
-use interpreter::World;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

@@ -3,16 +3,14 @@
 //! its own. The consumers of one producer share a program, so that the compiler has much to merge; beside
 //! each stands the same value written twice, whose gradient must not be counted.
 
-mod common;
-#[path = "common/interpreter.rs"]
-mod interpreter;
-
+use crate::common;
+use crate::interpreter;
 use std::collections::BTreeMap;
 
-use common::{load, numbers, program, write};
+use crate::common::{load, numbers, program, write};
+use crate::interpreter::World;
 use ganomede::device::Device;
 use ganomede::tape::{ConvOptions, Initial, Padding, PoolOptions, Sampling, States, Tape, Tensor, Variable};
-use interpreter::World;
 
 /// What producers and consumers are made from: inputs by name and shape, and two states.
 struct Desk<'t> {

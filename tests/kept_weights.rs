@@ -1,9 +1,7 @@
 //! A scorer or a search multiplies by the same weights again and again, and a device may keep them in another
 //! form. Whoever writes them, and however, the next replay takes the new ones.
 
-mod common;
-
-use common::{cpu, gpu, program};
+use crate::common::{cpu, gpu, program};
 use ganomede::device::{Device, Store};
 use ganomede::program::Program;
 use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};

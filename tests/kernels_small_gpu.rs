@@ -1,23 +1,18 @@
 //! Every variant of the small families on whatever adapter answers, against the f64 oracle; twice, for equal
 //! bits.
 
-#[path = "../kernels/tests/batches/mod.rs"]
-mod batches;
-#[path = "../kernels/tests/spaces/mod.rs"]
-mod spaces;
-#[path = "../kernels/tests/zoo/mod.rs"]
-mod zoo;
-
+use crate::batches;
+use crate::zoo;
 use std::sync::Arc;
 
+use crate::spaces::{assert_close, views};
+use crate::zoo::Case;
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::tune::{TOLERANCE, relative_error};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::sparse::{Matrix, Sparse};
 use ganomede_kernels::{Kernel, Size, ladders};
-use spaces::{assert_close, views};
-use zoo::Case;
 
 fn open() -> Gpu {
     Gpu::open(GpuChoice::Any, GpuOptions { checked: true, ..GpuOptions::default() })

@@ -78,3 +78,24 @@ fn no_command_asks_for_a_form_or_names_a_system() {
         }
     }
 }
+
+/// A file that no program of tests names would never run.
+#[test]
+fn every_file_of_tests_is_in_a_program() {
+    for (package, least) in [("", 40), ("cli", 29), ("datasets", 20), ("kernels", 17)] {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join(package);
+        let manifest = fs::read_to_string(package.join("Cargo.toml")).unwrap();
+        let all = fs::read_to_string(package.join("tests/all.rs")).unwrap();
+        let programs = manifest.lines().filter_map(|line| line.strip_prefix("name = "));
+        let parts = all.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        let named: BTreeSet<&str> = programs.map(|name| name.trim_matches('"')).chain(parts).collect();
+        let entries = fs::read_dir(package.join("tests")).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect();
+        assert!(files.len() > least, "{files:?}");
+        for file in files {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            assert!(named.contains(name), "{} is in no program of tests", file.display());
+        }
+    }
+}

@@ -1,9 +1,7 @@
 //! What a device refuses before anything runs: programs that contradict themselves, stores that are not
 //! theirs. The same check on the CPU, on a GPU, and on a mix of both, and no refusal touches the states.
 
-mod common;
-
-use common::{cpu, gpu, program};
+use crate::common::{cpu, gpu, program};
 use ganomede::device::{Device, DeviceError, Store};
 use ganomede::program::{Buffer, Launch, Program, Role, StateId};
 use ganomede::tape::{Initial, States, Tape};

@@ -2,11 +2,8 @@
 //! panic, a silent number or an abort. And thousands of random calls, which either give a program that runs
 //! or such an error.
 
-mod common;
-#[path = "common/nonsense.rs"]
-mod nonsense;
-
-use common::{cpu, gpu};
+use crate::common::{cpu, gpu};
+use crate::nonsense;
 use ganomede::device::Device;
 use ganomede::nn::{self, Adam, BatchNorm, LayerNorm, Mode, Sgd};
 use ganomede::program::{StateId, compile};

@@ -3,20 +3,17 @@
 //! that fails is made as small as it can be and printed with its seed. `RANDOM_PROGRAMS=20000` looks at so
 //! many on each device, from `RANDOM_SEED=…` on.
 
-mod common;
-#[path = "common/random/mod.rs"]
-mod random;
-
+use crate::common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::load;
+use crate::common::load;
+use crate::random::author::{self, Dice, STATES};
+use crate::random::number::Number;
+use crate::random::reference::{self, World};
+use crate::random::script::{Make, Script};
 use ganomede::device::Device;
 use ganomede::program::compile;
 use ganomede::tape::{Initial, RandomState, States, Tape, Variable};
-use random::author::{self, Dice, STATES};
-use random::number::Number;
-use random::reference::{self, World};
-use random::script::{Make, Script};
 use rayon::prelude::*;
 
 /// Numbers for an input or state: the same for the same seed, name and round.

@@ -1,13 +1,10 @@
 //! Tensors of more dimensions than kernels walk: every operation gives what plain loops give, on both
 //! devices.
 
-mod common;
-#[path = "common/interpreter.rs"]
-mod interpreter;
-
-use common::{assert_close, cpu, gpu, load, numbers, program, write};
+use crate::common::{assert_close, cpu, gpu, load, numbers, program, write};
+use crate::interpreter;
+use crate::interpreter::World;
 use ganomede::tape::{States, Tape, Tensor};
-use interpreter::World;
 
 const SHAPE: [usize; 8] = [2, 3, 1, 2, 2, 1, 3, 2];
 

@@ -1,12 +1,11 @@
 //! What is done to every system's training alike: batch norm's running statistics after the last step,
 //! averages of weights, schedules of step sizes, models kept on the way, and the look at held-out samples.
 
-mod common;
-
+use crate::common;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use common::{Fixture, assert_close, cpu, gpu, header};
+use crate::common::{Fixture, assert_close, cpu, gpu, header};
 use ganomede::device::Device;
 use ganomede::models::file::{Header, ModelFile, NamedTensor};
 use ganomede::models::recipe::{Recipe, Schedule};

@@ -1,11 +1,9 @@
 //! Scores that every system has which reconstructs, against plain loops over the reconstruction, and images
 //! that are standardised before networks see them.
 
-mod common;
-
 use std::path::Path;
 
-use common::{cpu, gpu, header, numbers};
+use crate::common::{cpu, gpu, header, numbers};
 use ganomede::device::Device;
 use ganomede::models::features::Features;
 use ganomede::models::file::ModelFile;

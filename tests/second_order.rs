@@ -2,15 +2,13 @@
 //! 3), λ · mean (‖∇ₓ D(x)‖₂ − 1)², against PyTorch's double backward and against numeric differences in f64.
 //! `tests/goldens/penalty.py` defines the two critics and writes the numbers.
 
-mod common;
-#[path = "common/interpreter.rs"]
-mod interpreter;
-
-use common::{Fixture, assert_close, load, write};
+use crate::common;
+use crate::common::{Fixture, assert_close, load, write};
+use crate::interpreter;
+use crate::interpreter::World;
 use ganomede::device::Device;
 use ganomede::program::compile;
 use ganomede::tape::{ConvOptions, Graph, States, Tape, Tensor};
-use interpreter::World;
 
 const TOLERANCE: f32 = 1e-3;
 const LAMBDA: f32 = 10.0;

@@ -1,11 +1,9 @@
 //! Every system on images whose sides are no powers of two: trained, resumed, saved, and scored with a map,
 //! on both devices. `benches/sides.sh` does it with the program for more sides.
 
-mod common;
-
 use std::ops::ControlFlow;
 
-use common::{cpu, gpu};
+use crate::common::{cpu, gpu};
 use ganomede::detect::{DetectError, Detector, Progress, TrainingBuilder, Verdict};
 use ganomede::device::Device;
 use ganomede::models::scorer::ScoreConfig;

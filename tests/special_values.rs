@@ -8,11 +8,10 @@
 //! the smallest normal one in place of another. Where the engine differs from PyTorch on purpose, [`DIFFERS`]
 //! names the elements and says why.
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeSet;
 
-use common::{Array, Fixture, load, program, write};
+use crate::common::{Array, Fixture, load, program, write};
 use ganomede::device::Device;
 use ganomede::tape::{ConvOptions, Padding, PoolOptions, Sampling, States, Tape, Tensor};
 

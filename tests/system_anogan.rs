@@ -1,11 +1,9 @@
 //! AnoGAN as a whole: training, latent search and scores of a tiny model on built-in retina scans.
 
-mod common;
-
 use std::path::Path;
 use std::sync::OnceLock;
 
-use common::{assert_close, cpu, gpu, header};
+use crate::common::{assert_close, cpu, gpu, header};
 use ganomede::device::Device;
 use ganomede::models::file::{ModelFile, NamedTensor, Storage};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, compiled, load};

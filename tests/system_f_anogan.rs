@@ -1,13 +1,11 @@
 //! f-AnoGAN against PyTorch (`tests/goldens/f_anogan.py` defines the steps and writes the numbers), and as a
 //! whole on built-in retina scans.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use common::{Fixture, assert_close, cpu, gpu, header, program, write};
+use crate::common::{Fixture, assert_close, cpu, gpu, header, program, write};
 use ganomede::device::{Device, Executable, Store};
 use ganomede::models::f_anogan::{FAnoGan, INFO};
 use ganomede::models::file::ModelFile;

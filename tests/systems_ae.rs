@@ -1,12 +1,11 @@
 //! Autoencoders and baselines as a whole: each trains through all of its stages, scores samples one by one,
 //! resumes to the last bit, and does the same on both devices.
 
-mod common;
-
+use crate::common;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use common::{assert_close, cpu, difference, gpu, numbers};
+use crate::common::{assert_close, cpu, difference, gpu, numbers};
 use ganomede::device::{Device, Store};
 use ganomede::models::file::{Header, ModelFile};
 use ganomede::models::memae::{Memory, entropy};

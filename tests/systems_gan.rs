@@ -1,12 +1,10 @@
 //! GANomaly, EGBAD, Skip-GANomaly, ADAE, DAGAN and BeatGAN as wholes: what holds for every system, and the
 //! mistakes that their published implementations are known for.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{assert_close, cpu, difference, gpu, header, numbers};
+use crate::common::{assert_close, cpu, difference, gpu, header, numbers};
 use ganomede::device::Device;
 use ganomede::models::file::{Header, ModelFile};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, compiled, load};

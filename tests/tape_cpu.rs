@@ -1,9 +1,7 @@
 //! The compiler end to end on the Cpu device: gradients against differences of values, in-place state
 //! updates.
 
-mod common;
-
-use common::{assert_close, cpu, load, numbers, program};
+use crate::common::{assert_close, cpu, load, numbers, program};
 use ganomede::tape::{ConvOptions, Initial, States, Tape};
 
 /// Convolution, batch norm and leaky ReLU: every element of both gradients.

@@ -2,9 +2,8 @@
 //! misuse is a typed error whatever the sizes, and that gradients of what is gathered often repeat to the bit
 //! on both devices.
 
-mod common;
-
-use common::{load, numbers, program, write};
+use crate::common;
+use crate::common::{load, numbers, program, write};
 use ganomede::device::Device;
 use ganomede::tape::{ConvOptions, Padding, PoolOptions, Sampling, States, Tape, Tensor};
 

@@ -1,13 +1,11 @@
 //! Whatever is wrong with the input, the settings or the machine: one paragraph on stderr that names it, exit
 //! code 2 for the user's side and 1 for the machine's, nothing on stdout, nothing half-written, nothing lost.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{
+use crate::binary::{
     Ended, RETINA, command, files, folder, ganomede, signal, text, train, train_command, wait_for,
     with_file_limit, write_gray, write_grays,
 };

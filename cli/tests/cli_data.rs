@@ -1,11 +1,8 @@
 //! `data` beyond images in folders: previews of augmentation, manifests, telemetry, flattening.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::fs;
 
-use binary::{folder, ganomede, write_gray};
+use crate::binary::{folder, ganomede, write_gray};
 use serde_json::Value;
 
 #[test]

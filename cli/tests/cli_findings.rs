@@ -1,13 +1,11 @@
 //! What `data info`, `train`, `score` and `eval` say of files they do not use, and of series they read
 //! otherwise than written.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use binary::{Ended, folder, ganomede, text, write_gray};
+use crate::binary::{Ended, folder, ganomede, text, write_gray};
 use serde_json::json;
 
 /// A set of 16-pixel images: 12 normal ones to train on, two to test, and four dents with a mask each, one of

@@ -1,13 +1,11 @@
 //! `train`, `score`, `eval` and `search` end to end: what they print and write has the fields, types and
 //! order that the product promises.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{
+use crate::binary::{
     RETINA, assert_auroc_of_samples, field, files, folder, ganomede, text, train, write_gray, write_grays,
 };
 use ganomede::models::file::ModelFile;

@@ -1,12 +1,9 @@
 //! `compare`, `eval --seeds`, and series and tables from the command line: what is trained, what is printed,
 //! what is refused.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::path::Path;
 
-use binary::{RETINA, assert_auroc_of_samples, auroc, folder, ganomede, number, text, train};
+use crate::binary::{RETINA, assert_auroc_of_samples, auroc, folder, ganomede, number, text, train};
 use ganomede_datasets::{SignalOptions, SignalSet};
 use serde_json::Value;
 

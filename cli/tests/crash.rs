@@ -2,18 +2,13 @@
 //! bits of one that was never stopped, and what it leaves is what that one leaves.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
-#[path = "common/binary.rs"]
-mod binary;
-#[path = "common/traced.rs"]
-mod traced;
-
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use binary::{RETINA, TINY, assert_same_tensors, command, files, folder, text};
+use crate::binary::{RETINA, TINY, assert_same_tensors, command, files, folder, text};
+use crate::traced::{End, run};
 use ganomede::models::file::ModelFile;
-use traced::{End, run};
 
 /// Kill points, spread over all calls of a training.
 const POINTS: usize = 200;

@@ -1,12 +1,10 @@
 //! What is used day by day beside training: what a model says of itself, a new threshold, verdicts for
 //! scripts, images listed one by one.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::{Path, PathBuf};
 
-use binary::{RETINA, assert_same_tensors, folder, ganomede, number, text, train, write_grays};
+use crate::binary::{RETINA, assert_same_tensors, folder, ganomede, number, text, train, write_grays};
 use ganomede::eval::Quantiles;
 use ganomede::models::file::ModelFile;
 use serde_json::Value;

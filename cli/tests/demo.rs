@@ -1,9 +1,6 @@
 //! `demo` does what it is there to show: it finds the anomalies, and says so on a page.
 
-#[path = "common/binary.rs"]
-mod binary;
-
-use binary::{files, folder, ganomede, text};
+use crate::binary::{files, folder, ganomede, text};
 
 /// AUROC of a small demo with these many steps of training.
 fn auroc(name: &str, steps: &str) -> f64 {

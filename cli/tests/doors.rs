@@ -1,12 +1,10 @@
 //! Data as people have them, through every door: `data info`, `train`, `score` and `eval`.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use binary::{Ended, folder, ganomede, text, write_gray};
+use crate::binary::{Ended, folder, ganomede, text, write_gray};
 use ganomede::models::file::{DataInfo, ModelFile};
 use ganomede_datasets::Fit;
 

@@ -1,15 +1,13 @@
 //! `export --web`: the files of a page, what they say, and what is refused. That a browser's compiler replays
 //! them to the same scores, `make web` shows.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{RETINA, files, folder, ganomede, text, train};
+use crate::binary::{RETINA, files, folder, ganomede, text, train};
 use ganomede::export::schema::{Document, FORMAT, Score, VERSION};
 use ganomede::models::file::ModelFile;
 use sha2::{Digest, Sha256};

@@ -1,12 +1,9 @@
 //! Pictures of the networks: every system has one, drawing repeats, and those beside the pages are the
 //! program's.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::path::Path;
 
-use binary::ganomede;
+use crate::binary::ganomede;
 
 /// What `scripts/figures.sh` draws: file, and arguments of `explain`.
 fn figures() -> Vec<(String, Vec<&'static str>)> {

@@ -1,14 +1,11 @@
 //! A disk without space: every command that writes says which file it could not write, ends with exit code 1,
 //! and leaves no part of anything behind.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use binary::{Ended, RETINA, TINY, command, files, folder, text, train, with_file_limit, write_grays};
+use crate::binary::{Ended, RETINA, TINY, command, files, folder, text, train, with_file_limit, write_grays};
 
 /// A tiny model.
 fn model() -> &'static Path {

@@ -1,13 +1,11 @@
 //! Samples that come in groups: slices of a patient, parts of a lot. Whole groups are held out, thresholds
 //! and intervals are those of new groups.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use binary::{assert_same_tensors, field, folder, ganomede, number, text, write_gray};
+use crate::binary::{assert_same_tensors, field, folder, ganomede, number, text, write_gray};
 use ganomede::models::file::ModelFile;
 use serde_json::Value;
 

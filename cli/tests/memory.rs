@@ -1,9 +1,7 @@
 //! Memory is what was predicted, and does not grow with the number of images.
 
-#[path = "common/binary.rs"]
-mod binary;
-
-use binary::{command, folder, train_command};
+use crate::binary;
+use crate::binary::{command, folder, train_command};
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::device::{Device, Executable, Store};
 use ganomede::models::anogan::AnoGan;

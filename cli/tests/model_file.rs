@@ -1,13 +1,11 @@
 //! Model files: what is saved is loaded, and whatever is not a whole, unaltered file of this program, this
 //! version and this system is refused with the reason.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{RETINA, assert_same_tensors, folder, ganomede, text, train};
+use crate::binary::{RETINA, assert_same_tensors, folder, ganomede, text, train};
 use ganomede::device::Device;
 use ganomede::models::file::{FORMAT, FileError, ModelFile, Storage};
 use ganomede::models::scorer::ScoreConfig;

@@ -1,13 +1,10 @@
 //! Every option is checked before anything takes long: a refusal comes before the first step of a training,
 //! before the first sample is scored, before the first kernel is timed.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{Ended, RETINA, command, files, folder, ganomede, text, train, write_grays};
+use crate::binary::{Ended, RETINA, command, files, folder, ganomede, text, train, write_grays};
 
 const SMALL: [&str; 8] = ["--size", "16", "--width", "4", "--search-steps", "3", "--val-fraction", "0.2"];
 const SERIES: &str = "builtin:telemetry:train=200,test=100";

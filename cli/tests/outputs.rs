@@ -1,15 +1,12 @@
 //! No output replaces what the run reads, or anything that is no regular file; names are printed as names.
 #![cfg(unix)]
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use binary::{RETINA, TINY, files, folder, ganomede, text, train, write_grays};
+use crate::binary::{RETINA, TINY, files, folder, ganomede, text, train, write_grays};
 
 /// A tiny model.
 fn model() -> &'static Path {

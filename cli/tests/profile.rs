@@ -1,9 +1,7 @@
 //! Measuring: profiles add up, traces are well formed, sweeps make tables and plots, shaders from disk are
 //! used and watched, and bad input ends with 2.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use binary::{command, ganomede, text};
+use crate::binary::{command, ganomede, text};
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Clock, Device, Selector};
 use ganomede::program::compile;

@@ -1,11 +1,9 @@
 //! What says how good a model is without labels: `recommend`, the check after a training, the controls.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::Path;
 
-use binary::{folder, ganomede, number, signal, text, wait_until_listening};
+use crate::binary::{folder, ganomede, number, signal, text, wait_until_listening};
 
 const CASTING: &str = "builtin:casting:train=80,test=24";
 const SMALL: [&str; 6] = ["--data", CASTING, "--size", "32", "--width", "4"];

@@ -1,13 +1,11 @@
 //! A training that was killed and resumed is the training that never stopped, to the last bit.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use binary::{RETINA, assert_same_tensors, files, folder, text, train, train_command, wait_for};
+use crate::binary::{RETINA, assert_same_tensors, files, folder, text, train, train_command, wait_for};
 use ganomede::models::file::{ModelFile, Progress, StageStart, Storage};
 
 /// Halves of this seed are a signalling and a quiet NaN where they travel as bits of an f32.

@@ -1,10 +1,9 @@
 //! Around a run: settings from files, logs of trainings, completions, man pages, a quiet log.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary::{
+    RETINA, assert_same_tensors, command, files, folder, ganomede, text, train, write_grays,
+};
 use ::ganomede::models::file::ModelFile;
-use binary::{RETINA, assert_same_tensors, command, files, folder, ganomede, text, train, write_grays};
 
 #[test]
 fn a_run_repeats_from_the_settings_that_it_leaves() {

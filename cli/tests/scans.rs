@@ -1,11 +1,8 @@
 //! Scans of layers: flattened and cut into tiles for training, and the same for everything that is scored.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::path::Path;
 
-use binary::{folder, ganomede, text};
+use crate::binary::{folder, ganomede, text};
 use ganomede::models::file::ModelFile;
 
 #[test]

@@ -1,14 +1,12 @@
 //! What is no plain file, and limits on memory, as a user meets them.
 #![cfg(unix)]
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use binary::{RETINA, command, ganomede, text};
+use crate::binary::{RETINA, command, ganomede, text};
 use ganomede::device::tuning::{Identity, Tuning};
 use rustix::fs::{CWD, Mode, mkfifoat};
 

@@ -2,14 +2,11 @@
 //! do not write one file; a machine that gives no threads is told apart from a bug.
 #![cfg(target_os = "linux")]
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use binary::{
+use crate::binary::{
     Ended, RETINA, TINY, command, files, folder, ganomede, signal, text, train, train_command, wait_for,
     wait_until_listening, write_grays,
 };

@@ -1,12 +1,9 @@
 //! Tables from the command line: what is trained on, tested and scored, what models remember, and what is
 //! refused.
 
-#[path = "common/binary.rs"]
-mod binary;
-
 use std::path::{Path, PathBuf};
 
-use binary::{Ended, folder, ganomede, text};
+use crate::binary::{Ended, folder, ganomede, text};
 use ganomede::models::file::ModelFile;
 use serde_json::Value;
 

@@ -1,11 +1,9 @@
 //! Large images by tiles, and maps as files, from the command line.
 
-#[path = "common/binary.rs"]
-mod binary;
-
+use crate::binary;
 use std::path::Path;
 
-use binary::{folder, ganomede, text};
+use crate::binary::{folder, ganomede, text};
 use ganomede::models::file::ModelFile;
 
 const DATA: &str = "builtin:concrete:train=10,test=4,side=96";

@@ -1,11 +1,9 @@
 //! Batches: order, determinism, resuming, and files that fail while training.
 
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 
-use common::{flat, open, options, refusal, truncated_png};
+use crate::common::{flat, open, options, refusal, truncated_png};
 use ganomede_datasets::{
     Batch, BatchOptions, Batches, DataError, Dataset, Indices, OpenOptions, Split, Truth,
 };

@@ -1,13 +1,12 @@
 //! DICOM images, against what pydicom makes of them (`goldens/dicom.py`).
 
-mod common;
 #[path = "common/hostile.rs"]
 mod hostile;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{open, options, refusal, save};
+use crate::common::{open, options, refusal, save};
 use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Size, Split, info, write_mvtec};
 use image::{GrayImage, Luma};
 use tempfile::tempdir;

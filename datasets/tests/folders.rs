@@ -1,11 +1,9 @@
 //! Folders of image files, good and hostile.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{flat, gradient, open, options, png_header, refusal, save, truncated_png};
+use crate::common::{flat, gradient, open, options, png_header, refusal, save, truncated_png};
 use ganomede_datasets::{Channels, Dataset, Fit, OpenOptions, Preprocess, Split, Truth};
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::tempdir;

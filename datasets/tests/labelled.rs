@@ -1,11 +1,9 @@
 //! IDX and CIFAR-10: selections, and files that lie.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{gzip, idx, idx_pair, open, options, refusal};
+use crate::common::{gzip, idx, idx_pair, open, options, refusal};
 use ganomede_datasets::{Channels, OpenOptions, Preprocess, Split, Truth};
 use tempfile::tempdir;
 

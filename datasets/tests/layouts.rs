@@ -1,11 +1,9 @@
 //! Layouts of published sets, each from a small tree with the names of the real one.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{open, options, refusal, save};
+use crate::common::{open, options, refusal, save};
 use ganomede_datasets::{Dataset, OpenOptions, Split, Truth};
 use image::{GrayImage, Luma};
 use tempfile::{TempDir, tempdir};

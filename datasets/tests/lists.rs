@@ -1,11 +1,9 @@
 //! Lists of images and patterns.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{flat, open, options, refusal, save};
+use crate::common::{flat, open, options, refusal, save};
 use ganomede_datasets::{DataError, Dataset, OpenOptions, Reads, Split, Truth, csv_info};
 use image::{GrayImage, Luma};
 use tempfile::{TempDir, tempdir};

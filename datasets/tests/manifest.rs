@@ -1,11 +1,10 @@
 //! Manifests, training and test kept apart, flattening and labels of patches.
 
-mod common;
-
+use crate::common;
 use std::fs;
 use std::path::Path;
 
-use common::{flat, idx, idx_pair, open, options, refusal, save};
+use crate::common::{flat, idx, idx_pair, open, options, refusal, save};
 use ganomede_datasets::{Dataset, OpenOptions, PatchOptions, Split, Truth, write_mvtec};
 use image::{GrayImage, Luma};
 use sha2::{Digest, Sha256};

@@ -1,11 +1,9 @@
 //! Masks: which pixels they mark, whose they are, and what does not fit.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{open, options, raw_png, raw_tiff, refusal, save};
+use crate::common::{open, options, raw_png, raw_tiff, refusal, save};
 use ganomede_datasets::{Dataset, MaskReport, OpenOptions, PatchOptions, Split, Truth, info, write_mvtec};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba};
 use tempfile::tempdir;

@@ -1,12 +1,10 @@
 //! NPZ sets: what NumPy writes is read, and what lies is refused before memory is taken.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use common::{open, options, refusal};
+use crate::common::{open, options, refusal};
 use ganomede_datasets::{Channels, OpenOptions, Preprocess, Split, Truth};
 use tempfile::tempdir;
 use zip::ZipWriter;

@@ -1,8 +1,6 @@
 //! The built-in retina: pure, balanced, masked, and hard enough to need a model.
 
-mod common;
-
-use common::{options, refusal};
+use crate::common::{options, refusal};
 use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Sample, Size, Split, Truth};
 
 const KINDS: [&str; 4] = ["intraretinal_fluid", "subretinal_fluid", "hyperreflective_foci", "drusen"];

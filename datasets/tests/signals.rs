@@ -1,11 +1,9 @@
 //! Signals: columns, gaps, labels, training parts, statistics and windows.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{gzip, refusal};
+use crate::common::{gzip, refusal};
 use ganomede_datasets::signal::{HeaderRow, Missing};
 use ganomede_datasets::{
     DataError, Dataset, OpenOptions, SignalOptions, SignalSet, TrainPart, Truth, Windows, write_signal,

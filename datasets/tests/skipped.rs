@@ -1,10 +1,8 @@
 //! What lies in a folder and is not used is reported.
 
-mod common;
-
 use std::fs;
 
-use common::{flat, gradient, open, options, raw_tiff, refusal, save};
+use crate::common::{flat, gradient, open, options, raw_tiff, refusal, save};
 use ganomede_datasets::{Dataset, OpenOptions, Rejected, Split};
 use image::{ImageBuffer, Luma, LumaA, Rgb, RgbImage};
 use tempfile::tempdir;

@@ -1,13 +1,11 @@
 //! What is no plain file: pipes, loops of links, names that are too long; and text that is no UTF-8.
 #![cfg(unix)]
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use common::{flat, gradient, idx_pair, open, options, refusal, save};
+use crate::common::{flat, gradient, idx_pair, open, options, refusal, save};
 use ganomede_datasets::{SignalOptions, SignalSet, Split, Table, TableOptions, TrainPart, Truth};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::tempdir;

@@ -1,10 +1,8 @@
 //! Built-in concrete and casting: pure, balanced, masked, and hard enough to need a model.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::options;
+use crate::common::options;
 use ganomede_datasets::{Dataset, Sample, Split, Truth};
 
 const SETS: [(&str, [&str; 4]); 2] = [

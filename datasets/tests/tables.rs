@@ -1,11 +1,9 @@
 //! Tables: KDD99 as the papers use it, numbers with a label, splits and scaling.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{gzip, refusal};
+use crate::common::{gzip, refusal};
 use ganomede_datasets::signal::HeaderRow;
 use ganomede_datasets::{DataError, MinMax, Schema, Split, Table, TableOptions, Trained, Truth};
 use tempfile::tempdir;

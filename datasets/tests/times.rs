@@ -1,11 +1,9 @@
 //! Series: times, zones, order, channels by name, labels in both files of a folder.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::refusal;
+use crate::common::refusal;
 use ganomede_datasets::{DataError, SignalOptions, SignalSet, TrainPart, Windows};
 use tempfile::tempdir;
 

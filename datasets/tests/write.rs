@@ -1,11 +1,9 @@
 //! Data sets written as folders, patches, and what `info` says.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{flat, idx_pair, open, options, refusal, save, truncated_png};
+use crate::common::{flat, idx_pair, open, options, refusal, save, truncated_png};
 use ganomede_datasets::{
     Dataset, OpenOptions, PatchOptions, Preprocess, Split, Truth, extract_patches, info, write_mvtec,
 };

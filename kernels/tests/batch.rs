@@ -1,7 +1,6 @@
 //! What the twins make of an image has the same bits in any batch and at any place in it.
 
-mod batches;
-
+use crate::batches;
 use ganomede_kernels::Kernel;
 
 fn run(kernel: &Kernel, inputs: &[&[f32]]) -> Vec<Vec<f32>> {

@@ -1,11 +1,9 @@
 //! Copies against the plain oracle.
 
-mod spaces;
-
+use crate::spaces::{data, draws, run_cpu, shape, strides, views};
 use ganomede_kernels::Kernel;
 use ganomede_kernels::copy::{Copy, CopyPart};
 use proptest::prelude::*;
-use spaces::{data, draws, run_cpu, shape, strides, views};
 
 fn dense(shape: &[usize]) -> Vec<usize> {
     strides(shape, 0, 0, 1).0

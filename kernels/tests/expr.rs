@@ -1,11 +1,9 @@
 //! Expressions on the CPU: every operation against f64 over the whole range of floats, and the placement of
 //! registers.
 
-mod spaces;
-
+use crate::spaces::code;
 use ganomede_kernels::expr::{Binary, Evaluator, Expr, Instr, Kind, LANES, Num, Unary, Value};
 use proptest::prelude::*;
-use spaces::code;
 
 fn unary(op: Unary) -> Expr {
     Expr { code: vec![Instr::Operand(0), Instr::Unary(op, 0)] }

@@ -1,13 +1,10 @@
 //! Every family in the list has what `docs/adding-a-kernel.md` asks of one, and its samples run: a shader
 //! that validates, a twin that agrees with the oracle, a test, and a page.
 
-mod plans;
-mod spaces;
-
+use crate::plans::{assert_all_variants_consistent, validate};
+use crate::spaces::{run_cpu, views};
 use ganomede_kernels::shaders::{FILES, Shaders};
 use ganomede_kernels::{FAMILIES, Kernel, Ladder, Size, Variant, ladders};
-use plans::{assert_all_variants_consistent, validate};
-use spaces::{run_cpu, views};
 use std::path::Path;
 
 const SIZES: [Size; 2] = [Size::Typical, Size::Small];

@@ -1,8 +1,6 @@
 //! The ladders of variants hold what the families have, no more and no less.
 
-mod spaces;
-mod zoo;
-
+use crate::zoo;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};

@@ -1,11 +1,9 @@
 //! Mean and variance against the f64 oracle.
 
-mod spaces;
-
+use crate::spaces::{assert_close, data, run_cpu};
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::{Family, Kernel};
 use proptest::prelude::*;
-use spaces::{assert_close, data, run_cpu};
 
 fn check(k: Moments, shift: f32) {
     let x: Vec<f32> = data(k.outer * k.channels * k.inner, 3).iter().map(|v| v + shift).collect();

@@ -1,11 +1,9 @@
 //! The loops that measure peaks: shaders validate and bind what plans say, the CPU's loops do what they
 //! count.
 
-mod plans;
-
+use crate::plans::assert_consistent;
 use ganomede_kernels::peak::{Peak, copy_on_cpu, fma_on_cpu};
 use ganomede_kernels::{GpuTraits, KernelError};
-use plans::assert_consistent;
 
 #[test]
 fn shaders_validate_and_cost_what_they_do() {

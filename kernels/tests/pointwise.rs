@@ -1,13 +1,11 @@
 //! Pointwise twins against the f64 oracle.
 
-mod spaces;
-
+use crate::spaces::{assert_close, code, data, draws, operands, run_cpu, shape, views};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::{Family, Kernel};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use spaces::{assert_close, code, data, draws, operands, run_cpu, shape, views};
 
 fn check(k: Pointwise) {
     let kernel = Kernel::Pointwise(k.clone());

@@ -1,11 +1,9 @@
 //! Max pooling against the plain oracle: ties, padding, windows that overlap or leave gaps.
 
-mod spaces;
-
+use crate::spaces::{assert_close, data, run_cpu, views};
 use ganomede_kernels::Kernel;
 use ganomede_kernels::pool::{Face, MaxPool};
 use proptest::prelude::*;
-use spaces::{assert_close, data, run_cpu, views};
 
 fn run(k: MaxPool, inputs: &[Vec<f32>]) -> Vec<f32> {
     let kernel = Kernel::MaxPool(k);

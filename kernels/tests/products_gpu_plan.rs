@@ -2,13 +2,12 @@
 //! emitted, what they declare is what the plan binds, and the choice of variant is what the documentation
 //! says.
 
-mod plans;
-
+use crate::plans;
+use crate::plans::{assert_all_variants_consistent, software};
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{GpuTraits, Kernel, KernelError};
-use plans::{assert_all_variants_consistent, software};
 
 const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
 

@@ -1,10 +1,8 @@
 //! Random numbers: known answers of Philox 4×32-10 and the shape of the distributions.
 
-mod spaces;
-
+use crate::spaces::run_cpu;
 use ganomede_kernels::random::{Distribution, Random, philox};
 use ganomede_kernels::{Family, Kernel};
-use spaces::run_cpu;
 
 /// The vectors of Random123's `kat_vectors`.
 #[test]

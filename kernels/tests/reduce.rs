@@ -1,13 +1,11 @@
 //! Reductions against the f64 oracle.
 
-mod spaces;
-
+use crate::spaces::{assert_close, code, data, draws, operands, run_cpu, shape, views};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
 use ganomede_kernels::{Family, Kernel};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use spaces::{assert_close, code, data, draws, operands, run_cpu, shape, views};
 
 fn check(k: Reduce) {
     let kernel = Kernel::Reduce(k.clone());

@@ -2,18 +2,15 @@
 //! declare is what the plan binds, and the choice of variant is what the documentation says. Their CPU twins
 //! run the same kernels.
 
-mod plans;
-mod spaces;
-mod zoo;
-
+use crate::plans::{assert_all_variants_consistent, software};
+use crate::spaces::{assert_close, run_cpu};
+use crate::zoo;
+use crate::zoo::{Case, cases};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
 use ganomede_kernels::{GpuTraits, Kernel, KernelError};
-use plans::{assert_all_variants_consistent, software};
-use spaces::{assert_close, run_cpu};
-use zoo::{Case, cases};
 
 #[test]
 fn shaders_declare_what_plans_bind() {

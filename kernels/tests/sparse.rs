@@ -1,14 +1,12 @@
 //! Sparse matrices along an axis against the plain oracle, their adjoints, and the cut of large ones into
 //! dispatches.
 
-mod spaces;
-
 use std::sync::Arc;
 
+use crate::spaces::{assert_close, data, run_cpu, views};
 use ganomede_kernels::sparse::{Matrix, Sparse};
 use ganomede_kernels::{GpuTraits, Kernel};
 use proptest::prelude::*;
-use spaces::{assert_close, data, run_cpu, views};
 
 fn run(k: &Sparse, x: &[f32]) -> Vec<f32> {
     let kernel = Kernel::Sparse(k.clone());

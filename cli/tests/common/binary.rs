@@ -155,9 +155,12 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
-/// An empty folder of this test, under the target folder; what an earlier run left there is gone.
+/// An empty folder of this test, under the target folder and the name of the test's file; what an earlier run
+/// left there is gone.
+#[track_caller]
 pub(crate) fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(name);
+    let file = Path::new(std::panic::Location::caller().file()).file_stem().expect("a file has a name");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file).join(name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).expect("an old test folder can be removed");
     }

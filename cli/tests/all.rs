@@ -1,0 +1,36 @@
+//! The command line's tests in one program, since each program is linked with the whole library.
+
+#[path = "common/binary.rs"]
+mod binary;
+#[path = "common/traced.rs"]
+mod traced;
+
+mod bad_input;
+mod cli_data;
+mod cli_findings;
+mod cli_tools;
+mod commands;
+mod comparing;
+mod crash;
+mod daily;
+mod demo;
+mod doors;
+mod export;
+mod figures;
+mod full_disk;
+mod groups;
+mod isa;
+mod memory;
+mod model_file;
+mod options;
+mod outputs;
+mod profile;
+mod recommend;
+mod resume;
+mod run_settings;
+mod scans;
+mod special_files;
+mod stopping;
+mod tables;
+mod tiles;
+mod tune;

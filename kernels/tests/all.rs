@@ -1,0 +1,24 @@
+//! The kernels' tests in one program.
+
+mod batches;
+mod plans;
+mod spaces;
+mod zoo;
+
+mod batch;
+mod conv;
+mod copy;
+mod expr;
+mod families;
+mod gemm;
+mod half;
+mod ladders;
+mod moments;
+mod peak;
+mod pointwise;
+mod pool;
+mod products_gpu_plan;
+mod random;
+mod reduce;
+mod small_gpu_plan;
+mod sparse;
