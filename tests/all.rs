@@ -8,6 +8,8 @@ mod common;
 mod interpreter;
 #[path = "common/nonsense.rs"]
 mod nonsense;
+#[path = "../kernels/tests/products/mod.rs"]
+mod products;
 #[path = "common/random/mod.rs"]
 mod random;
 #[path = "../kernels/tests/spaces/mod.rs"]

@@ -1,11 +1,10 @@
 //! What is done to every system's training alike: batch norm's running statistics after the last step,
 //! averages of weights, schedules of step sizes, models kept on the way, and the look at held-out samples.
 
-use crate::common;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Fixture, assert_close, cpu, gpu, header};
+use crate::common::{self, Fixture, TINY, assert_close, cpu, gpu, header};
 use ganomede::device::Device;
 use ganomede::models::file::{Header, ModelFile, NamedTensor};
 use ganomede::models::recipe::{Recipe, Schedule};
@@ -15,23 +14,12 @@ use ganomede::models::{Config, Form, Prior, SYSTEMS, Size, register};
 use ganomede::nn::{Adam, BatchNorm, Mode, RmsProp, Sgd};
 use ganomede::tape::{Initial, Purpose, States, Tape, Tensor, Variable};
 use ganomede::train::{End, Epoch, HELD_OUT, Limits, LoopOptions, Trainer, kept_path, train};
-use ganomede_datasets::{DataError, Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::{DataError, Split};
 
 const BATCH: usize = 8;
-const TINY: Config = Config {
-    form: Form::Image,
-    size: Size::square(16),
-    channels: 1,
-    width: 4,
-    latent: 8,
-    prior: Prior::Normal,
-    kernel: 4,
-};
 
 fn images(split: Split, count: usize) -> Vec<f32> {
-    let options = OpenOptions { preprocess: Preprocess::new(TINY.size), ..OpenOptions::default() };
-    let data = Dataset::open("builtin:retina:train=32,test=16", &options).unwrap();
-    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+    common::images(&TINY, "builtin:retina:train=32,test=16", split, count)
 }
 
 fn place(name: &str) -> PathBuf {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::common::{cpu, gpu, header, numbers};
+use crate::common::{self, cpu, gpu, header, numbers};
 use ganomede::device::Device;
 use ganomede::models::features::Features;
 use ganomede::models::file::ModelFile;
@@ -12,7 +12,7 @@ use ganomede::models::scorer::{Found, ScoreConfig, Scorer};
 use ganomede::models::search::SearchConfig;
 use ganomede::models::{Config, Form, Prior, SYSTEMS, Size, common as shared};
 use ganomede::train::Trainer;
-use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::Split;
 
 const BATCH: usize = 8;
 /// Height is not width, and neither is a power of two.
@@ -27,9 +27,7 @@ const TINY: Config = Config {
 };
 
 fn images(split: Split, count: usize) -> Vec<f32> {
-    let options = OpenOptions { preprocess: Preprocess::new(TINY.size), ..OpenOptions::default() };
-    let data = Dataset::open("builtin:retina:train=32,test=16", &options).unwrap();
-    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+    common::images(&TINY, "builtin:retina:train=32,test=16", split, count)
 }
 
 fn model(device: &Device, system: &str, config: &Config, standardise: bool) -> ModelFile {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::common::{assert_close, cpu, gpu, header};
+use crate::common::{self, assert_close, cpu, gpu, header};
 use ganomede::device::Device;
 use ganomede::models::file::{ModelFile, NamedTensor, Storage};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, Watch, compiled, load};
@@ -11,7 +11,7 @@ use ganomede::models::search::{Search, SearchConfig};
 use ganomede::models::{Config, Form, Prior, Size, Training};
 use ganomede::program::StateId;
 use ganomede::train::{Trainer, part_program};
-use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::Split;
 
 const BATCH: usize = 8;
 const TINY: Config = Config {
@@ -26,11 +26,7 @@ const TINY: Config = Config {
 
 /// The first images of a split, one after the other.
 fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
-    let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let preprocess = Preprocess { channels, ..Preprocess::new(config.size) };
-    let options = OpenOptions { preprocess, ..OpenOptions::default() };
-    let data = Dataset::open("builtin:retina:train=64,test=64", &options).unwrap();
-    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+    common::images(config, "builtin:retina:train=64,test=64", split, count)
 }
 
 /// Trains for some steps on the first images in turn; returns the trainer and the losses of every step.

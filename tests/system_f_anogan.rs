@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::common::{Fixture, assert_close, cpu, gpu, header, program, write};
+use crate::common::{self, Fixture, assert_close, cpu, gpu, header, program, write};
 use ganomede::device::{Device, Executable, Store};
 use ganomede::models::f_anogan::{FAnoGan, INFO};
 use ganomede::models::file::ModelFile;
@@ -14,7 +14,7 @@ use ganomede::models::{Config, Form, Options, Prior, Size, System, Training};
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape, Tensor, Variable};
 use ganomede::train::{Epoch, Limits, LoopOptions, Trainer, train};
-use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::Split;
 
 const TOLERANCE: f32 = 1e-3;
 const NETS: [&str; 2] = ["lite", "resnet"];
@@ -222,14 +222,7 @@ fn the_weight_gradient_of_the_penalty_matches_pytorch_on_the_gpu() {
 
 /// The first images of a split, one after the other.
 fn images(config: &Config, split: Split, count: usize) -> Vec<f32> {
-    let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
-    let preprocess = Preprocess { channels, ..Preprocess::new(config.size) };
-    let data = Dataset::open(
-        "builtin:retina:train=64,test=64",
-        &OpenOptions { preprocess, ..OpenOptions::default() },
-    );
-    let data = data.unwrap();
-    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+    common::images(config, "builtin:retina:train=64,test=64", split, count)
 }
 
 /// Trains through both stages; the loop is that of the command. `until` stops it early.

@@ -1,11 +1,10 @@
 //! Autoencoders and baselines as a whole: each trains through all of its stages, scores samples one by one,
 //! resumes to the last bit, and does the same on both devices.
 
-use crate::common;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::common::{assert_close, cpu, difference, gpu, numbers};
+use crate::common::{self, assert_close, cpu, difference, gpu, numbers};
 use ganomede::device::{Device, Store};
 use ganomede::models::file::{Header, ModelFile};
 use ganomede::models::memae::{Memory, entropy};
@@ -16,7 +15,7 @@ use ganomede::nn::ssim;
 use ganomede::program::StateId;
 use ganomede::tape::{States, Tape};
 use ganomede::train::{End, Epoch, Limits, LoopOptions, Tick, Trainer, train};
-use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::Split;
 
 const BATCH: usize = 8;
 const TINY: Config = Config {
@@ -63,10 +62,7 @@ fn header(case: &Case, config: &Config, batch: usize, per_epoch: u64) -> Header 
 
 /// The first images of a split, one after the other.
 fn images(split: Split, count: usize) -> Vec<f32> {
-    let preprocess = Preprocess::new(TINY.size);
-    let options = OpenOptions { preprocess, ..OpenOptions::default() };
-    let data = Dataset::open("builtin:retina:train=32,test=16", &options).unwrap();
-    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+    common::images(&TINY, "builtin:retina:train=32,test=16", split, count)
 }
 
 /// A file of this test alone.

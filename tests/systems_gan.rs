@@ -4,27 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::common::{assert_close, cpu, difference, gpu, header, numbers};
+use crate::common::{TINY, assert_close, cpu, difference, gpu, header, images, numbers};
 use ganomede::device::Device;
 use ganomede::models::file::{Header, ModelFile};
 use ganomede::models::scorer::{Found, ScoreConfig, Scorer, compiled, load};
-use ganomede::models::{Config, Form, Info, Options, Prior, Size, find};
+use ganomede::models::{Config, Form, Info, Options, Size, find};
 use ganomede::program::StateId;
 use ganomede::tape::States;
 use ganomede::train::Trainer;
-use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
+use ganomede_datasets::Split;
 
 const NAMES: [&str; 6] = ["ganomaly", "egbad", "skip-ganomaly", "adae", "dagan", "beatgan"];
 const BATCH: usize = 8;
-const TINY: Config = Config {
-    form: Form::Image,
-    size: Size::square(16),
-    channels: 1,
-    width: 4,
-    latent: 8,
-    prior: Prior::Normal,
-    kernel: 4,
-};
 /// Windows of two channels.
 const SIGNAL: Config = Config { form: Form::Signal, size: Size::square(32), channels: 2, ..TINY };
 /// Rows of eleven features.
@@ -40,10 +31,7 @@ fn samples(config: &Config, split: Split, count: usize) -> Vec<f32> {
         let noise = numbers(count * config.sample_len(), if split == Split::Train { 1 } else { 2 });
         return noise.iter().enumerate().map(|(i, n)| 0.8 * (i as f32 / 3.0).sin() + 0.2 * n).collect();
     }
-    let preprocess = Preprocess::new(config.size);
-    let options = OpenOptions { preprocess, ..OpenOptions::default() };
-    let data = Dataset::open("builtin:retina:train=64,test=64", &options).unwrap();
-    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
+    images(config, "builtin:retina:train=64,test=64", split, count)
 }
 
 /// Batch `step` of eight batches in turn.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod plans;
+mod products;
 mod spaces;
 mod zoo;
 

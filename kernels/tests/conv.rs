@@ -5,20 +5,9 @@ use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::{Family, Kernel, KernelError};
 use proptest::prelude::*;
 
-const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
-
-/// Repeatable numbers in (−1, 1).
-fn noise(seed: u32, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / 2_147_483_648.0 - 1.0
-        })
-        .collect()
-}
+use crate::products::{
+    self, FACES, any_geometry, any_halving, any_output_padding, noise, relative_error, with_sizes,
+};
 
 fn geometry(
     batch: usize,
@@ -28,20 +17,10 @@ fn geometry(
     stride: [usize; 2],
     pad: [usize; 2],
 ) -> Geometry {
-    let mut g = Geometry {
-        batch,
-        ci: channels[0],
-        co: channels[1],
-        x,
-        y: [1, 1],
-        kernel,
-        stride,
-        pad_low: pad,
-        pad_high: pad,
-        dilation: [1, 1],
-    };
-    g.y = [g.y_size(0).unwrap(), g.y_size(1).unwrap()];
-    g
+    let [ci, co] = channels;
+    let dilation = [1, 1];
+    let g = Geometry { batch, ci, co, x, y: [1, 1], kernel, stride, pad_low: pad, pad_high: pad, dilation };
+    with_sizes(g).unwrap()
 }
 
 fn plain(face: Face, geometry: Geometry) -> Conv {
@@ -49,55 +28,11 @@ fn plain(face: Face, geometry: Geometry) -> Conv {
 }
 
 fn inputs(conv: &Conv, seed: u32) -> Vec<Vec<f32>> {
-    let lens = Kernel::Conv(conv.clone()).input_lens();
-    lens.into_iter().enumerate().map(|(i, len)| noise(seed + i as u32, len)).collect()
+    products::inputs(&Kernel::Conv(conv.clone()), seed)
 }
 
-/// Runs on a pool of `threads`, on output and scratch full of NaN: nothing may be read before it is written.
 fn run(conv: &Conv, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
-    let kernel = Kernel::Conv(conv.clone());
-    kernel.check().unwrap();
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut out = vec![f32::NAN; kernel.output_lens()[0]];
-    let mut scratch = vec![f32::NAN; kernel.cpu_scratch_len(threads)];
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| kernel.cpu(&inputs, &mut [&mut out], &mut scratch));
-    assert_same_with_kept_weights(&kernel, &inputs, &out, &pool, scratch.len());
-    out
-}
-
-/// The weights in the form that a scorer or a search keeps give the same bits, whatever lies in scratch.
-fn assert_same_with_kept_weights(
-    kernel: &Kernel,
-    inputs: &[&[f32]],
-    expected: &[f32],
-    pool: &rayon::ThreadPool,
-    scratch_len: usize,
-) {
-    let len = kernel.cpu_weights_len();
-    if len == 0 {
-        return;
-    }
-    let (mut kept, mut scratch) = (vec![f32::NAN; len], vec![f32::NAN; scratch_len]);
-    let mut out = vec![f32::NAN; expected.len()];
-    pool.install(|| {
-        kernel.cpu_weights(inputs[1], &mut kept);
-        kernel.cpu_kept(inputs, &kept, &mut [&mut out], &mut scratch);
-    });
-    let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
-    assert!(same, "{kernel:?} gives other bits with kept weights");
-}
-
-/// Largest error over the root mean square of the expected values.
-fn relative_error(got: &[f32], want: &[f64]) -> f64 {
-    assert_eq!(got.len(), want.len());
-    let mean_square = want.iter().map(|w| w * w).sum::<f64>() / want.len() as f64;
-    let worst = got
-        .iter()
-        .zip(want)
-        .map(|(&g, w)| (f64::from(g) - w).abs())
-        .fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { f64::max(a, b) });
-    worst / mean_square.sqrt().max(1e-3)
+    products::run(&Kernel::Conv(conv.clone()), inputs, threads)
 }
 
 fn assert_matches_oracle(conv: &Conv, seed: u32) {
@@ -106,81 +41,6 @@ fn assert_matches_oracle(conv: &Conv, seed: u32) {
     let slices: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     let error = relative_error(&got, &conv.oracle(&slices, &[])[0]);
     assert!(error < 2e-5, "{conv:?}: relative error {error}");
-}
-
-fn any_geometry() -> impl Strategy<Value = Geometry> {
-    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
-    (
-        1usize..=3,
-        [1usize..=19, 1usize..=19],
-        pair(1..=17),
-        pair(1..=5),
-        pair(1..=4),
-        pair(0..=4),
-        pair(0..=4),
-        pair(1..=3),
-    )
-        .prop_filter_map(
-            "kernel larger than the padded image",
-            |(batch, [ci, co], x, kernel, stride, low, high, dilation)| {
-                let mut g = Geometry {
-                    batch,
-                    ci,
-                    co,
-                    x,
-                    y: [1, 1],
-                    kernel,
-                    stride,
-                    pad_low: low,
-                    pad_high: high,
-                    dilation,
-                };
-                g.y = [g.y_size(0)?, g.y_size(1)?];
-                Some(g)
-            },
-        )
-}
-
-/// Kernels of stride 2 onto half of a side rounded up, as networks of any sides have them: k − 2 zeros around
-/// even sides, k − 1 around odd ones, the smaller half before.
-fn any_halving() -> impl Strategy<Value = Geometry> {
-    let channels = || prop_oneof![1usize..=4, 5usize..=24];
-    (1usize..=3, [channels(), channels()], [1usize..=41, 1usize..=41], 3usize..=5).prop_map(
-        |(batch, [ci, co], x, kernel)| {
-            let y = x.map(|side| side.div_ceil(2));
-            let zeros = [0, 1].map(|d| 2 * y[d] + kernel - 2 - x[d]);
-            Geometry {
-                batch,
-                ci,
-                co,
-                x,
-                y,
-                kernel: [kernel; 2],
-                stride: [2; 2],
-                pad_low: zeros.map(|z| z / 2),
-                pad_high: zeros.map(|z| z.div_ceil(2)),
-                dilation: [1; 2],
-            }
-        },
-    )
-}
-
-/// Transposed convolutions with output padding: x is larger than the windows reach, by less than a stride.
-fn any_output_padding() -> impl Strategy<Value = Geometry> {
-    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
-    (1usize..=3, pair(1..=19), pair(1..=9), pair(1..=5), pair(2..=4), pair(0..=2), pair(1..=3), pair(1..=3))
-        .prop_filter_map(
-            "the padding leaves nothing",
-            |(batch, [ci, co], y, kernel, stride, pad, dilation, more)| {
-                let side = |d: usize| {
-                    let more = more[d].min(stride[d] - 1);
-                    ((y[d] - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 + more)
-                        .checked_sub(2 * pad[d])
-                };
-                let x = [side(0).filter(|&x| x > 0)?, side(1).filter(|&x| x > 0)?];
-                Some(Geometry { batch, ci, co, x, y, kernel, stride, pad_low: pad, pad_high: pad, dilation })
-            },
-        )
 }
 
 proptest! {

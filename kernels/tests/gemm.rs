@@ -6,17 +6,7 @@ use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{Family, Kernel, KernelError};
 use proptest::prelude::*;
 
-fn noise(seed: u32, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / 2_147_483_648.0 - 1.0
-        })
-        .collect()
-}
+use crate::products;
 
 fn plain(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
     Gemm {
@@ -33,43 +23,12 @@ fn plain(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
     }
 }
 
-fn run(gemm: &Gemm, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
-    let kernel = Kernel::Gemm(gemm.clone());
-    kernel.check().unwrap();
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut out = vec![f32::NAN; kernel.output_lens()[0]];
-    let mut scratch = vec![f32::NAN; kernel.cpu_scratch_len(threads)];
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| kernel.cpu(&inputs, &mut [&mut out], &mut scratch));
-    assert_same_with_kept_weights(&kernel, &inputs, &out, &pool, scratch.len());
-    out
-}
-
-/// The weights in the form that a scorer or a search keeps give the same bits, whatever lies in scratch.
-fn assert_same_with_kept_weights(
-    kernel: &Kernel,
-    inputs: &[&[f32]],
-    expected: &[f32],
-    pool: &rayon::ThreadPool,
-    scratch_len: usize,
-) {
-    let len = kernel.cpu_weights_len();
-    if len == 0 {
-        return;
-    }
-    let (mut kept, mut scratch) = (vec![f32::NAN; len], vec![f32::NAN; scratch_len]);
-    let mut out = vec![f32::NAN; expected.len()];
-    pool.install(|| {
-        kernel.cpu_weights(inputs[1], &mut kept);
-        kernel.cpu_kept(inputs, &kept, &mut [&mut out], &mut scratch);
-    });
-    let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
-    assert!(same, "{kernel:?} gives other bits with kept weights");
-}
-
 fn inputs(gemm: &Gemm, seed: u32) -> Vec<Vec<f32>> {
-    let lens = Kernel::Gemm(gemm.clone()).input_lens();
-    lens.into_iter().enumerate().map(|(i, len)| noise(seed + i as u32, len)).collect()
+    products::inputs(&Kernel::Gemm(gemm.clone()), seed)
+}
+
+fn run(gemm: &Gemm, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
+    products::run(&Kernel::Gemm(gemm.clone()), inputs, threads)
 }
 
 fn assert_matches_oracle(gemm: &Gemm, seed: u32) {

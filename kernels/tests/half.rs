@@ -1,22 +1,11 @@
 //! Weights in halves on the CPU: the bits are those of the same weights in f32.
 
-use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
+use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{Kernel, half};
 
-/// Repeatable numbers in (−1, 1).
-fn noise(seed: u32, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / 2_147_483_648.0 - 1.0
-        })
-        .collect()
-}
+use crate::products::{inputs, run, square};
 
 /// Adds a bias.
 fn bias() -> Epilogue {
@@ -24,22 +13,9 @@ fn bias() -> Epilogue {
     Epilogue { operands: vec![Spread::Channel], expr: Expr { code } }
 }
 
-fn run(kernel: &Kernel, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
-    kernel.check().unwrap();
-    let lens: Vec<_> = inputs.iter().map(Vec::len).collect();
-    assert_eq!(kernel.input_lens(), lens);
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut out = vec![f32::NAN; kernel.output_lens()[0]];
-    let mut scratch = vec![f32::NAN; kernel.cpu_scratch_len(threads)];
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| kernel.cpu(&inputs, &mut [&mut out], &mut scratch));
-    out
-}
-
 /// Compares `halves` with `whole`, the same kernel of weights in f32.
 fn assert_same_bits(whole: &Kernel, halves: &Kernel) {
-    let mut inputs: Vec<_> =
-        whole.input_lens().into_iter().enumerate().map(|(i, len)| noise(7 + i as u32, len)).collect();
+    let mut inputs = inputs(whole, 7);
     let packed = half::pack(&inputs[1]);
     half::unpack(&packed, &mut inputs[1]);
     let expected = run(whole, &inputs, 2);
@@ -64,20 +40,8 @@ fn convolutions_of_halves_give_the_bits_of_f32() {
         (64, [1, 16], 16, 4, 2, 1),
         (3, [17, 2], 8, 5, 2, 2),
     ];
-    for (batch, [ci, co], x, kernel, stride, pad) in layers {
-        let mut geometry = Geometry {
-            batch,
-            ci,
-            co,
-            x: [x; 2],
-            y: [1; 2],
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            pad_low: [pad; 2],
-            pad_high: [pad; 2],
-            dilation: [1; 2],
-        };
-        geometry.y = [0, 1].map(|axis| geometry.y_size(axis).unwrap());
+    for (batch, channels, x, kernel, stride, pad) in layers {
+        let geometry = square(batch, channels, x, kernel, stride, pad);
         for face in [Face::Conv, Face::Transpose] {
             let conv = |half| Kernel::Conv(Conv { face, geometry, half, epilogue: bias() });
             assert_same_bits(&conv(false), &conv(true));

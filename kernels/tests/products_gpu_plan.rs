@@ -4,12 +4,11 @@
 
 use crate::plans;
 use crate::plans::{assert_all_variants_consistent, software};
-use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
+use crate::products::{FACES, square};
+use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{GpuTraits, Kernel, KernelError};
-
-const FACES: [Face; 3] = [Face::Conv, Face::Transpose, Face::Weight];
 
 /// Leaky ReLU of scale[channel] · acc + shift[channel] + residual · gain.
 fn epilogue() -> Epilogue {
@@ -40,19 +39,7 @@ fn conv(
     stride: usize,
     pad: usize,
 ) -> Conv {
-    let mut geometry = Geometry {
-        batch,
-        ci: channels[0],
-        co: channels[1],
-        x: [x; 2],
-        y: [1; 2],
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        pad_low: [pad; 2],
-        pad_high: [pad; 2],
-        dilation: [1; 2],
-    };
-    geometry.y = [geometry.y_size(0).unwrap(), geometry.y_size(1).unwrap()];
+    let geometry = square(batch, channels, x, kernel, stride, pad);
     let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
     Conv { face, geometry, half: false, epilogue }
 }

@@ -9,9 +9,10 @@ use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Executable, Selector, Store};
 use ganomede::models::file::{DataInfo, FORMAT, Header, Progress};
 use ganomede::models::recipe::Recipe;
-use ganomede::models::{Config, Options, Training, find};
+use ganomede::models::{Config, Form, Options, Prior, Size, Training, find};
 use ganomede::program::{Program, compile};
 use ganomede::tape::{States, Tape};
+use ganomede_datasets::{Channels, Dataset, OpenOptions, Preprocess, Split};
 use safetensors::SafeTensors;
 
 /// The native device.
@@ -127,6 +128,25 @@ pub(crate) fn numbers(len: usize, seed: u32) -> Vec<f32> {
         (state >> 8) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// Gray images of 16 × 16 and networks that train in a blink.
+pub(crate) const TINY: Config = Config {
+    form: Form::Image,
+    size: Size::square(16),
+    channels: 1,
+    width: 4,
+    latent: 8,
+    prior: Prior::Normal,
+    kernel: 4,
+};
+
+/// The first images of a split of a data set, in a config's size and channels, one after the other.
+pub(crate) fn images(config: &Config, data: &str, split: Split, count: usize) -> Vec<f32> {
+    let channels = if config.channels == 1 { Channels::Gray } else { Channels::Rgb };
+    let preprocess = Preprocess { channels, ..Preprocess::new(config.size) };
+    let data = Dataset::open(data, &OpenOptions { preprocess, ..OpenOptions::default() }).unwrap();
+    (0..count).flat_map(|i| data.load(split, i).unwrap().image.pixels).collect()
 }
 
 /// The header of a small training with seed 3 and a step size of 1e-3, on 64 images that the test provides.
