@@ -177,6 +177,11 @@ impl Detector {
         Ok(self)
     }
 
+    /// The share of false alarms among normal samples that its threshold aims at.
+    pub fn false_alarm_rate(&self) -> f64 {
+        self.rate
+    }
+
     /// The same with another score or search. Verdicts need a calibration with the same settings.
     ///
     /// # Errors
@@ -282,9 +287,15 @@ impl Detector {
             if count == 0 {
                 return Ok(verdicts);
             }
-            let batch = Self::BATCHES.into_iter().find(|&b| b >= count).unwrap_or(largest);
-            let found = self.found(batch, &values)?;
-            verdicts.extend(found.into_iter().map(|found| Verdict::new(found, &judge)));
+            let len = values.len() / count;
+            let mut left = values.as_slice();
+            while !left.is_empty() {
+                let batch = Self::batch_of(left.len() / len);
+                let part;
+                (part, left) = left.split_at(left.len().min(batch * len));
+                let found = self.found(batch, part)?;
+                verdicts.extend(found.into_iter().map(|found| Verdict::new(found, &judge)));
+            }
         }
     }
 
@@ -329,7 +340,7 @@ impl Detector {
     }
 
     /// The values of a query as the networks see them.
-    fn values(&self, query: Query<'_>) -> Result<Vec<f32>, DetectError> {
+    pub(super) fn values(&self, query: Query<'_>) -> Result<Vec<f32>, DetectError> {
         let header = &self.model.header;
         let options = || options_of(&self.model, OpenOptions::default());
         let check_len = |found: usize| match header.config.sample_len() {
@@ -376,6 +387,14 @@ impl Detector {
         };
         check_len(values.len())?;
         Ok(values)
+    }
+
+    /// The batch that takes samples, or the first of them: the smallest that takes all unless a third of it
+    /// would stay empty, since what is empty costs as much as what is not.
+    fn batch_of(samples: usize) -> usize {
+        let filled = |&batch: &usize| batch >= samples && 3 * samples >= 2 * batch;
+        let smaller = || Self::BATCHES.into_iter().rev().find(|&batch| batch <= samples);
+        Self::BATCHES.into_iter().find(filled).or_else(smaller).unwrap_or(1)
     }
 
     fn scorer(&self, batch: usize) -> Result<Scorer, DetectError> {

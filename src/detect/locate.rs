@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 
 use ganomede_datasets::{Dataset, OpenOptions, Split, WholeImage};
 
-use super::{DetectError, Detector, Maps, Query, TileScorer, Verdict, options_of, tiling};
-use crate::maps::{Region, Regions, View};
+use super::{DetectError, Detector, Query, TileScorer, Verdict, options_of, tiling};
+use crate::maps::Region;
 use crate::models::Form;
 use crate::models::scorer::Found;
 
@@ -23,6 +23,8 @@ pub struct Located {
     pub size: [usize; 2],
     /// The map at that size, smoothed; NaN where the networks saw nothing. Absent for scores without a place.
     pub map: Option<Vec<f32>>,
+    /// Where the colours of its picture begin and end, the same for all images.
+    pub range: [f32; 2],
     /// The value from which on a pixel is called anomalous; unknown without a calibration of maps.
     pub threshold: Option<f32>,
     /// Connected regions of such pixels, from the highest peak on.
@@ -37,35 +39,18 @@ impl Detector {
     /// # Errors
     /// As [`Detector::score`]; [`DetectError::Input`] for values, which have no size of their own.
     pub fn locate<'q>(&self, query: impl Into<Query<'q>>) -> Result<Located, DetectError> {
-        let image = self.whole(query.into())?;
-        let mut map = vec![];
-        let (size, maps) = (image.size(), Maps::own(self.model(), self.score_config())?);
-        let threshold = maps.threshold(None);
-        let mut regions = threshold.map(|threshold| Regions::new(size[1], threshold));
-        let mut see = |row: &[f32]| {
-            map.extend_from_slice(row);
-            regions.iter_mut().for_each(|regions| regions.row(row));
-            Ok(())
-        };
-        let found = if self.is_tiled() {
-            self.found_by_tiles(&image, Some(&mut see))?
-        } else {
-            let (input, frame) = image.prepared();
-            let found = self.found_one(&input.pixels)?;
-            if let Some(map) = &found.map {
-                let [x, y, width, height] = frame.part;
-                maps.rows(map, View { x, y, width, height }, size, &mut see)?;
-            }
-            found
-        };
-        let (regions, regions_left_out) = regions.map(Regions::finish).unwrap_or_default();
-        let verdict = Verdict::new(found, &self.judge()?);
-        let map = (!map.is_empty()).then_some(map);
-        Ok(Located { verdict, size, map, threshold, regions, regions_left_out })
+        let query = query.into();
+        if matches!(query, Query::Values(_) | Query::Measured(_))
+            || self.model().header.config.form != Form::Image
+        {
+            // Says why not.
+            self.whole(query.clone())?;
+        }
+        self.locate_prepared(&self.prepare(query)?, None)
     }
 
     /// Whether images are judged by their tiles.
-    pub(super) fn is_tiled(&self) -> bool {
+    pub fn is_tiled(&self) -> bool {
         tiling(self.model(), self.score_config()).is_some()
     }
 

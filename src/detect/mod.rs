@@ -20,7 +20,9 @@ mod locate;
 mod look;
 mod maps;
 mod observe;
+
 mod open;
+mod prepared;
 mod queries;
 mod recommend;
 mod rows;
@@ -52,6 +54,7 @@ pub use look::{Look, Looked, look_at, look_with};
 pub use maps::{HeldOutMaps, Maps, own_maps};
 pub use observe::{Observer, Progress, Watching};
 pub use open::{NormalData, QueryData, Reading, TestData, TrainingData};
+pub use prepared::Prepared;
 pub use queries::{Answer, Answers, MapOutputs, Queries, SeriesAnswer};
 pub use recommend::{Candidate, Recommendation, Tried, TriedControl, recommend};
 pub use rows::{RowCounts, RowQueries, RowTests, Rows, held_out_row_scores, open_table, row_scores};

@@ -94,11 +94,13 @@ pub struct Export {
     files: Vec<(String, Vec<u8>)>,
 }
 
+/// The style of all pages, a service's among them.
+pub const STYLE: &str = include_str!("../../web/style.css");
 /// What every page needs.
 const SHARED: [(&str, &str); 3] = [
     ("ganomede.js", include_str!("../../web/ganomede.js")),
     ("page.js", include_str!("../../web/page.js")),
-    ("style.css", include_str!("../../web/style.css")),
+    ("style.css", STYLE),
 ];
 /// The page that scores images.
 const SCORE: [(&str, &str); 2] =

@@ -1,0 +1,336 @@
+//! A model that is served: its worker, which scores in batches, and how it is loaded anew.
+
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::http::StatusCode;
+use ganomede::detect::{DetectError, Detector, Located, Prepared, Verdict};
+use serde_json::json;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::metrics::{Metrics, OfModel};
+use crate::refusal::Refusal;
+use crate::{Load, Options, Shared, Source};
+
+/// What tells a file from what it was.
+type Stamp = Option<(u64, SystemTime)>;
+
+/// A model that is served.
+pub(crate) struct Model {
+    pub(crate) source: Source,
+    detector: RwLock<Arc<Detector>>,
+    stamp: Mutex<Stamp>,
+    /// Whether its device works.
+    healthy: Arc<AtomicBool>,
+    jobs: Sender<Job>,
+    /// Samples that are on their way to the worker.
+    arriving: Arc<AtomicUsize>,
+    /// Samples that may still come.
+    places: Arc<Semaphore>,
+}
+
+/// A sample for the worker.
+struct Job {
+    detector: Arc<Detector>,
+    sample: Prepared,
+    locate: bool,
+    since: Instant,
+    reply: oneshot::Sender<Result<Done, Refusal>>,
+}
+
+/// What became of a sample.
+pub(crate) struct Done {
+    pub(crate) verdict: Verdict,
+    pub(crate) located: Option<Located>,
+    pub(crate) size: Option<[usize; 2]>,
+    pub(crate) decoding: Duration,
+    pub(crate) waiting: Duration,
+    pub(crate) scoring: Duration,
+    /// Samples that were scored side by side.
+    pub(crate) batch: usize,
+}
+
+/// Counts a sample as arriving until it has.
+struct Arriving(Arc<AtomicUsize>);
+
+impl Arriving {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Model {
+    /// Starts its worker, which ends with the model.
+    pub(crate) fn new(
+        source: Source,
+        detector: Detector,
+        options: &Options,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
+        let label = OfModel { model: source.name.clone() };
+        let (jobs, taken) = channel();
+        let arriving = Arc::new(AtomicUsize::new(0));
+        let healthy = Arc::new(AtomicBool::new(true));
+        metrics.ready.get_or_create(&label).set(1);
+        let worker = Worker {
+            jobs: taken,
+            arriving: Arc::clone(&arriving),
+            healthy: Arc::clone(&healthy),
+            max_batch: options.max_batch,
+            max_wait: options.max_wait,
+            images: metrics.images.get_or_create(&label).clone(),
+            anomalies: metrics.anomalies.get_or_create(&label).clone(),
+            batches: metrics.batches.get_or_create(&label).clone(),
+            waiting: metrics.waiting.get_or_create(&label).clone(),
+            scoring: metrics.scoring.get_or_create(&label).clone(),
+        };
+        std::thread::Builder::new().name(format!("score {}", source.name)).spawn(move || worker.work())?;
+        Ok(Self {
+            stamp: Mutex::new(stamp(&source.path)),
+            source,
+            detector: RwLock::new(Arc::new(detector)),
+            healthy,
+            jobs,
+            arriving,
+            places: Arc::new(Semaphore::new(options.queue)),
+        })
+    }
+
+    pub(crate) fn detector(&self) -> Arc<Detector> {
+        Arc::clone(&self.detector.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.healthy.load(Ordering::SeqCst)
+    }
+
+    fn label(&self) -> OfModel {
+        OfModel { model: self.source.name.clone() }
+    }
+
+    /// Decodes a sample on a thread of its own and has it scored. `locate` also says where it is anomalous.
+    pub(crate) async fn score(
+        &self,
+        shared: &Shared,
+        prepare: impl FnOnce(&Detector) -> Result<Prepared, Refusal> + Send + 'static,
+        locate: bool,
+    ) -> Result<Done, Refusal> {
+        let metrics = &shared.metrics;
+        if !self.is_ready() {
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the device of model '{}' was lost and is being opened again", self.source.name),
+            ));
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            metrics.refused.get_or_create(&self.label()).inc();
+            return Err(Refusal::busy(&format!("{} images wait already", shared.options.queue)));
+        };
+        let queued = metrics.queued.get_or_create(&self.label()).clone();
+        queued.inc();
+        let _queued = OnDrop(Some(move || {
+            queued.dec();
+        }));
+        let arriving = Arriving::new(&self.arriving);
+        let detector = self.detector();
+        let ended = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+        let permit = Arc::clone(&shared.decoders).acquire_owned().await.map_err(|_| ended())?;
+        let begun = Instant::now();
+        let decoding = tokio::task::spawn_blocking({
+            let detector = Arc::clone(&detector);
+            move || {
+                let _permit = permit;
+                catch_unwind(AssertUnwindSafe(|| prepare(&detector)))
+            }
+        });
+        let fault = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log");
+        let sample = match decoding.await {
+            Ok(Ok(sample)) => sample?,
+            Ok(Err(_)) => return Err(fault()),
+            Err(_) => return Err(ended()),
+        };
+        let decoding = begun.elapsed();
+        metrics.decoding.get_or_create(&self.label()).observe(decoding.as_secs_f64());
+        let (reply, answer) = oneshot::channel();
+        let job = Job { detector, sample, locate, since: Instant::now(), reply };
+        self.jobs.send(job).map_err(|_| ended())?;
+        drop(arriving);
+        let done = answer.await.map_err(|_| fault())??;
+        Ok(Done { decoding, ..done })
+    }
+
+    /// Loads the file anew where it changed, or where the device was lost. What cannot be loaded is told, and
+    /// the old model stays.
+    pub(crate) fn refresh(&self, load: &dyn Load, shared: &Shared) {
+        let now = stamp(&self.source.path);
+        let changed = {
+            let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+            // A file that is gone for a moment, or for good, leaves the model as it is.
+            let changed = now.is_some() && now != *stamp;
+            if changed {
+                *stamp = now;
+            }
+            changed
+        };
+        let ready = self.is_ready();
+        shared.metrics.ready.get_or_create(&self.label()).set(i64::from(ready));
+        if !changed && ready {
+            return;
+        }
+        let name = &self.source.name;
+        match load(&self.source.path) {
+            Ok(detector) => {
+                *self.detector.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(detector);
+                self.healthy.store(true, Ordering::SeqCst);
+                shared.metrics.reloads.get_or_create(&self.label()).inc();
+                (shared.log)(&json!({"event": "reloaded", "model": name}));
+            }
+            Err(error) => {
+                let error = error.to_string();
+                (shared.log)(&json!({"event": "reload failed", "model": name, "error": error}));
+            }
+        }
+    }
+}
+
+/// Calls a function when it is dropped.
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call();
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.len(), meta.modified().ok()?))
+}
+
+/// Scores the samples of a model, as many side by side as are there.
+struct Worker {
+    jobs: Receiver<Job>,
+    arriving: Arc<AtomicUsize>,
+    healthy: Arc<AtomicBool>,
+    max_batch: usize,
+    max_wait: Duration,
+    images: prometheus_client::metrics::counter::Counter,
+    anomalies: prometheus_client::metrics::counter::Counter,
+    batches: prometheus_client::metrics::histogram::Histogram,
+    waiting: prometheus_client::metrics::histogram::Histogram,
+    scoring: prometheus_client::metrics::histogram::Histogram,
+}
+
+impl Worker {
+    fn work(self) {
+        while let Ok(first) = self.jobs.recv() {
+            let mut jobs = vec![first];
+            let until = Instant::now() + self.max_wait;
+            while jobs.len() < self.max_batch {
+                // Nobody waits for samples that are not on their way.
+                let wait = match self.arriving.load(Ordering::SeqCst) {
+                    0 => Duration::ZERO,
+                    _ => until.saturating_duration_since(Instant::now()),
+                };
+                match self.jobs.recv_timeout(wait) {
+                    Ok(job) => jobs.push(job),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            // Who gave up needs no answer.
+            jobs.retain(|job| !job.reply.is_closed());
+            while let Some(job) = jobs.first() {
+                let detector = Arc::clone(&job.detector);
+                let (now, later) = jobs.into_iter().partition(|job| Arc::ptr_eq(&job.detector, &detector));
+                self.score(&detector, now);
+                jobs = later;
+            }
+        }
+    }
+
+    /// Scores samples of one detector.
+    fn score(&self, detector: &Detector, jobs: Vec<Job>) {
+        let begun = Instant::now();
+        let samples: Vec<&Prepared> = jobs.iter().map(|job| &job.sample).collect();
+        let verdicts: Result<Vec<Verdict>, Refusal> =
+            if detector.is_tiled() { Ok(vec![]) } else { self.caught(|| detector.score_prepared(&samples)) };
+        let scoring = begun.elapsed();
+        let batch = jobs.len();
+        self.batches.observe(batch as f64);
+        let verdicts = match verdicts {
+            // One sample's fault is not the others'.
+            Err(refusal) if batch > 1 && refusal.status != StatusCode::SERVICE_UNAVAILABLE => {
+                jobs.into_iter().for_each(|job| self.score(detector, vec![job]));
+                return;
+            }
+            verdicts => verdicts,
+        };
+        for (i, job) in jobs.into_iter().enumerate() {
+            let verdict = verdicts.clone().map(|all| all.into_iter().nth(i));
+            let done = verdict.and_then(|verdict| {
+                self.caught(|| {
+                    let located = match job.locate && job.sample.size().is_some() {
+                        true => Some(detector.locate_prepared(&job.sample, verdict.clone())?),
+                        false => None,
+                    };
+                    let judged = || {
+                        let judged = detector.score_prepared(&[&job.sample])?.into_iter().next();
+                        judged.ok_or_else(|| DetectError::Input("the sample has no values".to_owned()))
+                    };
+                    let verdict = match (&located, verdict) {
+                        (Some(located), _) => located.verdict.clone(),
+                        (None, Some(verdict)) => verdict,
+                        (None, None) => judged()?,
+                    };
+                    Ok((verdict, located))
+                })
+            });
+            let waiting = begun.duration_since(job.since);
+            let scoring = if detector.is_tiled() { begun.elapsed() } else { scoring };
+            self.waiting.observe(waiting.as_secs_f64());
+            self.scoring.observe(scoring.as_secs_f64());
+            self.images.inc();
+            let size = job.sample.size();
+            let done = done.map(|(verdict, located)| {
+                if verdict.anomalous == Some(true) {
+                    self.anomalies.inc();
+                }
+                Done { verdict, located, size, decoding: Duration::ZERO, waiting, scoring, batch }
+            });
+            // Who went away needs no answer.
+            let _ = job.reply.send(done);
+        }
+    }
+
+    /// What a detector does; where its device fails, the model is loaded anew.
+    fn caught<T>(&self, work: impl FnOnce() -> Result<T, DetectError>) -> Result<T, Refusal> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                if error.is_machine_fault() {
+                    self.healthy.store(false, Ordering::SeqCst);
+                }
+                Err(Refusal::of(&error))
+            }
+            Err(_) => {
+                self.healthy.store(false, Ordering::SeqCst);
+                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log"))
+            }
+        }
+    }
+}
