@@ -247,10 +247,15 @@ fn check(sources: &[Source], options: &Options) -> Result<(), ServeError> {
     if options.token.as_ref().is_some_and(|t| t.len() < 8 || !t.bytes().all(|b| b.is_ascii_graphic())) {
         return refuse("a token has at least 8 characters, printable and without spaces".to_owned());
     }
-    let counts = [options.max_batch, options.queue, options.max_body, options.max_bodies, options.connections];
-    if counts.contains(&0) || options.max_body > options.max_bodies || options.max_bodies >> 10 > u32::MAX as usize {
+    let counts =
+        [options.max_batch, options.queue, options.max_body, options.max_bodies, options.connections];
+    if counts.contains(&0)
+        || options.max_body > options.max_bodies
+        || options.max_bodies >> 10 > u32::MAX as usize
+    {
         return refuse(
-            "batch, queue, bytes and connections are at least 1, and a body is no larger than all bodies".to_owned(),
+            "batch, queue, bytes and connections are at least 1, and a body is no larger than all bodies"
+                .to_owned(),
         );
     }
     Ok(())

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::StatusCode;
 use ganomede::detect::{DetectError, Detector, Located, Prepared, Verdict};
+use ganomede::device::DeviceError;
+use ganomede::models::scorer::ScoreError;
 use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -267,8 +269,10 @@ impl Worker {
     fn score(&self, detector: &Detector, jobs: Vec<Job>) {
         let begun = Instant::now();
         let samples: Vec<&Prepared> = jobs.iter().map(|job| &job.sample).collect();
-        let verdicts: Result<Vec<Verdict>, Refusal> =
-            if detector.is_tiled() { Ok(vec![]) } else { self.caught(|| detector.score_prepared(&samples)) };
+        let verdicts: Result<Vec<Verdict>, Refusal> = match detector.is_tiled() {
+            true => Ok(vec![]),
+            false => self.caught(|| detector.score_prepared(&samples)),
+        };
         let scoring = begun.elapsed();
         let batch = jobs.len();
         self.batches.observe(batch as f64);
@@ -292,7 +296,7 @@ impl Worker {
                         let judged = detector.score_prepared(&[&job.sample])?.into_iter().next();
                         judged.ok_or_else(|| DetectError::Input("the sample has no values".to_owned()))
                     };
-                    let verdict = match (&located, verdict) {
+                    let verdict = match (&located, verdict.clone()) {
                         (Some(located), _) => located.verdict.clone(),
                         (None, Some(verdict)) => verdict,
                         (None, None) => judged()?,
@@ -318,8 +322,8 @@ impl Worker {
     }
 
     /// What a detector does; where its device fails, the model is loaded anew.
-    fn caught<T>(&self, work: impl FnOnce() -> Result<T, DetectError>) -> Result<T, Refusal> {
-        match catch_unwind(AssertUnwindSafe(work)) {
+    fn caught<T>(&self, work: impl FnMut() -> Result<T, DetectError>) -> Result<T, Refusal> {
+        match catch_unwind(AssertUnwindSafe(|| until_heard(work))) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 if error.is_machine_fault() {
@@ -331,6 +335,21 @@ impl Worker {
                 self.healthy.store(false, Ordering::SeqCst);
                 Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log"))
             }
+        }
+    }
+}
+
+/// Does it again where it was interrupted: a process that is asked to stop finishes what it took, and says so a
+/// moment later by lowering the flag.
+fn until_heard<T>(mut work: impl FnMut() -> Result<T, DetectError>) -> Result<T, DetectError> {
+    let mut tries = 0;
+    loop {
+        match work() {
+            Err(DetectError::Score(ScoreError::Device(DeviceError::Interrupted(_)))) if tries < 50 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
         }
     }
 }

@@ -41,7 +41,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v2/models/{model}/versions/{version}", get(v2::model))
         .route("/v2/models/{model}/versions/{version}/ready", get(v2::model_ready))
         .route("/v2/models/{model}/versions/{version}/infer", post(v2::infer))
-        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; see /openapi.json") })
+        .fallback(|| async {
+            Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; see /openapi.json")
+        })
         .method_not_allowed_fallback(|| async {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this address has another method; see /openapi.json")
         })

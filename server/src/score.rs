@@ -57,7 +57,8 @@ pub(crate) async fn score(
     let model = chosen(&shared, asked.model.as_deref())?;
     v2::check_encoding(request.headers())?;
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let is_form = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"));
+    let is_form =
+        kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"));
     let files = if is_form { of_form(&shared, request).await? } else { of_body(&shared, request).await? };
     let alone = files.len() == 1;
     let locate = asked.map != MapForm::None || asked.regions;
@@ -168,9 +169,10 @@ fn answer(done: &Done, asked: &Asked) -> Result<Map<String, Value>, Refusal> {
             MapForm::None => None,
             MapForm::Png => png(located).map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?,
             // What the networks saw nothing of has no value.
-            MapForm::Values => located.map.as_ref().map(|map| {
-                Value::from(map.iter().map(|v| v.is_finite().then_some(*v)).collect::<Vec<_>>())
-            }),
+            MapForm::Values => located
+                .map
+                .as_ref()
+                .map(|map| Value::from(map.iter().map(|v| v.is_finite().then_some(*v)).collect::<Vec<_>>())),
         };
         if asked.map != MapForm::None {
             row.insert("map".to_owned(), map.unwrap_or(Value::Null));

@@ -177,7 +177,10 @@ impl Input {
         }
         let whole = |most: u64| {
             let whole = move |value: &&Value| {
-                value.as_u64().filter(|&v| v <= most).ok_or_else(|| format!("{value} is no whole number to {most}"))
+                value
+                    .as_u64()
+                    .filter(|&v| v <= most)
+                    .ok_or_else(|| format!("{value} is no whole number to {most}"))
             };
             flat.iter().map(move |value| whole(value)).collect::<Result<Vec<u64>, String>>()
         };
@@ -186,12 +189,16 @@ impl Input {
             flat.iter().map(real).collect::<Result<Vec<f64>, String>>()
         };
         Ok(match self.datatype {
-            Kind::U8 => Elements::U8(whole(255).map_err(|e| self.wrong(e))?.into_iter().map(|v| v as u8).collect()),
+            Kind::U8 => {
+                Elements::U8(whole(255).map_err(|e| self.wrong(e))?.into_iter().map(|v| v as u8).collect())
+            }
             Kind::U16 => {
                 let values = whole(65_535).map_err(|e| self.wrong(e))?;
                 Elements::U16(values.into_iter().map(|v| v as u16).collect())
             }
-            Kind::F32 => Elements::F32(real().map_err(|e| self.wrong(e))?.into_iter().map(|v| v as f32).collect()),
+            Kind::F32 => {
+                Elements::F32(real().map_err(|e| self.wrong(e))?.into_iter().map(|v| v as f32).collect())
+            }
             Kind::F64 => Elements::F64(real().map_err(|e| self.wrong(e))?),
             Kind::Bytes => {
                 return Err(self.wrong("image files have no form in JSON; send them as binary data"));
@@ -208,7 +215,9 @@ fn parts<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
 /// Numbers of lists within lists, in order.
 fn flatten<'v>(data: &'v Value, flat: &mut Vec<&'v Value>, depth: usize) -> Result<(), String> {
     match data {
-        Value::Array(values) if depth < 8 => values.iter().try_for_each(|value| flatten(value, flat, depth + 1)),
+        Value::Array(values) if depth < 8 => {
+            values.iter().try_for_each(|value| flatten(value, flat, depth + 1))
+        }
         Value::Number(_) => {
             flat.push(data);
             Ok(())

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use futures_util::future::join_all;
 use ganomede::detect::{Detector, Prepared, Query, Verdict};
 use ganomede::models::Form;
@@ -84,9 +84,7 @@ pub(crate) async fn model(
     let detector = model.detector();
     let config = &detector.model().header.config;
     let channels = config.channels;
-    let tensor = |name: &str, datatype: &str, shape: Vec<i64>| {
-        json!({"name": name, "datatype": datatype, "shape": shape})
-    };
+    let tensor = |name: &str, datatype: &str, shape: Vec<i64>| json!({"name": name, "datatype": datatype, "shape": shape});
     let inputs = match config.form {
         Form::Image => vec![
             tensor("image", "UINT8", vec![-1, -1, -1, channels as i64]),
@@ -233,7 +231,9 @@ fn images(elements: Elements, height: usize, width: usize, channels: usize) -> R
             in_range(&v)?;
             v.chunks_exact(len).map(|one| image(Pixels::Sixteen(one.iter().map(sixteen).collect()))).collect()
         }
-        Elements::F64(_) | Elements::Bytes(_) => Err("images are UINT8, UINT16 or FP32, files BYTES".to_owned()),
+        Elements::F64(_) | Elements::Bytes(_) => {
+            Err("images are UINT8, UINT16 or FP32, files BYTES".to_owned())
+        }
     }
 }
 
@@ -324,7 +324,10 @@ fn output(name: &str, verdicts: &[Verdict], [height, width]: [usize; 2]) -> Resu
         "map" => {
             let maps: Option<Vec<&Vec<f32>>> = verdicts.iter().map(|v| v.map.as_ref()).collect();
             let maps = maps.ok_or_else(|| {
-                Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "the model's score has no map; leave the output out")
+                Refusal::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "the model's score has no map; leave the output out",
+                )
             })?;
             Ok(Output {
                 name: "map",

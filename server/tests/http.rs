@@ -3,14 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ganomede::detect::{DetectError, Detector};
-use ganomede::device::Device;
+use ganomede::device::{Backend, Device, DeviceError, Loaded, Pending, Store, Stored};
 use ganomede::models::{ae, anogan, pca};
+use ganomede::program::{Launch, Program, StateId};
 use ganomede_server::{Options, ServeError, Server, Source};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma};
 use serde_json::{Value, json};
@@ -140,7 +141,8 @@ fn image_files_get_the_scores_that_the_library_gives() {
 fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = vec![];
     for (name, bytes) in files {
-        let head = format!("--part\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{name}\"\r\n\r\n");
+        let head =
+            format!("--part\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{name}\"\r\n\r\n");
         body.extend(head.bytes().chain(bytes.iter().copied()).chain(*b"\r\n"));
     }
     body.extend(b"--part--\r\n");
@@ -265,7 +267,10 @@ fn hostile_tensors_are_refused() {
     for (request, says) in cases {
         let (status, answer) = infer(&served, &request);
         let error = answer["error"].as_str().unwrap_or_else(|| panic!("{request}: {answer}"));
-        assert!(status == 400 && error.contains(says) || says == "BYTES" && status == 400, "{status} {error}");
+        assert!(
+            status == 400 && error.contains(says) || says == "BYTES" && status == 400,
+            "{status} {error}"
+        );
     }
     // Bytes that are announced and do not come, and such as nothing speaks of.
     for (size, body) in [(1_u64 << 40, 4), (4, 9)] {
@@ -383,9 +388,8 @@ fn a_token_is_asked_for_and_other_hosts_are_not_answered() {
         assert_eq!(ask(path, Some("a-long-secret")), 200, "{path}");
     }
     let open = serve(options());
-    let with = |host: &str| {
-        agent().get(open.url("/models")).header("Host", host).call().unwrap().status().as_u16()
-    };
+    let with =
+        |host: &str| agent().get(open.url("/models")).header("Host", host).call().unwrap().status().as_u16();
     assert_eq!([with("localhost:8080"), with("127.0.0.1"), with("evil.example")], [200, 200, 403]);
 }
 
@@ -442,27 +446,135 @@ fn cut_slow_and_nonsensical_connections_hurt_nobody() {
     assert_eq!(status, 200);
 }
 
+/// A device that gives zeros, until it is lost.
+struct Brittle(Arc<AtomicBool>);
+
+struct Zeros(Mutex<Vec<Vec<f32>>>);
+
+struct Broken {
+    lost: Arc<AtomicBool>,
+    program: Arc<Program>,
+}
+
+fn now<'a, T: Send + 'a>(value: Result<T, DeviceError>) -> Pending<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Backend for Brittle {
+    fn describe(&self) -> String {
+        "brittle".to_owned()
+    }
+
+    fn store(&self, lens: &[usize]) -> Result<Arc<dyn Stored>, DeviceError> {
+        Ok(Arc::new(Zeros(Mutex::new(lens.iter().map(|&len| vec![0.0; len]).collect()))))
+    }
+
+    fn store_bytes(&self, _lens: &[usize]) -> u64 {
+        0
+    }
+
+    fn program_bytes(&self, _program: &Program) -> Result<u64, DeviceError> {
+        Ok(0)
+    }
+
+    fn load<'v>(
+        &self,
+        program: &Arc<Program>,
+        store: &Store,
+        _variant: &dyn Fn(usize, &Launch) -> Option<&'v str>,
+    ) -> Result<Box<dyn Loaded>, DeviceError> {
+        store.own::<Zeros>(program)?;
+        Ok(Box::new(Broken { lost: Arc::clone(&self.0), program: Arc::clone(program) }))
+    }
+}
+
+impl Stored for Zeros {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    fn len(&self, id: StateId) -> usize {
+        self.0.lock().unwrap()[id.0].len()
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn read(&self, id: StateId) -> Pending<'_, Vec<f32>> {
+        now(Ok(self.0.lock().unwrap()[id.0].clone()))
+    }
+
+    fn write(&self, id: StateId, values: &[f32]) -> Result<(), DeviceError> {
+        self.0.lock().unwrap()[id.0] = values.to_vec();
+        Ok(())
+    }
+}
+
+impl Loaded for Broken {
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, _buffer: usize, _values: &[f32]) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn read(&self, buffer: usize) -> Pending<'_, Vec<f32>> {
+        now(Ok(vec![0.0; self.program.buffers[buffer].len]))
+    }
+
+    fn run(&mut self, _times: usize) -> Result<(), DeviceError> {
+        match self.lost.load(Ordering::SeqCst) {
+            true => Err(DeviceError::Lost { launches: "all".to_owned(), reason: "pulled out".to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    fn finished(&self) -> Pending<'_, ()> {
+        now(Ok(()))
+    }
+}
+
 #[test]
 fn a_lost_device_is_opened_again_and_nothing_hangs() {
-    // A model file that vanishes while it is healthy changes nothing; the device fails by a model whose
-    // detector says so once.
-    static LOADS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let load = |path: &Path| {
-        LOADS.fetch_add(1, Ordering::SeqCst);
-        cpu(path)
+    let (lost, loads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load = {
+        let (lost, loads) = (Arc::clone(&lost), Arc::clone(&loads));
+        move |path: &Path| {
+            // The first device breaks; those that are opened later do not.
+            let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
+            let lost = if first { Arc::clone(&lost) } else { Arc::default() };
+            Detector::load(path, &Device::Other(Arc::new(Brittle(lost))))
+        }
     };
     let served = serve_by(options(), load, |path| trained(path, 1));
-    assert_eq!(LOADS.load(Ordering::SeqCst), 1);
+    let score = || post(&served.url("/score"), "image/png", &png(1));
+    assert_eq!(score().0, 200);
+    lost.store(true, Ordering::SeqCst);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| score().0)).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(statuses.iter().all(|&status| status == 503), "{statuses:?}");
+    let ready = || get(&served.url("/v2/health/ready")).0;
+    let back = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        ready() == 200
+    });
+    assert!(back, "the device was not opened again");
+    assert_eq!((score().0, loads.load(Ordering::SeqCst)), (200, 2));
+    // A file that is gone leaves the model as it is.
     std::fs::remove_file(served.folder.path().join("parts.safetensors")).unwrap();
     std::thread::sleep(Duration::from_millis(1500));
-    let (status, _) = post(&served.url("/score"), "image/png", &png(1));
-    assert_eq!((status, LOADS.load(Ordering::SeqCst)), (200, 1));
+    assert_eq!((score().0, loads.load(Ordering::SeqCst)), (200, 2));
 }
 
 #[test]
 fn rows_of_tables_are_scored_in_their_own_unit() {
     let make = |path: &Path| {
-        let rows: Vec<Vec<f64>> = (0..80).map(|i| vec![f64::from(i % 9) * 1e3, f64::from(i % 9) * -2.0]).collect();
+        let rows: Vec<Vec<f64>> =
+            (0..80).map(|i| vec![f64::from(i % 9) * 1e3, f64::from(i % 9) * -2.0]).collect();
         let names = ["a".to_owned(), "b".to_owned()];
         let form = ganomede::models::Form::Table;
         let samples = ganomede::detect::InMemory::measured(form, &names, rows, 0.2, 1).unwrap();
@@ -475,9 +587,8 @@ fn rows_of_tables_are_scored_in_their_own_unit() {
     let (status, answer) = infer(&served, &json!({"inputs": [input], "outputs": [{"name": "score"}]}));
     assert_eq!(status, 200, "{answer}");
     let detector = served.detector();
-    let score = |row: &[f64]| {
-        detector.score(ganomede::detect::Query::Measured(row.to_vec().into())).unwrap().score
-    };
+    let score =
+        |row: &[f64]| detector.score(ganomede::detect::Query::Measured(row.to_vec().into())).unwrap().score;
     assert_eq!(answer["outputs"][0]["data"], json!([score(&rows[0]), score(&rows[1])]));
     let (status, answer) = post(&served.url("/score"), "image/png", &png(1));
     assert_eq!(status, 422, "{answer}");

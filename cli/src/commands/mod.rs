@@ -16,6 +16,7 @@ pub(crate) mod profile;
 pub(crate) mod recommend;
 pub(crate) mod score;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod systems;
 pub(crate) mod train;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Info(info::Args),
     Calibrate(calibrate::Args),
     Search(search::Args),
+    Serve(serve::Args),
     Data(data::Args),
     Devices(devices::Args),
     Doctor(doctor::Args),
@@ -65,6 +67,7 @@ impl Command {
             Command::Info(args) => info::run(args, global),
             Command::Calibrate(args) => calibrate::run(args, global, interrupt),
             Command::Search(args) => search::run(args, global, interrupt),
+            Command::Serve(args) => serve::run(args, global, interrupt),
             Command::Data(args) => data::run(args, global),
             Command::Devices(args) => devices::run(args, global),
             Command::Doctor(args) => doctor::run(args, global, interrupt),
