@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo demo-picture test onnx python pages web tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx python pages web serve tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +48,12 @@ pages: ## how report.html and its like look on screens and paper; needs python3 
 web: ## what `export --web` writes, in Node on Dawn and in Chromium; root on Debian gets Chromium; fetches npm and Python packages
 	$(CARGO) build --release --locked
 	PYTHON=$(PYTHON) tests/web/run.sh target/release/ganomede
+
+serve: ## what `serve` answers to tritonclient, schemathesis and Chromium, and under load; needs python3 with venv and pip; fetches these
+	$(CARGO) build --release --locked
+	test -x target/serve/venv/bin/pip || $(PYTHON) -m venv target/serve/venv
+	target/serve/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/serve/requirements.txt
+	target/serve/venv/bin/python tests/serve/clients.py target/release/ganomede target/serve/work --load $(SECONDS)
 
 tensorboard: ## reads with TensorBoard what `train --log` writes; needs python3 with venv and pip, fetches tensorboard
 	$(CARGO) build --release --locked

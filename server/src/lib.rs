@@ -1,10 +1,10 @@
-//! Detectors behind HTTP: the Open Inference Protocol (KServe's v2), image files by `POST /score`, metrics for
-//! Prometheus, and a page for people.
+//! Detectors behind HTTP: the Open Inference Protocol (KServe's v2), image files by `POST /score`, metrics
+//! for Prometheus, and a page for people.
 //!
 //! Requests are decoded side by side and scored in batches by one worker a model; an answer has the bits that
-//! the image has alone. What a server takes is bounded before it takes it: connections, bytes of bodies, images
-//! waiting, time. A model whose file changes is loaded beside the old one and then takes its place; who waits
-//! for the old one gets its answer.
+//! the image has alone. What a server takes is bounded before it takes it: connections, bytes of bodies,
+//! images waiting, time. A model whose file changes is loaded beside the old one and then takes its place;
+//! who waits for the old one gets its answer.
 //!
 //! ```no_run
 //! use ganomede::detect::Detector;

@@ -339,8 +339,8 @@ impl Worker {
     }
 }
 
-/// Does it again where it was interrupted: a process that is asked to stop finishes what it took, and says so a
-/// moment later by lowering the flag.
+/// Does it again where it was interrupted: a process that is asked to stop finishes what it took, and says so
+/// a moment later by lowering the flag.
 fn until_heard<T>(mut work: impl FnMut() -> Result<T, DetectError>) -> Result<T, DetectError> {
     let mut tries = 0;
     loop {
