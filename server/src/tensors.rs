@@ -97,7 +97,7 @@ pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<(Infer, Vec<Elem
         Some(length) => {
             let length = length.to_str().ok().and_then(|length| length.parse().ok());
             length.filter(|&length| length <= body.len()).ok_or_else(|| {
-                Refusal::bad(format!("{HEADER_LENGTH} is no number of bytes of this body of {}", body.len()))
+                Refusal::bad(format!("{HEADER_LENGTH} does not fit this body of {} bytes", body.len()))
             })?
         }
     };
@@ -185,7 +185,7 @@ impl Input {
             flat.iter().map(move |value| whole(value)).collect::<Result<Vec<u64>, String>>()
         };
         let real = || {
-            let real = |value: &&Value| value.as_f64().ok_or_else(|| format!("{value} is no number"));
+            let real = |value: &&Value| value.as_f64().ok_or_else(|| format!("{value} is not a number"));
             flat.iter().map(real).collect::<Result<Vec<f64>, String>>()
         };
         Ok(match self.datatype {
