@@ -97,7 +97,9 @@ fn bodies(shared: &Shared, request: &Request) -> Result<Option<tokio::sync::Owne
     if length > most {
         return Err(too_long(most));
     }
-    let kibibytes = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    // Numbers take up to four times the bytes of their digits.
+    let kibibytes = (4 * length).min(shared.options.max_bodies).div_ceil(1024);
+    let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
     let permit = Arc::clone(&shared.bodies).try_acquire_many_owned(kibibytes);
     permit.map(Some).map_err(|_| Refusal::busy("too many bytes are being received"))
 }

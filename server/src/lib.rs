@@ -31,6 +31,7 @@ mod v2;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ use serde_json::{Value, json};
 
 use metrics::Metrics;
 use model::Model;
+use refusal::Refusal;
 
 /// A model file and the name that requests call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,7 @@ pub struct Options {
     pub queue: usize,
     /// Bytes of a request's body.
     pub max_body: usize,
-    /// Bytes of all bodies at hand.
+    /// Bytes that all bodies at hand may take once they are read; four times what they have as they are sent.
     pub max_bodies: usize,
     /// Connections; more wait to be accepted.
     pub connections: usize,
@@ -145,6 +147,25 @@ pub(crate) struct Shared {
     pub(crate) bodies: Arc<tokio::sync::Semaphore>,
     /// Decoding, one a core.
     pub(crate) decoders: Arc<tokio::sync::Semaphore>,
+}
+
+impl Shared {
+    /// Does what takes a while on a thread of its own, as many at once as there are cores.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let permit = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| model::fault())?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            catch_unwind(AssertUnwindSafe(work))
+        });
+        match done.await {
+            Ok(Ok(done)) => done,
+            // A panic, or a runtime that is gone.
+            Ok(Err(_)) | Err(_) => Err(model::fault()),
+        }
+    }
 }
 
 /// Detectors that listen.

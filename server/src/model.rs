@@ -48,9 +48,11 @@ struct Job {
 
 /// What became of a sample.
 pub(crate) struct Done {
+    pub(crate) detector: Arc<Detector>,
+    pub(crate) sample: Prepared,
     pub(crate) verdict: Verdict,
+    /// Where an image of tiles is anomalous; of others [`Detector::locate_prepared`] says it.
     pub(crate) located: Option<Located>,
-    pub(crate) size: Option<[usize; 2]>,
     pub(crate) decoding: Duration,
     pub(crate) waiting: Duration,
     pub(crate) scoring: Duration,
@@ -123,7 +125,8 @@ impl Model {
         OfModel { model: self.source.name.clone() }
     }
 
-    /// Decodes a sample on a thread of its own and has it scored. `locate` also says where it is anomalous.
+    /// Decodes a sample on a thread of its own and has it scored; of an image of tiles `locate` also asks where it
+    /// is anomalous.
     pub(crate) async fn score(
         &self,
         shared: &Shared,
@@ -149,28 +152,20 @@ impl Model {
         let arriving = Arriving::new(&self.arriving);
         let detector = self.detector();
         let ended = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
-        let permit = Arc::clone(&shared.decoders).acquire_owned().await.map_err(|_| ended())?;
-        let begun = Instant::now();
-        let decoding = tokio::task::spawn_blocking({
+        let preparing = {
             let detector = Arc::clone(&detector);
             move || {
-                let _permit = permit;
-                catch_unwind(AssertUnwindSafe(|| prepare(&detector)))
+                let begun = Instant::now();
+                Ok((prepare(&detector)?, begun.elapsed()))
             }
-        });
-        let fault = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log");
-        let sample = match decoding.await {
-            Ok(Ok(sample)) => sample?,
-            Ok(Err(_)) => return Err(fault()),
-            Err(_) => return Err(ended()),
         };
-        let decoding = begun.elapsed();
+        let (sample, decoding) = shared.aside(preparing).await?;
         metrics.decoding.get_or_create(&self.label()).observe(decoding.as_secs_f64());
         let (reply, answer) = oneshot::channel();
         let job = Job { detector, sample, locate, since: Instant::now(), reply };
         self.jobs.send(job).map_err(|_| ended())?;
         drop(arriving);
-        let done = answer.await.map_err(|_| fault())??;
+        let done = answer.await.map_err(|_| ended())??;
         Ok(Done { decoding, ..done })
     }
 
@@ -206,6 +201,11 @@ impl Model {
             }
         }
     }
+}
+
+/// What should never be.
+pub(crate) fn fault() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log")
 }
 
 /// Calls a function when it is dropped.
@@ -285,40 +285,36 @@ impl Worker {
             verdicts => verdicts,
         };
         for (i, job) in jobs.into_iter().enumerate() {
-            let verdict = verdicts.clone().map(|all| all.into_iter().nth(i));
-            let done = verdict.and_then(|verdict| {
-                self.caught(|| {
-                    let located = match job.locate && job.sample.size().is_some() {
-                        true => Some(detector.locate_prepared(&job.sample, verdict.clone())?),
-                        false => None,
-                    };
-                    let judged = || {
-                        let judged = detector.score_prepared(&[&job.sample])?.into_iter().next();
-                        judged.ok_or_else(|| DetectError::Input("the sample has no values".to_owned()))
-                    };
-                    let verdict = match (&located, verdict.clone()) {
-                        (Some(located), _) => located.verdict.clone(),
-                        (None, Some(verdict)) => verdict,
-                        (None, None) => judged()?,
-                    };
-                    Ok((verdict, located))
-                })
-            });
+            let done = match &verdicts {
+                Ok(_) if detector.is_tiled() => self.tiles(detector, &job),
+                Ok(all) => all.get(i).cloned().map(|verdict| (verdict, None)).ok_or_else(fault),
+                Err(refusal) => Err(refusal.clone()),
+            };
             let waiting = begun.duration_since(job.since);
             let scoring = if detector.is_tiled() { begun.elapsed() } else { scoring };
             self.waiting.observe(waiting.as_secs_f64());
             self.scoring.observe(scoring.as_secs_f64());
             self.images.inc();
-            let size = job.sample.size();
+            let Job { detector, sample, reply, .. } = job;
             let done = done.map(|(verdict, located)| {
                 if verdict.anomalous == Some(true) {
                     self.anomalies.inc();
                 }
-                Done { verdict, located, size, decoding: Duration::ZERO, waiting, scoring, batch }
+                Done { detector, sample, verdict, located, decoding: Duration::ZERO, waiting, scoring, batch }
             });
             // Who went away needs no answer.
-            let _ = job.reply.send(done);
+            let _ = reply.send(done);
         }
+    }
+
+    /// An image of tiles, which are a batch by themselves.
+    fn tiles(&self, detector: &Detector, job: &Job) -> Result<(Verdict, Option<Located>), Refusal> {
+        if job.locate {
+            let located = self.caught(|| detector.locate_prepared(&job.sample, None))?;
+            return Ok((located.verdict.clone(), Some(located)));
+        }
+        let verdicts = self.caught(|| detector.score_prepared(&[&job.sample]))?;
+        verdicts.into_iter().next().map(|verdict| (verdict, None)).ok_or_else(fault)
     }
 
     /// What a detector does; where its device fails, the model is loaded anew.
@@ -333,7 +329,7 @@ impl Worker {
             }
             Err(_) => {
                 self.healthy.store(false, Ordering::SeqCst);
-                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log"))
+                Err(fault())
             }
         }
     }

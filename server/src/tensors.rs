@@ -3,6 +3,7 @@
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::refusal::Refusal;
@@ -69,7 +70,7 @@ pub(crate) struct Input {
     pub(crate) datatype: Kind,
     #[serde(default)]
     pub(crate) parameters: Parameters,
-    pub(crate) data: Option<Value>,
+    pub(crate) data: Option<Flat>,
 }
 
 /// A tensor that is asked for.
@@ -135,7 +136,7 @@ impl Input {
             (Some(size), None) => {
                 Err(self.wrong(format!("{size} bytes are announced and {} are left", rest.len())))
             }
-            (None, Some(data)) => self.of_json(data, count),
+            (None, Some(Flat(data))) => self.of_json(data, count),
             _ => Err(self.wrong("give `data`, or bytes and `binary_data_size`, and not both")),
         }
     }
@@ -169,39 +170,27 @@ impl Input {
         })
     }
 
-    fn of_json(&self, data: &Value, count: usize) -> Result<Elements, Refusal> {
-        let mut flat = vec![];
-        flatten(data, &mut flat, 0).map_err(|what| self.wrong(what))?;
-        if flat.len() != count {
-            return Err(self.wrong(format!("{} elements where the shape has {count}", flat.len())));
+    fn of_json(&self, data: &[f64], count: usize) -> Result<Elements, Refusal> {
+        if data.len() != count {
+            return Err(self.wrong(format!("{} elements where the shape has {count}", data.len())));
         }
-        let whole = |most: u64| {
-            let whole = move |value: &&Value| {
-                value
-                    .as_u64()
-                    .filter(|&v| v <= most)
-                    .ok_or_else(|| format!("{value} is no whole number to {most}"))
-            };
-            flat.iter().map(move |value| whole(value)).collect::<Result<Vec<u64>, String>>()
-        };
-        let real = || {
-            let real = |value: &&Value| value.as_f64().ok_or_else(|| format!("{value} is not a number"));
-            flat.iter().map(real).collect::<Result<Vec<f64>, String>>()
+        let whole = |most: f64| match data.iter().find(|v| !(0.0..=most).contains(*v) || v.fract() != 0.0) {
+            Some(value) => Err(self.wrong(format!("{value} is not a whole number to {most}"))),
+            None => Ok(()),
         };
         Ok(match self.datatype {
             Kind::U8 => {
-                Elements::U8(whole(255).map_err(|e| self.wrong(e))?.into_iter().map(|v| v as u8).collect())
+                whole(255.0)?;
+                Elements::U8(data.iter().map(|&v| v as u8).collect())
             }
             Kind::U16 => {
-                let values = whole(65_535).map_err(|e| self.wrong(e))?;
-                Elements::U16(values.into_iter().map(|v| v as u16).collect())
+                whole(65_535.0)?;
+                Elements::U16(data.iter().map(|&v| v as u16).collect())
             }
-            Kind::F32 => {
-                Elements::F32(real().map_err(|e| self.wrong(e))?.into_iter().map(|v| v as f32).collect())
-            }
-            Kind::F64 => Elements::F64(real().map_err(|e| self.wrong(e))?),
+            Kind::F32 => Elements::F32(data.iter().map(|&v| v as f32).collect()),
+            Kind::F64 => Elements::F64(data.to_vec()),
             Kind::Bytes => {
-                return Err(self.wrong("image files have no form in JSON; send them as binary data"));
+                return Err(self.wrong("files of BYTES have no form in JSON; send them as binary data"));
             }
         })
     }
@@ -212,17 +201,57 @@ fn parts<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }
 
-/// Numbers of lists within lists, in order.
-fn flatten<'v>(data: &'v Value, flat: &mut Vec<&'v Value>, depth: usize) -> Result<(), String> {
-    match data {
-        Value::Array(values) if depth < 8 => {
-            values.iter().try_for_each(|value| flatten(value, flat, depth + 1))
-        }
-        Value::Number(_) => {
-            flat.push(data);
-            Ok(())
-        }
-        _ => Err("`data` is a list of numbers, or lists of them".to_owned()),
+/// Numbers of lists within lists, in order, and no more than they take.
+#[derive(Debug, Default)]
+pub(crate) struct Flat(Vec<f64>);
+
+impl<'de> Deserialize<'de> for Flat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut flat = Self::default();
+        Nested(&mut flat.0, 8).deserialize(deserializer)?;
+        Ok(flat)
+    }
+}
+
+/// Numbers go to the list; lists may be this deep.
+struct Nested<'f>(&'f mut Vec<f64>, usize);
+
+impl<'de> DeserializeSeed<'de> for Nested<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nested<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number, or a list of numbers or of such lists")
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.0.push(value);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.0.push(value as f64);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.0.push(value as f64);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        let Self(flat, depth) = self;
+        let deeper =
+            depth.checked_sub(1).ok_or_else(|| A::Error::custom("lists within lists go too deep"))?;
+        while values.next_element_seed(Nested(flat, deeper))?.is_some() {}
+        Ok(())
     }
 }
 

@@ -260,7 +260,10 @@ fn hostile_tensors_are_refused() {
         (input(json!([0, 4, 4, 1]), "UINT8", json!([])), "samples"),
         (input(json!([1, 2, 1, 1]), "FP32", json!([1.5, 0.0])), "[0, 1]"),
         (input(json!([1, 2, 1, 1]), "FP64", json!([0.5, 0.0])), "UINT8"),
-        (input(json!([1]), "BYTES", json!(["x"])), "BYTES"),
+        (input(json!([1]), "BYTES", json!([1])), "BYTES"),
+        (input(json!([1, 1, 1, 1]), "UINT8", json!(["x"])), "inference request"),
+        (input(json!([1, 1, 1, 1]), "UINT8", json!([[[[[[[[[[1]]]]]]]]]])), "too deep"),
+        (input(json!([1, 1, 1, 1]), "UINT8", json!([0.5])), "whole number"),
         (json!({"inputs": []}), "one input"),
         (json!({"inputs": [{"name": "image", "shape": [1], "datatype": "UINT8"}]}), "data"),
     ];

@@ -6,7 +6,7 @@ use ganomede_datasets::Rejected;
 use ganomede_host::line;
 use serde::Serialize;
 
-use super::{Alarm, Applied, DetectError, Judge};
+use super::{Alarm, Applied, DetectError, Judge, Located};
 use crate::eval::Drift;
 use crate::maps::Region;
 
@@ -128,6 +128,31 @@ impl Answer {
             regions_left_out: 0,
         }
     }
+
+    /// What was found of an image by itself, under its name.
+    pub fn located(path: &str, located: Located) -> Self {
+        let verdict = located.verdict;
+        Self {
+            path: path.to_owned(),
+            row: None,
+            score: verdict.score,
+            probability: verdict.probability,
+            percentile: verdict.percentile,
+            p_value: verdict.p_value,
+            anomalous: verdict.anomalous,
+            map: None,
+            map_raw: None,
+            map_mask: None,
+            regions: located.threshold.map(|_| located.regions),
+            regions_left_out: located.regions_left_out,
+        }
+    }
+
+    /// Score, percentile, verdict and name, with tabulators between, as [`Answers::lines`] has them.
+    pub fn line(&self) -> String {
+        let row = self.row.map_or(String::new(), |row| format!("{row}\t"));
+        text(self.score, self.percentile, self.anomalous, &(row + &line(&self.path)))
+    }
 }
 
 /// What a model says of the points of a series.
@@ -173,11 +198,7 @@ impl Answers {
         match self {
             Self::Samples { images, .. } => {
                 let place = if images.iter().any(|a| a.row.is_some()) { "row\ttable" } else { "image" };
-                let each = |a: &Answer| {
-                    let row = a.row.map_or(String::new(), |row| format!("{row}\t"));
-                    text(a.score, a.percentile, a.anomalous, &(row + &line(&a.path)))
-                };
-                Box::new(heading(place).chain(images.iter().map(each)))
+                Box::new(heading(place).chain(images.iter().map(Answer::line)))
             }
             Self::Points { series } => {
                 Box::new(heading("point\tseries").chain(series.iter().flat_map(SeriesAnswer::lines)))

@@ -1,10 +1,13 @@
 //! `score`: one line for each image, row or point.
 
+mod watch;
+
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Answers, Applied, Judge, MapOutputs, Observer, QueryData};
+use ganomede::detect::{Answers, Applied, Detector, Judge, MapOutputs, Observer, QueryData};
 use ganomede::eval::Threshold;
 use ganomede::models::file::ModelFile;
+use ganomede::models::scorer::ScoreConfig;
 use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
 
@@ -20,14 +23,20 @@ use crate::shared::{CliError, Interrupt, say, say_json};
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json\n  \
-    ganomede score readings.safetensors today.csv"
+    ganomede score readings.safetensors today.csv\n  \
+    ganomede score parts.safetensors --watch /line/3 --json"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Images, folders or labelled sets; CSV files for a model that was trained with --signal or --table.
-    #[arg(value_name = "PATH", required_unless_present = "list")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["list", "watch"])]
     paths: Vec<String>,
+    /// Score each image that comes into this folder from now on, a line (with --json, an object) an image,
+    /// until Ctrl-C; with --fail-on-anomaly until the first anomaly. A file is taken once it stays the same.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "list", "maps", "split", "limit_test", "batch",
+        "strict", "map_false_alarm_rate"])]
+    watch: Option<PathBuf>,
     /// Images named in a CSV file with the column path; relative paths are relative to the file.
     #[arg(long, value_name = "F.csv")]
     list: Vec<String>,
@@ -107,6 +116,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let model = ModelFile::load(path)?;
     check(args, &model)?;
     let score = score_config(&args.search, &model, path)?;
+    if let Some(folder) = &args.watch {
+        return watched(args, folder, model, score, global, interrupt);
+    }
     let queries = data(args, global.seed).open(&model)?;
     let device = global.open()?;
     let judge = Judge::of(&model, &score, args.false_alarm_rate)?;
@@ -115,9 +127,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         None => judge,
     };
     if args.fail_on_anomaly && judge.threshold.is_none() {
-        return Err(CliError::input(
-            "--fail-on-anomaly needs a threshold, and these score settings have no calibration; give --threshold",
-        ));
+        return Err(no_threshold());
     }
     let mut terminal = Terminal::new(interrupt);
     let mut applied =
@@ -144,6 +154,33 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         1.. if args.fail_on_anomaly => Err(CliError::found(format!("anomalies found: {alarms}"))),
         _ => Ok(()),
     }
+}
+
+/// `--watch`.
+fn watched(
+    args: &Args,
+    folder: &Path,
+    model: ModelFile,
+    score: ScoreConfig,
+    global: &Global,
+    interrupt: &Interrupt,
+) -> Result<(), CliError> {
+    let flag = Flag("--watch", true, For::Images, "waits for images; give the files of {samples} as paths");
+    refuse(model.header.config.form, &[flag])?;
+    let mut detector = Detector::new(model, &args.model.model, &global.open()?)?.with_score(score)?;
+    if let Some(rate) = args.false_alarm_rate {
+        detector = detector.with_false_alarm_rate(rate)?;
+    }
+    if args.fail_on_anomaly && args.threshold.is_none() && detector.threshold()?.is_none() {
+        return Err(no_threshold());
+    }
+    watch::watch(&detector, folder, args.threshold, global.json, args.fail_on_anomaly, interrupt)
+}
+
+fn no_threshold() -> CliError {
+    CliError::input(
+        "--fail-on-anomaly needs a threshold, and these score settings have no calibration; give --threshold",
+    )
 }
 
 /// `--threshold`.

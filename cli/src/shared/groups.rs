@@ -62,6 +62,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
         "Scoring",
         &[
             "score",
+            "watch",
             "search_steps",
             "restarts",
             "lambda",

@@ -20,5 +20,5 @@ pub(crate) mod table;
 pub(crate) mod terminal;
 
 pub(crate) use failure::CliError;
-pub(crate) use output::{note, quoted, say, say_bytes, say_json, say_warning, shown};
+pub(crate) use output::{note, quoted, say, say_bytes, say_json, say_line, say_warning, shown};
 pub(crate) use stop::Interrupt;

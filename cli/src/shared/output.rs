@@ -59,6 +59,13 @@ pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     print(&text)
 }
 
+/// One JSON document on a line of stdout, for a reader of lines.
+pub(crate) fn say_line(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text =
+        serde_json::to_string(value).map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
+    print(&text)
+}
+
 /// A word as a shell takes it.
 pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
