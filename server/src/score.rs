@@ -100,17 +100,21 @@ pub(crate) async fn score(
         });
     }
     // One good answer is worth sending; none is a refusal.
-    let status = match worst {
-        Some(refusal) if images.iter().all(|image| image.error.is_some()) => refusal.status,
-        _ => StatusCode::OK,
+    let (status, error) = match worst {
+        Some(refusal) if images.iter().all(|image| image.error.is_some()) => {
+            (refusal.status, Some(format!("none of {} images can be scored; each says why", images.len())))
+        }
+        _ => (StatusCode::OK, None),
     };
-    Ok((status, Json(Scored { model: &model.source.name, images })).into_response())
+    Ok((status, Json(Scored { model: &model.source.name, error, images })).into_response())
 }
 
 /// The answer.
 #[derive(Serialize)]
 struct Scored<'a> {
     model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     images: Vec<Row>,
 }
 
