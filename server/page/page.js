@@ -142,7 +142,8 @@ function show(file, item, row) {
     const layer = make("img", "over");
     layer.alt = "where it differs";
     layer.src = row.map;
-    stack.append(layer);
+    // In front, since the style places it.
+    stack.prepend(layer);
   }
   const percent = row.percentile == null ? "" : `, above ${digits(row.percentile)} % of normal images`;
   const { decoding, waiting: waited, scoring } = row.milliseconds;

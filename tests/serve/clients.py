@@ -147,7 +147,12 @@ def page(served, images, pictures):
             tab.goto(f"http://{served.address}/")
             tab.wait_for_selector("#work:not([hidden])")
             tab.set_input_files("#files", [str(path) for path in images])
-            tab.wait_for_function(f"document.querySelectorAll('#results .stack').length === {len(images)}")
+            tab.locator("#results .stack").nth(len(images) - 1).wait_for()
+            apart = tab.evaluate(
+                "[...document.querySelectorAll('.stack')].map(s => [...s.children].map(e => e.getBoundingClientRect()))"
+                ".filter(([a, b]) => Math.abs(a.top - b.top) + Math.abs(a.height - b.height) > 1).length"
+            )
+            assert apart == 0, f"{apart} maps do not lie over their image"
             before = tab.inner_text("#summary")
             tab.locator("#threshold").fill("1000")
             high = tab.inner_text("#summary")
