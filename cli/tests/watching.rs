@@ -38,7 +38,7 @@ fn images_are_scored_as_they_come_and_the_first_anomaly_can_end_it() {
         "--size",
         "16",
     ])
-    .ok();
+    .well();
     std::fs::create_dir(&line).unwrap();
     let image = std::fs::read_dir(sets.join("train/good")).unwrap().next().unwrap().unwrap().path();
     std::fs::copy(&image, line.join("old.png")).unwrap();
@@ -66,9 +66,14 @@ fn what_cannot_be_watched_is_refused() {
     let at = folder("refused");
     let model = at.join("m.safetensors");
     let table = at.join("t.csv");
-    std::fs::write(&table, "a,b\n".to_owned() + &"1,2\n3,5\n4,9\n7,1\n".repeat(10)).unwrap();
+    std::fs::write(
+        &table,
+        "a,b,label\n".to_owned() + &"1.5,2.5,0\n3.25,1.5,0\n4.5,0.5,0\n7.75,6.5,0\n".repeat(10),
+    )
+    .unwrap();
     let train = ["train", "pca", "--table", "--data", text(&table), "--latent", "1", "--out", text(&model)];
     ganomede(train).well();
     ganomede(["score", text(&model), "--watch", text(&at)]).refused(2, &["--watch"]);
-    ganomede(["score", text(&model), "--watch", text(&at), "x.png"]).refused(2, &["--watch"]);
+    let both = ganomede(["score", text(&model), "--watch", text(&at), "x.png"]);
+    assert!(both.code == Some(2) && both.stderr.contains("cannot be used with"), "{}", both.stderr);
 }

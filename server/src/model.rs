@@ -125,8 +125,8 @@ impl Model {
         OfModel { model: self.source.name.clone() }
     }
 
-    /// Decodes a sample on a thread of its own and has it scored; of an image of tiles `locate` also asks where it
-    /// is anomalous.
+    /// Decodes a sample on a thread of its own and has it scored; of an image of tiles `locate` also asks
+    /// where it is anomalous.
     pub(crate) async fn score(
         &self,
         shared: &Shared,

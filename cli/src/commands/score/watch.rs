@@ -27,8 +27,8 @@ enum Seen {
     Done(Stamp),
 }
 
-/// Images that come into a folder; each is taken once it has stayed the same for a look, and again where it is
-/// written anew.
+/// Images that come into a folder; each is taken once it has stayed the same for a look, and again where it
+/// is written anew.
 pub(super) struct Folder {
     path: PathBuf,
     files: BTreeMap<PathBuf, Seen>,
