@@ -4,9 +4,9 @@
 //! truths in another order.
 
 #[path = "common/detection.rs"]
-mod detection;
+mod cases;
 
-use detection::{CASES, Found, run};
+use cases::{CASES, Found, run};
 use ganomede::models::SYSTEMS;
 
 /// What a bound leaves to other processors and to changes of what is rounded.

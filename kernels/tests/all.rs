@@ -4,6 +4,7 @@ mod batches;
 mod plans;
 mod products;
 mod spaces;
+mod twins;
 mod zoo;
 
 mod batch;

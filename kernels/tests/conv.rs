@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use crate::products::{
     self, FACES, any_geometry, any_halving, any_output_padding, noise, relative_error, with_sizes,
 };
+use crate::twins;
 
 fn geometry(
     batch: usize,
@@ -32,7 +33,7 @@ fn inputs(conv: &Conv, seed: u32) -> Vec<Vec<f32>> {
 }
 
 fn run(conv: &Conv, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
-    products::run(&Kernel::Conv(conv.clone()), inputs, threads)
+    twins::run(&Kernel::Conv(conv.clone()), inputs, threads)
 }
 
 fn assert_matches_oracle(conv: &Conv, seed: u32) {

@@ -7,6 +7,7 @@ use ganomede_kernels::{Family, Kernel, KernelError};
 use proptest::prelude::*;
 
 use crate::products;
+use crate::twins;
 
 fn plain(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
     Gemm {
@@ -28,7 +29,7 @@ fn inputs(gemm: &Gemm, seed: u32) -> Vec<Vec<f32>> {
 }
 
 fn run(gemm: &Gemm, inputs: &[Vec<f32>], threads: usize) -> Vec<f32> {
-    products::run(&Kernel::Gemm(gemm.clone()), inputs, threads)
+    twins::run(&Kernel::Gemm(gemm.clone()), inputs, threads)
 }
 
 fn assert_matches_oracle(gemm: &Gemm, seed: u32) {

@@ -5,7 +5,8 @@ use ganomede_kernels::expr::{Binary, Expr, Instr};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{Kernel, half};
 
-use crate::products::{inputs, run, square};
+use crate::products::{inputs, square};
+use crate::twins::run;
 
 /// Adds a bias.
 fn bias() -> Epilogue {

@@ -225,10 +225,11 @@ impl Row {
 
 /// The model that is named, or the only one.
 fn chosen(shared: &Shared, name: Option<&str>) -> Result<Arc<Model>, Refusal> {
-    match name {
-        Some(name) => shared.models.get(name).cloned().ok_or_else(|| Refusal::no_model(name)),
-        None if shared.models.len() == 1 => Ok(Arc::clone(&shared.models.values().collect::<Vec<_>>()[0])),
-        None => {
+    let mut all = shared.models.values();
+    match (name, all.next(), all.next()) {
+        (Some(name), ..) => shared.models.get(name).cloned().ok_or_else(|| Refusal::no_model(name)),
+        (None, Some(only), None) => Ok(Arc::clone(only)),
+        _ => {
             let names: Vec<_> = shared.models.keys().map(String::as_str).collect();
             Err(Refusal::bad(format!("say which model: ?model={}", names.join(" or "))))
         }

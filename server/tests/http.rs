@@ -122,7 +122,7 @@ fn image_files_get_the_scores_that_the_library_gives() {
         let (status, answer) = post(&served.url("/score?map=values&regions=true"), "image/png", &png(seed));
         assert_eq!(status, 200, "{answer}");
         let row = &answer["images"][0];
-        let expected = detector.locate(&picture(seed)).unwrap();
+        let expected = detector.locate(picture(seed)).unwrap();
         assert_eq!(row["score"].as_f64().unwrap(), expected.verdict.score);
         assert_eq!(row["percentile"].as_f64(), expected.verdict.percentile);
         assert_eq!(row["anomalous"].as_bool(), expected.verdict.anomalous);
@@ -162,7 +162,7 @@ fn one_bad_file_of_a_form_is_not_the_others_fault() {
     assert!(images[1]["error"].as_str().unwrap().contains("image"), "{}", images[1]);
     let detector = served.detector();
     for (row, seed) in [(&images[0], 1), (&images[2], 2)] {
-        assert_eq!(row["score"].as_f64().unwrap(), detector.score(&picture(seed)).unwrap().score);
+        assert_eq!(row["score"].as_f64().unwrap(), detector.score(picture(seed)).unwrap().score);
     }
     let (status, answer) = post(&served.url("/score"), kind, &form(&[("b.png", b"no"), ("c.png", b"none")]));
     assert!(status == 422 && answer["error"].as_str().unwrap().contains("none of 2"), "{answer}");
@@ -270,10 +270,7 @@ fn hostile_tensors_are_refused() {
     for (request, says) in cases {
         let (status, answer) = infer(&served, &request);
         let error = answer["error"].as_str().unwrap_or_else(|| panic!("{request}: {answer}"));
-        assert!(
-            status == 400 && error.contains(says) || says == "BYTES" && status == 400,
-            "{status} {error}"
-        );
+        assert!(status == 400 && error.contains(says), "{status} {error}");
     }
     // Bytes that are announced and do not come, and such as nothing speaks of.
     for (size, body) in [(1_u64 << 40, 4), (4, 9)] {
@@ -305,7 +302,7 @@ fn requests_side_by_side_share_batches_and_keep_their_scores() {
     for (seed, (status, answer)) in answers {
         assert_eq!(status, 200, "{answer}");
         let row = &answer["images"][0];
-        assert_eq!(row["score"].as_f64().unwrap(), detector.score(&picture(seed)).unwrap().score);
+        assert_eq!(row["score"].as_f64().unwrap(), detector.score(picture(seed)).unwrap().score);
         largest = largest.max(row["batch"].as_u64().unwrap());
     }
     assert!(largest > 1, "no batch had two images");
@@ -367,7 +364,7 @@ fn a_file_that_changes_is_loaded_anew_and_a_broken_one_is_not() {
     trained(&path, 2);
     wait("reloaded");
     let after = score();
-    assert_eq!(after, cpu(&path).unwrap().score(&picture(1)).unwrap().score);
+    assert_eq!(after, cpu(&path).unwrap().score(picture(1)).unwrap().score);
     assert_ne!(after, before, "another seed holds out other images");
 }
 
