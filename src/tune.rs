@@ -5,15 +5,14 @@ use std::time::Instant;
 
 use ganomede_kernels::Kernel;
 
+pub use ganomede_kernels::sample::{TOLERANCE, relative_error, run_twin};
+
 use crate::device::gpu::Gpu;
 use crate::device::tuning::Choice;
 use crate::device::{Device, DeviceError, Executable};
 use crate::program::{Buffer, Launch, Program, Role};
 use crate::tape::States;
 
-/// Largest error of a variant, relative to the root mean square of the right values: sums of any order stay
-/// below it.
-pub const TOLERANCE: f64 = 1e-4;
 /// A candidate whose first run takes this many times the best one's is dropped.
 const HOPELESS: f64 = 1.5;
 /// Timed runs of a candidate that is not dropped, and the least time of one: launches of a tiny kernel are
@@ -41,32 +40,6 @@ pub enum Outcome {
     Wrong(f64),
     /// The adapter cannot run it.
     Refused(String),
-}
-
-/// Outputs of the kernel's CPU twin.
-pub fn run_twin(kernel: &Kernel, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f32>> {
-    let mut outputs: Vec<Vec<f32>> = before.iter().map(|values| values.to_vec()).collect();
-    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
-    let mut views: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    kernel.cpu(inputs, &mut views, &mut scratch);
-    outputs
-}
-
-/// Largest error over the root mean square of the values wanted (of each output by itself), and the largest
-/// error; a NaN or infinity where none is wanted is infinitely wrong.
-pub fn relative_error(got: &[Vec<f32>], want: &[Vec<f64>]) -> (f64, f64) {
-    let (mut relative, mut absolute) = (0.0_f64, 0.0_f64);
-    for (got, want) in got.iter().zip(want) {
-        let scale = (want.iter().map(|w| w * w).sum::<f64>() / want.len().max(1) as f64).sqrt().max(1e-3);
-        for (&g, &w) in got.iter().zip(want) {
-            let g = f64::from(g);
-            let error = if g == w || (g.is_nan() && w.is_nan()) { 0.0 } else { (g - w).abs() };
-            let error = if error.is_nan() { f64::INFINITY } else { error };
-            absolute = absolute.max(error);
-            relative = relative.max(error / scale);
-        }
-    }
-    (relative, absolute)
 }
 
 /// A program of one launch.

@@ -173,7 +173,7 @@ const document = record({
   paper: text,
   weights: text,
   files: table(file, like(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/)),
-  input,
+  input: orNull(input),
   score: orNull(score),
   train: orNull(train),
   states: list(record({ name: text, len, stored: flag }), 16384),
@@ -217,6 +217,7 @@ export function check(value) {
   }
   need(launches <= MOST.launches, "programs", `have ${launches} launches, more than ${MOST.launches}`);
   need(bytes <= MOST.bytes, "buffers", `take ${bytes} bytes, more than ${MOST.bytes}`);
+  need(d.input || !(d.score || d.train), "input", "is null");
   if (d.score) checkScore(d, d.score);
   if (d.train) checkTrain(d, d.train);
   return d;
@@ -810,8 +811,8 @@ export class Model {
     this.info = info;
     this.programs = programs;
     this.states = states;
-    const area = info.input.height * info.input.width;
-    this.normal = info.score?.map?.relative?.map((name) => tensor(name, area)) ?? null;
+    this.normal =
+      info.score?.map?.relative?.map((name) => tensor(name, info.input.height * info.input.width)) ?? null;
     /** @type {Promise<unknown>} */
     this.turn = Promise.resolve();
   }
@@ -1128,9 +1129,11 @@ export async function load(source, options = {}) {
   const [weights, ...texts] = await Promise.all([info.weights, ...modules].map(file));
   const data = info.train && (await file(info.train.images));
   const tensor = tensors(weights, info.weights);
-  const perImage = info.input.channels * info.input.height * info.input.width;
+  const { channels, height, width } = info.input ?? {};
   const images =
-    info.train && data && tensors(data, info.train.images)("images", info.train.count * perImage);
+    info.train &&
+    data &&
+    tensors(data, info.train.images)("images", info.train.count * channels * height * width);
   const stored = info.states.map((state) => (state.stored ? tensor(state.name, state.len) : null));
   const { device } = gpu;
   const shaders = await gpu.guarded("the shaders", () => {

@@ -46,6 +46,47 @@ export async function open() {
   }
 }
 
+/** Says why there is no GPU, and what is shown in its place. @param {unknown} error @param {string} instead */
+export function unavailable(error, instead) {
+  say(`This page cannot run here: ${/** @type {Error} */ (error).message}. Instead, ${instead}.`, true);
+}
+
+/** The files of this folder, each fetched once. */
+export function data() {
+  /** @type {Map<string, Promise<ArrayBuffer>>} */
+  const known = new Map();
+  /** @param {string} name */
+  const bytes = (name) => {
+    const found =
+      known.get(name) ??
+      fetch(new URL(name, location.href)).then((answer) => {
+        if (!answer.ok) throw new Error(`${name}: the server says ${answer.status}`);
+        return answer.arrayBuffer();
+      });
+    known.set(name, found);
+    return found;
+  };
+  const text = async (/** @type {string} */ name) => new TextDecoder().decode(await bytes(name));
+  return { bytes, text, json: async (/** @type {string} */ name) => JSON.parse(await text(name)) };
+}
+
+/** Fills a table. @param {HTMLTableElement} table @param {string[]} headings @param {string[][]} rows */
+export function table(table, headings, rows) {
+  const line = (/** @type {string[]} */ cells, /** @type {string} */ tag) => {
+    const row = make("tr");
+    for (const [i, cell] of cells.entries()) {
+      const made = make(i === 0 ? "th" : tag, "", cell);
+      if (i === 0 || tag === "th") made.scope = tag === "th" ? "col" : "row";
+      row.append(made);
+    }
+    return row;
+  };
+  const [head, body] = [make("thead"), make("tbody")];
+  head.append(line(headings, "th"));
+  body.append(...rows.map((cells) => line(cells, "td")));
+  table.replaceChildren(head, body);
+}
+
 /** Hands on images that are dropped, chosen or pasted. @param {(files: File[]) => void} take */
 export function files(take) {
   const drop = at("drop");

@@ -76,6 +76,7 @@ export interface Document {
     paper: string;
     files: Record<string, { bytes: number; sha256: string }>;
     weights: string;
+    /** Null where there is neither a score nor a training: nothing reads it then. */
     input: InputInfo;
     score: ScoreInfo | null;
     train: TrainInfo | null;

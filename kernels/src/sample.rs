@@ -1,5 +1,6 @@
-//! Numbers to run a kernel on.
+//! Numbers to run a kernel on, and whether what it gives is right.
 
+use crate::Kernel;
 use crate::family::{Family, Values};
 use crate::launch::Slot;
 use crate::random::{Distribution, Random};
@@ -33,4 +34,34 @@ pub(crate) fn data(kernel: &dyn Family, seed: u64) -> Data {
         buffers.map(|(stream, (i, len))| fill(len, stream, kernel.values(slot(i)))).collect()
     };
     (of(kernel.input_lens(), 0, Slot::Input), of(kernel.output_lens(), 100, Slot::Output))
+}
+
+/// Largest error of a variant, relative to the root mean square of the right values: sums of any order stay
+/// below it.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// Outputs of the kernel's CPU twin.
+pub fn run_twin(kernel: &Kernel, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f32>> {
+    let mut outputs: Vec<Vec<f32>> = before.iter().map(|values| values.to_vec()).collect();
+    let mut scratch = vec![0.0; kernel.cpu_scratch_len(rayon::current_num_threads())];
+    let mut views: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    kernel.cpu(inputs, &mut views, &mut scratch);
+    outputs
+}
+
+/// Largest error over the root mean square of the values wanted (of each output by itself), and the largest
+/// error; a NaN or infinity where none is wanted is infinitely wrong.
+pub fn relative_error(got: &[Vec<f32>], want: &[Vec<f64>]) -> (f64, f64) {
+    let (mut relative, mut absolute) = (0.0_f64, 0.0_f64);
+    for (got, want) in got.iter().zip(want) {
+        let scale = (want.iter().map(|w| w * w).sum::<f64>() / want.len().max(1) as f64).sqrt().max(1e-3);
+        for (&g, &w) in got.iter().zip(want) {
+            let g = f64::from(g);
+            let error = if g == w || (g.is_nan() && w.is_nan()) { 0.0 } else { (g - w).abs() };
+            let error = if error.is_nan() { f64::INFINITY } else { error };
+            absolute = absolute.max(error);
+            relative = relative.max(error / scale);
+        }
+    }
+    (relative, absolute)
 }

@@ -5,9 +5,13 @@
 //! replayer with its pages (`web/`). Plans are made for WebGPU's default limits without optional features, so
 //! every conforming browser runs them. `docs/web.md` describes the files.
 
+mod expressions;
 mod folder;
+mod kernels;
 mod modules;
 pub mod schema;
+mod tape;
+mod toy;
 mod train;
 
 use std::collections::BTreeMap;
@@ -19,6 +23,7 @@ use crate::models::file::{FileError, ModelFile, Scaling};
 use crate::models::scorer::{Portable, ScoreConfig, ScoreError, portable};
 use crate::models::{Form, Info, Prior};
 use modules::Modules;
+pub use train::{Run, WAYS, Way};
 use schema::{Document, FORMAT, File, Input, Maps, Program, Score, Search, State, Threshold, Train, VERSION};
 
 /// Why a model cannot be exported.
@@ -105,23 +110,59 @@ const SHARED: [(&str, &str); 3] = [
 /// The page that scores images.
 const SCORE: [(&str, &str); 2] =
     [("index.html", include_str!("../../web/index.html")), ("score.js", include_str!("../../web/score.js"))];
-/// The page that shows a search, of scores that are searched.
-const SEARCH: [(&str, &str); 2] = [
+/// The pages of scores that are searched: one that scores, one that shows a search.
+const SEARCHED: [(&str, &str); 4] = [
+    SCORE[0],
+    SCORE[1],
     ("search.html", include_str!("../../web/search.html")),
     ("search.js", include_str!("../../web/search.js")),
 ];
 /// The page that shows a training.
 const TRAIN: [(&str, &str); 2] =
     [("index.html", include_str!("../../web/train.html")), ("train.js", include_str!("../../web/train.js"))];
+/// The page that shows expressions, their gradients and launches.
+const TAPE: [(&str, &str); 3] = [
+    ("index.html", include_str!("../../web/tape.html")),
+    ("tape.js", include_str!("../../web/tape.js")),
+    ("part.js", include_str!("../../web/part.js")),
+];
+/// The page that runs kernels.
+const KERNELS: [(&str, &str); 3] = [
+    ("index.html", include_str!("../../web/kernels.html")),
+    ("kernels.js", include_str!("../../web/kernels.js")),
+    ("part.js", include_str!("../../web/part.js")),
+];
+/// The page of the two-dimensional toy.
+const TOY: [(&str, &str); 2] =
+    [("index.html", include_str!("../../web/toy.html")), ("toy.js", include_str!("../../web/toy.js"))];
 /// Name of the document that describes the others.
 const DOCUMENT: &str = "program.json";
 /// Name of the model file.
 const MODEL: &str = "model.safetensors";
 
+/// A page's file: its name and its text.
+type Page = (&'static str, &'static str);
+
+/// What an export is, in words, and the pages that show it.
+struct Kind {
+    system: &'static str,
+    title: &'static str,
+    paper: &'static str,
+    pages: &'static [Page],
+    /// Whether shaders keep their lines of comment, of pages that show them.
+    is_read: bool,
+}
+
+impl Kind {
+    fn of(info: &'static Info, pages: &'static [Page]) -> Self {
+        Self { system: info.name, title: info.title, paper: info.paper, pages, is_read: false }
+    }
+}
+
 /// What an export is made of.
 struct Parts {
-    info: &'static Info,
-    input: Input,
+    kind: Kind,
+    input: Option<Input>,
     score: Option<Score>,
     train: Option<Train>,
     states: Vec<State>,
@@ -172,6 +213,43 @@ fn without_casts(line: &str) -> String {
     kept + rest
 }
 
+/// A shader's file.
+fn shader((name, text): &(String, String), is_read: bool) -> (String, Vec<u8>) {
+    let text = if is_read { text.clone() } else { sent(name, text) };
+    (name.clone(), text.into_bytes())
+}
+
+/// What all pages need, and these.
+fn pages(own: &'static [Page]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    SHARED.iter().chain(own).map(|&(name, text)| (name.to_owned(), sent(name, text).into_bytes()))
+}
+
+/// The document of an export with these files.
+fn document(parts: Parts, files: BTreeMap<String, File>) -> Document {
+    let Parts { kind, input, score, train, states, modules, programs, .. } = parts;
+    Document {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        written_by: format!("ganomede {}", env!("CARGO_PKG_VERSION")),
+        system: kind.system.to_owned(),
+        title: kind.title.to_owned(),
+        paper: kind.paper.to_owned(),
+        files,
+        weights: MODEL.to_owned(),
+        input,
+        score,
+        train,
+        states,
+        pipelines: modules.pipelines,
+        programs,
+        runs: vec![],
+    }
+}
+
+fn bytes_of(document: &Document) -> Result<Vec<u8>, ExportError> {
+    serde_json::to_vec(document).map_err(|e| ExportError::Document(e.to_string()))
+}
+
 impl Export {
     /// Exports how a model of images scores, one image at a time: a pass, or a latent search. `path` is the
     /// model's name in messages.
@@ -187,10 +265,11 @@ impl Export {
             .iter()
             .map(|(name, program)| Ok(((*name).to_owned(), modules.program(program, &portable.states)?)));
         let programs = programs.collect::<Result<_, ExportError>>()?;
+        let searched = portable.programs.len() > 1;
         let stored = |name: &str| model.tensors.iter().any(|tensor| tensor.name == name);
         Self::assemble(Parts {
-            info: model.header.info(path)?,
-            input: input(model),
+            kind: Kind::of(model.header.info(path)?, if searched { &SEARCHED } else { &SCORE }),
+            input: Some(input(model)),
             score: Some(scored(model, &portable)),
             train: None,
             states: modules.states(&portable.states, stored),
@@ -201,37 +280,66 @@ impl Export {
     }
 
     /// Joins shaders, pages and the document that describes all files.
-    fn assemble(parts: Parts) -> Result<Self, ExportError> {
-        let Parts { info, input, score, train, states, modules, programs, mut files } = parts;
-        let searched = score.as_ref().is_some_and(|score| score.search.is_some());
-        let pages: Vec<_> = match (&train, searched) {
-            (Some(_), _) => SHARED.iter().chain(&TRAIN).collect(),
-            (None, true) => SHARED.iter().chain(&SCORE).chain(&SEARCH).collect(),
-            (None, false) => SHARED.iter().chain(&SCORE).collect(),
-        };
-        files.extend(modules.texts.into_iter().map(|(name, text)| {
-            let text = sent(&name, &text);
-            (name, text.into_bytes())
-        }));
-        files.extend(pages.into_iter().map(|&(name, text)| (name.to_owned(), sent(name, text).into_bytes())));
-        let document = Document {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            written_by: format!("ganomede {}", env!("CARGO_PKG_VERSION")),
-            system: info.name.to_owned(),
-            title: info.title.to_owned(),
-            paper: info.paper.to_owned(),
-            files: files.iter().map(|(name, bytes)| (name.clone(), File::of(bytes))).collect(),
-            weights: MODEL.to_owned(),
-            input,
-            score,
-            train,
-            states,
-            pipelines: modules.pipelines,
-            programs,
-        };
-        let json = serde_json::to_vec(&document).map_err(|e| ExportError::Document(e.to_string()))?;
+    fn assemble(mut parts: Parts) -> Result<Self, ExportError> {
+        let mut files = std::mem::take(&mut parts.files);
+        files.extend(parts.modules.texts.iter().map(|text| shader(text, parts.kind.is_read)));
+        files.extend(pages(parts.kind.pages));
+        let listed = files.iter().map(|(name, bytes)| (name.clone(), File::of(bytes))).collect();
+        let json = bytes_of(&document(parts, listed))?;
         files.insert(0, (DOCUMENT.to_owned(), json));
+        Ok(Self { files })
+    }
+
+    /// Joins several trainings: a document each, with the weights, images and shaders that it needs; what two
+    /// have in common is one file.
+    fn assemble_runs(mut runs: Vec<(schema::Run, Parts)>) -> Result<Self, ExportError> {
+        let mut files: Vec<(String, Vec<u8>)> = vec![];
+        let several = runs.len() > 1;
+        let shown: Vec<schema::Run> = runs.iter().map(|(shown, _)| shown.clone()).collect();
+        let mut documents = vec![];
+        for (number, (_, parts)) in runs.iter_mut().enumerate() {
+            let mut own = BTreeMap::new();
+            for (name, bytes) in std::mem::take(&mut parts.files) {
+                let name = match files.iter().find(|(_, known)| *known == bytes) {
+                    Some((known, _)) => known.clone(),
+                    None if number == 0 => name,
+                    None => name.replace('.', &format!("-{}.", number + 1)),
+                };
+                own.insert(name.clone(), File::of(&bytes));
+                if !files.iter().any(|(known, _)| *known == name) {
+                    files.push((name, bytes));
+                }
+            }
+            documents.push(own);
+        }
+        // The last has the texts of all.
+        let texts = runs.last().map(|(_, parts)| parts.modules.texts.clone()).unwrap_or_default();
+        files.extend(texts.iter().map(|text| shader(text, false)));
+        let kind_pages = runs.first().map_or(&[][..], |(_, parts)| parts.kind.pages);
+        files.extend(pages(kind_pages));
+        let mut first = None;
+        for ((run, parts), own) in runs.into_iter().zip(documents).rev() {
+            let is_first = run.file == DOCUMENT;
+            let mut listed = own.clone();
+            let used: Vec<&str> = parts.modules.pipelines.iter().map(|p| p.module.as_str()).collect();
+            let wanted = |name: &str| is_first || used.contains(&name);
+            let more = files.iter().filter(|(name, _)| wanted(name));
+            listed.extend(more.map(|(name, bytes)| (name.clone(), File::of(bytes))));
+            let named = |stem: &str| own.keys().find(|name| name.starts_with(stem)).cloned();
+            let (weights, images) = (named("model"), named("images"));
+            let mut made = document(parts, listed);
+            made.weights = weights.unwrap_or(made.weights);
+            if let (Some(train), Some(images)) = (&mut made.train, images) {
+                train.images = images;
+            }
+            if is_first {
+                made.runs = if several { shown.clone() } else { vec![] };
+                first = Some(bytes_of(&made)?);
+            } else {
+                files.push((run.file, bytes_of(&made)?));
+            }
+        }
+        files.insert(0, (DOCUMENT.to_owned(), first.unwrap_or_default()));
         Ok(Self { files })
     }
 
@@ -348,7 +456,7 @@ mod tests {
 
     #[test]
     fn scripts_are_sent_without_comments_and_indentation() {
-        for (name, text) in [&SHARED[..], &SCORE, &SEARCH, &TRAIN].concat() {
+        for (name, text) in [&SHARED[..], &SEARCHED, &TRAIN, &TAPE, &KERNELS, &TOY].concat() {
             if !name.ends_with(".js") {
                 assert_eq!(sent(name, text), text);
                 continue;

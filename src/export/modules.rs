@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ganomede_kernels::{Access, Dispatch, GpuPlan, GpuTraits, Slot};
+use ganomede_kernels::{Access, Dispatch, GpuPlan, GpuTraits, Kernel, KernelError, Slot};
 
 use super::ExportError;
 use super::schema::{Buffer, Launch, Part, Pipeline, Program, State};
@@ -20,6 +20,11 @@ pub(super) struct Modules {
 }
 
 impl Modules {
+    /// Nothing yet, beside texts that another document of the same folder has.
+    pub(super) fn beside(texts: Vec<(String, String)>) -> Self {
+        Self { texts, ..Self::default() }
+    }
+
     /// Plans a program and takes in what it needs.
     pub(super) fn program(
         &mut self,
@@ -28,9 +33,19 @@ impl Modules {
     ) -> Result<Program, ExportError> {
         // The default is WebGPU's: no subgroups, no adapter of its own.
         let traits = GpuTraits::default();
+        self.planned(program, states, |kernel| kernel.gpu(&traits, None))
+    }
+
+    /// The same, with plans of one's own.
+    pub(super) fn planned(
+        &mut self,
+        program: &program::Program,
+        states: &States,
+        plan: impl Fn(&Kernel) -> Result<GpuPlan, KernelError>,
+    ) -> Result<Program, ExportError> {
         let plans = program.launches.iter().map(|launch| {
             let failed = |source| ExportError::Kernel { scope: launch.scope.clone(), source };
-            launch.kernel.gpu(&traits, None).map_err(failed)
+            plan(&launch.kernel).map_err(failed)
         });
         let plans: Vec<GpuPlan> = plans.collect::<Result<_, _>>()?;
         let mut buffers: Vec<Buffer> = program.buffers.iter().map(|b| self.buffer(b)).collect();
@@ -77,7 +92,7 @@ impl Modules {
         Buffer { len: buffer.len, role: role.to_owned(), name, state }
     }
 
-    fn pipeline(&mut self, dispatch: &Dispatch) -> usize {
+    pub(super) fn pipeline(&mut self, dispatch: &Dispatch) -> usize {
         let letter = |access| if access == Access::Read { 'r' } else { 'w' };
         let constants = dispatch.constants.iter().map(|&(name, value)| (name.to_owned(), value));
         let pipeline = Pipeline {

@@ -30,8 +30,8 @@ pub struct Document {
     pub files: BTreeMap<String, File>,
     /// The file with the start values of states: safetensors.
     pub weights: String,
-    /// What becomes of an image before the networks see it.
-    pub input: Input,
+    /// What becomes of an image before the networks see it; null in exports without networks.
+    pub input: Option<Input>,
     /// What comes out, and how it is judged; null in exports of a training.
     pub score: Option<Score>,
     /// How it is trained; null in exports of a model.
@@ -42,6 +42,22 @@ pub struct Document {
     pub pipelines: Vec<Pipeline>,
     /// Programs by name: `score`, or `prepare`, `step` and `finish`.
     pub programs: BTreeMap<String, Program>,
+    /// Of exports with several trainings: all of them, this one first. Left out otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
+}
+
+/// One of several trainings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its document.
+    pub file: String,
+    /// Its data, as people call them.
+    pub data: String,
+    /// What it does otherwise, in a few words.
+    pub way: String,
+    /// What one sees of that.
+    pub about: String,
 }
 
 /// A file of the folder.

@@ -14,8 +14,8 @@
 use super::dcgan::{Generator, Pyramid};
 use super::search::{Latent, SearchLosses};
 use super::system::{Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, Prior};
-use crate::nn::{self, Adam, Mode, bce_with_logits};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
+use crate::nn::{self, Adam, Mode, NormKind, bce_with_logits};
 use crate::tape::{RandomState, States, Tape, Tensor};
 
 /// The system.
@@ -29,7 +29,20 @@ pub const INFO: Info = Info {
         Named { name: "reference", about: "Â(x): residual and the discriminator's verdict (row GAN_R)" },
         Named { name: "pd", about: "1 − D(x), no search (row P_D)" },
     ],
-    options: &[],
+    options: &[
+        OptionInfo {
+            key: "norm",
+            default: "batch",
+            kind: OptionKind::Choice(&["batch", "none"]),
+            help: "norm of both networks; without one training is less stable",
+        },
+        OptionInfo {
+            key: "d_rate",
+            default: "1",
+            kind: OptionKind::Number(0.0, 1e3),
+            help: "factor of D's step size: the balance of both networks",
+        },
+    ],
     defaults: Defaults {
         batch: 64,
         lr: 2e-4,
@@ -39,7 +52,7 @@ pub const INFO: Info = Info {
         length: Length::Epochs(20),
     },
     tables: None,
-    new: |states, config, _options| Ok(Box::new(AnoGan::new(states, config)?)),
+    new: |states, config, options| Ok(Box::new(AnoGan::with(states, config, options)?)),
 };
 
 /// The two networks.
@@ -51,6 +64,8 @@ pub struct AnoGan {
     pub generator: Generator,
     /// D: x → logit, and features f.
     pub discriminator: Pyramid,
+    /// Factor of D's step size.
+    d_rate: f32,
     optimisers: Option<Optimisers>,
 }
 
@@ -68,12 +83,22 @@ impl AnoGan {
     /// # Errors
     /// [`ConfigError`] for tables, and for sizes outside their range.
     pub fn new(states: &mut States, config: &Config) -> Result<Self, ConfigError> {
+        Self::with(states, config, &Options::new(INFO.options, [])?)
+    }
+
+    /// The same with options of [`INFO`].
+    ///
+    /// # Errors
+    /// As [`AnoGan::new`].
+    pub fn with(states: &mut States, config: &Config, options: &Options) -> Result<Self, ConfigError> {
         config.check()?;
         config.check_form(&[Form::Image, Form::Signal])?;
+        let norm = if options.is("norm", "none") { NormKind::None } else { NormKind::Batch };
         Ok(Self {
             config: config.clone(),
-            generator: Generator::new(states, "generator", config),
-            discriminator: Pyramid::discriminator(states, "discriminator", config),
+            generator: Generator::normed(states, "generator", config, norm),
+            discriminator: Pyramid::new(states, "discriminator", config, norm, 1),
+            d_rate: if options.text("d_rate").is_empty() { 1.0 } else { options.number("d_rate") },
             optimisers: None,
         })
     }
@@ -149,7 +174,13 @@ impl System for AnoGan {
         let Training { lr, betas } = training;
         self.optimisers = Some(Optimisers {
             generator: Adam::new(states, "adam_g", self.generator.parameters(), lr, betas),
-            discriminator: Adam::new(states, "adam_d", self.discriminator.parameters(), lr, betas),
+            discriminator: Adam::new(
+                states,
+                "adam_d",
+                self.discriminator.parameters(),
+                lr * self.d_rate,
+                betas,
+            ),
             random: nn::random_state(states, "random", seed),
         });
     }

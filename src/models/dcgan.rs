@@ -13,41 +13,47 @@
 //! up and restored exactly ([`config`](super::config)); the bottom's smaller side is 4 to 6 then.
 
 use super::Config;
-use crate::nn::{BatchNorm, Conv2d, Linear, Mode, Norm, NormKind};
+use crate::nn::{Conv2d, Linear, Mode, Norm, NormKind};
 use crate::tape::{States, Tape, Tensor, Variable};
 
 /// G: latent → image in [−1, 1].
 #[derive(Debug, Clone)]
 pub struct Generator {
     top: [usize; 3],
-    project: (Linear, BatchNorm),
-    up: Vec<(Conv2d, BatchNorm)>,
+    project: (Linear, Norm),
+    up: Vec<(Conv2d, Norm)>,
     output: Conv2d,
 }
 
 impl Generator {
     /// Registers the parameters under `name`.
     pub fn new(states: &mut States, name: &str, config: &Config) -> Self {
-        Self::with_bias(states, name, config, true)
+        Self::with(states, name, config, NormKind::Batch, true)
+    }
+
+    /// As [`Generator::new`] with a norm of one's own; where there is none, its layers have biases instead.
+    pub fn normed(states: &mut States, name: &str, config: &Config, norm: NormKind) -> Self {
+        Self::with(states, name, config, norm, true)
     }
 
     /// As [`Generator::new`] without the output's bias: GANomaly's decoder.
     pub fn unbiased(states: &mut States, name: &str, config: &Config) -> Self {
-        Self::with_bias(states, name, config, false)
+        Self::with(states, name, config, NormKind::Batch, false)
     }
 
-    fn with_bias(states: &mut States, name: &str, config: &Config, bias: bool) -> Self {
+    fn with(states: &mut States, name: &str, config: &Config, kind: NormKind, bias: bool) -> Self {
+        let own_bias = kind == NormKind::None;
         let levels = config.levels();
         let ([h, w], top) = (config.bottom(), config.channels_at(levels - 1));
-        let linear = Linear::new(states, &format!("{name}.project"), [config.latent, h * w * top], false);
-        let norm = BatchNorm::new(states, &format!("{name}.project_bn"), top);
+        let linear = Linear::new(states, &format!("{name}.project"), [config.latent, h * w * top], own_bias);
+        let norm = Norm::new(states, &format!("{name}.project_{}", kind.suffix()), top, kind);
         let kernel = config.kernel(config.kernel);
         let mut up = vec![];
         for level in (1..levels).rev() {
             let channels = [config.channels_at(level), config.channels_at(level - 1)];
             let layer = format!("{name}.up{}", levels - level);
-            let conv = Conv2d::transposed(states, &layer, channels, kernel, config.halving(level), false);
-            up.push((conv, BatchNorm::new(states, &format!("{layer}_bn"), channels[1])));
+            let conv = Conv2d::transposed(states, &layer, channels, kernel, config.halving(level), own_bias);
+            up.push((conv, Norm::new(states, &format!("{layer}_{}", kind.suffix()), channels[1], kind)));
         }
         let last = [config.channels_at(0), config.channels];
         let output =

@@ -4,6 +4,7 @@
 mod fuse;
 mod halves;
 mod join;
+mod listing;
 mod lower;
 mod order;
 mod plan;
@@ -22,6 +23,7 @@ use ganomede_kernels::pointwise::Source;
 use ganomede_kernels::{Cost, Kernel, KernelError};
 
 pub use halves::halvable;
+pub use listing::LaunchRow;
 pub use simplify::simplify;
 
 pub use crate::tape::StateId;

@@ -22,6 +22,7 @@ mod custom;
 mod grad;
 mod ops;
 mod state;
+mod words;
 
 pub use custom::{Custom, Operation};
 pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};

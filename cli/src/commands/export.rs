@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgGroup;
 use ganomede::detect::{Samples, Settings, TrainingData};
-use ganomede::export::{Export, check_folder};
+use ganomede::export::{Export, Run, WAYS, Way, check_folder};
 use ganomede::models::file::ModelFile;
 use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::ScoreConfig;
@@ -22,12 +22,14 @@ use crate::shared::{CliError, Interrupt, quoted, say, say_json, shown};
 
 /// Write a model of images as a page that scores in the reader's browser, on the reader's own GPU: the
 /// programs, their shaders, the weights and a replayer, for any server of files. With --train a page that
-/// trains a system.
+/// trains a system, with --tape one that shows how expressions become launches, with --kernels one that runs
+/// every variant of every kernel, with --toy a GAN of points in the plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    group = ArgGroup::new("what").required(true).args(["model", "train"]),
+    group = ArgGroup::new("what").required(true).args(["model", "train", "tape", "kernels", "toy"]),
     after_help = "Examples:\n  ganomede export --web page parts.safetensors\n  \
-    ganomede export --web training --train anogan --data builtin:retina --size 32 --width 16"
+    ganomede export --web training --train anogan --data builtin:retina --size 32 --width 16\n  \
+    ganomede export --web tape --tape\n  ganomede export --web kernels --kernels"
 )]
 pub(crate) struct Args {
     /// Folder of the page; an earlier export there is replaced.
@@ -38,6 +40,16 @@ pub(crate) struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     training: TrainingArgs,
+    /// A page of expressions, from one multiplication to a gradient penalty: their nodes, gradients, gradients
+    /// of gradients and launches.
+    #[arg(long)]
+    tape: bool,
+    /// A page of all kernels: read a variant, change it, run it, see whether it is right and how fast it is.
+    #[arg(long)]
+    kernels: bool,
+    /// A page of a GAN in the plane: points, the generator's cloud, the discriminator's field.
+    #[arg(long)]
+    toy: bool,
     #[command(flatten)]
     search: SearchArgs,
 }
@@ -48,9 +60,17 @@ struct TrainingArgs {
     /// A page that trains this system in place of one that scores by a model.
     #[arg(long, value_name = "SYSTEM", value_parser = parse_system(), requires = "data")]
     train: Option<ChosenSystem>,
-    /// Normal images of the training, as `train` takes them; an epoch has at most 1024.
+    /// Normal images of the training, as `train` takes them; an epoch has at most 1024. Several sets, each by a
+    /// --data of its own, are several trainings of one page.
     #[arg(long, value_name = "D", requires = "train")]
-    data: Option<String>,
+    data: Vec<String>,
+    /// Also the famous failures, of a system with the options `norm` and `d_rate`: no batch norm, a
+    /// discriminator that is too strong, mode collapse.
+    #[arg(long, requires = "train")]
+    failures: bool,
+    /// Steps that the CPU does at export, shown where there is no WebGPU.
+    #[arg(long, value_name = "N", requires = "train", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    record: u32,
     /// Size of the images [default: 64].
     #[arg(long, value_name = "WxH", requires = "train")]
     size: Option<Size>,
@@ -91,20 +111,20 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let reads = args.model.iter().fold(Reads::new(), Reads::file);
     training.data.iter().fold(reads, |reads, spec| reads.data(spec)).check_folder(folder)?;
     check_folder(folder)?;
+    if args.model.is_none() && args.search != SearchArgs::default() {
+        return Err(CliError::input(
+            "settings of scores and searches are of a model; a page without one has none: leave them out",
+        ));
+    }
     let export = match (&args.model, training.train) {
         (Some(path), _) => {
             let model = ModelFile::load(path)?;
             Export::of_model(&model, path, &score_config(&args.search, &model, path)?)?
         }
-        (None, Some(system)) => {
-            if args.search != SearchArgs::default() {
-                return Err(CliError::input(
-                    "settings of scores and searches are of a model; a page that trains has none: leave them out",
-                ));
-            }
-            training.export(system, global.seed, interrupt)?
-        }
-        (None, None) => return Err(CliError::input("name a model, or a system with --train")),
+        (None, Some(system)) => training.export(system, global.seed, interrupt)?,
+        (None, None) if args.tape => Export::of_tape(global.seed)?,
+        (None, None) if args.toy => Export::of_toy(global.seed)?,
+        (None, None) => Export::of_kernels(global.seed)?,
     };
     export.write(folder)?;
     let files: Vec<_> = export.files().map(|(name, bytes)| Written { name, bytes: bytes.len() }).collect();
@@ -123,35 +143,83 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 
 impl TrainingArgs {
     fn export(&self, system: ChosenSystem, seed: u64, interrupt: &Interrupt) -> Result<Export, CliError> {
-        let of_images = SampleArgs::default();
-        let form = of_images.form();
+        let ways = if self.failures { &WAYS[..] } else { &WAYS[..1] };
+        let missing = ways.iter().flat_map(|way| way.options).find(|(key, _)| {
+            let known = system.info.options.iter().any(|option| option.key == *key);
+            !known || self.options.iter().any(|(given, _)| given == key)
+        });
+        if let Some((key, _)) = missing {
+            return Err(CliError::input(format!(
+                "--failures sets the option '{key}', which {} does not have or which is set already; choose anogan, and \
+                 leave that option out",
+                system.name()
+            )));
+        }
+        let (mut headers, mut samples) = (vec![], vec![]);
+        for spec in &self.data {
+            let (opened, channels) = self.open(spec, system, seed, interrupt)?;
+            for way in ways {
+                let settings = self.settings(system, seed, channels, way).checked()?;
+                headers.push((samples.len(), way, settings.job(opened.info()?).header));
+            }
+            samples.push(opened);
+        }
+        let runs = headers.iter().map(|(set, way, header)| Run {
+            // A name, and not where it lies: a page goes to others.
+            data: self.data[*set].rsplit(['/', '\\']).next().unwrap_or_default(),
+            way,
+            header,
+            samples: samples[*set].as_ref(),
+        });
+        Ok(Export::of_trainings(&runs.collect::<Vec<_>>(), self.record as usize)?)
+    }
+
+    /// The settings of a training that goes this way.
+    fn settings(&self, system: ChosenSystem, seed: u64, channels: usize, way: &Way) -> Settings {
+        let form = SampleArgs::default().form();
         let defaults = system.info.defaults_for(form);
-        let size = self.size.unwrap_or(Size::square(64));
-        let settings = |channels| Settings {
+        let more = way.options.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        Settings {
             system: system.info,
             config: Config {
                 form,
-                size,
+                size: self.size(),
                 channels,
                 width: self.width.unwrap_or(64),
                 latent: self.latent.unwrap_or(defaults.latent),
                 prior: defaults.prior,
                 kernel: 4,
             },
-            options: self.options.clone(),
+            options: self.options.iter().cloned().chain(more).collect(),
             score: ScoreConfig::default(),
             limits: Limits::default(),
             batch: self.batch,
             lr: self.lr,
             recipe: Recipe::default(),
             seed,
-        };
-        settings(1).checked()?;
+        }
+    }
+
+    fn size(&self) -> Size {
+        self.size.unwrap_or(Size::square(64))
+    }
+
+    /// A set of images, and their channels.
+    fn open(
+        &self,
+        spec: &str,
+        system: ChosenSystem,
+        seed: u64,
+        interrupt: &Interrupt,
+    ) -> Result<(Box<dyn Samples>, usize), CliError> {
+        let of_images = SampleArgs::default();
+        let size = self.size();
+        self.settings(system, seed, 1, &WAYS[0]).checked()?;
         let mut reading = of_images.reading(&DataArgs::default());
         reading.images = OpenOptions { preprocess: Preprocess::new(size), ..reading.images };
         let data = TrainingData {
-            form,
-            spec: self.data.clone().unwrap_or_default(),
+            form: of_images.form(),
+            spec: spec.to_owned(),
             reading,
             window: size.width,
             hold_out: 0.1,
@@ -161,7 +229,7 @@ impl TrainingArgs {
         };
         data.check()?;
         let samples: Box<dyn Samples> = data.open(&mut Terminal::new(interrupt))?;
-        let job = settings(samples.channels()).checked()?.job(samples.info()?);
-        Ok(Export::of_training(&job.header, samples.as_ref())?)
+        let channels = samples.channels();
+        Ok((samples, channels))
     }
 }

@@ -5,6 +5,7 @@
 pub(crate) mod casting;
 pub(crate) mod concrete;
 mod curve;
+pub(crate) mod digits;
 pub(crate) mod field;
 pub(crate) mod retina;
 pub(crate) mod telemetry;
@@ -12,8 +13,8 @@ pub(crate) mod telemetry;
 use std::ops::RangeInclusive;
 
 /// Every built-in generator of images; telemetry is a series and has its own type.
-pub(crate) const GENERATORS: [&dyn ImageGenerator; 3] =
-    [&retina::Retina, &concrete::Concrete, &casting::Casting];
+pub(crate) const GENERATORS: [&dyn ImageGenerator; 4] =
+    [&retina::Retina, &concrete::Concrete, &casting::Casting, &digits::Digits];
 
 /// A gray image with its mask, both `size × size`, row-major.
 pub(crate) struct Drawing {

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use super::buffer_name;
 use crate::shared::table::{bytes, flops};
 use ganomede::program::{Program, Role};
 use ganomede::tape::States;
@@ -67,7 +66,7 @@ fn write_graph(out: &mut String, program: &Program, states: &States, title: &str
     }
     let drawn = |buffer: usize| matches!(program.buffers[buffer].role, Role::Input(_) | Role::Output(_));
     for buffer in (0..program.buffers.len()).filter(|&b| drawn(b)) {
-        let name = quoted(&buffer_name(program, states, buffer));
+        let name = quoted(&program.buffer_name(states, buffer));
         writeln!(out, "  b{buffer} [label={name}, shape=ellipse, fillcolor=\"#e5dbff\"];")?;
     }
     let mut writer: HashMap<usize, usize> = HashMap::new();

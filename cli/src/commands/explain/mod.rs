@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ganomede_datasets::{Reads, Size};
-use ganomede_kernels::GpuTraits;
+use ganomede_kernels::{GpuPlan, GpuTraits};
 use serde::Serialize;
 
 use self::document::NetworksDocument;
@@ -25,9 +25,8 @@ use crate::shared::{CliError, note, say, say_json, shown};
 use ganomede::device::Device;
 use ganomede::device::gpu::{Gpu, PlannedLaunch};
 use ganomede::models::{Config, Options};
-use ganomede::program::{Program, Role};
+use ganomede::program::{Launch, LaunchRow, Program, Role};
 use ganomede::report::write_atomic;
-use ganomede::tape::{Op, States};
 
 /// Show the tape and the program of a system: every launch with its kernel, shapes, arithmetic and traffic.
 #[derive(Debug, Clone, clap::Args)]
@@ -142,21 +141,6 @@ struct Tensor {
     launch: usize,
 }
 
-#[derive(Debug, Serialize)]
-struct LaunchRow {
-    index: usize,
-    scope: String,
-    kernel: &'static str,
-    variant: &'static str,
-    dispatches: usize,
-    shapes: String,
-    flop: u64,
-    bytes_read: u64,
-    bytes_written: u64,
-    reads: Vec<String>,
-    writes: Vec<String>,
-}
-
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let files = args.svg.iter().chain(&args.dot).filter(|path| path.as_os_str() != "-");
     files.into_iter().try_for_each(|path| check_file(path, &Reads::new()))?;
@@ -239,7 +223,7 @@ impl Report {
             },
             memory: Memory::new(recorded, device)?,
             largest_tensors: largest_tensors(program),
-            launches: rows(program, &recorded.states, &traits, gpu)?,
+            launches: program.rows(&recorded.states, |launch| planned(launch, &traits, gpu))?,
         })
     }
 
@@ -316,35 +300,9 @@ impl Report {
     }
 }
 
-/// The operation's name as a reader of the tape knows it.
-fn operation(op: &Op) -> &'static str {
-    match op {
-        Op::Input(_) => "input",
-        Op::State(_) => "state",
-        Op::Const(_) => "constant",
-        Op::Unary(_) | Op::Binary(_) | Op::Select => "element-wise",
-        Op::Broadcast => "broadcast",
-        Op::Reshape => "reshape",
-        Op::StopGradient => "stop gradient",
-        Op::Permute(_) => "permute",
-        Op::Slice { .. } => "slice",
-        Op::Embed { .. } => "embed",
-        Op::Concat(_) => "concat",
-        Op::Sum { .. } => "sum",
-        Op::Max { .. } => "max",
-        Op::Variance { .. } => "variance",
-        Op::Conv(..) => "convolution",
-        Op::MatMul { .. } => "matrix product",
-        Op::MaxPool(_) => "max pool",
-        Op::Sparse(..) => "sparse matrix",
-        Op::Random(..) => "random",
-        Op::Custom(custom) => custom.name(),
-    }
-}
-
 fn tape(recorded: &Recorded) -> Tape {
     let mut by_operation = BTreeMap::new();
-    recorded.graph.nodes.iter().for_each(|node| *by_operation.entry(operation(&node.op)).or_default() += 1);
+    recorded.graph.nodes.iter().for_each(|node| *by_operation.entry(node.op.kind()).or_default() += 1);
     let lens = recorded.states.lens();
     Tape {
         nodes: recorded.graph.nodes.len(),
@@ -396,41 +354,8 @@ fn largest_tensors(program: &Program) -> Vec<Tensor> {
     all
 }
 
-/// What a buffer is called in a listing.
-fn buffer_name(program: &Program, states: &States, buffer: usize) -> String {
-    match &program.buffers[buffer].role {
-        Role::Temporary => format!("%{buffer}"),
-        Role::Input(name) | Role::Output(name) => name.clone(),
-        Role::State(id) => states.name(*id).map_or_else(|| format!("state {}", id.0), str::to_owned),
-    }
-}
-
-fn rows(
-    program: &Program,
-    states: &States,
-    traits: &GpuTraits,
-    gpu: Option<&Gpu>,
-) -> Result<Vec<LaunchRow>, CliError> {
-    let names = |buffers: &[usize]| buffers.iter().map(|&b| buffer_name(program, states, b)).collect();
-    let launches = program.launches.iter().enumerate();
-    launches
-        .map(|(index, launch)| {
-            let tuned = gpu.and_then(|gpu| gpu.tuned(&launch.kernel));
-            let plan = PlannedLaunch::new(launch, traits, tuned)?.plan;
-            let cost = launch.kernel.cost();
-            Ok(LaunchRow {
-                index,
-                scope: launch.scope.clone(),
-                kernel: launch.kernel.name(),
-                variant: plan.variant,
-                dispatches: plan.dispatches.len(),
-                shapes: launch.shapes(),
-                flop: cost.flops,
-                bytes_read: cost.bytes_read,
-                bytes_written: cost.bytes_written,
-                reads: names(&launch.reads().into_iter().map(|(buffer, _)| buffer).collect::<Vec<_>>()),
-                writes: names(&launch.outputs),
-            })
-        })
-        .collect()
+/// A launch as the adapter would run it, tuned choices included.
+fn planned(launch: &Launch, traits: &GpuTraits, gpu: Option<&Gpu>) -> Result<GpuPlan, CliError> {
+    let tuned = gpu.and_then(|gpu| gpu.tuned(&launch.kernel));
+    Ok(PlannedLaunch::new(launch, traits, tuned)?.plan)
 }
