@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo demo-picture test onnx python pages web serve tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx python pages web serve site test-adapters tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +54,16 @@ serve: ## what `serve` answers to tritonclient, schemathesis and Chromium, and u
 	test -x target/serve/venv/bin/pip || $(PYTHON) -m venv target/serve/venv
 	target/serve/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/serve/requirements.txt
 	target/serve/venv/bin/python tests/serve/clients.py target/release/ganomede target/serve/work --load $(SECONDS)
+
+site: ## README, documents, course and pages as one static site, in target/site; needs python3 with venv and pip; fetches markdown-it-py
+	$(CARGO) build --release --locked
+	test -x target/site-venv/bin/pip || $(PYTHON) -m venv target/site-venv
+	target/site-venv/bin/pip install --quiet --disable-pip-version-check --requirement scripts/site/requirements.txt
+	target/site-venv/bin/python scripts/site/site.py target/site --program target/release/ganomede
+
+test-adapters: ## which drivers and compilers run what, into docs/portability.md; after `make web` Dawn too; needs python3 (3.11)
+	$(CARGO) build --release --locked
+	$(PYTHON) scripts/adapters.py --web target/web
 
 tensorboard: ## reads with TensorBoard what `train --log` writes; needs python3 with venv and pip, fetches tensorboard
 	$(CARGO) build --release --locked

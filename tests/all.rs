@@ -20,6 +20,7 @@ mod zoo;
 mod backends;
 mod compiler;
 mod counts;
+mod course;
 mod custom_operation;
 mod detect;
 mod detection;

@@ -40,7 +40,10 @@ const rung = () => ladder().rungs[Number(at("rung").value)];
 const plan = (/** @type {Sample} */ sample) => planFor(sample.plans, gpu?.lanes ?? 0);
 
 async function begin() {
-  options("ladder", page.ladders.map(({ name }) => name));
+  options(
+    "ladder",
+    page.ladders.map(({ name }) => name),
+  );
   at("ladder").addEventListener("change", choose);
   at("rung").addEventListener("change", read);
   at("module").addEventListener("change", text);
@@ -99,7 +102,10 @@ function options(id, words, values) {
 }
 
 function choose() {
-  options("rung", ladder().rungs.map(({ name, tile }, i) => `${i + 1} ${name}: ${tile}`));
+  options(
+    "rung",
+    ladder().rungs.map(({ name, tile }, i) => `${i + 1} ${name}: ${tile}`),
+  );
   read();
 }
 
@@ -210,7 +216,10 @@ async function everything() {
       await run(one, each, true, {});
       wrong += results.get(`${one.name} ${each.name}`)?.[2] === "NO" ? 1 : 0;
     }
-  say(wrong === 0 ? "Every variant that this GPU can run is right." : `${wrong} variants are wrong.`, wrong > 0);
+  say(
+    wrong === 0 ? "Every variant that this GPU can run is right." : `${wrong} variants are wrong.`,
+    wrong > 0,
+  );
 }
 
 const percent = (/** @type {number} */ share) => `${digits(100 * share)} %`;

@@ -22,11 +22,17 @@ export function say(text, wrong = false) {
   at("status").className = wrong ? "problem" : "";
 }
 
-/** Loads the model of this folder, or says why not. @returns {Promise<import("./ganomede.js").Model | null>} */
-export async function open() {
+/**
+ * Loads the model of this folder, or says why not, and shows what was recorded in its place.
+ * @param {() => Promise<string>} recorded  shows it, and says what it is
+ * @param {import("./types.js").Source} [source]
+ * @returns {Promise<import("./ganomede.js").Model | null>}
+ */
+export async function open(recorded, source = "./") {
   const progress = at("progress");
+  progress.hidden = false;
   try {
-    const model = await load("./", {
+    const model = await load(source, {
       onProgress: (done, of) => Object.assign(progress, { value: done, max: of }),
     });
     const { title, system, score, input } = model.info;
@@ -39,7 +45,8 @@ export async function open() {
     model.lost.then((reason) => say(`The GPU was lost (${reason}). Reload the page.`, true));
     return model;
   } catch (error) {
-    say(`This page cannot run here: ${/** @type {Error} */ (error).message}.`, true);
+    const instead = await recorded().catch(() => "");
+    unavailable(error, instead);
     return null;
   } finally {
     progress.hidden = true;
@@ -48,7 +55,45 @@ export async function open() {
 
 /** Says why there is no GPU, and what is shown in its place. @param {unknown} error @param {string} instead */
 export function unavailable(error, instead) {
-  say(`This page cannot run here: ${/** @type {Error} */ (error).message}. Instead, ${instead}.`, true);
+  const more = instead && ` Instead, ${instead}.`;
+  say(`This page cannot run here: ${/** @type {Error} */ (error).message}.${more}`, true);
+}
+
+/**
+ * What an export says of a model without running it: its threshold and the scores of held-out normal images.
+ * @returns {Promise<string>}
+ */
+export async function heldOut() {
+  /** @type {import("./types.js").Document} */
+  const { title, score } = await data().json("program.json");
+  const threshold = score?.threshold;
+  if (!threshold) return "";
+  const { count, knots } = threshold.held_out;
+  const figure = make("figure", "card");
+  const plot = make("canvas", "plot");
+  plot.setAttribute("role", "img");
+  const words =
+    `${count} held-out normal images scored ${digits(knots[0])} to ${digits(knots[knots.length - 1])}; ` +
+    `an image is anomalous from ${digits(threshold.value)} on`;
+  plot.setAttribute("aria-label", words);
+  figure.append(make("figcaption", "numbers", `${title}: ${words} (the line).`), plot);
+  at("status").after(figure);
+  Object.assign(plot, { width: 2 * plot.clientWidth, height: 2 * plot.clientHeight });
+  const bins = new Array(30).fill(0);
+  const [low, high] = [knots[0], Math.max(knots[knots.length - 1], threshold.value)];
+  const place = (/** @type {number} */ score) => (0.96 * (score - low)) / (high - low || 1);
+  for (const knot of knots) bins[Math.min(Math.floor(30 * place(knot)), 29)]++;
+  const context = plot.getContext("2d");
+  const most = Math.max(...bins);
+  const colour = (/** @type {string} */ name) => getComputedStyle(plot).getPropertyValue(name);
+  context.fillStyle = colour("--first");
+  bins.forEach((n, i) => {
+    const tall = (0.9 * plot.height * n) / most;
+    context.fillRect((i * plot.width) / 30 + 2, plot.height - tall, plot.width / 30 - 4, tall);
+  });
+  context.fillStyle = colour("--second");
+  context.fillRect(place(threshold.value) * plot.width, 0, 4, plot.height);
+  return "what the model learned of normal images at its calibration is shown";
 }
 
 /** The files of this folder, each fetched once. */

@@ -1,6 +1,6 @@
 // @ts-check
 /** The page that scores images: drop them, move the threshold, see where they differ. */
-import { at, digits, drawMap, files, make, open, say } from "./page.js";
+import { at, digits, drawMap, files, heldOut, make, open, say } from "./page.js";
 
 /** @typedef {import("./types.js").Found} Found */
 
@@ -10,7 +10,7 @@ const shown = [];
 const rateAt = (place) => 0.001 * 500 ** (place / 100);
 const placeOf = (/** @type {number} */ rate) => (100 * Math.log(rate / 0.001)) / Math.log(500);
 
-const model = await open();
+const model = await open(heldOut);
 if (model) begin(model);
 
 /** @param {import("./ganomede.js").Model} model */

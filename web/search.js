@@ -1,10 +1,10 @@
 // @ts-check
 /** The page that shows a latent search: the query, G(z) and the residual as they change, and both losses. */
-import { at, digits, draw, drawMap, files, make, open, say } from "./page.js";
+import { at, digits, draw, drawMap, files, heldOut, make, open, say } from "./page.js";
 
 /** @typedef {import("./types.js").Step} Step */
 
-const model = await open();
+const model = await open(heldOut);
 const found = model?.info.score?.search;
 if (model && found) begin(model, found);
 else if (model)

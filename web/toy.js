@@ -165,14 +165,20 @@ function draw(made, belief, arrows) {
   const style = getComputedStyle(canvas);
   const [real, fake, text] = ["--second", "--first", "--text"].map((name) => style.getPropertyValue(name));
   const { side, reach } = page;
-  const cell = size / side;
+  const edge = (/** @type {number} */ i) => Math.round((i * size) / side);
   context.fillStyle = text;
   for (let i = 0; i < side * side; i++) {
     context.globalAlpha = 0.3 * belief[i];
-    context.fillRect((i % side) * cell, Math.floor(i / side) * cell, cell + 1, cell + 1);
+    const [x, y] = [i % side, Math.floor(i / side)];
+    context.fillRect(edge(x), edge(y), edge(x + 1) - edge(x), edge(y + 1) - edge(y));
   }
-  const place = (/** @type {number} */ v, /** @type {number} */ sign) => (size * (sign * v / reach + 1)) / 2;
-  const dots = (/** @type {ArrayLike<number>} */ list, /** @type {string} */ colour, /** @type {number} */ r) => {
+  const place = (/** @type {number} */ v, /** @type {number} */ sign) =>
+    (size * ((sign * v) / reach + 1)) / 2;
+  const dots = (
+    /** @type {ArrayLike<number>} */ list,
+    /** @type {string} */ colour,
+    /** @type {number} */ r,
+  ) => {
     context.fillStyle = colour;
     for (let i = 0; i < list.length; i += 2) {
       context.beginPath();
@@ -216,7 +222,10 @@ function curves() {
     context.setLineDash(k === 1 ? [10, 6] : []);
     context.beginPath();
     for (const loss of losses)
-      context.lineTo((plot.width * loss[0]) / last[0], plot.height - 6 - (plot.height - 12) * (loss[k] / most));
+      context.lineTo(
+        (plot.width * loss[0]) / last[0],
+        plot.height - 6 - (plot.height - 12) * (loss[k] / most),
+      );
     context.stroke();
   });
   plot.setAttribute("aria-label", `Step ${last[0]}: loss of D ${digits(last[1])}, of G ${digits(last[2])}`);

@@ -83,6 +83,14 @@ export interface Document {
     states: { name: string; len: number; stored: boolean }[];
     pipelines: PipelineInfo[];
     programs: Record<string, ProgramInfo>;
+    /** Of exports with several trainings: their documents. */
+    runs?: RunInfo[];
+}
+export interface RunInfo {
+    file: string;
+    data: string;
+    way: string;
+    about: string;
 }
 
 /** A folder's address, or what gives its files. */

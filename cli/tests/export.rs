@@ -57,6 +57,20 @@ fn not_taken(arguments: &[&str], fragments: &[&str]) {
 
 /// What the replayer relies on, whatever the model.
 fn check(at: &Path, document: &Document) {
+    check_files(at, document);
+    for module in document.files.keys().filter(|name| name.ends_with(".wgsl")) {
+        let source = fs::read_to_string(at.join(module)).unwrap();
+        assert!(!source.contains("enable "), "{module}");
+        assert!(source.lines().all(|line| !line.trim_start().starts_with("//")), "{module}");
+    }
+    let modules: BTreeSet<_> = document.pipelines.iter().map(|p| &p.module).collect();
+    let shaders: BTreeSet<_> = document.files.keys().filter(|name| name.ends_with(".wgsl")).collect();
+    assert_eq!(modules, shaders);
+    check_programs(at, document);
+}
+
+/// The folder has the files that the document lists, as they are.
+fn check_files(at: &Path, document: &Document) {
     assert_eq!((document.format.as_str(), document.version), (FORMAT, VERSION));
     let mut listed: Vec<String> = document.files.keys().cloned().collect();
     listed.push("program.json".to_owned());
@@ -71,13 +85,13 @@ fn check(at: &Path, document: &Document) {
     let script = fs::read_to_string(at.join("ganomede.js")).unwrap();
     assert!(script.starts_with("// @ts-check\n/**\n") && !script.contains("@param"));
     assert!(script.contains("export async function load(") && script.contains("\nasync run("));
-    let modules: BTreeSet<_> = document.pipelines.iter().map(|p| &p.module).collect();
-    let shaders: BTreeSet<_> = document.files.keys().filter(|name| name.ends_with(".wgsl")).collect();
-    assert_eq!(modules, shaders);
-    for module in modules {
-        let source = fs::read_to_string(at.join(module)).unwrap();
-        assert!(source.contains("@compute") && !source.contains("enable "), "{module}");
-        assert!(source.lines().all(|line| !line.trim_start().starts_with("//")), "{module}");
+}
+
+/// Every launch fits its pipeline and its buffers.
+fn check_programs(at: &Path, document: &Document) {
+    for pipeline in &document.pipelines {
+        let source = fs::read_to_string(at.join(&pipeline.module)).unwrap();
+        assert!(source.contains("@compute"), "{}", pipeline.module);
     }
     assert!(!document.programs.is_empty());
     for (name, program) in &document.programs {
@@ -111,7 +125,7 @@ fn a_pass_is_written_with_what_a_page_needs() {
     check(&at, &document);
     assert_eq!(fs::read(at.join("model.safetensors")).unwrap(), fs::read(pass()).unwrap());
     let file = ModelFile::load(pass()).unwrap();
-    let input = &document.input;
+    let input = document.input.as_ref().unwrap();
     assert_eq!((input.height, input.width, input.channels), (16, 16, 1));
     assert_eq!((input.fit.as_str(), input.standardise), ("pad", true));
     assert_eq!(document.programs.keys().collect::<Vec<_>>(), ["score"]);
@@ -249,4 +263,183 @@ fn a_training_is_written_with_its_start_and_its_images() {
     not_taken(&["--web", text(&at), text(pass()), "--width", "8"], &["--train"]);
     let both = ["--web", text(&at), text(pass()), "--train", "anogan", "--data", RETINA];
     not_taken(&both, &["cannot be used with"]);
+}
+
+fn written(at: &Path, name: &str) -> Document {
+    serde_json::from_slice(&fs::read(at.join(name)).unwrap()).unwrap()
+}
+
+fn json(at: &Path, name: &str) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(at.join(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn several_trainings_share_what_they_have_in_common() {
+    let at = folder("export-j").join("page");
+    let digits = "builtin:digits:train=40,test=2";
+    let command = ["export", "--web", text(&at), "--train", "anogan", "--data", RETINA, "--data", digits];
+    let small =
+        ["--size", "16", "--width", "4", "--latent", "6", "--batch", "8", "--failures", "--record", "3"];
+    ganomede(command.iter().chain(&small)).well();
+    let first = written(&at, "program.json");
+    check_files(&at, &first);
+    assert_eq!(first.runs.len(), 8);
+    assert_eq!(first.runs[0].file, "program.json");
+    assert!(first.runs.iter().any(|run| run.way == "mode collapse" && run.data == digits));
+    let images = |document: &Document| document.train.as_ref().unwrap().images.clone();
+    for run in &first.runs {
+        let document = written(&at, &run.file);
+        check_programs(&at, &document);
+        let has = |name: &str| document.files.contains_key(name) && at.join(name).exists();
+        assert!(has(&document.weights) && has(&images(&document)), "{}", run.file);
+        assert!(document.pipelines.iter().all(|pipeline| has(&pipeline.module)), "{}", run.file);
+        // Weights are another file where there are others; images of one set are one file.
+        assert_eq!(document.weights == first.weights, run.way != "no batch norm", "{}", run.way);
+        assert_eq!(images(&document) == images(&first), run.data != digits, "{}", run.data);
+        let normed = document.states.iter().any(|state| state.name.contains("_bn"));
+        assert_eq!(normed, run.way != "no batch norm", "{}", run.way);
+    }
+    // The balance is in the program: D's step size.
+    let step = |way: &str| {
+        let run = first.runs.iter().find(|run| run.way == way).unwrap();
+        written(&at, &run.file).programs["train-0-0"].clone()
+    };
+    assert_ne!(step("as it should be"), step("D too strong"));
+    let recorded = json(&at, "recorded.json");
+    assert_eq!(recorded["steps"], 3);
+    assert_eq!(recorded["losses"]["loss_g"].as_array().unwrap().len(), 3);
+    let drawn = recorded["drawn"].as_array().unwrap();
+    assert_eq!(drawn.len(), 2);
+    assert_ne!(drawn[0], drawn[1], "three steps change what is drawn");
+    assert_eq!(drawn[0].as_array().unwrap().len(), 16 * 16 * 16);
+    // A system without those options has no such switch; nor has one whose option is set already.
+    let other = ["export", "--web", text(&at), "--train", "ganomaly", "--data", RETINA, "--failures"];
+    ganomede(other).refused(2, &["norm", "ganomaly", "anogan"]);
+    let twice = [
+        "export",
+        "--web",
+        text(&at),
+        "--train",
+        "anogan",
+        "--data",
+        RETINA,
+        "--failures",
+        "-O",
+        "norm=none",
+    ];
+    ganomede(twice).refused(2, &["norm", "set already"]);
+    check_files(&at, &first);
+}
+
+#[test]
+fn expressions_are_written_with_what_the_cpu_gives() {
+    let at = folder("export-k").join("page");
+    ganomede(["export", "--web", text(&at), "--tape"]).well();
+    let (document, page) = (written(&at, "program.json"), json(&at, "tape.json"));
+    check_files(&at, &document);
+    check_programs(&at, &document);
+    assert!(document.input.is_none() && document.score.is_none() && document.train.is_none());
+    let expressions = page["expressions"].as_array().unwrap();
+    assert!(expressions.len() >= 8);
+    for expression in expressions {
+        let levels = expression["levels"].as_array().unwrap();
+        let nodes = expression["nodes"].as_array().unwrap().len();
+        assert_eq!(levels.len(), 3);
+        assert_eq!(levels[2]["nodes"], nodes);
+        let counts: Vec<_> = levels.iter().map(|level| level["nodes"].as_u64().unwrap()).collect();
+        assert!(counts.is_sorted(), "{counts:?}");
+        for level in levels {
+            let program = &document.programs[level["program"].as_str().unwrap()];
+            let rows = level["launches"].as_array().unwrap();
+            let dispatches: u64 = rows.iter().map(|row| row["dispatches"].as_u64().unwrap()).sum();
+            assert_eq!(
+                dispatches,
+                program.launches.len() as u64,
+                "rows are of the launches that are written"
+            );
+        }
+    }
+    // Two factors, and each is the other's derivative.
+    let values = |list: &serde_json::Value, name: &str| -> serde_json::Value {
+        let found = list.as_array().unwrap().iter().find(|one| one["name"] == name);
+        found.unwrap()["values"].clone()
+    };
+    let product = &expressions[0];
+    let found = &product["levels"][1]["cpu"];
+    assert_eq!(values(found, "∂y/∂a"), values(&product["inputs"], "b"));
+    assert_eq!(values(found, "∂y/∂b"), values(&product["inputs"], "a"));
+    // Shaders are there to be read.
+    let shader = fs::read_to_string(at.join(&document.pipelines[0].module)).unwrap();
+    assert!(shader.lines().any(|line| line.starts_with("//")));
+    ganomede(["export", "--web", text(&at), "--tape", "--score", "pd"]).refused(2, &["leave them out"]);
+    not_taken(&["--web", text(&at), "--tape", "--kernels"], &["cannot be used with"]);
+}
+
+#[test]
+fn every_variant_of_every_kernel_is_written_with_what_is_right() {
+    let at = folder("export-l").join("page");
+    ganomede(["export", "--web", text(&at), "--kernels"]).well();
+    let (document, page) = (written(&at, "program.json"), json(&at, "kernels.json"));
+    check_files(&at, &document);
+    check_programs(&at, &document);
+    let oracle = fs::read(at.join("oracle.safetensors")).unwrap();
+    let oracle = safetensors::SafeTensors::deserialize(&oracle).unwrap();
+    let ladders: Vec<_> = ganomede_kernels::ladders().collect();
+    let shown = page["ladders"].as_array().unwrap();
+    assert_eq!(shown.len(), ladders.len());
+    let state = |name: &str| document.states.iter().find(|state| state.name == name).unwrap();
+    for (ladder, shown) in ladders.iter().zip(shown) {
+        let names: Vec<_> =
+            shown["rungs"].as_array().unwrap().iter().map(|rung| rung["name"].clone()).collect();
+        assert_eq!(names, ladder.variants.iter().map(|variant| variant.name).collect::<Vec<_>>());
+        for rung in shown["rungs"].as_array().unwrap() {
+            let samples = rung["samples"].as_array().unwrap();
+            let (small, typical) = (&samples[0], &samples[1]);
+            assert!(small["twin_error"].as_f64().unwrap() <= page["tolerance"].as_f64().unwrap());
+            assert!(typical["want"].as_array().unwrap().is_empty());
+            for (output, want) in
+                small["outputs"].as_array().unwrap().iter().zip(small["want"].as_array().unwrap())
+            {
+                let tensor = oracle.tensor(want.as_str().unwrap()).unwrap();
+                let state = state(output["state"].as_str().unwrap());
+                assert!(state.stored && tensor.shape() == [state.len]);
+                assert_eq!(tensor.dtype(), safetensors::Dtype::F64);
+            }
+            let plans = small["plans"].as_array().unwrap();
+            // Subgroups are asked for by the texts that use them, and by no others.
+            for plan in plans {
+                let program = &document.programs[plan["program"].as_str().unwrap()];
+                let texts = program.launches.iter().map(|launch| &document.pipelines[launch.pipeline].module);
+                let asks = texts
+                    .map(|text| fs::read_to_string(at.join(text)).unwrap())
+                    .any(|t| t.contains("enable "));
+                assert_eq!(asks, !plan["lanes"].is_null(), "{}", rung["name"]);
+            }
+            assert_eq!(plans.len(), if rung["name"] == "subgroups" { 4 } else { 1 });
+        }
+    }
+    assert!(["peak-fma", "peak-copy"].iter().all(|name| document.programs.contains_key(*name)));
+}
+
+#[test]
+fn the_toy_is_written_with_a_training_that_goes_somewhere() {
+    let at = folder("export-m").join("page");
+    ganomede(["export", "--web", text(&at), "--toy"]).well();
+    let (document, page) = (written(&at, "program.json"), json(&at, "toy.json"));
+    check(&at, &document);
+    assert_eq!(document.programs.keys().collect::<Vec<_>>(), ["cloud", "d", "field", "g"]);
+    let moments = page["recorded"].as_array().unwrap();
+    // How far generated points lie from the nearest heap of the ring, on average.
+    let apart = |moment: &serde_json::Value| {
+        let cloud: Vec<f64> =
+            moment["cloud"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let one = |point: &[f64]| {
+            let heaps = (0..8).map(|k| f64::from(k) * std::f64::consts::TAU / 8.0);
+            let far = heaps.map(|angle| (point[0] - angle.cos()).hypot(point[1] - angle.sin()));
+            far.fold(f64::INFINITY, f64::min)
+        };
+        cloud.chunks(2).map(one).sum::<f64>() / (cloud.len() / 2) as f64
+    };
+    let (first, last) = (apart(&moments[0]), apart(&moments[moments.len() - 1]));
+    assert!(last < 0.7 * first, "{first} to {last}");
 }

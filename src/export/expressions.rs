@@ -1,5 +1,5 @@
-//! The expressions of the page *tape*: from one multiplication to a gradient penalty, in the order in which they
-//! are read.
+//! The expressions of the page *tape*: from one multiplication to a gradient penalty, in the order in which
+//! they are read.
 
 use crate::tape::{ConvOptions, Tape, Tensor};
 

@@ -1,6 +1,6 @@
-//! The page *kernels*: every rung of every ladder on two samples of its kernel. The small one comes with numbers
-//! and with what f64 loops make of them, so that a page can say whether a GPU is right; the typical one is large
-//! enough to be timed.
+//! The page *kernels*: every rung of every ladder on two samples of its kernel. The small one comes with
+//! numbers and with what f64 loops make of them, so that a page can say whether a GPU is right; the typical
+//! one is large enough to be timed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -183,7 +183,8 @@ impl Samples {
     }
 
     fn sample(&mut self, ladder: &Ladder, variant: &Variant, size: Size) -> Result<Sample, ExportError> {
-        let failed = |source| ExportError::Kernel { scope: format!("{} {}", ladder.name, variant.name), source };
+        let failed =
+            |source| ExportError::Kernel { scope: format!("{} {}", ladder.name, variant.name), source };
         let kernel = Kernel::sample(ladder, variant.name, size).map_err(failed)?;
         let case = self.case(&kernel, size);
         let (_, inputs, outputs, twin_error) = self.cases[case].clone();
@@ -230,7 +231,9 @@ impl Samples {
         }
         let case = self.cases.len();
         let mut add = |what: &str, lens: Vec<usize>| -> Vec<StateId> {
-            let add = |(i, len)| self.states.add(format!("case-{case}.{what}{i}"), &[len], Initial::Constant(0.0)).id;
+            let add = |(i, len)| {
+                self.states.add(format!("case-{case}.{what}{i}"), &[len], Initial::Constant(0.0)).id
+            };
             lens.into_iter().enumerate().map(add).collect()
         };
         let (inputs, outputs) = (add("in", kernel.input_lens()), add("out", kernel.output_lens()));

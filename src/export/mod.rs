@@ -23,8 +23,8 @@ use crate::models::file::{FileError, ModelFile, Scaling};
 use crate::models::scorer::{Portable, ScoreConfig, ScoreError, portable};
 use crate::models::{Form, Info, Prior};
 use modules::Modules;
-pub use train::{Run, WAYS, Way};
 use schema::{Document, FORMAT, File, Input, Maps, Program, Score, Search, State, Threshold, Train, VERSION};
+pub use train::{Run, WAYS, Way};
 
 /// Why a model cannot be exported.
 #[derive(Debug, thiserror::Error)]

@@ -82,8 +82,8 @@ impl Net {
 }
 
 impl Export {
-    /// Exports the two-dimensional toy: steps of D and of G by themselves, the generator's cloud and D's field,
-    /// with a recorded run of the CPU.
+    /// Exports the two-dimensional toy: steps of D and of G by themselves, the generator's cloud and D's
+    /// field, with a recorded run of the CPU.
     ///
     /// # Errors
     /// [`ExportError`] for a fault of the machine.
@@ -145,8 +145,7 @@ impl Export {
             }
             _ => vec![],
         };
-        let page =
-            Page { batch: BATCH, cloud: CLOUD, side: SIDE, reach: REACH, lr: LR, sets, recorded };
+        let page = Page { batch: BATCH, cloud: CLOUD, side: SIDE, reach: REACH, lr: LR, sets, recorded };
         let page = serde_json::to_vec(&page).map_err(|e| ExportError::Document(e.to_string()))?;
         Self::assemble(Parts {
             kind: Kind {

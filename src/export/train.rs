@@ -60,8 +60,8 @@ pub const WAYS: [Way; 4] = [
     },
     Way {
         name: "no batch norm",
-        about: "Without batch norm the gradients of deep layers are small and of very different sizes: \
-                the first images come late, or not at all.",
+        about: "Without batch norm the gradients of layers are of very different sizes, and the generator is prone \
+                to draw one and the same image from every latent, as Radford et al. found.",
         options: &[("norm", "none")],
     },
     Way {
@@ -72,16 +72,16 @@ pub const WAYS: [Way; 4] = [
     },
     Way {
         name: "mode collapse",
-        about: "D learns thirty times as slowly. The generator finds images that D takes for real, and draws \
-                the same few from every latent.",
-        options: &[("d_rate", "0.033")],
+        about: "D learns ten times as slowly, and the generator outruns it: every latent gives much the same \
+                image, whichever D takes for real just now.",
+        options: &[("d_rate", "0.1")],
     },
 ];
 
 impl Export {
     /// Exports the training that a header describes, on the batches of its first epoch (of at most 1024
-    /// images), in their order. Averages of weights and schedules of step sizes are left to the host. The first
-    /// `recorded` steps go into the export as the CPU does them, for readers without WebGPU.
+    /// images), in their order. Averages of weights and schedules of step sizes are left to the host. The
+    /// first `recorded` steps go into the export as the CPU does them, for readers without WebGPU.
     ///
     /// # Errors
     /// [`ExportError::Refused`] for systems whose training works on the host between replays, and for what
@@ -164,9 +164,12 @@ fn training(
         }
     };
     let (values, count) = images(header, samples)?;
-    let states = loaded.states.entries().iter().enumerate().map(|(i, entry)| {
-        Ok((entry.name.clone(), entry.shape.clone(), loaded.store.read(StateId(i))?))
-    });
+    let states = loaded
+        .states
+        .entries()
+        .iter()
+        .enumerate()
+        .map(|(i, entry)| Ok((entry.name.clone(), entry.shape.clone(), loaded.store.read(StateId(i))?)));
     let states = states.collect::<Result<Vec<_>, DeviceError>>().map_err(ScoreError::from)?;
     let [_, channels, height, width] = header.config.images(1);
     let shape = vec![count, channels, height, width];

@@ -1,4 +1,5 @@
-//! Operations in words: their kind, as listings count them, and what one of them computes, as formulas say it.
+//! Operations in words: their kind, as listings count them, and what one of them computes, as formulas say
+//! it.
 
 use ganomede_kernels::conv::Face;
 use ganomede_kernels::expr::{Binary, Num, Unary};

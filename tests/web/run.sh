@@ -41,5 +41,11 @@ echo "types: checked by tsc; ganomede.js has $(gzip -9c "$here/../../web/ganomed
 work=$folder/work
 rm -rf "$work"
 VK_DRIVER_FILES="$driver" "$node" "$here/web.js" "$program" "$work" "$folder/node_modules"
-"$venv/bin/python" "$here/pages.py" "$work/ganomaly-code" "$work/anogan-search" "$work/anogan-train" \
-    "$work"/parts/test/*/00*.png --pictures "$folder/pictures"
+VK_DRIVER_FILES="$driver" "$node" "$here/kernels.js" "$program" "$work" "$folder/node_modules"
+"$program" export --web "$work/toy" --toy >/dev/null
+# Two sets of images, and the famous failures: what the page changes between.
+"$program" export --web "$work/trainings" --train anogan --data builtin:digits:train=64 \
+    --data builtin:retina:train=64 --size 32 --width 4 --latent 8 --batch 8 --failures --record 5 >/dev/null
+"$venv/bin/python" "$here/pages.py" "$work/ganomaly-code" "$work/anogan-search" "$work/trainings" \
+    "$work"/parts/test/*/00*.png --tape "$work/tape" --kernels "$work/kernels" --toy "$work/toy" \
+    --pictures "$folder/pictures"

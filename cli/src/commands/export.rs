@@ -40,8 +40,8 @@ pub(crate) struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     training: TrainingArgs,
-    /// A page of expressions, from one multiplication to a gradient penalty: their nodes, gradients, gradients
-    /// of gradients and launches.
+    /// A page of expressions, from one multiplication to a gradient penalty: their nodes, gradients,
+    /// gradients of gradients and launches.
     #[arg(long)]
     tape: bool,
     /// A page of all kernels: read a variant, change it, run it, see whether it is right and how fast it is.
@@ -60,8 +60,8 @@ struct TrainingArgs {
     /// A page that trains this system in place of one that scores by a model.
     #[arg(long, value_name = "SYSTEM", value_parser = parse_system(), requires = "data")]
     train: Option<ChosenSystem>,
-    /// Normal images of the training, as `train` takes them; an epoch has at most 1024. Several sets, each by a
-    /// --data of its own, are several trainings of one page.
+    /// Normal images of the training, as `train` takes them; an epoch has at most 1024. Several sets, each by
+    /// a --data of its own, are several trainings of one page.
     #[arg(long, value_name = "D", requires = "train")]
     data: Vec<String>,
     /// Also the famous failures, of a system with the options `norm` and `d_rate`: no batch norm, a
