@@ -11,11 +11,14 @@ const from = (file) => (name) => files.bytes(name === "program.json" ? file : na
 
 /** Loads a training and shows it. @param {string} file @param {string} about */
 async function show(file, about) {
+  at("go").disabled = true;
+  say("Loading the training…");
   await leave();
   at("curves").replaceChildren();
   at("summary").textContent = "";
   at("about").textContent = about;
   const model = await open(recorded, from(file));
+  at("go").disabled = !model;
   if (model?.info.train) leave = begin(model, model.info.train);
   else if (model) say("This export scores: there is nothing to train. Export a training with --train.", true);
 }

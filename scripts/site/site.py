@@ -94,6 +94,7 @@ class Site:
                 if child.type in ("html_block", "html_inline"):
                     child.content = own.sub(lambda m: m[1] + self.link(name, m[2]) + m[3], child.content)
         made = self.markdown.renderer.render(tokens, self.markdown.options, {})
+        made = made.replace("<pre>", '<pre tabindex="0">')
         return re.sub(r"<table>.*?</table>", lambda m: f'<div class="scroll" tabindex="0">{m.group(0)}</div>', made, flags=re.S)
 
     def navigation(self, name):
@@ -102,7 +103,7 @@ class Site:
         parts = []
         groups = {
             "Start": ["README.md", "docs/how-anogan-works.md", "docs/which-system.md", "docs/results.md"],
-            "Course": [p for p in self.pages if p.startswith("docs/course/")],
+            "Course": ["docs/course/README.md", *(p for p in self.pages if p.startswith("docs/course/"))],
             "Documents": ["ARCHITECTURE.md", *(p for p in self.pages if re.match(r"docs/[^/]+\.md$", p))],
             "Kernels": [p for p in self.pages if p.startswith("docs/kernels/")],
             "Systems": [p for p in self.pages if p.startswith("docs/systems/")],

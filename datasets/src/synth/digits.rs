@@ -7,9 +7,10 @@ use super::field::{Knot, byte, direction, stroke};
 use super::{Drawing, ImageGenerator};
 use crate::rng::Rng;
 
-const KINDS: [&str; 3] = ["gap", "blot", "slash"];
+const KINDS: [&str; 4] = ["gap", "blot", "slash", "bulge"];
 const GAP: usize = 0;
 const BLOT: usize = 1;
+const SLASH: usize = 2;
 
 /// Points of the strokes of each digit, in hundredths of the image.
 const DIGITS: [&[&[(i8, i8)]]; 10] = [
@@ -134,11 +135,15 @@ fn spoil(kind: usize, strokes: &[Vec<Knot>], size: usize, rng: &mut Rng, ink: &m
             let (u, v) = (on.u + rng.range(-0.05, 0.05), on.v + rng.range(-0.05, 0.05));
             (vec![Knot { u, v, radius: on.radius * rng.range(2.2, 2.8) }; 2], false)
         }
-        _ => {
+        SLASH => {
             let (u, v) = (rng.range(0.16, 0.26), rng.range(0.18, 0.34));
             let from = Knot { u, v, radius: on.radius };
             let to = Knot { u: 1.0 - u + rng.range(-0.05, 0.05), v: 1.0 - v, ..from };
             (vec![from, to], false)
+        }
+        _ => {
+            let wide = |knot: &Knot| Knot { radius: knot.radius * 2.0, ..*knot };
+            (all[inner - 1..=inner + 1].iter().map(wide).collect(), false)
         }
     };
     stroke(&line, size, |at, cover| {
@@ -148,4 +153,65 @@ fn spoil(kind: usize, strokes: &[Vec<Knot>], size: usize, rng: &mut Rng, ink: &m
         }
         ink[at] = new;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defect_changes_what_its_mask_holds_and_nothing_else() {
+        for size in [16, 28, 64] {
+            for kind in 0..KINDS.len() {
+                for index in 0..40 {
+                    let sound = Digits.draw(&[0, 1, index], size, None);
+                    let faulty = Digits.draw(&[0, 1, index], size, Some(kind));
+                    assert!(sound.mask.iter().all(|&m| m == 0));
+                    let masked = faulty.mask.iter().filter(|&&m| m != 0).count();
+                    assert!(
+                        (1..size * size / 4).contains(&masked),
+                        "{} {index} at {size}: {masked}",
+                        KINDS[kind]
+                    );
+                    for ((a, b), m) in sound.gray.iter().zip(&faulty.gray).zip(&faulty.mask) {
+                        assert!(*m != 0 || a.abs_diff(*b) <= 6, "{} {index} at {size}", KINDS[kind]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_digit_is_drawn_within_the_image() {
+        let size = 32;
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..200 {
+            seen.insert(Rng::new(&[7, index, 0]).below(10));
+            let gray = Digits.draw(&[7, index], size, None).gray;
+            let ink = gray.iter().filter(|&&v| v > 128).count();
+            assert!((size..size * size / 3).contains(&ink), "{index}: {ink} pixels of ink");
+            let border = (0..size).flat_map(|i| {
+                [gray[i], gray[(size - 1) * size + i], gray[i * size], gray[i * size + size - 1]]
+            });
+            assert!(border.into_iter().all(|v| v == 0), "{index} reaches the border");
+        }
+        assert_eq!(seen.len(), 10);
+    }
+
+    #[test]
+    fn pixels_change_only_with_the_version() {
+        use sha2::{Digest, Sha256};
+        let mut hasher = Sha256::new();
+        for (index, kind) in [None, Some(0), Some(1), Some(2), Some(3)].into_iter().enumerate() {
+            let drawing = Digits.draw(&[9, 1, index as u64], 32, kind);
+            hasher.update(drawing.gray);
+            hasher.update(drawing.mask);
+        }
+        let digest = format!("{:02x?}", &hasher.finalize()[..4]);
+        assert_eq!(
+            (Digits.version(), digest.as_str()),
+            (1, "[]"),
+            "raise the version, then write down the new digest"
+        );
+    }
 }
