@@ -46,6 +46,14 @@ table can be copied into an issue.
 
 Written by scripts/adapters.py; run `make test-adapters` to write it again.
 """
+HEAD = [
+    "| adapter | compiler | driver | variants right | largest error | scores apart from the CPU's |",
+    "|---|---|---|---|---|---|",
+]
+LAST = (
+    "* Variants differ in number: those that use subgroups are left out where an adapter has none of one size; Dawn runs "
+    "all variants on the samples of `export --kernels`, the others those that the operations of `kernels verify` have."
+)
 
 
 def run(command, environment=None, seconds=1200):
@@ -118,7 +126,7 @@ def main():
     parser.add_argument("--web", help="folder of tests/web/run.sh")
     args = parser.parse_args()
     program = str(Path(args.program).resolve())
-    table = ["| adapter | compiler | driver | variants right | largest error | scores apart from the CPU's |", "|---|---|---|---|---|---|"]
+    table = list(HEAD)
     notes, wrong = [], []
     with tempfile.TemporaryDirectory(prefix="adapters-") as folder:
         model, data = Path(folder) / "m.safetensors", "builtin:retina:train=64,test=8"
@@ -166,7 +174,7 @@ def main():
         )
     else:
         notes.append("* RADV: not on this machine, or not able to compile without a GPU.")
-    notes.append("* Variants differ in number: one that uses subgroups is left out where an adapter has none of one size, and\n  Dawn counts each face of a convolution's variant on one sample where `kernels verify` runs several operations.")
+    notes.append(LAST)
     PAGE.write_text(TEXT.format(table="\n".join(table), notes="\n".join(notes)))
     subprocess.run([sys.executable, str(ROOT / "scripts/words_check.py"), "--fix", str(PAGE)], check=False)
     if wrong:

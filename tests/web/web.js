@@ -298,6 +298,7 @@ for (const [name, steps] of [
     "a constant that is none": (d) => (d.pipelines[0].constants = { A: null }),
     "a binding of another kind": (d) => (d.pipelines[0].bindings = "x"),
     "nine bindings": (d) => (d.pipelines[0].bindings = "rrrrrrrrr"),
+    "a score of no input": (d) => (d.input = null),
     "a size of none": (d) => (d.input.height = 0),
     "a size of another": (d) => (d.input.height += 1),
     "two channels": (d) => (d.input.channels = 2),

@@ -64,8 +64,8 @@ enum What {
 #[group(required = true, multiple = true)]
 struct Given {
     /// A folder with all below it (MVTec, BTAD, VisA, Kolektor, a folder for each class, or any), a pattern,
-    /// a list (CSV with a column path), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting; or
-    /// several of these.
+    /// a list (CSV with a column path), an IDX, CIFAR-10 or NPZ set, or builtin:retina, concrete, casting,
+    /// digits; or several of these.
     #[arg(value_name = "D")]
     place: Vec<String>,
     /// The same, as the other commands take it.
@@ -137,7 +137,7 @@ impl Choice {
 
 #[derive(Debug, Clone, clap::Args)]
 struct Synth {
-    /// Which generator: retina, concrete, casting or telemetry.
+    /// Which generator: retina, concrete, casting, digits or telemetry.
     #[arg(value_name = "NAME", default_value = "retina")]
     name: String,
     /// Folder to make.
