@@ -118,14 +118,23 @@ impl From<Values> for Range {
     }
 }
 
+/// A kernel that has its buffers.
+#[derive(Clone)]
+struct Case {
+    kernel: Kernel,
+    inputs: Vec<StateId>,
+    outputs: Vec<StateId>,
+    /// The error of the CPU twin, of a small sample.
+    twin_error: Option<f64>,
+}
+
 /// What samples share.
 #[derive(Default)]
 struct Samples {
     modules: Modules,
     states: States,
     programs: BTreeMap<String, Program>,
-    /// Kernels that have their buffers, with the states of inputs and outputs.
-    cases: Vec<(Kernel, Vec<StateId>, Vec<StateId>, Option<f64>)>,
+    cases: Vec<Case>,
     stored: Vec<(String, Vec<usize>, Vec<f32>)>,
     wanted: Vec<(String, Vec<f64>)>,
     seed: u64,
@@ -187,7 +196,7 @@ impl Samples {
             |source| ExportError::Kernel { scope: format!("{} {}", ladder.name, variant.name), source };
         let kernel = Kernel::sample(ladder, variant.name, size).map_err(failed)?;
         let case = self.case(&kernel, size);
-        let (_, inputs, outputs, twin_error) = self.cases[case].clone();
+        let Case { inputs, outputs, twin_error, .. } = self.cases[case].clone();
         let program = launch(&kernel, &inputs, &outputs, &format!("{} {}", ladder.name, variant.name));
         let which = if size == Size::Small { "small" } else { "typical" };
         let mut plans = vec![];
@@ -226,7 +235,7 @@ impl Samples {
 
     /// The buffers of a kernel, which variants share; of a small one with numbers and what is wanted.
     fn case(&mut self, kernel: &Kernel, size: Size) -> usize {
-        if let Some(known) = self.cases.iter().position(|(known, ..)| known == kernel) {
+        if let Some(known) = self.cases.iter().position(|known| known.kernel == *kernel) {
             return known;
         }
         let case = self.cases.len();
@@ -237,14 +246,14 @@ impl Samples {
             lens.into_iter().enumerate().map(add).collect()
         };
         let (inputs, outputs) = (add("in", kernel.input_lens()), add("out", kernel.output_lens()));
-        let mut error = None;
+        let mut twin_error = None;
         if size == Size::Small {
             let (given, before) = kernel.sample_data(self.seed);
             fn views(all: &[Vec<f32>]) -> Vec<&[f32]> {
                 all.iter().map(Vec::as_slice).collect()
             }
             let want = kernel.oracle(&views(&given), &views(&before));
-            error = Some(relative_error(&run_twin(kernel, &views(&given), &views(&before)), &want).0);
+            twin_error = Some(relative_error(&run_twin(kernel, &views(&given), &views(&before)), &want).0);
             for (id, values) in inputs.iter().chain(&outputs).zip(given.into_iter().chain(before)) {
                 let name = self.states.name(*id).unwrap_or_default().to_owned();
                 self.stored.push((name, vec![values.len()], values));
@@ -253,7 +262,7 @@ impl Samples {
                 self.wanted.push((format!("case-{case}.want{i}"), values));
             }
         }
-        self.cases.push((kernel.clone(), inputs, outputs, error));
+        self.cases.push(Case { kernel: kernel.clone(), inputs, outputs, twin_error });
         case
     }
 
