@@ -116,7 +116,7 @@ function read() {
   const modules = whole.programs[small.program].launches.map((l) => whole.pipelines[l.pipeline].module);
   options("module", [...new Set(modules)], [...new Set(modules)]);
   at("about").textContent =
-    `${ladder().computes[0].toUpperCase()}${ladder().computes.slice(1)}. Chosen for ${chosen}. Checked on ${samples[0].line}, timed on ${samples[1].line}.`;
+    `${ladder().computes[0].toUpperCase()}${ladder().computes.slice(1)}. When it is chosen: ${chosen}. Checked on ${samples[0].line}, timed on ${samples[1].line}.`;
   const dispatches = whole.programs[small.program].launches.map(({ pipeline, groups }) => {
     const { entry, constants } = whole.pipelines[pipeline];
     const values = Object.entries(constants).map(([name, value]) => `${name} = ${value}`);
@@ -130,6 +130,7 @@ function read() {
 async function text() {
   const name = at("module").value;
   at("text").value = changed[name] ?? (await files.text(name));
+  at("text").scrollTop = 0;
   at("restore").disabled = changed[name] === undefined;
 }
 
