@@ -35,6 +35,8 @@ pub(crate) struct Case {
     pub(crate) batch: usize,
     pub(crate) lr: f32,
     pub(crate) steps: u64,
+    /// Whether running statistics are estimated anew after the last step, as `train` does it.
+    pub(crate) batch_norm_pass: bool,
     /// AUROC that a training reaches with any seed.
     pub(crate) bound: f64,
     /// AUROC after training, by seed.
@@ -53,6 +55,7 @@ const RETINA: Case = Case {
     batch: 32,
     lr: 1e-3,
     steps: 200,
+    batch_norm_pass: false,
     bound: 0.9,
     trained: [0.0; SEEDS],
     untrained: [0.0; SEEDS],
@@ -192,6 +195,8 @@ pub(crate) const CASES: &[Case] = &[
         untrained: [0.659, 0.839, 0.777, 0.870, 0.901],
         ..RETINA
     },
+    Case { system: "nsa", size: 32, options: &[("pool", "no")], ..RETINA },
+    Case { system: "draem", size: 32, width: 2, batch: 8, ..RETINA },
 ];
 
 /// AUROC on the test images.
@@ -244,6 +249,7 @@ pub(crate) fn run(case: &Case, seed: u64) -> Found {
     let count = data.train.len() / len;
     let mut header = header(case.system, &config, batch, case.options);
     header.seed = seed;
+    header.recipe.batch_norm_pass = case.batch_norm_pass;
     header.training = Training { lr: case.lr, ..header.training };
     header.data.training_images = count;
     header.progress = Progress { steps_per_epoch: (count / batch) as u64, ..Progress::default() };

@@ -144,6 +144,7 @@ impl TrainingArgs {
             batch: self.batch,
             lr: self.lr,
             recipe: Recipe::default(),
+            textures: None,
             seed,
         };
         settings(1).checked()?;
