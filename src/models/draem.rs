@@ -23,9 +23,9 @@
 //! | reconstruction, v = 2·w | v, 2·v, 4·v, 8·v, 8·v | up, block → 4·v, 2·v, v, v; conv → channels |
 //! | segmentation | w, 2·w, 4·w, 8·w, 8·w, 8·w | up, skip, block → 8·w, 4·w, 2·w, w, w; conv → 2 |
 //!
-//! Networks see values in [0, 1]. Textures are drawn unless a folder of images is given, where the paper takes
-//! photographs (DTD); biases before batch norm, which change nothing, are left out. The focal loss is that of Lin et al. without the
-//! code's smoothing by 1e-5.
+//! Networks see values in [0, 1]. Textures are drawn unless a folder of images is given, where the paper
+//! takes photographs (DTD); biases before batch norm, which change nothing, are left out. The focal loss is
+//! that of Lin et al. without the code's smoothing by 1e-5.
 
 use std::sync::Arc;
 
