@@ -40,7 +40,6 @@ fn set(case: &mut Case, key: &str, value: &str) {
         "latent" => case.latent = count(),
         "batch" => case.batch = count(),
         "steps" => case.steps = count() as u64,
-        "batch-norm-pass" => case.batch_norm_pass = value == "yes",
         "lr" => case.lr = number(key, value),
         _ => {
             case.options = Box::leak([case.options, &[(kept(key), kept(value))]].concat().into_boxed_slice())

@@ -42,7 +42,7 @@ fn segmentations_train_score_and_are_evaluated_as_images_of_any_size_and_as_tile
 #[test]
 fn segmentations_are_of_images_alone() {
     for system in ["nsa", "draem"] {
-        for form in [["--signal"].as_slice(), ["--table"].as_slice()] {
+        for form in [["--signal", "--train-part", "0.5"].as_slice(), ["--table"].as_slice()] {
             let arguments = ["train", system, "--data", "nowhere.csv", "--out", "m.safetensors"];
             ganomede(arguments.iter().chain(form)).refused(2, &["form", "image for this system"]);
         }
@@ -73,7 +73,7 @@ fn textures_of_a_folder_are_read_said_and_held_to() {
     let (textures, model) = (at.join("textures"), at.join("m.safetensors"));
     std::fs::create_dir(&textures).unwrap();
     for i in 0..3u8 {
-        image::GrayImage::from_fn(20, 20, |x, y| image::Luma([(x * y) as u8 * (i + 1)]))
+        image::GrayImage::from_fn(20, 20, |x, y| image::Luma([(x * y / 8) as u8 * (i + 1)]))
             .save(textures.join(format!("{i}.png")))
             .unwrap();
     }
