@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::common::cpu;
-use ganomede::detect::{DetectError, Detector, Job, Progress, TrainingBuilder};
-use ganomede::models::find;
-use ganomede_datasets::SignalOptions;
+use ganomede::detect::{DetectError, Detector, Job, Progress, Reading, TrainingBuilder, TrainingData};
+use ganomede::models::{Config, Form, Options, Size, find};
+use ganomede::tape::States;
+use ganomede_datasets::{OpenOptions, Preprocess};
 
 /// Images of stripes, 9 to 16 pixels a side, in a folder and one within it.
 fn textures(folder: &Path, count: u32, shade: u8) {
@@ -66,16 +67,11 @@ fn textures_of_a_folder_are_trained_on_recorded_and_the_same_when_resumed() {
     assert!(again.score(vec![0.25_f32; 256]).unwrap().score.is_finite());
     let job = Job::again(again.model(), 8, None, whole.model().header.data.clone());
     assert_eq!(job.header.data.textures, Some(recorded));
-    let samples = ganomede::detect::TrainingData {
-        form: ganomede::models::Form::Image,
+    let images = OpenOptions { preprocess: Preprocess::new(16), ..OpenOptions::default() };
+    let samples = TrainingData {
+        form: Form::Image,
         spec: "builtin:retina:train=24,test=4".to_owned(),
-        reading: ganomede::detect::Reading {
-            images: ganomede_datasets::OpenOptions {
-                preprocess: ganomede_datasets::Preprocess::new(16),
-                ..Default::default()
-            },
-            ..Default::default()
-        },
+        reading: Reading { images, ..Reading::default() },
         window: 16,
         hold_out: 0.2,
         tiles: None,
@@ -101,7 +97,11 @@ fn textures_that_nothing_would_be_made_of_are_refused() {
     assert!(none.contains("a folder of images"), "{none}");
     let why = refused(training("draem").textures(&empty));
     assert!(why.contains("no image"), "{why}");
-    let series = Detector::train(find("draem").unwrap()).series("nowhere", SignalOptions::default());
-    let why = refused(series.size(16));
-    assert!(why.contains("form") && why.contains("image for this system"), "{why}");
+    let options = Options::new(&[], []).unwrap();
+    for form in [Form::Signal, Form::Table] {
+        let config = Config { size: Size::square(16), ..Config::default() }.of(form);
+        let why =
+            find("draem").unwrap().build(&mut States::new(), &config, &options).err().unwrap().to_string();
+        assert!(why.contains("image for this system"), "{why}");
+    }
 }
