@@ -97,11 +97,11 @@ fn textures_that_nothing_would_be_made_of_are_refused() {
     assert!(none.contains("a folder of images"), "{none}");
     let why = refused(training("draem").textures(&empty));
     assert!(why.contains("no image"), "{why}");
-    let options = Options::new(&[], []).unwrap();
+    let draem = find("draem").unwrap();
+    let options = Options::new(draem.options, []).unwrap();
     for form in [Form::Signal, Form::Table] {
         let config = Config { size: Size::square(16), ..Config::default() }.of(form);
-        let why =
-            find("draem").unwrap().build(&mut States::new(), &config, &options).err().unwrap().to_string();
+        let why = draem.build(&mut States::new(), &config, &options).err().unwrap().to_string();
         assert!(why.contains("image for this system"), "{why}");
     }
 }
