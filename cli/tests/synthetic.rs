@@ -52,8 +52,9 @@ fn segmentations_are_of_images_alone() {
 #[test]
 fn systems_with_defects_of_their_own_are_compared_and_recommended() {
     let arguments = ["--data", DATA, "--size", "32", "--width", "1"];
-    let compared =
-        ganomede(["compare", "--systems", "nsa,draem", "--steps", "2", "--json"].iter().chain(&arguments));
+    let report = folder("synthetic-compared");
+    let settings = ["compare", "--systems", "nsa,draem", "--steps", "2", "--json", "--report", text(&report)];
+    let compared = ganomede(settings.iter().chain(&arguments));
     let said = &compared.well().stdout;
     assert!(said.contains("\"nsa\"") && said.contains("\"draem\""), "{said}");
     let tried = ganomede(
