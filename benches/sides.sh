@@ -6,7 +6,7 @@ set -euo pipefail
 program=$(realpath "${1:?the program, target/release/ganomede say}")
 devices=${2:-cpu gpu}
 sizes=${3:-96x64 33x50 17x128 200x200}
-systems="anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan beatgan ae vae acae deep-svdd pca gmm feature-gaussian knn"
+systems="anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan beatgan ae vae acae deep-svdd pca gmm feature-gaussian knn nsa draem"
 cases=$(for system in $systems; do echo "$system"; done; cat <<'OPTIONS'
 f-anogan -O nets=resnet
 memae -O memory=flat
@@ -17,6 +17,7 @@ deep-svdd -O nets=lenet
 gmm -O features=ae -O mixtures=2
 feature-gaussian -O features=critic -O neighbours=1
 knn -O features=encoder -O places=64
+nsa -O pool=no
 OPTIONS
 )
 work=$(mktemp -d)

@@ -11,7 +11,7 @@ draw() { # NAME ARGUMENTS...
     "$ganomede" explain "$@" --size 32 --svg "docs/systems/$name.svg"
 }
 for system in anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan ae vae acae deep-svdd pca gmm \
-    feature-gaussian knn; do
+    feature-gaussian knn nsa draem; do
     draw "$system" "$system"
 done
 "$ganomede" explain beatgan --size 64 --form signal --width 32 --svg docs/systems/beatgan.svg

@@ -56,5 +56,6 @@ mod system_f_anogan;
 mod systems_ae;
 mod systems_gan;
 mod tape_cpu;
+mod textures;
 mod tiles;
 mod wider_operations;

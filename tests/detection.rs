@@ -65,4 +65,6 @@ each! {
     gmm_detects => "gmm",
     feature_gaussian_detects => "feature-gaussian",
     knn_detects => "knn",
+    nsa_detects => "nsa",
+    draem_detects => "draem",
 }

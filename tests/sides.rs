@@ -14,7 +14,7 @@ use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 const RETINA: &str = "builtin:retina:train=24,test=4,seed=5";
 
 /// Systems with options that give them other networks.
-const CASES: [(&str, &[(&str, &str)]); 26] = [
+const CASES: [(&str, &[(&str, &str)]); 29] = [
     ("anogan", &[]),
     ("f-anogan", &[]),
     ("f-anogan", &[("nets", "resnet")]),
@@ -41,6 +41,9 @@ const CASES: [(&str, &[(&str, &str)]); 26] = [
     ("feature-gaussian", &[("features", "critic"), ("dimensions", "6")]),
     ("knn", &[("images", "4"), ("places", "40")]),
     ("knn", &[("features", "encoder"), ("scales", "1"), ("images", "30"), ("places", "300")]),
+    ("nsa", &[]),
+    ("nsa", &[("pool", "no"), ("gradients", "mixed")]),
+    ("draem", &[]),
 ];
 
 fn training<'a>(system: &str, options: &[(&str, &str)], size: Size) -> TrainingBuilder<'a> {

@@ -69,6 +69,7 @@ fn job(
         limits: Limits { steps: Some(steps), ..Limits::default() },
         batch: Some(4),
         lr: None,
+        textures: None,
         seed: 3,
     };
     settings.checked().unwrap().job(data)
@@ -237,6 +238,7 @@ fn what_cannot_be_cut_is_refused() {
             limits: Limits::default(),
             batch: None,
             lr: None,
+            textures: None,
             seed: 0,
         };
         let error = settings.checked().and_then(|s| s.with_score()).expect_err(word).to_string();

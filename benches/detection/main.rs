@@ -2,7 +2,7 @@
 //! numbers to write there.
 //!
 //! `cargo bench --profile dev --bench detection -- [SYSTEM…] [KEY=VALUE…]`; keys are fields of a case,
-//! `seeds`, and options of the system, and stand for what the case has.
+//! `seeds` and the `first` of them, and options of the system, and stand for what the case has.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -58,15 +58,21 @@ fn main() {
         }
     }
     for case in CASES.iter().filter(|case| !any || named(case)) {
-        let (mut case, mut seeds) = (*case, SEEDS as u64);
+        let (mut case, mut first, mut seeds) = (*case, 0, SEEDS as u64);
         for &(key, value) in &settings {
             match key {
                 "seeds" => seeds = number(key, value),
+                "first" => first = number(key, value),
                 _ => set(&mut case, key, value),
             }
         }
         let start = Instant::now();
-        let found: Vec<Found> = (0..seeds).map(|seed| run(&case, seed)).collect();
+        let one = |seed| {
+            let found = run(&case, seed);
+            eprintln!("{}, seed {seed}: {:.3}, untrained {:.3}", case.system, found.trained, found.untrained);
+            found
+        };
+        let found: Vec<Found> = (first..first + seeds).map(one).collect();
         let seconds = start.elapsed().as_secs_f64() / seeds as f64;
         let row = |value: fn(&Found) -> f64| {
             found.iter().map(|f| format!("{:.3}", value(f))).collect::<Vec<_>>().join(", ")

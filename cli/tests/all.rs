@@ -32,6 +32,7 @@ mod scans;
 mod serving;
 mod special_files;
 mod stopping;
+mod synthetic;
 mod tables;
 mod tiles;
 mod tune;

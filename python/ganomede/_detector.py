@@ -69,6 +69,8 @@ class BaseDetector:
         Options of the system, as ``ganomede train -O name=value`` has them.
     augment : str
         Augmentation, as ``flip,rotate:10``.
+    textures : path, optional
+        Folder of images that ``DRAEM`` takes its textures from; drawn ones without.
     standardise : bool
         Whether each image is seen without its own brightness and contrast.
     hold_out : float
@@ -116,6 +118,7 @@ class BaseDetector:
         score_name: str | None = None,
         options: Mapping[str, Any] | None = None,
         augment: str = "",
+        textures: str | os.PathLike[str] | None = None,
         standardise: bool = False,
         hold_out: float = 0.1,
         contamination: float = 0.05,
@@ -137,6 +140,7 @@ class BaseDetector:
         self.score_name = score_name
         self.options = options
         self.augment = augment
+        self.textures = textures
         self.standardise = standardise
         self.hold_out = hold_out
         self.contamination = contamination
@@ -208,6 +212,7 @@ class BaseDetector:
             "score": self.score_name or "",
             "options": [(name, _word(value)) for name, value in (self.options or {}).items()],
             "augment": self.augment,
+            "textures": self.textures,
             "standardise": bool(self.standardise),
             "hold_out": float(self.hold_out),
             "seed": seed,

@@ -122,3 +122,17 @@ class KNN(BaseDetector):
 
     __doc__ = (__doc__ or "") + "\n\n" + (BaseDetector.__doc__ or "")
     _system: ClassVar[str] = "knn"
+
+
+class NSA(BaseDetector):
+    """NSA: finds patches of other normal images, blended in without a seam (Schlüter et al., ECCV 2022)."""
+
+    __doc__ = (__doc__ or "") + "\n\n" + (BaseDetector.__doc__ or "")
+    _system: ClassVar[str] = "nsa"
+
+
+class DRAEM(BaseDetector):
+    """DRAEM: repaints what other textures covered, and finds it (Zavrtanik et al., ICCV 2021)."""
+
+    __doc__ = (__doc__ or "") + "\n\n" + (BaseDetector.__doc__ or "")
+    _system: ClassVar[str] = "draem"

@@ -249,6 +249,8 @@ pub(crate) struct HowTrained {
     #[pyo3(item)]
     augment: String,
     #[pyo3(item)]
+    textures: Option<std::path::PathBuf>,
+    #[pyo3(item)]
     standardise: bool,
     #[pyo3(item)]
     hold_out: f64,
@@ -314,6 +316,9 @@ pub(crate) fn train(
             Source::Path(Form::Table, path) => training.table(path, TableOptions::default()),
             own => training.samples(own.samples(size, channels, how.hold_out, how.seed)?),
         };
+        if let Some(folder) = &how.textures {
+            training = training.textures(folder);
+        }
         for (name, value) in &how.options {
             training = training.option(name, value);
         }

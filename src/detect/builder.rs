@@ -57,6 +57,7 @@ pub struct TrainingBuilder<'a> {
     maps: MapConfig,
     hold_out: f64,
     augment: String,
+    textures: Option<String>,
     out: Option<PathBuf>,
     resume: bool,
     observer: Box<dyn Observer + 'a>,
@@ -95,6 +96,7 @@ impl<'a> TrainingBuilder<'a> {
             maps: MapConfig::default(),
             hold_out: 0.1,
             augment: String::new(),
+            textures: None,
             out: None,
             resume: false,
             observer: Box::new(()),
@@ -200,6 +202,14 @@ impl<'a> TrainingBuilder<'a> {
         self
     }
 
+    /// A folder of images that textures are taken from in place of drawn ones, of systems that train on
+    /// textures (`draem`).
+    #[must_use]
+    pub fn textures(mut self, folder: impl AsRef<Path>) -> Self {
+        self.textures = Some(folder.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
     /// Also writes the model file, and checkpoints beside it.
     #[must_use]
     pub fn out(mut self, path: impl Into<PathBuf>) -> Self {
@@ -285,6 +295,7 @@ impl<'a> TrainingBuilder<'a> {
             batch: self.batch,
             lr: self.lr,
             recipe: self.recipe,
+            textures: self.textures.clone(),
             seed: self.seed,
         }
     }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use ganomede_datasets::Findings;
+use ganomede_datasets::defects::photographs::Photographs;
+use ganomede_datasets::{Channels, Findings};
 use ganomede_host::{Hold, line};
 use serde::Serialize;
 
@@ -96,7 +98,7 @@ impl Job {
             calibration: None,
             appearance: None,
             check: None,
-            data,
+            data: DataInfo { textures: model.header.data.textures.clone(), ..data },
             ..model.header.clone()
         };
         Self {
@@ -146,7 +148,9 @@ impl Job {
             .flatten()
             .map(|path| Hold::new(path))
             .collect::<Result<Vec<_>, _>>()?;
+        let textures = self.textures(observer)?;
         let mut trainer = self.start(device, checkpoint.as_deref(), &samples.preview(), observer)?;
+        textures.into_iter().for_each(|textures| trainer.set_textures(textures));
         if let Some(folder) = self.samples.as_ref().filter(|_| !trainer.has_samples()) {
             let allowed = format!(
                 "left out: {} makes no images here, and none of held-out ones, that a grid could show",
@@ -244,6 +248,41 @@ impl Job {
         let held_out = progress.held_out.map(|share| (HELD_OUT.to_owned(), share));
         let losses = progress.losses.iter().filter_map(last).chain(held_out).collect();
         Ok(Trained { resumed_at, peak_bytes, findings, checkpoint, losses, kept, model })
+    }
+
+    /// Reads the folder of textures, where there is one, and notes what it holds.
+    fn textures(&mut self, observer: &mut dyn Observer) -> Result<Option<Arc<Photographs>>, DetectError> {
+        let (config, Some(asked)) = (&self.header.config, &mut self.header.data.textures) else {
+            return Ok(None);
+        };
+        let channels = match config.channels {
+            1 => Channels::Gray,
+            3 => Channels::Rgb,
+            other => {
+                let allowed =
+                    format!("left out: it is of gray or RGB images, and these have {other} channels");
+                return Err(ConfigError::new("textures", line(&asked.folder), allowed).into());
+            }
+        };
+        let found = Photographs::open(Path::new(&asked.folder), channels, config.size)?;
+        // Of a model that is trained again, the textures are known.
+        if !asked.digest.is_empty() && asked.digest != found.digest() {
+            return Err(DetectError::Input(format!(
+                "the model was trained with {asked} as `textures`, and the folder now holds others: put them back, \
+                or train a new model"
+            )));
+        }
+        (asked.images, asked.digest) = (found.count(), found.digest().to_owned());
+        let unused = found.rejected().first().map_or(String::new(), |first| {
+            format!(
+                "; {} more cannot be used, the first: {} {}",
+                found.rejected().len(),
+                line(&first.path),
+                line(&first.reason)
+            )
+        });
+        observer.note(&format!("{} textures of {}{unused}", found.count(), line(&asked.folder)));
+        Ok(Some(Arc::new(found)))
     }
 
     /// Calibrates the models that were kept on the way, also before the training was resumed.

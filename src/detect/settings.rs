@@ -1,8 +1,12 @@
 //! The settings of a training, with the system's recommendations where nothing is said, checked before any
 //! work.
 
+use std::path::Path;
+
+use ganomede_host::line;
+
 use super::{DetectError, Job};
-use crate::models::file::{DataInfo, FORMAT, Header, Progress};
+use crate::models::file::{DataInfo, FORMAT, Header, Progress, TextureInfo};
 use crate::models::recipe::{Recipe, Schedule};
 use crate::models::scorer::{self, ScoreConfig};
 use crate::models::system::{Length, Share};
@@ -29,6 +33,9 @@ pub struct Settings {
     pub lr: Option<f32>,
     /// What is done whatever the system; its `schedule_steps` follow from the limits.
     pub recipe: Recipe,
+    /// A folder of images that textures are taken from, of systems that train on textures; drawn ones
+    /// without.
+    pub textures: Option<String>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -87,6 +94,17 @@ impl Settings {
                 return Err(ConfigError::new(*field, "given", allowed).into());
             }
         }
+        if let Some(folder) = &self.textures {
+            let system = info.build(&mut States::new(), &self.config, &options)?;
+            let refused = |allowed: String| ConfigError::new("textures", line(folder), allowed);
+            if !system.takes_textures() {
+                let allowed = format!("left out: {} makes its samples of no textures", info.name);
+                return Err(refused(allowed).into());
+            }
+            if !Path::new(folder).is_dir() {
+                return Err(refused("a folder of images".to_owned()).into());
+            }
+        }
         Ok(CheckedSettings { settings: self, options, training })
     }
 }
@@ -118,6 +136,15 @@ impl CheckedSettings {
         Ok(system.stages().iter().any(|stage| matches!(stage.share, Share::Part(_))))
     }
 
+    /// Whether a training of a minute or two says something of a long one.
+    ///
+    /// # Errors
+    /// As [`CheckedSettings::takes_budget`].
+    pub fn is_tried_briefly(&self) -> Result<bool, DetectError> {
+        let Settings { system, config, .. } = &self.settings;
+        Ok(system.build(&mut States::new(), config, &self.options)?.is_tried_briefly())
+    }
+
     /// Programs of a step of training, those of all stages together: a measure of what it costs.
     ///
     /// # Errors
@@ -131,6 +158,8 @@ impl CheckedSettings {
     /// The training of these settings on data; it writes nothing unless its fields are set so.
     pub fn job(self, data: DataInfo) -> Job {
         let Self { settings, options, training } = self;
+        let textures = settings.textures.map(|folder| TextureInfo { folder, ..TextureInfo::default() });
+        let data = DataInfo { textures, ..data };
         let recommended = settings.system.defaults_for(settings.config.form).batch;
         // A recommended batch gives way to a small set; one that was asked for does not.
         let batch = settings.batch.unwrap_or_else(|| recommended.min(data.training_images.max(1)));

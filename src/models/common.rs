@@ -116,6 +116,9 @@ mod tests {
         assert_eq!(names("f-anogan"), ["ssim", "features"]);
         // A projection is its own projection.
         assert_eq!(names("pca"), ["residual", "ssim"]);
+        // Its network sees pairs of x and x̂; a segmentation alone reconstructs nothing.
+        assert_eq!(names("draem"), ["residual", "ssim"]);
+        assert!(names("nsa").is_empty());
         assert!(names("deep-svdd").is_empty());
     }
 }

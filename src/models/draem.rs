@@ -23,15 +23,18 @@
 //! | reconstruction, v = 2·w | v, 2·v, 4·v, 8·v, 8·v | up, block → 4·v, 2·v, v, v; conv → channels |
 //! | segmentation | w, 2·w, 4·w, 8·w, 8·w, 8·w | up, skip, block → 8·w, 4·w, 2·w, w, w; conv → 2 |
 //!
-//! Networks see values in [0, 1]. Textures are procedural, where the paper takes photographs (DTD); biases
-//! before batch norm, which change nothing, are left out. The focal loss is that of Lin et al. without the
-//! code's smoothing by 1e-5.
+//! Networks see values in [0, 1]. Textures are drawn unless a folder of images is given, where the paper
+//! takes photographs (DTD); biases before batch norm, which change nothing, are left out. The focal loss is
+//! that of Lin et al. without the code's smoothing by 1e-5.
 
+use std::sync::Arc;
+
+use ganomede_datasets::defects::photographs::Photographs;
 use ganomede_datasets::defects::texture::{perlin_mask, texture};
 use ganomede_datasets::{Image, Rng};
 use rayon::prelude::*;
 
-use super::nsa::{images, peak};
+use super::nsa::{images, peak, reach};
 use super::system::{Defaults, Info, Inputs, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, BatchNorm, Conv2d, Mode, focal, mse, ssim_gaussian};
@@ -203,6 +206,8 @@ pub struct Draem {
     similarity: f32,
     gamma: f32,
     clean: f32,
+    /// A user's textures; drawn ones without.
+    textures: Option<Arc<Photographs>>,
     adam: Option<Adam>,
 }
 
@@ -223,6 +228,7 @@ impl Draem {
             similarity: options.number("ssim"),
             gamma: options.number("gamma"),
             clean: options.number("clean"),
+            textures: None,
             adam: None,
         })
     }
@@ -241,10 +247,16 @@ impl Draem {
             return (image.pixels.clone(), vec![0.0; height * width]);
         }
         let mask = perlin_mask(height, width, rng);
-        let cover = texture(image.channels, height, width, rng);
+        let cover = match &self.textures {
+            Some(textures) => textures.draw(rng),
+            None => texture(image.channels, height, width, rng),
+        };
+        // Of standardised images values go beyond [−1, 1]; textures then do so too.
+        let reach = reach(&image.pixels);
         let beta = rng.range(0.0, 0.8);
         let covered = image.pixels.iter().zip(&cover.pixels).zip(mask.iter().cycle());
-        let covered = covered.map(|((&x, &a), &here)| if here { (1.0 - beta) * a + beta * x } else { x });
+        let covered =
+            covered.map(|((&x, &a), &here)| if here { (1.0 - beta) * reach * a + beta * x } else { x });
         (covered.collect(), mask.iter().map(|&here| if here { 1.0 } else { 0.0 }).collect())
     }
 }
@@ -262,6 +274,24 @@ impl System for Draem {
     fn register_training(&mut self, states: &mut States, training: Training, _seed: u64) {
         let parameters = [self.reconstructive.parameters(), self.discriminative.parameters()].concat();
         self.adam = Some(Adam::new(states, "adam", parameters, training.lr, training.betas));
+    }
+
+    /// The segmentation sees a sample beside what was made of it, never that alone.
+    fn tells_reconstructions(&self) -> bool {
+        false
+    }
+
+    fn takes_textures(&self) -> bool {
+        true
+    }
+
+    fn set_textures(&mut self, textures: Arc<Photographs>) {
+        self.textures = Some(textures);
+    }
+
+    /// A step costs twenty times one of the others', and the first hundred say little.
+    fn is_tried_briefly(&self) -> bool {
+        false
     }
 
     fn needs_host(&self) -> bool {

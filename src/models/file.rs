@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use ganomede_datasets::files;
 use ganomede_datasets::memory::{Permit, Short};
 use ganomede_datasets::{Fit, GroupRule, MinMax, Schema, Standardize};
+use ganomede_host::line;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
@@ -209,12 +210,36 @@ pub struct DataInfo {
     /// Tiles that images were cut into; absent where each was a sample as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiles: Option<TileInfo>,
+    /// Textures that were taken from a folder, of systems that train on textures; absent where they are
+    /// drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub textures: Option<TextureInfo>,
     /// Scaling of what is no image.
     #[serde(default)]
     pub scaling: Scaling,
     /// Columns and labels of a table; absent for what is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<Schema>,
+}
+
+/// Textures from a folder of images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextureInfo {
+    /// The folder, as it was given.
+    pub folder: String,
+    /// Images in it that are used; 0 before they were read.
+    pub images: usize,
+    /// SHA-256 over their names and pixels (`Photographs::digest`); empty before they were read.
+    pub digest: String,
+}
+
+impl std::fmt::Display for TextureInfo {
+    /// Folder, number, and the digest's beginning.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { folder, images, digest } = self;
+        let beginning: String = digest.chars().take(12).collect();
+        write!(f, "{images} of {} ({beginning})", line(folder))
+    }
 }
 
 /// How images were cut into tiles of the networks' size.

@@ -66,6 +66,8 @@ pub const SYSTEMS: &[&Info] = &[
     &gmm::INFO,
     &feature_gaussian::INFO,
     &knn::INFO,
+    &nsa::INFO,
+    &draem::INFO,
 ];
 
 /// Systems that are not published ones: a user's own.

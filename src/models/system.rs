@@ -1,6 +1,9 @@
 //! What a system is to the rest of the program: its names and defaults, its training stages, and how it
 //! scores.
 
+use std::sync::Arc;
+
+use ganomede_datasets::defects::photographs::Photographs;
 use serde::{Deserialize, Serialize};
 
 use super::common::COMMON;
@@ -244,6 +247,20 @@ pub trait System {
     /// or looked at again, sees the same.
     fn synthesise(&self, _batch: &[f32], _seed: u64, _step: u64) -> Inputs {
         vec![]
+    }
+
+    /// Whether what [`System::synthesise`] makes is made of textures, which may be a user's own.
+    fn takes_textures(&self) -> bool {
+        false
+    }
+
+    /// Takes textures from these in place of drawn ones; they have the channels and the size of the samples.
+    fn set_textures(&mut self, _textures: Arc<Photographs>) {}
+
+    /// Whether a training of a minute or two says something of a long one; where it does not, systems are
+    /// recommended without trying this one, unless it is asked for.
+    fn is_tried_briefly(&self) -> bool {
+        true
     }
 
     /// Whether training needs the host between replays: one of [`System::synthesise`], [`System::after_step`]

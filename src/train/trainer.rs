@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ganomede_datasets::DataError;
+use ganomede_datasets::defects::photographs::Photographs;
 use image::RgbImage;
 
 use super::held_out::HeldOut;
@@ -197,6 +199,11 @@ impl Trainer {
         }
         trainer.load_stage()?;
         Ok(trainer)
+    }
+
+    /// Takes textures from these in place of drawn ones ([`System::set_textures`]).
+    pub fn set_textures(&mut self, textures: Arc<Photographs>) {
+        self.model.system.set_textures(textures);
     }
 
     /// The stage under way.
@@ -536,6 +543,9 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
             [$(($name, text(&found.$($field).+), text(&asked.$($field).+))),*]
         };
     }
+    let textures =
+        |header: &Header| header.data.textures.as_ref().map_or("drawn ones".to_owned(), ToString::to_string);
+    let textures = ("`textures`", textures(found), textures(asked));
     let fields = compare![
         "system" => system,
         "options" => options,
@@ -572,7 +582,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "a data digest of" => data.digest,
         "steps in an epoch" => progress.steps_per_epoch,
     ];
-    match fields.into_iter().find(|(_, a, b)| a != b) {
+    match fields.into_iter().chain([textures]).find(|(_, a, b)| a != b) {
         None => Ok(()),
         Some((field, found, asked)) => {
             Err(TrainError::Mismatch { path: path.to_owned(), field, found, asked })

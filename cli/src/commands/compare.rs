@@ -433,6 +433,7 @@ impl Args {
             lr: None,
             recipe: RecipeArgs::default(),
             val_fraction: self.val_fraction,
+            textures: None,
             checkpoint_every: 500,
             keep_every: 0,
             resume: self.resume,

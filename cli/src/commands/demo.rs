@@ -76,6 +76,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         lr: None,
         recipe: RecipeArgs::default(),
         val_fraction: 0.05,
+        textures: None,
         checkpoint_every: 0,
         keep_every: 0,
         resume: false,

@@ -196,6 +196,7 @@ impl TrainingArgs {
             batch: self.batch,
             lr: self.lr,
             recipe: Recipe::default(),
+            textures: None,
             seed,
         }
     }

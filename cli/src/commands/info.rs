@@ -138,6 +138,7 @@ impl ModelDocument<'_> {
             patches,
             tiles,
             (!data.augment.is_empty()).then(|| format!("augmented by {}", data.augment)),
+            data.textures.as_ref().map(|textures| format!("textures: {textures}")),
             classes("normal", &data.normal_classes),
             classes("anomalous", &data.anomalous_classes),
         ];
@@ -194,6 +195,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
     options.iter().for_each(|(key, value)| add("-O", &format!("{key}={value}")));
     if !data.augment.is_empty() {
         add("--augment", &data.augment);
+    }
+    if let Some(textures) = &data.textures {
+        add("--textures", &textures.folder);
     }
     if data.fit != Fit::Stretch {
         add("--fit", &fit(data.fit));

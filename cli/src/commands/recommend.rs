@@ -67,6 +67,13 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             Ok(()) => {
                 let settings = train::settings(&training, global.seed, samples.channels());
                 let samples = samples.as_ref();
+                if args.systems.is_empty() && !settings.clone().checked()?.is_tried_briefly()? {
+                    note(&format!(
+                        "{0} is left out: a short training says little of it; --systems {0} tries it",
+                        system.name()
+                    ));
+                    continue;
+                }
                 if !settings.recipe.standardise {
                     let recipe = Recipe { standardise: true, ..settings.recipe };
                     let variant = vec!["--standardise".to_owned()];
@@ -187,6 +194,7 @@ impl Args {
             minutes: None,
             lr: None,
             val_fraction: self.val_fraction,
+            textures: None,
             checkpoint_every: 0,
             keep_every: 0,
             recipe: RecipeArgs::default(),

@@ -71,6 +71,10 @@ pub(crate) struct Args {
     /// Fraction of the normal images held out for calibration; at most 256 of them are scored.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) val_fraction: f64,
+    /// Folder of images that textures are taken from in place of drawn ones, of systems that train on
+    /// textures (draem); all of them are held in memory at the size of the samples.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) textures: Option<PathBuf>,
     /// Steps between checkpoints; 0 saves one at the end only.
     #[arg(long, default_value_t = 500)]
     pub(crate) checkpoint_every: u64,
@@ -142,6 +146,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 /// Makes sure before hours of work that the results can be written.
 fn check_writable(args: &Args) -> Result<(), CliError> {
     let reads = args.samples_from.labels.iter().fold(args.data.reads(), Reads::file);
+    let reads = args.textures.iter().fold(reads, |reads, folder| reads.data(&folder.to_string_lossy()));
     check_file(&args.out, &reads)?;
     check_file(&checkpoint_path(&args.out), &reads)?;
     let folders = args.samples.iter().chain(&args.log);
@@ -194,6 +199,7 @@ pub(crate) fn check(args: &Args, seed: u64, channels: Option<usize>) -> Result<(
             Flag("--map-smooth", args.search.map_smooth.is_some(), For::Images, why),
             Flag("--map-relative", args.search.map_relative, For::Images, why),
             Flag("--samples", args.samples.is_some(), For::Images, why),
+            Flag("--textures", args.textures.is_some(), For::Images, why),
             Flag("--anomaly-share", from.anomaly_share.is_some(), For::None, of_tests),
         ],
     )?;
@@ -262,6 +268,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
         batch: args.batch,
         lr: args.lr,
         recipe: Recipe { standardise: args.preprocess.standardise, ..args.recipe.recipe() },
+        textures: args.textures.as_ref().map(|folder| folder.to_string_lossy().into_owned()),
         seed,
     }
 }

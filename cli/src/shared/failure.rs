@@ -83,7 +83,7 @@ pub(super) const FLAGS: [&str; 16] = [
 ];
 
 /// Further fields that have a flag, where a message names them in backquotes.
-const QUOTED: [&str; 23] = [
+const QUOTED: [&str; 24] = [
     "anomalous-class",
     "augment",
     "batch-norm-pass",
@@ -104,6 +104,7 @@ const QUOTED: [&str; 23] = [
     "seed",
     "seeds",
     "size",
+    "textures",
     "val-fraction",
     "width",
     "window",

@@ -23,6 +23,7 @@ mod blur;
 mod cut_paste;
 mod missing;
 pub mod natural;
+pub mod photographs;
 pub mod poisson;
 mod region;
 mod scar;
