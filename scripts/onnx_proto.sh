@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes src/export/onnx/proto.rs of scripts/onnx_proto/onnx.proto, with prost-build and protox: no protoc. Run it
-# after onnx.proto was replaced by that of a newer ONNX; its licence, Apache-2.0, stands at its head.
+# Makes src/export/onnx/proto.rs of scripts/onnx_proto/onnx.proto, with prost-build and protox: no protoc. Run
+# it after onnx.proto was replaced by that of a newer ONNX; its licence, Apache-2.0, stands at its head.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 to=src/export/onnx/proto.rs

@@ -251,7 +251,7 @@ impl Export {
     /// [`ExportError::Occupied`] for a folder with other files, [`ExportError::Write`] where the system
     /// refuses; what was there stays.
     pub fn write(&self, folder: &Path) -> Result<(), ExportError> {
-        folder::write(&self.files, folder)
+        folder::write(&self.files, folder, folder::replaces(folder)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! ONNX graphs under construction: operators, constants and names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::proto::attribute_proto::AttributeType;
 use super::proto::tensor_proto::DataType;
@@ -174,11 +174,6 @@ impl Builder {
         self.graph.input.push(declared(name, kind, shape, about));
     }
 
-    /// Gives an input the value that it has where the caller says nothing.
-    pub(super) fn default_of(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        self.store(name, shape, values);
-    }
-
     /// Declares an output under a name of its own.
     pub(super) fn output(&mut self, name: &str, value: &str, kind: DataType, shape: &[Extent], about: &str) {
         self.graph.node.push(NodeProto {
@@ -191,9 +186,14 @@ impl Builder {
         self.graph.output.push(declared(name, kind, shape, about));
     }
 
-    /// The graph.
+    /// The graph, without constants that nothing reads.
     pub(super) fn finish(self, name: &str) -> GraphProto {
-        GraphProto { name: Some(name.to_owned()), ..self.graph }
+        let mut graph = GraphProto { name: Some(name.to_owned()), ..self.graph };
+        let read: HashSet<&str> = graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect();
+        let constants = std::mem::take(&mut graph.initializer).into_iter();
+        let is_read = |tensor: &TensorProto| tensor.name.as_deref().is_some_and(|name| read.contains(name));
+        let kept = constants.filter(is_read).collect();
+        GraphProto { initializer: kept, ..graph }
     }
 }
 

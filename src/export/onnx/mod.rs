@@ -9,6 +9,7 @@ mod graph;
 mod pixels;
 #[allow(unreachable_pub, reason = "made by prost-build")]
 mod proto;
+mod search;
 mod translate;
 
 use std::collections::HashMap;
@@ -24,7 +25,8 @@ use self::proto::tensor_proto::DataType;
 use self::pixels::{Frame, drawn, preprocessed};
 use self::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use self::translate::{BATCHES, Dim, Sources, Translated, Unsupported, translate};
-use super::calibration;
+use super::{ExportError, calibration, folder};
+use crate::maps::Place;
 use crate::models::Form;
 use crate::models::file::{Calibration, FileError, Header, ModelFile, Scaling};
 use crate::models::scorer::{ScoreConfig, ScoreError, Traced, traced};
@@ -77,6 +79,16 @@ pub enum Pixels {
     Fractions,
 }
 
+impl Pixels {
+    /// `uint8` or `float`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "uint8",
+            Self::Fractions => "float",
+        }
+    }
+}
+
 /// What becomes of an image before the networks see it.
 #[derive(Debug, Clone, Copy)]
 struct Input {
@@ -119,8 +131,8 @@ impl Onnx {
         let (traced, second) = (first?, second?);
         let (Some(a), Some(b)) = (traced.graph("score"), second.graph("score")) else {
             return Err(refused(format!(
-                "the score '{}' of {} is searched step by step, and a graph is one pass; ask for another with \
-                 `score`",
+                "the score '{}' of {} is searched step by step, and one graph is one pass; ask for a folder \
+                 of graphs by a name that does not end in .onnx, or for another score with `score`",
                 traced.score.score, model.header.system
             )));
         };
@@ -139,6 +151,40 @@ impl Onnx {
         let about = format!("{} of {}", traced.score.score, header.system);
         let meta = metadata(model, path, &traced.score, calibration, pixels)?;
         Self::of(builder, &about, meta).map_err(refused)
+    }
+
+    /// The graphs of a score that is searched, with a loop in Python that runs them: names and bytes of files
+    /// for a folder.
+    ///
+    /// # Errors
+    /// [`OnnxError::Refused`] for scores of one pass, and for what [`Onnx::of_model`] refuses.
+    pub fn of_search(
+        model: &ModelFile,
+        path: &Path,
+        score: &ScoreConfig,
+        pixels: Pixels,
+    ) -> Result<Vec<(String, Vec<u8>)>, OnnxError> {
+        let refused = |what: String| OnnxError::Refused { path: path.to_owned(), what };
+        check(model, score).map_err(refused)?;
+        let [first, second] = BATCHES.map(|batch| traced(model, path, score, batch));
+        let (first, second) = (first?, second?);
+        if !first.is_searched() {
+            return Err(refused(format!(
+                "the score '{}' of {} takes one pass, which is one graph: end its file's name in .onnx",
+                first.score.score, model.header.system
+            )));
+        }
+        search::files(model, path, [&first, &second], pixels)
+    }
+
+    /// Writes such files beside the place, reads them back, and moves the whole folder there. What was the
+    /// same kind of export before is replaced.
+    ///
+    /// # Errors
+    /// [`ExportError::Occupied`] for a folder with other files, [`ExportError::Write`] where the system
+    /// refuses; what was there stays.
+    pub fn write_search(files: &[(String, Vec<u8>)], folder: &Path) -> Result<(), ExportError> {
+        folder::write(files, folder, folder::replaces_these(files, folder)?)
     }
 
     /// A file of a graph.
@@ -251,11 +297,7 @@ impl Sample {
         let form = header.config.form;
         let n = Extent::Free("n");
         if form == Form::Image {
-            let (kind, about) = match pixels {
-                Pixels::Bytes => (DataType::Uint8, "decoded pixels of 8 bits, gray or RGB"),
-                Pixels::Fractions => (DataType::Float, "decoded pixels, gray or RGB, 0 to 1 of their highest value"),
-            };
-            b.input("image", kind, &[n, Extent::Free("h"), Extent::Free("w"), Extent::Free("c")], about);
+            Self::declare_image(b, pixels);
             let batch = b.extent("image", 0);
             let (fit, standardise) = (header.data.fit, header.recipe.standardise);
             let input = Input { height, width, channels, fit, standardise };
@@ -291,6 +333,15 @@ impl Sample {
         Self { x, batch, image: None, form, channels, width }
     }
 
+    /// Declares decoded pixels.
+    fn declare_image(b: &mut Builder, pixels: Pixels) {
+        let (kind, about) = match pixels {
+            Pixels::Bytes => (DataType::Uint8, "decoded pixels of 8 bits, gray or RGB"),
+            Pixels::Fractions => (DataType::Float, "decoded pixels, gray or RGB, 0 to 1 of their highest value"),
+        };
+        b.input("image", kind, &["n", "h", "w", "c"].map(Extent::Free), about);
+    }
+
     /// Declares what the graph says of a sample.
     fn answer(
         &self,
@@ -312,13 +363,7 @@ impl Sample {
         b.output("score", &value, DataType::Float, &shape, about);
         verdicts(b, &value, &shape, calibration);
         let (Some((map, _)), Some((input, frame))) = (found.get("map"), &self.image) else { return Ok(()) };
-        let place = calibration.and_then(|c| c.maps.as_ref()).and_then(|maps| maps.place.as_ref());
-        if score.maps.relative && place.is_none() {
-            return Err("its maps are relative to held-out normals, of which it knows nothing; train it with \
-                        images held out"
-                .to_owned());
-        }
-        let place = place.filter(|_| score.maps.relative);
+        let place = refused_maps(score, calibration)?;
         let map = drawn(b, map, input, frame, score.maps.sigma(&model.header.config), place);
         let shape = [Extent::Free("n"), Extent::Free("h"), Extent::Free("w")];
         let about = "where the images are anomalous, at their own size; NaN where they were not looked at";
@@ -358,6 +403,20 @@ fn scaled(b: &mut Builder, x: &str, shape: &[usize], [from, by]: [&[f64]; 2], mo
     let apart = b.simple("Sub", &[x, &from]);
     let scaled = b.simple("Div", &[&apart, &by]);
     b.simple("Clip", &[&scaled, &low, &high])
+}
+
+/// What maps are relative to, if they are.
+fn refused_maps<'c>(
+    score: &ScoreConfig,
+    calibration: Option<&'c Calibration>,
+) -> Result<Option<&'c Place>, String> {
+    let place = calibration.and_then(|c| c.maps.as_ref()).and_then(|maps| maps.place.as_ref());
+    if score.maps.relative && place.is_none() {
+        return Err("its maps are relative to held-out normals, of which it knows nothing; train it with images \
+                    held out"
+            .to_owned());
+    }
+    Ok(place.filter(|_| score.maps.relative))
 }
 
 /// Declares `threshold`, `anomalous` and `percentile`. Without a calibration the threshold has to be given,
@@ -404,7 +463,7 @@ fn metadata(
             json!({
                 "height": height, "width": width, "channels": channels,
                 "fit": header.data.fit.name(), "standardise": header.recipe.standardise,
-                "pixels": match pixels { Pixels::Bytes => "uint8", Pixels::Fractions => "float" },
+                "pixels": pixels.name(),
                 "bits": header.data.bits, "window": header.data.window,
             }),
         ),
@@ -431,4 +490,20 @@ fn metadata(
         all.push(("threshold_source", calibration.source.clone()));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_single_precision_are_judged_as_against_double_precision() {
+        let one = 1.0_f32;
+        for wide in [1.0, 1.0_f64.next_up(), 1.0_f64.next_down(), 1.0 + 1e-12, 0.1, -0.1, 1e-50, -1e-50] {
+            for score in [one, one.next_up(), one.next_down(), 0.1, -0.1, 0.0, f32::MIN_POSITIVE] {
+                assert_eq!(f64::from(score) >= wide, score >= up(wide), "{score:?} {wide:?}");
+                assert_eq!(wide < f64::from(score), down(wide) < score, "{score:?} {wide:?}");
+            }
+        }
+    }
 }

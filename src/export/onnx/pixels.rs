@@ -30,8 +30,8 @@ const FIRST: [f32; 4] = [1.0, 0.0, 0.0, 0.0];
 
 /// The networks' input of decoded pixels `image`, `[n, height, width, channels]`, and where it lies.
 pub(super) fn preprocessed(b: &mut Builder, image: &str, input: &Input, pixels: Pixels) -> (Name, Frame) {
-    b.scope = "preprocess".to_owned();
     let frame = framed(b, image, input);
+    b.scope = "preprocess".to_owned();
     let mut x = image.to_owned();
     if !frame.is_whole {
         let ends = [0, 1].map(|d| b.simple("Add", &[&frame.start[d], &frame.length[d]]));
@@ -108,7 +108,8 @@ fn coloured(b: &mut Builder, image: &str, channels: usize) -> Name {
 }
 
 /// Which part of the image is seen, and which part of the input it fills.
-fn framed(b: &mut Builder, image: &str, input: &Input) -> Frame {
+pub(super) fn framed(b: &mut Builder, image: &str, input: &Input) -> Frame {
+    b.scope = "frame".to_owned();
     let size = [1, 2].map(|axis| b.extent(image, axis));
     let zero = b.whole(&[0]);
     let to = input.size().map(|side| b.whole(&[side as i64]));

@@ -644,3 +644,80 @@ fn binary(builder: &mut Builder, op: Binary, of: &[&str]) -> Name {
         _ => value,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::{Operation, Tape, Tensor};
+    use ganomede_kernels::Kernel;
+
+    /// What becomes of a score recorded in both batches.
+    fn translated(record: impl for<'t> Fn(&'t Tape, Tensor<'t>) -> Tensor<'t>) -> Result<Builder, Unsupported> {
+        let graphs = BATCHES.map(|batch| {
+            let tape = Tape::new();
+            let x = tape.input("x", &[batch, 3, 4, 4]);
+            let _scope = tape.scope("layer");
+            tape.output("score", record(&tape, x));
+            tape.output("unasked", x.mean_all());
+            tape.finish().unwrap()
+        });
+        let mut builder = Builder::default();
+        let inputs = HashMap::from([("x".to_owned(), "x".to_owned())]);
+        let sources = Sources { inputs: &inputs, states: &HashMap::new(), batch: "n" };
+        translate(&mut builder, [&graphs[0], &graphs[1]], &["score"], &sources, &|_| String::new())?;
+        Ok(builder)
+    }
+
+    fn refused(record: impl for<'t> Fn(&'t Tape, Tensor<'t>) -> Tensor<'t>) -> Unsupported {
+        translated(record).err().expect("this has no form in ONNX")
+    }
+
+    #[test]
+    fn what_samples_have_for_themselves_is_translated() {
+        assert!(translated(|_, x| x.square().sum_per_sample()).is_ok());
+        assert!(translated(|_, x| x.reshape(&[x.len() / 16, 16]).mean(&[1])).is_ok());
+        assert!(translated(|_, x| (x - x.mean(&[0, 2, 3])).sum_per_sample()).is_err());
+    }
+
+    #[test]
+    fn what_mixes_samples_or_is_unknown_is_refused_by_its_layer() {
+        let mixed = refused(|_, x| x.mean(&[0]));
+        assert_eq!((mixed.scope.as_str(), mixed.what.as_str()), ("layer", "mixes the samples of a batch"));
+        let first = refused(|_, x| x.narrow(0, 0, 1));
+        assert_eq!(first.what, "takes some of the samples of a batch");
+
+        #[derive(Debug)]
+        struct Own;
+        impl Operation for Own {
+            fn name(&self) -> &'static str {
+                "own"
+            }
+            fn kernel(&self, operands: &[&[usize]]) -> Result<(Vec<usize>, Kernel), String> {
+                let len = operands[0].iter().product();
+                let matrix = std::sync::Arc::new(Matrix::new(len, (0..len).map(|i| vec![(i, 1.0)])));
+                let sparse = ganomede_kernels::sparse::Sparse { outer: 1, inner: 1, matrix };
+                Ok((operands[0].to_vec(), Kernel::Sparse(sparse)))
+            }
+            fn vjp<'t>(
+                &self,
+                _: &'t Tape,
+                _: &[Tensor<'t>],
+                _: Tensor<'t>,
+                cotangent: Tensor<'t>,
+            ) -> Vec<Option<Tensor<'t>>> {
+                vec![Some(cotangent)]
+            }
+        }
+        let own = refused(|tape, x| tape.custom(Own, &[x]));
+        assert_eq!(own.what, "is the operation 'own', which ONNX does not have");
+    }
+
+    #[test]
+    fn a_dimension_is_fixed_or_a_multiple_of_the_batch() {
+        assert_eq!(Dim::of([7, 7]), Some(Dim::Fixed(7)));
+        assert_eq!(Dim::of([2 * 5, 3 * 5]), Some(Dim::Batch(5)));
+        assert_eq!(Dim::of([4, 9]), None);
+        assert_eq!(Dim::of([3, 4]), None);
+        assert_eq!(Dim::of([1, 2]), None);
+    }
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use ganomede::export::onnx::{Onnx, Pixels};
 use ganomede::models::file::ModelFile;
+use ganomede::models::scorer::is_searched;
 use ganomede::report::write_atomic;
 use ganomede_datasets::Reads;
 use serde::Serialize;
@@ -12,12 +13,13 @@ use serde::Serialize;
 use crate::commands::train::score_config;
 use crate::shared::args::{Global, SearchArgs};
 use crate::shared::session::check_file;
-use crate::shared::{CliError, say, say_json, shown};
+use crate::shared::{CliError, quoted, say, say_json, shown};
 
 /// A graph, and what it takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct OnnxArgs {
-    /// File of an ONNX graph from decoded pixels, windows or rows to scores.
+    /// File of an ONNX graph from decoded pixels, windows or rows to scores; of a score that is searched a
+    /// folder of graphs with a loop in Python.
     #[arg(long, value_name = "F", conflicts_with_all = ["web", "train"])]
     onnx: Option<PathBuf>,
     /// What the graph of an image model takes: pixels of 8 bits, or of any depth as parts of their highest
@@ -42,6 +44,29 @@ impl From<PixelsArg> for Pixels {
     }
 }
 
+/// `export --onnx --json` of a search.
+#[derive(Debug, Serialize)]
+struct FolderDocument<'a> {
+    folder: &'a Path,
+    files: Vec<&'a str>,
+}
+
+/// Says what was written for a search.
+fn said(folder: &Path, files: &[(String, Vec<u8>)], global: &Global) -> Result<(), CliError> {
+    if global.json {
+        let files = files.iter().map(|(name, _)| name.as_str()).collect();
+        return say_json(&FolderDocument { folder, files });
+    }
+    let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    let script = quoted(&folder.join("search.py").to_string_lossy());
+    say(&format!(
+        "{}: {} files, {:.1} KB; `python3 {script} IMAGE` searches with them",
+        shown(folder),
+        files.len(),
+        bytes as f64 / 1e3
+    ))
+}
+
 /// `export --onnx --json`.
 #[derive(Debug, Serialize)]
 struct OnnxDocument<'a> {
@@ -61,9 +86,17 @@ impl OnnxArgs {
         let (Some(path), Some(file)) = (model, self.onnx.as_deref()) else {
             return Err(CliError::input("name a model and the file of its graph, with --onnx"));
         };
-        check_file(file, &Reads::new().file(path))?;
+        let reads = Reads::new().file(path);
         let model = ModelFile::load(path)?;
-        let graph = Onnx::of_model(&model, path, &score_config(search, &model, path)?, self.pixels.into())?;
+        let (score, pixels) = (score_config(search, &model, path)?, self.pixels.into());
+        if file.extension().is_none_or(|end| end != "onnx") && is_searched(&model.header, &score, 1)? {
+            reads.check_folder(file)?;
+            let files = Onnx::of_search(&model, path, &score, pixels)?;
+            Onnx::write_search(&files, file)?;
+            return said(file, &files, global);
+        }
+        check_file(file, &reads)?;
+        let graph = Onnx::of_model(&model, path, &score, pixels)?;
         write_atomic(file, graph.bytes())?;
         let (bytes, inputs, outputs) = (graph.bytes().len(), graph.inputs(), graph.outputs());
         if global.json {
