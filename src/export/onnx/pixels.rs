@@ -53,15 +53,6 @@ pub(super) fn preprocessed(b: &mut Builder, image: &str, input: &Input, pixels: 
             }
         };
     }
-    // From 0 to the highest value, to −1 to 1.
-    let [two, one, low] = [2.0, 1.0, -1.0].map(|value| b.scalar(value));
-    x = b.simple("Mul", &[&x, &two]);
-    if pixels == Pixels::Bytes {
-        let most = b.scalar(255.0);
-        x = b.simple("Div", &[&x, &most]);
-    }
-    x = b.simple("Sub", &[&x, &one]);
-    x = b.simple("Clip", &[&x, &low, &one]);
     if input.fit == Fit::Pad {
         let zeros = b.whole(&[0, 0]);
         let after = [0, 1].map(|d| {
@@ -71,11 +62,23 @@ pub(super) fn preprocessed(b: &mut Builder, image: &str, input: &Input, pixels: 
         });
         let pads = [&*zeros, &frame.at[0], &frame.at[1], &zeros, &after[0], &after[1]];
         let pads = b.op("Concat", &pads, vec![int("axis", 0)]);
-        x = b.simple("Pad", &[&x, &pads]);
+        // Between black and white.
+        let gray = b.scalar(if pixels == Pixels::Bytes { 127.5 } else { 0.5 });
+        x = b.simple("Pad", &[&x, &pads, &gray]);
     }
-    // As it is by now, in words that need no image.
+    // As it is by now, in words that need no image. It also keeps runtimes from joining the products with what
+    // follows, so that images of the networks' own size keep their bits.
     let sizes = b.whole(&[0, input.channels as i64, input.height as i64, input.width as i64]);
     x = b.simple("Reshape", &[&x, &sizes]);
+    // From 0 to the highest value, to −1 to 1.
+    let [two, one, low] = [2.0, 1.0, -1.0].map(|value| b.scalar(value));
+    x = b.simple("Mul", &[&x, &two]);
+    if pixels == Pixels::Bytes {
+        let most = b.scalar(255.0);
+        x = b.simple("Div", &[&x, &most]);
+    }
+    x = b.simple("Sub", &[&x, &one]);
+    x = b.simple("Clip", &[&x, &low, &one]);
     if input.standardise {
         x = standardised(b, &x);
     }

@@ -75,6 +75,8 @@ def search(images):
     state = after(GRAPHS["prepare"](given))
     for _ in range(SETTINGS["steps"]):
         state.update(after(GRAPHS["step"](state)))
+    # Asked for only where the score has no calibration: nothing is anomalous then.
+    given["threshold"] = np.array(np.inf, np.float32)
     found = GRAPHS["finish"]({**state, **given})
     best = [i * restarts + int(found["loss"][i * restarts :][:restarts].argmin()) for i in range(len(images))]
     return {name: values[best] for name, values in found.items()}
@@ -92,5 +94,6 @@ if __name__ == "__main__":
         if SETTINGS["pixels"] == "float":
             pixels = (pixels / np.iinfo(pixels.dtype).max).astype(np.float32)
         found = search(pixels)
-        says = ["score", "percentile", "anomalous", "residual", "discrimination"]
-        print(json.dumps({"path": path, **{name: found[name][0].item() for name in says if name in found}}))
+        says = ["score", "residual", "discrimination"]
+        says += ["percentile", "anomalous"] if "percentile" in found else []
+        print(json.dumps({"path": path, **{name: found[name][0].item() for name in says}}))
