@@ -76,11 +76,7 @@ pub(super) fn replaces_these(all: &[(String, Vec<u8>)], folder: &Path) -> Result
 }
 
 /// Writes the files.
-pub(super) fn write(
-    all: &[(String, Vec<u8>)],
-    folder: &Path,
-    replacing: bool,
-) -> Result<(), ExportError> {
+pub(super) fn write(all: &[(String, Vec<u8>)], folder: &Path, replacing: bool) -> Result<(), ExportError> {
     let failed = |source| ExportError::Write { path: folder.to_owned(), source };
     let new = match replacing {
         true => NewFolder::replacing(folder),

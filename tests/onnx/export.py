@@ -1,10 +1,11 @@
-"""What `export --onnx` writes, in onnxruntime: the same scores, percentiles, verdicts and maps as the command line's.
+"""What `export --onnx` writes, in onnxruntime: the same scores, percentiles, verdicts and maps as the command
+line's.
 
-Run `python3 tests/onnx/export.py GANOMEDE DIR [SYSTEM…]` with the packages of `tests/onnx/requirements.txt`. Every
-system with a score of one pass is trained for a few steps and exported; its graph is checked, its shapes are
-inferred, and it is run on images of 8 and 16 bits, gray and in colour, of other sizes than its networks', alone and
-in batches. Series and tables likewise. Then searches, by the loop that is written beside their graphs. ALL_SCORES=1 in
-the environment takes every score of one pass in place of each system's first.
+Run `python3 tests/onnx/export.py GANOMEDE DIR [SYSTEM…]` with the packages of `tests/onnx/requirements.txt`.
+Every system with a score of one pass is trained for a few steps and exported; its graph is checked, its
+shapes are inferred, and it is run on images of 8 and 16 bits, gray and in colour, of other sizes than its
+networks', alone and in batches. Series and tables likewise. Then searches, by the loop that is written beside
+their graphs. ALL_SCORES=1 in the environment takes every score of one pass in place of each system's first.
 """
 
 import csv
@@ -121,7 +122,7 @@ class Errors:
     def see(self, what, got, wanted, scale=None):
         got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
         assert got.shape == wanted.shape, (what, got.shape, wanted.shape)
-        assert np.array_equal(np.isnan(got), np.isnan(wanted)), f"{what}: other places are no numbers"
+        assert np.array_equal(np.isnan(got), np.isnan(wanted)), f"{what}: NaN lies elsewhere"
         scale = np.maximum(np.abs(wanted), 1e-12) if scale is None else scale
         apart = np.nan_to_num(np.abs(got - wanted) / scale)
         worst = float(apart.max(initial=0))
@@ -149,13 +150,14 @@ def check_images(ganomede, system, number, folder, sets, errors):
     model = folder / f"{system}.safetensors"
     settings = ["--size", f"{SIZE[1]}x{SIZE[0]}", "--channels", colour, "--fit", fit, "--width", 4, "--latent", 8]
     settings += ["--standardise"] if standardise else []
+    settings += ["--map-relative", "--map-smooth", 1.7] if system in ("ae", "pca") else []
     settings += ["--steps", 8, "--batch", 8, "--val-fraction", 0.3]
     ganomede("train", system, "--data", folder.parent / "normal", "--out", model, *settings)
     names = [score["name"] for score in ganomede("systems", system)["scores"]]
     about = f"{fit}, {colour}{', standardised' if standardise else ''}, {' and '.join(kinds)}"
-    for name in names if os.environ.get("ALL_SCORES") else names[:1]:
-        if system == "anogan":
-            name = "pd"  # the others are searched
+    asked = names if os.environ.get("ALL_SCORES") else names[:1]
+    # All others of it are searched.
+    for name in ["pd"] if system == "anogan" else asked:
         score = ["--score", name] if name != names[0] else []
         check_score(ganomede, system, model, score, kinds, fit, number == 0, sets, errors)
     return about

@@ -92,7 +92,9 @@ struct Written<'a> {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
-    let Some(folder) = args.web.as_deref() else { return args.onnx.run(args.model.as_deref(), &args.search, global) };
+    let Some(folder) = args.web.as_deref() else {
+        return args.onnx.run(args.model.as_deref(), &args.search, global);
+    };
     let training = &args.training;
     let reads = args.model.iter().fold(Reads::new(), Reads::file);
     training.data.iter().fold(reads, |reads, spec| reads.data(spec)).check_folder(folder)?;

@@ -189,7 +189,8 @@ impl Builder {
     /// The graph, without constants that nothing reads.
     pub(super) fn finish(self, name: &str) -> GraphProto {
         let mut graph = GraphProto { name: Some(name.to_owned()), ..self.graph };
-        let read: HashSet<&str> = graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect();
+        let read: HashSet<&str> =
+            graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect();
         let constants = std::mem::take(&mut graph.initializer).into_iter();
         let is_read = |tensor: &TensorProto| tensor.name.as_deref().is_some_and(|name| read.contains(name));
         let kept = constants.filter(is_read).collect();

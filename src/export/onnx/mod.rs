@@ -21,8 +21,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use self::graph::{Builder, Extent, Name, int};
-use self::proto::tensor_proto::DataType;
 use self::pixels::{Frame, drawn, preprocessed};
+use self::proto::tensor_proto::DataType;
 use self::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use self::translate::{BATCHES, Dim, Sources, Translated, Unsupported, translate};
 use super::{ExportError, calibration, folder};
@@ -206,7 +206,9 @@ impl Onnx {
             ..ModelProto::default()
         };
         if file.encoded_len() > MOST_BYTES {
-            return Err("it has more weights than the 2 GiB that such a file holds; train a smaller width".to_owned());
+            return Err(
+                "it has more weights than the 2 GiB that such a file holds; train a smaller width".to_owned()
+            );
         }
         Ok(Self { bytes: file.encode_to_vec(), inputs, outputs })
     }
@@ -230,13 +232,17 @@ impl Onnx {
 /// Refuses what only this program does.
 fn check(model: &ModelFile, score: &ScoreConfig) -> Result<(), String> {
     if score.tiles.is_some() {
-        return Err("it scores images tile by tile, and a graph takes an image as a whole; train without `tile`"
-            .to_owned());
+        return Err(
+            "it scores images tile by tile, and a graph takes an image as a whole; train without `tile`"
+                .to_owned(),
+        );
     }
     if model.header.data.flatten {
-        return Err("layers of scans are made level before it sees them, which a graph does not; train without \
+        return Err(
+            "layers of scans are made level before it sees them, which a graph does not; train without \
                     `flatten`"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -249,10 +255,12 @@ fn joined(
     outputs: &[&str],
     sources: &Sources<'_>,
 ) -> Result<Translated, String> {
-    let name = |id: StateId| traced.state(id).map_or_else(|_| format!("state.{}", id.0), |s| s.name.to_owned());
-    let found = translate(builder, recorded, outputs, sources, &name).map_err(|Unsupported { scope, what }| {
-        format!("layer '{scope}' {what}; score it with this program, or ask for another score")
-    })?;
+    let name =
+        |id: StateId| traced.state(id).map_or_else(|_| format!("state.{}", id.0), |s| s.name.to_owned());
+    let found =
+        translate(builder, recorded, outputs, sources, &name).map_err(|Unsupported { scope, what }| {
+            format!("layer '{scope}' {what}; score it with this program, or ask for another score")
+        })?;
     for &id in &found.weights {
         let state = traced.state(id).map_err(|error| error.to_string())?;
         let Some(values) = state.values else {
@@ -337,7 +345,9 @@ impl Sample {
     fn declare_image(b: &mut Builder, pixels: Pixels) {
         let (kind, about) = match pixels {
             Pixels::Bytes => (DataType::Uint8, "decoded pixels of 8 bits, gray or RGB"),
-            Pixels::Fractions => (DataType::Float, "decoded pixels, gray or RGB, 0 to 1 of their highest value"),
+            Pixels::Fractions => {
+                (DataType::Float, "decoded pixels, gray or RGB, 0 to 1 of their highest value")
+            }
         };
         b.input("image", kind, &["n", "h", "w", "c"].map(Extent::Free), about);
     }
@@ -412,9 +422,11 @@ fn refused_maps<'c>(
 ) -> Result<Option<&'c Place>, String> {
     let place = calibration.and_then(|c| c.maps.as_ref()).and_then(|maps| maps.place.as_ref());
     if score.maps.relative && place.is_none() {
-        return Err("its maps are relative to held-out normals, of which it knows nothing; train it with images \
+        return Err(
+            "its maps are relative to held-out normals, of which it knows nothing; train it with images \
                     held out"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(place.filter(|_| score.maps.relative))
 }

@@ -35,9 +35,7 @@ pub(super) fn preprocessed(b: &mut Builder, image: &str, input: &Input, pixels: 
     let mut x = image.to_owned();
     if !frame.is_whole {
         let ends = [0, 1].map(|d| b.simple("Add", &[&frame.start[d], &frame.length[d]]));
-        let join = |b: &mut Builder, of: &[Name; 2]| {
-            b.op("Concat", &[&of[0], &of[1]], vec![int("axis", 0)])
-        };
+        let join = |b: &mut Builder, of: &[Name; 2]| b.op("Concat", &[&of[0], &of[1]], vec![int("axis", 0)]);
         let (starts, ends) = (join(b, &frame.start), join(b, &ends));
         let axes = b.whole(&[1, 2]);
         x = b.simple("Slice", &[&x, &starts, &ends, &axes]);
@@ -66,8 +64,8 @@ pub(super) fn preprocessed(b: &mut Builder, image: &str, input: &Input, pixels: 
         let gray = b.scalar(if pixels == Pixels::Bytes { 127.5 } else { 0.5 });
         x = b.simple("Pad", &[&x, &pads, &gray]);
     }
-    // As it is by now, in words that need no image. It also keeps runtimes from joining the products with what
-    // follows, so that images of the networks' own size keep their bits.
+    // As it is by now, in words that need no image. It also keeps runtimes from joining the products with
+    // what follows, so that images of the networks' own size keep their bits.
     let sizes = b.whole(&[0, input.channels as i64, input.height as i64, input.width as i64]);
     x = b.simple("Reshape", &[&x, &sizes]);
     // From 0 to the highest value, to −1 to 1.

@@ -107,8 +107,15 @@ pub(super) fn translate(
             None => return Err(apart(&a.scope, "mixes the samples of a batch")),
         }
     }
-    let mut translator =
-        Translator { builder, graph: &graph, shapes: &shapes, values: vec![], sources, weight, weights: vec![] };
+    let mut translator = Translator {
+        builder,
+        graph: &graph,
+        shapes: &shapes,
+        values: vec![],
+        sources,
+        weight,
+        weights: vec![],
+    };
     for (id, node) in graph.nodes.iter().enumerate() {
         translator.builder.scope = node.scope.replace('∇', "gradient.");
         let value = translator.node(id, node)?;
@@ -295,7 +302,9 @@ impl Translator<'_> {
                 self.reduce("ReduceMean", &squares, axes)
             }
             Op::Conv(Face::Weight, _) => {
-                return refused("is the gradient of a convolution's weights, which sums over a batch".to_owned());
+                return refused(
+                    "is the gradient of a convolution's weights, which sums over a batch".to_owned(),
+                );
             }
             Op::Conv(face, geometry) => {
                 let operands = [self.whole(input(0)), self.whole(input(1))];
@@ -420,7 +429,14 @@ impl Translator<'_> {
         self.builder.simple("Reshape", &[value, &sizes])
     }
 
-    fn slice(&mut self, value: &str, starts: &[usize], ends: &[usize], axes: &[usize], steps: &[usize]) -> Name {
+    fn slice(
+        &mut self,
+        value: &str,
+        starts: &[usize],
+        ends: &[usize],
+        axes: &[usize],
+        steps: &[usize],
+    ) -> Name {
         if axes.is_empty() {
             return value.to_owned();
         }
@@ -528,8 +544,7 @@ impl Translator<'_> {
         let mut outputs = self.builder.ops("MaxPool", &[value], attributes, 2).into_iter();
         let pooled = [outputs.next()?, outputs.next()?];
         // Windows that the tape leaves out at the end.
-        let natural =
-            [0, 1].map(|d| (p.x[d] + p.pad_low[d] + high[d] - window[d]) / p.stride[d] + 1);
+        let natural = [0, 1].map(|d| (p.x[d] + p.pad_low[d] + high[d] - window[d]) / p.stride[d] + 1);
         let cut: Vec<usize> = (0..2).filter(|&d| natural[d] != p.y[d]).collect();
         let (axes, ends): (Vec<_>, Vec<_>) = cut.iter().map(|&d| (d + 2, p.y[d])).unzip();
         let (starts, steps) = (vec![0; cut.len()], vec![1; cut.len()]);
@@ -563,8 +578,7 @@ impl Translator<'_> {
             _ => {
                 let ends = [0, 1].map(|axis| self.builder.extent(&value, axis));
                 let length = self.builder.whole(&[plane]);
-                let sizes =
-                    self.builder.op("Concat", &[&ends[0], &ends[1], &length], vec![int("axis", 0)]);
+                let sizes = self.builder.op("Concat", &[&ends[0], &ends[1], &length], vec![int("axis", 0)]);
                 let zero = self.builder.scalar(0.0);
                 let zeros = self.builder.simple("Expand", &[&zero, &sizes]);
                 let attributes = vec![int("axis", 2), super::graph::text("reduction", "add")];
@@ -652,7 +666,9 @@ mod tests {
     use ganomede_kernels::Kernel;
 
     /// What becomes of a score recorded in both batches.
-    fn translated(record: impl for<'t> Fn(&'t Tape, Tensor<'t>) -> Tensor<'t>) -> Result<Builder, Unsupported> {
+    fn translated(
+        record: impl for<'t> Fn(&'t Tape, Tensor<'t>) -> Tensor<'t>,
+    ) -> Result<Builder, Unsupported> {
         let graphs = BATCHES.map(|batch| {
             let tape = Tape::new();
             let x = tape.input("x", &[batch, 3, 4, 4]);

@@ -28,9 +28,9 @@ use pass::Has;
 pub use places::{MapConfig, TileScore, Tiling};
 pub use portable::{Portable, portable};
 pub use sampler::Sampler;
-pub use traced::{Traced, TracedState, traced};
 pub(super) use sampler::draw_latents;
 use search::Level;
+pub use traced::{Traced, TracedState, traced};
 
 /// Why a model cannot be applied.
 #[derive(Debug, thiserror::Error)]
