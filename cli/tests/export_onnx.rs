@@ -257,11 +257,11 @@ fn untrained(system: &'static str, form: Form, standardise: bool) -> Option<Mode
         }
     };
     let loaded = load(&Device::Cpu, &header, None, false, |_, _| {}).ok()?;
-    let entries = loaded.states.entries().iter().enumerate().take(loaded.weights);
-    let tensor = |(i, entry): (usize, &ganomede::tape::StateEntry)| {
+    let weights = loaded.states.entries().iter().enumerate().take(loaded.weights);
+    let tensors = weights.map(|(i, entry)| {
         NamedTensor::new(entry.name.clone(), &entry.shape, loaded.store.read(StateId(i)).unwrap())
-    };
-    Some(ModelFile { tensors: entries.map(tensor).collect(), header })
+    });
+    Some(ModelFile { tensors: tensors.collect(), header })
 }
 
 /// What becomes of a model: one graph, a folder of graphs, or a refusal; – where there is no such model.

@@ -21,6 +21,9 @@ use crate::tape::{Graph, Node, NodeId, Op};
 /// The two batches in which graphs are recorded.
 pub(super) const BATCHES: [usize; 2] = [2, 3];
 
+/// What no layer of a score may do.
+const MIXES: &str = "mixes the samples of a batch";
+
 /// A dimension of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dim {
@@ -104,7 +107,7 @@ pub(super) fn translate(
         let shape = dims.collect::<Option<Vec<_>>>().filter(|dims| dims.len() == b.shape.len());
         match shape.filter(|_| is_alike(&a.op, &b.op) && a.inputs == b.inputs) {
             Some(shape) => shapes.push(shape),
-            None => return Err(apart(&a.scope, "mixes the samples of a batch")),
+            None => return Err(apart(&a.scope, MIXES)),
         }
     }
     let mut translator = Translator {
@@ -213,6 +216,11 @@ impl Translator<'_> {
         let shape = self.shapes[id].clone();
         let refused = |what: String| Err(Unsupported { scope: node.scope.to_string(), what });
         let input = |i: usize| node.inputs[i];
+        if let Op::Sum { axes, .. } | Op::Max { axes } | Op::Variance { axes } = &node.op
+            && axes.iter().any(|&axis| matches!(self.shapes[input(0)][axis], Dim::Batch(_)))
+        {
+            return refused(MIXES.to_owned());
+        }
         let name = match &node.op {
             Op::Input(name) => match self.sources.inputs.get(name) {
                 Some(value) => value.clone(),
@@ -256,7 +264,7 @@ impl Translator<'_> {
                     (0..to.len()).filter(|&d| from[d] != to[d] || start[d] != 0 || step[d] != 1).collect();
                 let mut ends = vec![];
                 for &d in &cut {
-                    let Dim::Fixed(length) = to[d] else {
+                    let (Dim::Fixed(_), Dim::Fixed(length)) = (from[d], to[d]) else {
                         return refused("takes some of the samples of a batch".to_owned());
                     };
                     ends.push(start[d] + (length - 1) * step[d] + 1);
@@ -323,7 +331,7 @@ impl Translator<'_> {
                 let value = self.whole(input(0));
                 let from = self.shapes[input(0)].clone();
                 if matches!(from[*axis], Dim::Batch(_)) {
-                    return refused("mixes the samples of a batch".to_owned());
+                    return refused(MIXES.to_owned());
                 }
                 self.sparse(&value, &from, &shape, *axis, matrix)
             }
@@ -698,7 +706,8 @@ mod tests {
     #[test]
     fn what_mixes_samples_or_is_unknown_is_refused_by_its_layer() {
         let mixed = refused(|_, x| x.mean(&[0]));
-        assert_eq!((mixed.scope.as_str(), mixed.what.as_str()), ("layer", "mixes the samples of a batch"));
+        assert_eq!((mixed.scope.as_str(), mixed.what.as_str()), ("layer", MIXES));
+        assert_eq!(refused(|_, x| x.sum(&[0])).what, MIXES);
         let first = refused(|_, x| x.narrow(0, 0, 1));
         assert_eq!(first.what, "takes some of the samples of a batch");
 
