@@ -25,7 +25,10 @@ SETTINGS = json.loads((HERE / "search.json").read_text())
 
 class Graph:
     def __init__(self, name):
-        self.session = onnxruntime.InferenceSession(HERE / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # that the threshold may be overridden is what we want
+        path, providers = HERE / f"{name}.onnx", ["CPUExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
 
