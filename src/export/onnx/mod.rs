@@ -7,7 +7,7 @@
 
 mod graph;
 mod pixels;
-#[allow(unreachable_pub, reason = "made by prost-build")]
+#[allow(clippy::all, unreachable_pub, reason = "made by prost-build")]
 mod proto;
 mod search;
 mod translate;
