@@ -21,11 +21,13 @@ test: ## all tests, on the CPU and on the GPU path
 	scripts/ensure-adapter.sh
 	$(CARGO) test --workspace --locked
 
-onnx: ## the ONNX operators' own test vectors on both devices; needs python3 with venv and pip, fetches the onnx wheel
+onnx: ## the ONNX operators' own test vectors on both devices, and `export --onnx` in onnxruntime; needs python3 with venv and pip, fetches the onnx and onnxruntime wheels
 	test -x target/onnx/venv/bin/pip || $(PYTHON) -m venv target/onnx/venv
 	target/onnx/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/onnx/requirements.txt
 	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
 	$(CARGO) test --workspace --locked --test onnx
+	$(CARGO) build --workspace --locked
+	target/onnx/venv/bin/python tests/onnx/export.py target/debug/ganomede target/onnx/export
 
 docs-check: ## every command that README and docs show, minutes of training included; needs python3 (3.11)
 	$(CARGO) build --release --locked

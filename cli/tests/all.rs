@@ -16,6 +16,7 @@ mod daily;
 mod demo;
 mod doors;
 mod export;
+mod export_onnx;
 mod figures;
 mod full_disk;
 mod groups;

@@ -68,6 +68,6 @@ pub use signal::{Interval, SignalOptions, SignalSet, Standardize, TrainPart, War
 pub use single::{decode_image, prepare_image};
 pub use size::{Size, SizeError};
 pub use source::{Entry, MaskReport, Place, Rejected, Split, Truth};
-pub use table::{MinMax, Schema, Table, TableOptions, Trained};
+pub use table::{FAR, MinMax, Schema, Table, TableOptions, Trained};
 pub use tiles::{TileBatches, TileOptions, WholeImage};
 pub use write::{Written, extract_patches, write_mvtec};

@@ -189,6 +189,15 @@ impl Quantiles {
         100.0 * self.lower(score) as f64 / self.count as f64
     }
 
+    /// The kept scores, ascending, and the percentiles of scores that so many of them are lower than, from
+    /// none to all.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn steps(&self) -> (&[f64], Vec<f64>) {
+        let kept = self.knots.len();
+        let ranks = std::iter::once(0).chain((0..kept).map(|i| rank(i, self.count, kept)));
+        (&self.knots, ranks.map(|rank| 100.0 * rank as f64 / self.count as f64).collect())
+    }
+
     /// The conformal p-value: of all held-out normal images and a new one, the share that scores at least as
     /// high, in (0, 1]. A new normal image has one of at most p with probability at most p, for any p and any
     /// distribution.

@@ -50,10 +50,35 @@ pub(super) fn replaces(folder: &Path) -> Result<bool, ExportError> {
     }
 }
 
+/// Whether there are files of these names and no others to replace; nothing, or an empty folder, otherwise.
+///
+/// # Errors
+/// [`ExportError::Occupied`] for anything else.
+#[cfg(feature = "onnx")]
+pub(super) fn replaces_these(all: &[(String, Vec<u8>)], folder: &Path) -> Result<bool, ExportError> {
+    let occupied = |what: String| Err(ExportError::Occupied { path: folder.to_owned(), what });
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => return occupied("it is a file".to_owned()),
+        Err(source) => return Err(ExportError::Write { path: folder.to_owned(), source }),
+    };
+    let mut any = false;
+    for entry in entries {
+        let entry = entry.map_err(|source| ExportError::Write { path: folder.to_owned(), source })?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !all.iter().any(|(own, _)| *own == name) {
+            return occupied(format!("it also holds '{}'", line(&name)));
+        }
+        any = true;
+    }
+    Ok(any)
+}
+
 /// Writes the files.
-pub(super) fn write(all: &[(String, Vec<u8>)], folder: &Path) -> Result<(), ExportError> {
+pub(super) fn write(all: &[(String, Vec<u8>)], folder: &Path, replacing: bool) -> Result<(), ExportError> {
     let failed = |source| ExportError::Write { path: folder.to_owned(), source };
-    let new = match replaces(folder)? {
+    let new = match replacing {
         true => NewFolder::replacing(folder),
         false => NewFolder::create(folder),
     };

@@ -4,11 +4,15 @@
 //! launches; [`schema`]), the WGSL text of each distinct shader module, the model file as it is, and the
 //! replayer with its pages (`web/`). Plans are made for WebGPU's default limits without optional features, so
 //! every conforming browser runs them. `docs/web.md` describes the files.
+//!
+//! `onnx` (a feature) has models as ONNX graphs for other runtimes; `docs/onnx.md` describes them.
 
 mod expressions;
 mod folder;
 mod kernels;
 mod modules;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod schema;
 mod tape;
 mod toy;
@@ -19,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::models::file::{FileError, ModelFile, Scaling};
+use crate::models::file::{Calibration, FileError, Header, ModelFile, Scaling};
 use crate::models::scorer::{Portable, ScoreConfig, ScoreError, portable};
 use crate::models::{Form, Info, Prior};
 use modules::Modules;
@@ -355,7 +359,7 @@ impl Export {
     /// [`ExportError::Occupied`] for a folder with other files, [`ExportError::Write`] where the system
     /// refuses; what was there stays.
     pub fn write(&self, folder: &Path) -> Result<(), ExportError> {
-        folder::write(&self.files, folder)
+        folder::write(&self.files, folder, folder::replaces(folder)?)
     }
 }
 
@@ -395,18 +399,22 @@ fn input(model: &ModelFile) -> Input {
     Input { height, width, channels, fit, standardise: header.recipe.standardise }
 }
 
+/// The calibration of a model, if it is of scores as these.
+fn calibration<'m>(header: &'m Header, score: &ScoreConfig, is_pass: bool) -> Option<&'m Calibration> {
+    header.calibration.as_ref().filter(|c| {
+        // Searches that stop early end elsewhere than those that go on.
+        let search = crate::models::search::SearchConfig { tolerance: 0.0, ..c.score.search.clone() };
+        let own = ScoreConfig { search, ..c.score.clone() };
+        own.score == score.score && own.refine == score.refine && (is_pass || own.search == score.search)
+            || is_pass && own.score.is_empty()
+    })
+}
+
 /// The score with its calibration, if the model has one for these settings.
 fn scored(model: &ModelFile, portable: &Portable) -> Score {
     let Portable { score, programs, parts, encodes, .. } = portable;
     let (header, last) = (&model.header, &programs[programs.len() - 1].1);
-    let calibration = header.calibration.as_ref().filter(|c| {
-        // Searches that stop early end elsewhere than those that go on.
-        let search = crate::models::search::SearchConfig { tolerance: 0.0, ..c.score.search.clone() };
-        let own = ScoreConfig { search, ..c.score.clone() };
-        let is_pass = programs.len() == 1;
-        own.score == score.score && own.refine == score.refine && (is_pass || own.search == score.search)
-            || is_pass && own.score.is_empty()
-    });
+    let calibration = calibration(header, score, programs.len() == 1);
     let maps = calibration.and_then(|c| c.maps.as_ref());
     let relative = score.maps.relative && maps.is_some_and(|m| m.place.is_some());
     Score {

@@ -177,6 +177,13 @@ impl Place {
         (Self::FLOOR * usual).max(1e-12)
     }
 
+    /// What [`Place::relative`] divides by.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn scale(&self) -> Vec<f32> {
+        let floor = self.floor();
+        self.deviation.iter().map(|deviation| deviation + floor).collect()
+    }
+
     /// How many standard deviations a map lies above the mean, place by place.
     pub fn relative(&self, map: &mut [f32]) {
         let floor = self.floor();

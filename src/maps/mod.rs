@@ -32,4 +32,6 @@ pub use enlarge::{View, enlarge};
 pub use levels::{Levels, MAP_FALSE_ALARM_RATE, Pixels, Place};
 pub use regions::{Region, Regions};
 pub use smooth::{Smooth, smoothed};
+#[cfg(feature = "onnx")]
+pub(crate) use smooth::{kernel, mirrored};
 pub use stitch::{Grid, Stitch};

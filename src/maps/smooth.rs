@@ -28,12 +28,8 @@ pub struct Smooth {
 impl Smooth {
     /// A filter of rows of `width` pixels with a standard deviation of `sigma` pixels; 0 changes no bit.
     pub fn new(width: usize, sigma: f64) -> Self {
-        let radius = if sigma > 0.0 { (CUT * sigma + 0.5) as i64 } else { 0 };
-        let weight = |x: i64| if radius == 0 { 1.0 } else { (-0.5 * (x as f64 / sigma).powi(2)).exp() };
-        let weights: Vec<f64> = (-radius..=radius).map(weight).collect();
-        let total: f64 = weights.iter().sum();
         Self {
-            kernel: weights.into_iter().map(|w| w / total).collect(),
+            kernel: kernel(sigma),
             width,
             rows: VecDeque::new(),
             first: 0,
@@ -122,8 +118,18 @@ impl Smooth {
     }
 }
 
+/// The weights of a Gaussian with a standard deviation of `sigma` pixels, an odd number that adds up to 1; a
+/// single one where it is 0.
+pub(crate) fn kernel(sigma: f64) -> Vec<f64> {
+    let radius = if sigma > 0.0 { (CUT * sigma + 0.5) as i64 } else { 0 };
+    let weight = |x: i64| if radius == 0 { 1.0 } else { (-0.5 * (x as f64 / sigma).powi(2)).exp() };
+    let weights: Vec<f64> = (-radius..=radius).map(weight).collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|w| w / total).collect()
+}
+
 /// The place within `0..length` that a mirrored position shows.
-fn mirrored(x: i64, length: usize) -> usize {
+pub(crate) fn mirrored(x: i64, length: usize) -> usize {
     if x < 0 && length == usize::MAX {
         return (-1 - x) as usize;
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 use ganomede_kernels::half;
 
 use super::file::{FileError, Header, ModelFile, NamedTensor, Storage};
-use super::scorer::ScoreError;
+use super::scorer::{ScoreError, TracedState};
 use super::system::{Share, System};
 use crate::device::{Device, DeviceError, Store};
 use crate::program::{Program, StateId, halvable};
-use crate::tape::States;
+use crate::tape::{StateError, States};
 
 /// A system with its states on a device.
 pub struct Loaded {
@@ -102,6 +102,16 @@ impl<'a> Prepared<'a> {
         let stored = self.values.iter().filter(|(_, tensor)| tensor.storage == Storage::F16);
         let stored: BTreeSet<_> = stored.map(|(id, _)| *id).collect();
         &stored & &halvable(programs)
+    }
+
+    /// A state with the values that it starts from; those beyond the weights have none.
+    pub(super) fn state(&self, id: StateId) -> Result<TracedState<'_>, ScoreError> {
+        let Some(entry) = self.states.entries().get(id.0) else {
+            let known = self.states.entries().len();
+            return Err(DeviceError::from(StateError::Unknown { id: id.0, known }).into());
+        };
+        let values = self.values.iter().find(|(of, _)| *of == id).map(|(_, tensor)| tensor.values.as_slice());
+        Ok(TracedState { name: &entry.name, shape: &entry.shape, values })
     }
 
     /// Puts the states on the device, those of `halves` in halves.

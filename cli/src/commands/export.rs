@@ -1,4 +1,6 @@
-//! `export`: a model, or a training, as the files of a page.
+//! `export`: a model, or a training, as the files of a page; a model as an ONNX graph.
+
+mod onnx;
 
 use std::path::{Path, PathBuf};
 
@@ -20,21 +22,25 @@ use crate::shared::samples::SampleArgs;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, quoted, say, say_json, shown};
 
-/// Write a model of images as a page that scores in the reader's browser, on the reader's own GPU: the
-/// programs, their shaders, the weights and a replayer, for any server of files. With --train a page that
-/// trains a system, with --tape one that shows how expressions become launches, with --kernels one that runs
-/// every variant of every kernel, with --toy a GAN of points in the plane.
+/// Write a model for other runtimes: as an ONNX graph, or, of images, as a page that scores in the reader's
+/// browser, on the reader's own GPU: the programs, their shaders, the weights and a replayer, for any server
+/// of files. With --train a page that trains a system, with --tape one that shows how expressions become
+/// launches, with --kernels one that runs every variant of every kernel, with --toy a GAN of points in the
+/// plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     group = ArgGroup::new("what").required(true).args(["model", "train", "tape", "kernels", "toy"]),
     after_help = "Examples:\n  ganomede export --web page parts.safetensors\n  \
+    ganomede export --onnx parts.onnx parts.safetensors\n  \
     ganomede export --web training --train anogan --data builtin:retina --size 32 --width 16\n  \
     ganomede export --web tape --tape\n  ganomede export --web kernels --kernels"
 )]
 pub(crate) struct Args {
     /// Folder of the page; an earlier export there is replaced.
-    #[arg(long, value_name = "DIR", required = true)]
-    web: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "onnx")]
+    web: Option<PathBuf>,
+    #[command(flatten)]
+    onnx: onnx::OnnxArgs,
     /// Model file written by `train`.
     #[arg(value_name = "M")]
     model: Option<PathBuf>,
@@ -107,7 +113,10 @@ struct Written<'a> {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
-    let (folder, training) = (args.web.as_path(), &args.training);
+    let Some(folder) = args.web.as_deref() else {
+        return args.onnx.run(args.model.as_deref(), &args.search, global);
+    };
+    let training = &args.training;
     let reads = args.model.iter().fold(Reads::new(), Reads::file);
     training.data.iter().fold(reads, |reads, spec| reads.data(spec)).check_folder(folder)?;
     check_folder(folder)?;

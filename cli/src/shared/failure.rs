@@ -140,6 +140,12 @@ impl From<ganomede::export::ExportError> for CliError {
     }
 }
 
+impl From<ganomede::export::onnx::OnnxError> for CliError {
+    fn from(error: ganomede::export::onnx::OnnxError) -> Self {
+        Self::of_fields(&error, error.is_machine_fault())
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         Self::of_fields(&error, error.is_machine_fault())

@@ -22,6 +22,9 @@ pub struct Standardize {
 }
 
 impl Standardize {
+    /// Standard deviations that become 1, beyond which values are clipped.
+    pub const REACH: f64 = CLIP;
+
     /// Fits to rows of one value a channel, one row or more, of magnitudes up to 1e300.
     pub fn fit<'a>(rows: impl Iterator<Item = &'a [f64]> + Clone, names: &[String]) -> Self {
         let count = rows.clone().count().max(1) as f64;

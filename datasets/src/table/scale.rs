@@ -54,10 +54,15 @@ impl MinMax {
         self.unbounded(feature, value).abs() > FAR
     }
 
-    fn unbounded(&self, feature: usize, value: f64) -> f64 {
+    /// What a feature's distance from its least value is divided by: its range, 1 where it is constant.
+    pub fn range(&self, feature: usize) -> f64 {
         let (min, max) = (self.min[feature], self.max[feature]);
         let is_constant = max - min <= ROUNDING * min.abs().max(max.abs());
-        (value - min) / if is_constant { 1.0 } else { max - min }
+        if is_constant { 1.0 } else { max - min }
+    }
+
+    fn unbounded(&self, feature: usize, value: f64) -> f64 {
+        (value - self.min[feature]) / self.range(feature)
     }
 }
 

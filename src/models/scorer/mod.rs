@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{self, is_common};
 use super::file::{FileError, Header, ModelFile};
 use super::load::Prepared;
-use super::search::{Search, SearchConfig};
+use super::search::{Latent, Search, SearchConfig};
 use super::standardise::standardised;
 use super::system::System;
 use super::{Config, ConfigError};
@@ -21,6 +21,7 @@ mod places;
 mod portable;
 mod sampler;
 mod search;
+mod traced;
 
 pub use super::load::{Loaded, load, untrained};
 use pass::Has;
@@ -29,6 +30,7 @@ pub use portable::{Portable, portable};
 pub use sampler::Sampler;
 pub(super) use sampler::draw_latents;
 use search::Level;
+pub use traced::{Traced, TracedState, traced};
 
 /// Why a model cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -351,6 +353,29 @@ fn planned<'a>(
     score: &ScoreConfig,
     batch: usize,
 ) -> Result<(ScoreConfig, Prepared<'a>, Recorded), ScoreError> {
+    let Chosen { score, prepared, levels, how } = chosen(header, file, score, batch)?;
+    let recorded = recorded(prepared.system.as_ref(), header, how, levels, batch)?;
+    Ok((score, prepared, recorded))
+}
+
+/// A score before its programs are recorded.
+struct Chosen<'a> {
+    /// The settings in use.
+    score: ScoreConfig,
+    /// The system with what a file says of its states.
+    prepared: Prepared<'a>,
+    /// The search, of scores that have one.
+    levels: Vec<Search>,
+    how: Scoring,
+}
+
+/// Checks settings and makes the system that they are of.
+fn chosen<'a>(
+    header: &Header,
+    file: Option<(&'a ModelFile, &Path)>,
+    score: &ScoreConfig,
+    batch: usize,
+) -> Result<Chosen<'a>, ScoreError> {
     let name = header.info(file.map_or(Path::new(""), |(_, path)| path))?.score(&score.score)?;
     score.check()?;
     score.tiles.map_or(Ok(()), |tiles| tiles.check(&header.config))?;
@@ -372,10 +397,9 @@ fn planned<'a>(
         }
     })?;
     let own = !is_common(header.info(Path::new(""))?, name);
-    let name_of = Scoring { name, own, encodes: score.refine > 0 };
-    let recorded = recorded(prepared.system.as_ref(), header, name_of, levels, batch)?;
+    let how = Scoring { name, own, encodes: score.refine > 0 };
     let score = ScoreConfig { score: name.to_owned(), search: config, ..score.clone() };
-    Ok((score, prepared, recorded))
+    Ok(Chosen { score, prepared, levels, how })
 }
 
 /// A score by name: whether it is the system's own, and whether it is refined by a search from E(x).
@@ -386,34 +410,37 @@ struct Scoring {
     encodes: bool,
 }
 
-/// Records the programs of a score, with the search that it needs if it is searched.
-fn recorded(
+/// Records a score of one pass, from samples `x` to outputs; the names of what it is made of.
+fn record_pass(
+    tape: &Tape,
     system: &dyn System,
-    header: &Header,
-    Scoring { name, own, encodes }: Scoring,
-    levels: Vec<Search>,
+    Scoring { name, own, .. }: Scoring,
     batch: usize,
-) -> Result<Recorded, ScoreError> {
-    let tape = Tape::new();
-    let Some(search) = levels.first() else {
-        let x = tape.input("x", &system.config().images(batch));
-        let scored = if own { system.score(&tape, x, name) } else { common::scored(&tape, system, x, name)? };
-        tape.output("score", scored.score);
-        for (part, value) in &scored.parts {
-            tape.output(part, *value);
+) -> Result<(Vec<&'static str>, Has), ScoreError> {
+    let x = tape.input("x", &system.config().images(batch));
+    let scored = if own { system.score(tape, x, name) } else { common::scored(tape, system, x, name)? };
+    tape.output("score", scored.score);
+    for (part, value) in &scored.parts {
+        tape.output(part, *value);
+    }
+    let optional = [("reconstruction", scored.reconstruction), ("map", scored.map)];
+    for (output, value) in optional {
+        if let Some(value) = value {
+            tape.output(output, value);
         }
-        let optional = [("reconstruction", scored.reconstruction), ("map", scored.map)];
-        for (output, value) in optional {
-            if let Some(value) = value {
-                tape.output(output, value);
-            }
-        }
-        let has = Has { reconstruction: scored.reconstruction.is_some(), map: scored.map.is_some() };
-        let parts = scored.parts.iter().map(|&(part, _)| part).collect();
-        let program = compile(&tape.finish().map_err(CompileError::from)?)?;
-        return Ok(Recorded::Pass { program, parts, has });
-    };
+    }
+    let has = Has { reconstruction: scored.reconstruction.is_some(), map: scored.map.is_some() };
+    Ok((scored.parts.iter().map(|&(part, _)| part).collect(), has))
+}
+
+/// The generator that a search moves the latent of.
+fn searchable<'s>(
+    system: &'s dyn System,
+    header: &Header,
+    Scoring { name, encodes, .. }: Scoring,
+) -> Result<&'s dyn Latent, ScoreError> {
     let Some(model) = system.latent() else { return Err(no_refinement(&header.system)) };
+    let tape = Tape::new();
     let probe = tape.input("x", &system.config().images(1));
     if encodes && model.encode(&tape, probe).is_none() {
         return Err(no_refinement(&header.system));
@@ -422,6 +449,25 @@ fn recorded(
         let allowed = "left out: this score is of one pass, not of a latent that could move";
         return Err(ConfigError::new("refine", format!("asked of score {name}"), allowed).into());
     }
+    Ok(model)
+}
+
+/// Records the programs of a score, with the search that it needs if it is searched.
+fn recorded(
+    system: &dyn System,
+    header: &Header,
+    how: Scoring,
+    levels: Vec<Search>,
+    batch: usize,
+) -> Result<Recorded, ScoreError> {
+    let Some(search) = levels.first() else {
+        let tape = Tape::new();
+        let (parts, has) = record_pass(&tape, system, how, batch)?;
+        let program = compile(&tape.finish().map_err(CompileError::from)?)?;
+        return Ok(Recorded::Pass { program, parts, has });
+    };
+    let model = searchable(system, header, how)?;
+    let Scoring { name, own, encodes } = how;
     let finish = Tape::new();
     search.finish_by(&finish, model, system.config(), (!own).then_some(name))?;
     let mut programs = vec![
