@@ -1,5 +1,5 @@
-//! The tests in one program. Those that count what their process allocates stand by themselves: `hostile.rs` and
-//! `memory.rs`.
+//! The tests in one program. Those that count what their process allocates stand by themselves: `hostile.rs`
+//! and `memory.rs`.
 
 mod common;
 
