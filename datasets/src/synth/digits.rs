@@ -162,19 +162,15 @@ mod tests {
     #[test]
     fn a_defect_changes_what_its_mask_holds_and_nothing_else() {
         for size in [16, 28, 64] {
-            for kind in 0..KINDS.len() {
+            for (kind, name) in KINDS.into_iter().enumerate() {
                 for index in 0..40 {
                     let sound = Digits.draw(&[0, 1, index], size, None);
                     let faulty = Digits.draw(&[0, 1, index], size, Some(kind));
                     assert!(sound.mask.iter().all(|&m| m == 0));
                     let masked = faulty.mask.iter().filter(|&&m| m != 0).count();
-                    assert!(
-                        (1..size * size / 4).contains(&masked),
-                        "{} {index} at {size}: {masked}",
-                        KINDS[kind]
-                    );
+                    assert!((1..size * size / 4).contains(&masked), "{name} {index} at {size}: {masked}");
                     for ((a, b), m) in sound.gray.iter().zip(&faulty.gray).zip(&faulty.mask) {
-                        assert!(*m != 0 || a.abs_diff(*b) <= 6, "{} {index} at {size}", KINDS[kind]);
+                        assert!(*m != 0 || a.abs_diff(*b) <= 6, "{name} {index} at {size}");
                     }
                 }
             }
