@@ -41,10 +41,19 @@ fn segmentations_train_score_and_are_evaluated_as_images_of_any_size_and_as_tile
 
 #[test]
 fn segmentations_are_of_images_alone() {
+    let at = folder("forms");
+    let [series, table, model] = ["series.csv", "table.csv", "m.safetensors"].map(|name| at.join(name));
+    let rows = |line: fn(u32) -> String| (0..400).map(line).collect::<String>();
+    std::fs::write(&series, "level\n".to_owned() + &rows(|i| format!("{}\n", i % 17))).unwrap();
+    let row = |i| format!("{}.5,{}.25,normal\n", i % 7, i % 5);
+    std::fs::write(&table, "a,b,label\n".to_owned() + &rows(row)).unwrap();
     for system in ["nsa", "draem"] {
-        for form in [["--signal", "--train-part", "0.5"].as_slice(), ["--table"].as_slice()] {
-            let arguments = ["train", system, "--data", "nowhere.csv", "--out", "m.safetensors"];
+        let forms =
+            [(&series, ["--signal", "--train-part", "0.5"].as_slice()), (&table, ["--table"].as_slice())];
+        for (data, form) in forms {
+            let arguments = ["train", system, "--data", text(data), "--out", text(&model)];
             ganomede(arguments.iter().chain(form)).refused(2, &["form", "image for this system"]);
+            assert!(!model.exists());
         }
     }
 }
