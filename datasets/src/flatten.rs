@@ -72,9 +72,15 @@ fn column(image: &Raw, x: usize) -> Vec<f32> {
 /// Moving average over a 16th of the width.
 fn smoothed(path: &[usize]) -> Vec<usize> {
     let reach = (path.len() / 32).max(1);
+    // Sums up to each place: a window's is a difference of two, whatever its width.
+    let mut sums = vec![0];
+    sums.extend(path.iter().scan(0, |sum, y| {
+        *sum += y;
+        Some(*sum)
+    }));
     let mean = |x: usize| {
-        let near = &path[x.saturating_sub(reach)..(x + reach + 1).min(path.len())];
-        (near.iter().sum::<usize>() + near.len() / 2) / near.len()
+        let (from, to) = (x.saturating_sub(reach), (x + reach + 1).min(path.len()));
+        (sums[to] - sums[from] + (to - from) / 2) / (to - from)
     };
     (0..path.len()).map(mean).collect()
 }
