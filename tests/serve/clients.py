@@ -174,8 +174,9 @@ def page(served, images, pictures):
     print(f"Chromium: {len(images)} images at 1400 and 390 pixels, light and dark: no error, no overflow")
 
 
-def load(program, model, served, images, seconds):
-    """Images a second of 32 clients, beside the same model in a loop."""
+def load(program, what, model, images, seconds):
+    """Images a second of 32 clients on this machine, beside the same model in a loop."""
+    served = Served(program, f"parts={model}")
     bodies = [path.read_bytes() for path in images]
     loop = []
     many = pathlib.Path(WORK) / "many"
@@ -222,11 +223,12 @@ def load(program, model, served, images, seconds):
     times.sort()
     growth = served.memory() / at_first
     print(
-        f"load: 32 clients {statistics.median(rates):.0f} images/s, a loop {statistics.median(loop):.0f}: "
+        f"load, {what}: 32 clients {statistics.median(rates):.0f} images/s, a loop {statistics.median(loop):.0f}: "
         f"{statistics.median(rates) / statistics.median(loop):.2f}; p50 {1e3 * times[len(times) // 2]:.0f} ms, "
         f"p99 {1e3 * times[len(times) * 99 // 100]:.0f} ms; {len(times)} requests, memory {growth:.2f} of that "
         f"after the first third ({served.memory() // 1024} MB)"
     )
+    served.stop()
 
 
 def killed(program, model, images):
@@ -281,9 +283,15 @@ def main():
     clients(served, images, [row["score"] for row in rows])
     schema(served)
     page(served, images, args.pictures)
-    if args.load:
-        load(program, model, served, images, args.load)
     served.stop()
+    if args.load:
+        load(program, "ae 32×32, width 16", model, images, args.load)
+        wide = work / "wide.safetensors"
+        run(
+            program, "train", "ae", "--data", data, "--size", 64, "--width", 64, "--steps", 5, "--batch", 16,
+            "--device", "cpu", "--out", wide,
+        )
+        load(program, "ae 64×64, width 64", wide, images, args.load)
     killed(program, model, images)
 
 
