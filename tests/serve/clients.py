@@ -116,12 +116,13 @@ def schema(served):
     path = pathlib.Path(WORK) / "openapi.json"
     path.write_text(json.dumps(document))
     command = [
-        pathlib.Path(sys.executable).parent / "schemathesis", "run", path, "--url", f"http://{served.address}",
+        pathlib.Path(sys.executable).parent / "schemathesis", "run", path.resolve(), "--url", f"http://{served.address}",
         "--max-examples", "100", "--seed", "1", "--workers", "2", "--no-color",
         # An image of one pixel, or a tensor of other channels than the model's, is refused as documented.
         "--exclude-checks", "positive_data_acceptance",
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # It keeps what it saw in the folder that it runs in.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=WORK)
     (pathlib.Path(WORK) / "schemathesis.txt").write_text(done.stdout + done.stderr)
     if done.returncode:
         sys.exit(done.stdout[-6000:])
