@@ -240,20 +240,27 @@ struct Worker {
 
 impl Worker {
     fn work(self) {
+        // Samples of the last batch, and what it took: who waited for their answers may well ask again at
+        // once, and an eighth of that time is worth waiting for them.
+        let (mut last, mut took) = (1, Duration::ZERO);
         while let Ok(first) = self.jobs.recv() {
             let mut jobs = vec![first];
             let until = Instant::now() + self.max_wait;
             while jobs.len() < self.max_batch {
-                // Nobody waits for samples that are not on their way.
+                // Nobody waits for samples that are neither on their way nor to be expected.
+                let left = until.saturating_duration_since(Instant::now());
                 let wait = match self.arriving.load(Ordering::SeqCst) {
-                    0 => Duration::ZERO,
-                    _ => until.saturating_duration_since(Instant::now()),
+                    0 if jobs.len() >= last => Duration::ZERO,
+                    0 => left.saturating_sub(self.max_wait.saturating_sub(took / 8)),
+                    _ => left,
                 };
                 match self.jobs.recv_timeout(wait) {
                     Ok(job) => jobs.push(job),
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                 }
             }
+            last = jobs.len();
+            let begun = Instant::now();
             // Who gave up needs no answer.
             jobs.retain(|job| !job.reply.is_closed());
             while let Some(job) = jobs.first() {
@@ -262,6 +269,7 @@ impl Worker {
                 self.score(&detector, now);
                 jobs = later;
             }
+            took = begun.elapsed();
         }
     }
 

@@ -106,7 +106,7 @@ impl Detector {
     /// Idle programs that are kept of each batch size.
     const KEPT: usize = 4;
     /// Sizes of the batches that several samples are scored in.
-    const BATCHES: [usize; 4] = [1, 8, 32, 64];
+    const BATCHES: [usize; 3] = [1, 8, 64];
 
     /// Begins to train a system; see [`TrainingBuilder`]. A system of a user's own becomes known by its name.
     pub fn train<'a>(system: &'static Info) -> TrainingBuilder<'a> {
