@@ -13,6 +13,8 @@ use axum::http::StatusCode;
 use ganomede::detect::{DetectError, Detector, Located, Prepared, Verdict};
 use ganomede::device::DeviceError;
 use ganomede::models::scorer::ScoreError;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -182,9 +184,9 @@ impl Model {
             }
             changed
         };
-        let ready = self.is_ready();
-        shared.metrics.ready.get_or_create(&self.label()).set(i64::from(ready));
-        if !changed && ready {
+        let gauge = || shared.metrics.ready.get_or_create(&self.label()).set(i64::from(self.is_ready()));
+        gauge();
+        if !changed && self.is_ready() {
             return;
         }
         let name = &self.source.name;
@@ -192,6 +194,7 @@ impl Model {
             Ok(detector) => {
                 *self.detector.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(detector);
                 self.healthy.store(true, Ordering::SeqCst);
+                gauge();
                 shared.metrics.reloads.get_or_create(&self.label()).inc();
                 (shared.log)(&json!({"event": "reloaded", "model": name}));
             }
@@ -231,11 +234,11 @@ struct Worker {
     healthy: Arc<AtomicBool>,
     max_batch: usize,
     max_wait: Duration,
-    images: prometheus_client::metrics::counter::Counter,
-    anomalies: prometheus_client::metrics::counter::Counter,
-    batches: prometheus_client::metrics::histogram::Histogram,
-    waiting: prometheus_client::metrics::histogram::Histogram,
-    scoring: prometheus_client::metrics::histogram::Histogram,
+    images: Counter,
+    anomalies: Counter,
+    batches: Histogram,
+    waiting: Histogram,
+    scoring: Histogram,
 }
 
 impl Worker {

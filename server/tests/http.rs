@@ -129,8 +129,19 @@ fn image_files_get_the_scores_that_the_library_gives() {
         assert_eq!(row["size"], json!([20, 24]));
         let map: Vec<f32> = serde_json::from_value(row["map"].clone()).unwrap();
         assert_eq!(map, expected.map.unwrap());
-        assert_eq!(row["regions"].as_array().unwrap().len(), expected.regions.len());
+        assert_eq!(row["regions"], json!(expected.regions));
+        assert_eq!(row["map_threshold"], json!(expected.threshold.expect("maps were calibrated")));
     }
+    // A bright square, which is a region.
+    let mut marked = picture(1).to_luma8();
+    (0..36).for_each(|i| marked.put_pixel(8 + i % 6, 6 + i / 6, Luma([255 * u8::from(i % 2 == 0)])));
+    let mut bytes = std::io::Cursor::new(vec![]);
+    let marked = DynamicImage::ImageLuma8(marked);
+    marked.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    let (_, answer) = post(&served.url("/score?regions=true"), "image/png", &bytes.into_inner());
+    let expected = detector.locate(&marked).unwrap().regions;
+    assert!(!expected.is_empty());
+    assert_eq!(answer["images"][0]["regions"], json!(expected));
     let (_, answer) = post(&served.url("/score?map=png"), "application/octet-stream", &png(1));
     let map = answer["images"][0]["map"].as_str().unwrap();
     assert!(map.starts_with("data:image/png;base64,iVBOR"), "{map:.60}");

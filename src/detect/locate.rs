@@ -39,13 +39,6 @@ impl Detector {
     /// # Errors
     /// As [`Detector::score`]; [`DetectError::Input`] for values, which have no size of their own.
     pub fn locate<'q>(&self, query: impl Into<Query<'q>>) -> Result<Located, DetectError> {
-        let query = query.into();
-        if matches!(query, Query::Values(_) | Query::Measured(_))
-            || self.model().header.config.form != Form::Image
-        {
-            // Says why not.
-            self.whole(query.clone())?;
-        }
         self.locate_prepared(&self.prepare(query)?, None)
     }
 

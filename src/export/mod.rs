@@ -273,7 +273,7 @@ impl Export {
         let stored = |name: &str| model.tensors.iter().any(|tensor| tensor.name == name);
         Self::assemble(Parts {
             kind: Kind::of(model.header.info(path)?, if searched { &SEARCHED } else { &SCORE }),
-            input: Some(input(model)),
+            input: Some(input(&model.header)),
             score: Some(scored(model, &portable)),
             train: None,
             states: modules.states(&portable.states, stored),
@@ -392,8 +392,7 @@ fn check(model: &ModelFile, path: &Path, score: &ScoreConfig) -> Result<(), Expo
 }
 
 /// What becomes of an image before the networks see it.
-fn input(model: &ModelFile) -> Input {
-    let header = &model.header;
+fn input(header: &Header) -> Input {
     let [_, channels, height, width] = header.config.images(1);
     let fit = header.data.fit.name().to_owned();
     Input { height, width, channels, fit, standardise: header.recipe.standardise }

@@ -7,8 +7,8 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::modules::Modules;
-use super::schema::{self, Input, Sampler, Stage, StagePart, Train};
-use super::{Export, ExportError, Kind, Parts, TRAIN};
+use super::schema::{self, Sampler, Stage, StagePart, Train};
+use super::{Export, ExportError, Kind, Parts, TRAIN, input};
 use crate::detect::Samples;
 use crate::device::{Device, DeviceError, Store};
 use crate::models::file::Header;
@@ -188,16 +188,9 @@ fn training(
         sampler,
         key: [header.seed as u32, (header.seed >> 32) as u32],
     };
-    let input = Input {
-        height,
-        width,
-        channels,
-        fit: header.data.fit.name().to_owned(),
-        standardise: header.recipe.standardise,
-    };
     Ok(Parts {
         kind: Kind::of(header.info(Path::new(""))?, &TRAIN),
-        input: Some(input),
+        input: Some(input(header)),
         score: None,
         train: Some(train),
         states: modules.states(&loaded.states, |_| true),
