@@ -4,9 +4,9 @@
 
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector};
-use ganomede_kernels::Kernel;
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::shaders::Shaders;
+use ganomede_kernels::{Kernel, Precision};
 
 pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = "gemm_naive.wgsl";
@@ -28,6 +28,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         batched_a: true,
         batched_b: true,
         half_b: false,
+        precision: Precision::F32,
         epilogue: Default::default(),
     });
     let value = |i: usize| ((i * 29) % 23) as f32 / 23.0 - 0.5;

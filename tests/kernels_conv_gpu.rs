@@ -6,7 +6,7 @@ use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, half};
+use ganomede_kernels::{Kernel, Precision, half};
 use proptest::prelude::*;
 
 use crate::products::{
@@ -52,7 +52,7 @@ fn epilogue() -> Epilogue {
 fn faces(geometry: Geometry) -> impl Iterator<Item = Kernel> {
     FACES.into_iter().map(move |face| {
         let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
-        Kernel::Conv(Conv { face, geometry, half: false, epilogue })
+        Kernel::Conv(Conv { face, geometry, half: false, precision: Precision::F32, epilogue })
     })
 }
 
@@ -61,7 +61,19 @@ fn any_gemm() -> impl Strategy<Value = Gemm> {
     (1usize..=3, size(), size(), prop_oneof![1usize..=40, 250usize..=270], any::<[bool; 5]>()).prop_map(
         |(batch, m, n, k, [trans_a, trans_b, batched_a, batched_b, fused])| {
             let epilogue = if fused { epilogue() } else { Epilogue::default() };
-            Gemm { batch, m, n, k, trans_a, trans_b, batched_a, batched_b, half_b: false, epilogue }
+            Gemm {
+                batch,
+                m,
+                n,
+                k,
+                trans_a,
+                trans_b,
+                batched_a,
+                batched_b,
+                half_b: false,
+                precision: Precision::F32,
+                epilogue,
+            }
         },
     )
 }
@@ -165,6 +177,7 @@ fn split_sums_match_the_oracle() {
         batched_a: true,
         batched_b: true,
         half_b: false,
+        precision: Precision::F32,
         epilogue: epilogue(),
     };
     for gemm in [gemm(5, 7, 2000), gemm(64, 1, 1031), gemm(1, 3, 4096)] {
@@ -180,7 +193,13 @@ fn faces_are_adjoint() {
     let (x, w, y) = (noise(1, geometry.x_len()), noise(2, geometry.w_len()), noise(3, geometry.y_len()));
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let face = |face, a: &[f32], b: &[f32], variant| {
-        let kernel = Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() });
+        let kernel = Kernel::Conv(Conv {
+            face,
+            geometry,
+            half: false,
+            precision: Precision::F32,
+            epilogue: Epilogue::default(),
+        });
         run(&kernel, Some(variant), &[a.to_vec(), b.to_vec()])
     };
     for variant in ["tile64", "tile32", "registers", "subgroups"] {

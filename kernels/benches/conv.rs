@@ -3,9 +3,9 @@
 //! `cargo bench -p ganomede-kernels --bench conv -- [batch] [runs] [channels]`; `RAYON_NUM_THREADS` sets the
 //! threads.
 
-use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::gemm::Gemm;
+use ganomede_kernels::{Kernel, Precision};
 use std::time::Instant;
 
 /// Best time of `runs` in seconds, on buffers that were touched before.
@@ -55,7 +55,13 @@ fn main() {
             if std::env::var("FACE").is_ok_and(|f| f != format!("{face:?}")) {
                 continue;
             }
-            let kernel = Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() });
+            let kernel = Kernel::Conv(Conv {
+                face,
+                geometry,
+                half: false,
+                precision: Precision::F32,
+                epilogue: Epilogue::default(),
+            });
             let seconds = best(&kernel, runs);
             print!(" {:>8.2} ({:>5.0})", seconds * 1e3, kernel.cost().flops as f64 / seconds / 1e9);
             total += if ci == 3 { 0.0 } else { seconds };
@@ -86,6 +92,7 @@ fn main() {
             batched_a: true,
             batched_b: true,
             half_b: false,
+            precision: Precision::F32,
             epilogue,
         };
         let kernel = Kernel::Gemm(gemm);

@@ -37,6 +37,7 @@ pub mod peak;
 mod plan;
 pub mod pointwise;
 pub mod pool;
+mod precision;
 pub mod random;
 pub mod reduce;
 pub mod sample;
@@ -53,6 +54,8 @@ pub use family::{Family, Size, Values};
 pub use ladder::{Ladder, Variant};
 pub use launch::{Access, Bind, Cost, Dispatch, GpuPlan, GpuTraits, Slot};
 pub use layout::{MAX_LEN, elements};
+pub use precision::Precision;
+pub use tile::bf16::bf16_instructions;
 
 /// Makes the enum of all families, what is known of each without parameters, and the one place where the
 /// methods of [`Kernel`] find their family.

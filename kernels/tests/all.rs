@@ -8,6 +8,7 @@ mod twins;
 mod zoo;
 
 mod batch;
+mod bf16;
 mod conv;
 mod copy;
 mod expr;

@@ -2,7 +2,7 @@
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
-use ganomede_kernels::{Family, Kernel, KernelError};
+use ganomede_kernels::{Family, Kernel, KernelError, Precision};
 use proptest::prelude::*;
 
 use crate::products::{
@@ -25,7 +25,7 @@ fn geometry(
 }
 
 fn plain(face: Face, geometry: Geometry) -> Conv {
-    Conv { face, geometry, half: false, epilogue: Epilogue::default() }
+    Conv { face, geometry, half: false, precision: Precision::F32, epilogue: Epilogue::default() }
 }
 
 fn inputs(conv: &Conv, seed: u32) -> Vec<Vec<f32>> {
@@ -210,7 +210,16 @@ fn epilogues_match_the_oracle() {
         let geometry = geometry(batch, channels, [size; 2], [4; 2], [2; 2], [1; 2]);
         for epilogue in epilogues() {
             for face in [Face::Conv, Face::Transpose] {
-                assert_matches_oracle(&Conv { face, geometry, half: false, epilogue: epilogue.clone() }, 21);
+                assert_matches_oracle(
+                    &Conv {
+                        face,
+                        geometry,
+                        half: false,
+                        precision: Precision::F32,
+                        epilogue: epilogue.clone(),
+                    },
+                    21,
+                );
             }
         }
     }
@@ -243,13 +252,25 @@ fn what_does_not_fit_is_refused() {
     assert!(refused(plain(Face::Conv, huge)).contains("2^32"));
     let undefined = Epilogue { operands: vec![], expr: Expr { code: vec![Instr::Operand(1)] } };
     assert!(
-        refused(Conv { face: Face::Conv, geometry: good, half: false, epilogue: undefined })
-            .contains("epilogue")
+        refused(Conv {
+            face: Face::Conv,
+            geometry: good,
+            half: false,
+            precision: Precision::F32,
+            epilogue: undefined
+        })
+        .contains("epilogue")
     );
     let bias = Epilogue { operands: vec![Spread::Channel], expr: Expr { code: vec![Instr::Operand(0)] } };
     assert!(
-        refused(Conv { face: Face::Weight, geometry: good, half: false, epilogue: bias })
-            .contains("epilogue")
+        refused(Conv {
+            face: Face::Weight,
+            geometry: good,
+            half: false,
+            precision: Precision::F32,
+            epilogue: bias
+        })
+        .contains("epilogue")
     );
 }
 
@@ -269,7 +290,16 @@ fn full_windows_are_matrix_products() {
     let g = geometry(5, [6, 9], [4, 3], [4, 3], [1, 1], [0, 0]);
     for epilogue in epilogues() {
         for face in [Face::Conv, Face::Transpose] {
-            assert_matches_oracle(&Conv { face, geometry: g, half: false, epilogue: epilogue.clone() }, 31);
+            assert_matches_oracle(
+                &Conv {
+                    face,
+                    geometry: g,
+                    half: false,
+                    precision: Precision::F32,
+                    epilogue: epilogue.clone(),
+                },
+                31,
+            );
         }
     }
     assert_matches_oracle(&plain(Face::Weight, g), 31);

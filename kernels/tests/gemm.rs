@@ -3,7 +3,7 @@
 use ganomede_kernels::conv::{Epilogue, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Family, Kernel, KernelError};
+use ganomede_kernels::{Family, Kernel, KernelError, Precision};
 use proptest::prelude::*;
 
 use crate::products;
@@ -20,6 +20,7 @@ fn plain(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
         batched_a: true,
         batched_b: true,
         half_b: false,
+        precision: Precision::F32,
         epilogue: Epilogue::default(),
     }
 }

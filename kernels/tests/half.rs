@@ -3,7 +3,7 @@
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, half};
+use ganomede_kernels::{Kernel, Precision, half};
 
 use crate::products::{inputs, square};
 use crate::twins::run;
@@ -44,10 +44,18 @@ fn convolutions_of_halves_give_the_bits_of_f32() {
     for (batch, channels, x, kernel, stride, pad) in layers {
         let geometry = square(batch, channels, x, kernel, stride, pad);
         for face in [Face::Conv, Face::Transpose] {
-            let conv = |half| Kernel::Conv(Conv { face, geometry, half, epilogue: bias() });
+            let conv = |half| {
+                Kernel::Conv(Conv { face, geometry, half, precision: Precision::F32, epilogue: bias() })
+            };
             assert_same_bits(&conv(false), &conv(true));
         }
-        let weight = Conv { face: Face::Weight, geometry, half: true, epilogue: Epilogue::default() };
+        let weight = Conv {
+            face: Face::Weight,
+            geometry,
+            half: true,
+            precision: Precision::F32,
+            epilogue: Epilogue::default(),
+        };
         assert!(Kernel::Conv(weight).check().unwrap_err().to_string().contains("halves"));
     }
 }
@@ -69,6 +77,7 @@ fn products_of_halves_give_the_bits_of_f32() {
                         batched_a: true,
                         batched_b,
                         half_b,
+                        precision: Precision::F32,
                         epilogue: bias(),
                     })
                 };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, Size, Variant, ladders};
+use ganomede_kernels::{Kernel, Precision, Size, Variant, ladders};
 
 /// A convolution over 4 × 4 images.
 fn conv(face: Face, kernel: usize, stride: usize, batch: usize) -> Kernel {
@@ -22,7 +22,13 @@ fn conv(face: Face, kernel: usize, stride: usize, batch: usize) -> Kernel {
         dilation: [1; 2],
     };
     geometry.y = [geometry.y_size(0).unwrap(), geometry.y_size(1).unwrap()];
-    Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() })
+    Kernel::Conv(Conv {
+        face,
+        geometry,
+        half: false,
+        precision: Precision::F32,
+        epilogue: Epilogue::default(),
+    })
 }
 
 fn gemm(m: usize) -> Kernel {
@@ -37,6 +43,7 @@ fn gemm(m: usize) -> Kernel {
         batched_a: true,
         batched_b: true,
         half_b: false,
+        precision: Precision::F32,
         epilogue,
     })
 }

@@ -8,7 +8,7 @@ use crate::products::{FACES, square};
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Spread};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{GpuTraits, Kernel, KernelError};
+use ganomede_kernels::{GpuTraits, Kernel, KernelError, Precision};
 
 /// Leaky ReLU of scale[channel] · acc + shift[channel] + residual · gain.
 fn epilogue() -> Epilogue {
@@ -41,7 +41,7 @@ fn conv(
 ) -> Conv {
     let geometry = square(batch, channels, x, kernel, stride, pad);
     let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
-    Conv { face, geometry, half: false, epilogue }
+    Conv { face, geometry, half: false, precision: Precision::F32, epilogue }
 }
 
 fn gemm(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
@@ -56,6 +56,7 @@ fn gemm(batch: usize, m: usize, n: usize, k: usize) -> Gemm {
         batched_a: true,
         batched_b: true,
         half_b: false,
+        precision: Precision::F32,
         epilogue,
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Spread};
 use ganomede_kernels::copy::{Copy, CopyPart};
 use ganomede_kernels::expr::{Expr, Instr, Num, Reg, Unary};
@@ -11,6 +10,7 @@ use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Pointwise, Source};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
+use ganomede_kernels::{Kernel, Precision};
 
 use super::CompileError;
 use super::fuse::Fused;
@@ -149,7 +149,9 @@ impl Fused<'_> {
             Epilogue { operands, expr }
         };
         let kernel = match self.node(product).op {
-            Op::Conv(face, geometry) => Kernel::Conv(Conv { face, geometry, half: false, epilogue }),
+            Op::Conv(face, geometry) => {
+                Kernel::Conv(Conv { face, geometry, half: false, precision: Precision::F32, epilogue })
+            }
             Op::MatMul { trans_a, trans_b } => Kernel::Gemm(self.gemm(product, trans_a, trans_b, epilogue)),
             ref other => return Err(format!("{other:?} is no product")),
         };
@@ -177,6 +179,7 @@ impl Fused<'_> {
                 batched_a: false,
                 batched_b: false,
                 half_b: false,
+                precision: Precision::F32,
                 epilogue,
             };
         }
@@ -190,6 +193,7 @@ impl Fused<'_> {
             batched_a: ra == 3,
             batched_b: rb == 3,
             half_b: false,
+            precision: Precision::F32,
             epilogue,
         }
     }

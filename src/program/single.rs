@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Face};
 use ganomede_kernels::copy::{Copy, CopyPart};
 use ganomede_kernels::random::Random;
 use ganomede_kernels::sparse::Sparse;
+use ganomede_kernels::{Kernel, Precision};
 
 use super::fuse::Fused;
 use super::lower::{Lowered, contiguous};
@@ -26,6 +26,7 @@ impl Fused<'_> {
                 face: *face,
                 geometry: *geometry,
                 half: false,
+                precision: Precision::F32,
                 epilogue: Epilogue::default(),
             }),
             Op::Permute(order) => {

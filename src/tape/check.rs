@@ -8,7 +8,7 @@ use ganomede_kernels::conv::{Conv, Epilogue, Face};
 use ganomede_kernels::expr::Unary;
 use ganomede_kernels::pool::{self, MaxPool};
 use ganomede_kernels::sparse::Sparse;
-use ganomede_kernels::{Kernel, MAX_LEN, elements};
+use ganomede_kernels::{Kernel, MAX_LEN, Precision, elements};
 
 use super::ops::{MOST_ROWS, broadcast_shape};
 use super::{Graph, Node, Op, TapeError};
@@ -156,6 +156,7 @@ impl Op {
                     face: *face,
                     geometry: *g,
                     half: false,
+                    precision: Precision::F32,
                     epilogue: Epilogue::default(),
                 }))?;
                 let x: &[usize] = &[g.batch, g.ci, g.x[0], g.x[1]];

@@ -17,6 +17,7 @@ use crate::half::words;
 use crate::ladder::Ladder;
 use crate::launch::{Cost, GpuPlan, GpuTraits, Slot};
 use crate::layout::checked_len;
+use crate::precision::Precision;
 use crate::text::{pair, rounded, shape};
 
 /// The batch for which the form of a convolution is chosen, on both devices and whatever the real one: forms
@@ -157,6 +158,8 @@ pub struct Conv {
     pub geometry: Geometry,
     /// w is stored in halves ([`crate::half`]). Not of [`Face::Weight`], which makes w.
     pub half: bool,
+    /// What the operands are rounded to. Not on GPUs.
+    pub precision: Precision,
     /// Fused tail.
     pub epilogue: Epilogue,
 }
@@ -226,6 +229,7 @@ impl Family for Conv {
     }
 
     fn plan(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        self.precision.on_gpus(self.name())?;
         gpu::plan(self, traits, variant)
     }
 
@@ -281,7 +285,7 @@ impl Family for Conv {
             Face::Weight => (format!("{x}, {y}"), w),
         };
         let weights = if self.half { ", weights in halves" } else { "" };
-        format!("{from} → {to}, {}{weights}{}", g.window(), self.epilogue.line())
+        format!("{from} → {to}, {}{weights}{}{}", g.window(), self.precision.line(), self.epilogue.line())
     }
 
     fn ladders() -> &'static [Ladder] {

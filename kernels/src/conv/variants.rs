@@ -5,6 +5,7 @@ use crate::epilogue::Epilogue;
 use crate::family::Size;
 use crate::gemm::{REGISTERS, SUBGROUPS, TILE32, TILE64};
 use crate::ladder::{Ladder, Variant, variant};
+use crate::precision::Precision;
 
 const CONV: [Variant; 7] = [
     variant("naive", "1 output a thread, from the definition", "more than 64 stride phases"),
@@ -90,6 +91,7 @@ pub(super) fn sample(ladder: &str, variant: &str, size: Size) -> Conv {
             dilation: [1; 2],
         },
         half: false,
+        precision: Precision::F32,
         epilogue: Epilogue::default(),
     }
 }

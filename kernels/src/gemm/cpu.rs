@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::Gemm;
+use super::{Gemm, pairs};
 use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
@@ -47,7 +47,11 @@ fn panels_len(gemm: &Gemm) -> usize {
 
 /// Elements of B in panels for who keeps them; 0 where they are not multiplied by, or there are several B.
 pub(super) fn weights_len(gemm: &Gemm) -> usize {
-    if gemm.n == 1 || gemm.batched_b || gemm.half_b { 0 } else { panels_len(gemm) }
+    match gemm.n == 1 || gemm.batched_b || gemm.half_b {
+        true => 0,
+        false if pairs::apply(gemm) => pairs::panels_len(gemm),
+        false => panels_len(gemm),
+    }
 }
 
 /// Elements of B in panels, where several pieces share them; 0 where each packs its own.
@@ -62,6 +66,9 @@ fn shared_len(gemm: &Gemm) -> usize {
 pub(super) fn scratch_len(gemm: &Gemm, threads: usize) -> usize {
     if gemm.half_b {
         return gemm.b_len() + scratch_len(&of_f32(gemm), threads);
+    }
+    if pairs::apply(gemm) {
+        return pairs::scratch_len(gemm, threads);
     }
     shared_len(gemm) + threads * (WORKER_LEN + tail(gemm).scratch_len()) + ALIGN
 }
@@ -78,6 +85,9 @@ pub(super) fn run(
         return half::unpacked(gemm.b_len(), inputs, scratch, |inputs, scratch| {
             run(&of_f32(gemm), inputs, None, outputs, scratch);
         });
+    }
+    if pairs::apply(gemm) {
+        return pairs::run(gemm, inputs, kept, outputs[0], scratch);
     }
     let &Gemm { m, n, .. } = gemm;
     let (shared, scratch) = tile::aligned(scratch).split_at_mut(shared_len(gemm));
@@ -127,7 +137,7 @@ fn multiply(
 
 impl Gemm {
     /// A and B of one batch.
-    fn operands<'a>(&self, inputs: &[&'a [f32]], batch: usize) -> [&'a [f32]; 2] {
+    pub(super) fn operands<'a>(&self, inputs: &[&'a [f32]], batch: usize) -> [&'a [f32]; 2] {
         let (a, b) = (self.m * self.k, self.k * self.n);
         [
             &inputs[0][if self.batched_a { batch * a } else { 0 }..][..a],
@@ -263,6 +273,9 @@ fn panel_at(gemm: &Gemm, k: &Range<usize>, column: usize) -> usize {
 
 /// All panels of a B.
 pub(super) fn pack_all(gemm: &Gemm, b: &[f32], panels: &mut [f32]) {
+    if pairs::apply(gemm) {
+        return pairs::pack_all(gemm, b, panels);
+    }
     let mut rest = panels;
     for k in gemm.depths() {
         let own;

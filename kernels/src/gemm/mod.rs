@@ -3,6 +3,7 @@
 mod cpu;
 pub(crate) mod gpu;
 mod oracle;
+mod pairs;
 pub(crate) mod product;
 
 use crate::epilogue::Epilogue;
@@ -12,6 +13,7 @@ use crate::half::words;
 use crate::ladder::{Ladder, Variant, variant};
 use crate::launch::{Cost, GpuPlan, GpuTraits, Slot};
 use crate::layout::checked_len;
+use crate::precision::Precision;
 use crate::text::{rounded, shape};
 
 pub(crate) const TILE32: Variant = variant(
@@ -74,6 +76,8 @@ pub struct Gemm {
     pub batched_b: bool,
     /// B is stored in halves ([`crate::half`]).
     pub half_b: bool,
+    /// What the operands are rounded to. Not on GPUs.
+    pub precision: Precision,
     /// Fused tail.
     pub epilogue: Epilogue,
 }
@@ -132,6 +136,7 @@ impl Family for Gemm {
     }
 
     fn plan(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
+        self.precision.on_gpus(self.name())?;
         gpu::plan(self, traits, variant)
     }
 
@@ -172,7 +177,7 @@ impl Family for Gemm {
         let b = matrix(self.k, self.n, self.batched_b, self.trans_b);
         let out = matrix(self.m, self.n, true, false);
         let half = if self.half_b { " in halves" } else { "" };
-        format!("{a} · {b}{half} → {out}{}", self.epilogue.line())
+        format!("{a} · {b}{half} → {out}{}{}", self.precision.line(), self.epilogue.line())
     }
 
     fn ladders() -> &'static [Ladder] {
@@ -207,6 +212,7 @@ impl Family for Gemm {
             batched_a: false,
             batched_b: false,
             half_b: false,
+            precision: Precision::F32,
             epilogue: Epilogue::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! index runs. Each step multiplies `LANES` consecutive numbers of one operand by `ROWS` broadcast numbers of
 //! the other.
 
+pub(crate) mod bf16;
 mod transpose;
 
 pub(crate) use transpose::transpose;

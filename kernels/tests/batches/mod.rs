@@ -1,12 +1,12 @@
 //! Kernels of a batch of any size: what is made of an image must have the same bits in every one of them.
 
-use ganomede_kernels::Kernel;
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::expr::{Binary, Expr, Instr, Num};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::moments::Moments;
 use ganomede_kernels::pointwise::{Operand, Source};
 use ganomede_kernels::reduce::{Combine, Output, Reduce};
+use ganomede_kernels::{Kernel, Precision};
 
 /// Batches that are compared with one image alone.
 pub(crate) const BATCHES: [usize; 6] = [2, 3, 5, 17, 64, 130];
@@ -69,7 +69,13 @@ impl Case {
     }
 }
 
-fn convolution(face: Face, ci: usize, co: usize, x: [usize; 2], k: usize, s: usize, p: usize) -> Case {
+fn convolution(
+    precision: Precision,
+    face: Face,
+    [ci, co]: [usize; 2],
+    x: [usize; 2],
+    [k, s, p]: [usize; 3],
+) -> Case {
     Case::new(&[true, false], move |batch| {
         let mut geometry = Geometry {
             batch,
@@ -84,7 +90,7 @@ fn convolution(face: Face, ci: usize, co: usize, x: [usize; 2], k: usize, s: usi
             dilation: [1; 2],
         };
         geometry.y = [0, 1].map(|axis| geometry.y_size(axis).expect("the kernel fits"));
-        Kernel::Conv(Conv { face, geometry, half: false, epilogue: Epilogue::default() })
+        Kernel::Conv(Conv { face, geometry, half: false, precision, epilogue: Epilogue::default() })
     })
 }
 
@@ -121,6 +127,13 @@ fn reduction(shape: &[usize], reduced: &[bool], beside: usize) -> Case {
 
 /// Every family that adds something up, over sizes at which forms change.
 pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = products(Precision::F32);
+    others(&mut cases);
+    cases
+}
+
+/// Those that multiply.
+pub(crate) fn products(precision: Precision) -> Vec<Case> {
     let mut cases = vec![];
     for face in [Face::Conv, Face::Transpose] {
         for (ci, co, x, k, s, p) in [
@@ -136,7 +149,7 @@ pub(crate) fn cases() -> Vec<Case> {
             (130, 1, [4, 4], 4, 1, 0),
             (6, 9, [1, 40], 5, 2, 2),
         ] {
-            cases.push(convolution(face, ci, co, x, k, s, p));
+            cases.push(convolution(precision, face, [ci, co], x, [k, s, p]));
         }
     }
     for (n, k) in [(1, 300), (1, 7), (1, 1), (10, 64), (100, 700), (257, 33), (33, 1), (5, 3000)] {
@@ -155,12 +168,17 @@ pub(crate) fn cases() -> Vec<Case> {
                         batched_a: !rows,
                         batched_b: !rows,
                         half_b: false,
+                        precision,
                         epilogue: Epilogue::default(),
                     })
                 }));
             }
         }
     }
+    cases
+}
+
+fn others(cases: &mut Vec<Case>) {
     for (shape, reduced) in [
         (&[1000][..], &[true][..]),
         (&[70_000], &[true]),
@@ -188,5 +206,4 @@ pub(crate) fn cases() -> Vec<Case> {
             }));
         }
     }
-    cases
 }

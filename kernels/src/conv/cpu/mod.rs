@@ -33,7 +33,7 @@ pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
     }
     let len = match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.scratch_len(threads),
-        (None, Face::Weight) => weight::scratch_len(&conv.geometry, threads),
+        (None, Face::Weight) => weight::scratch_len(conv, threads),
         (None, _) => images::Plan::new(conv).scratch_len(threads),
     };
     len + ALIGN
@@ -98,7 +98,7 @@ pub(super) fn run(
     let (out, scratch) = (&mut *outputs[0], tile::aligned(scratch));
     match (pixels::Plan::new(conv), conv.face) {
         (Some(plan), _) => plan.run(inputs, out, scratch),
-        (None, Face::Weight) => weight::run(&conv.geometry, inputs, out, scratch),
+        (None, Face::Weight) => weight::run(conv, inputs, out, scratch),
         (None, _) => images::Plan::new(conv).run(inputs, kept, out, scratch),
     }
 }
@@ -136,6 +136,7 @@ fn full_window(conv: &Conv) -> Option<Gemm> {
         batched_a: false,
         batched_b: false,
         half_b: false,
+        precision: conv.precision,
         epilogue: if conv.face == Face::Conv { conv.epilogue.clone() } else { Epilogue::default() },
     })
 }

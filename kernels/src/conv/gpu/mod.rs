@@ -196,6 +196,7 @@ fn as_gemm(conv: &Conv) -> Option<Matmul> {
             batched_a: false,
             batched_b: false,
             half_b: conv.half,
+            precision: conv.precision,
             epilogue,
         },
         slots: match conv.face {

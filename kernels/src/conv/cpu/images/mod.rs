@@ -10,15 +10,18 @@ use super::super::{Conv, Face, Geometry, NOMINAL_BATCH};
 use super::winograd::{self, PRODUCTS};
 use super::{Axis, has_phases, pixel};
 use crate::epilogue::{Channels, Tail};
+use crate::precision::Precision;
 use crate::tasks::share;
-use crate::tile::{self, LANES, ROWS, WIDTH, simd};
+use crate::tile::{self, LANES, ROWS, WIDTH, bf16, simd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Positions whose rows are in flight together.
 const BLOCK: usize = 64;
 /// Inner indices multiplied in one go: a panel of weights of this depth fills the first-level cache.
 const DEPTH: usize = 256;
-/// Distance of rows, not a power of two, so that the rows of a tile fall into different cache sets.
+/// Distance of rows, not a power of two, so that the rows of a tile fall into different cache sets. Of numbers
+/// in bfloat16 twice as many fit, and are multiplied in one go.
 const PITCH: usize = DEPTH + WIDTH;
 /// Pieces wanted at least: enough for a few threads to end together.
 const PIECES: usize = 4;
@@ -27,10 +30,12 @@ pub(super) struct Plan {
     face: Face,
     g: Geometry,
     winograd: bool,
+    /// Products of numbers in bfloat16. Their instructions take less time than the transforms would.
+    pairs: bool,
     /// Channels and spatial size of the tensor read and of the tensor made.
     from: (usize, [usize; 2]),
     to: (usize, [usize; 2]),
-    /// Channels of the tensor read, padded to whole vectors where transforms need them.
+    /// Channels of the tensor read, padded to whole vectors where transforms need them, to whole steps in pairs.
     pitch: usize,
     /// Images and output channels of a piece.
     images: usize,
@@ -72,14 +77,20 @@ impl Plan {
             Face::Transpose => ((g.co, g.y), (g.ci, g.x)),
             _ => ((g.ci, g.x), (g.co, g.y)),
         };
-        let winograd = has_phases(&g) && NOMINAL_BATCH * g.y[0] * g.y[1] >= 64;
+        let pairs = conv.precision == Precision::Bf16 && from.0 >= WIDTH && to.0 >= WIDTH;
+        let winograd = !pairs && has_phases(&g) && NOMINAL_BATCH * g.y[0] * g.y[1] >= 64;
         let mut plan = Self {
             face: conv.face,
             g,
             winograd,
+            pairs,
             from,
             to,
-            pitch: if winograd { from.0.next_multiple_of(WIDTH) } else { from.0 },
+            pitch: match (winograd, pairs) {
+                (true, _) => from.0.next_multiple_of(WIDTH),
+                (_, true) => from.0.next_multiple_of(bf16::STEP),
+                _ => from.0,
+            },
             images: 1,
             channels: to.0,
             tail: conv.epilogue.tail(Channels::Rows),
@@ -130,22 +141,29 @@ impl Plan {
         self.segments(pass) * self.pitch
     }
 
+    /// Words that hold so many numbers.
+    fn words(&self, len: usize) -> usize {
+        if self.pairs { len / 2 } else { len }
+    }
+
     /// Packed weights of one panel of [`LANES`] output channels: `[pass][product][depth][LANES]`.
     fn panel_len(&self) -> usize {
-        (0..self.passes()).map(|pass| self.products() * self.depth(pass) * LANES).sum()
+        (0..self.passes()).map(|pass| self.products() * self.words(self.depth(pass) * LANES)).sum()
     }
 
     pub(super) fn packed_len(&self) -> usize {
         self.panel_len() * self.to.0.div_ceil(LANES)
     }
 
-    /// Source images and a pixel of zeros, rows, sums, and images made, all channels-last; scratch of the
-    /// tail.
-    fn worker_lens(&self) -> [usize; 5] {
+    /// Source images and a pixel of zeros, the same in pairs, rows, sums, and images made, all channels-last;
+    /// scratch of the tail.
+    fn worker_lens(&self) -> [usize; 6] {
         let lanes = self.channels.next_multiple_of(LANES);
         let block = self.products() * BLOCK;
+        let source = (self.images * self.from.1[0] * self.from.1[1] + 1) * self.pitch;
         [
-            (self.images * self.from.1[0] * self.from.1[1] + 1) * self.pitch,
+            source,
+            if self.pairs { self.words(source) } else { 0 },
             block * PITCH,
             block * lanes,
             self.images * self.to.1[0] * self.to.1[1] * lanes,
@@ -162,6 +180,8 @@ impl Plan {
         packed.par_chunks_exact_mut(self.panel_len().max(1)).enumerate().for_each(|(panel, packed)| {
             if self.winograd {
                 self.pack_phases(weights, panel, packed);
+            } else if self.pairs {
+                self.pack_pairs(weights, panel, bytemuck::cast_slice_mut(packed));
             } else {
                 self.pack_taps(weights, panel, packed);
             }
@@ -195,8 +215,9 @@ impl Plan {
         let channels = self.channels.min(self.to.0 - piece.channel);
         let images = out.len() / (plane * channels);
         let lanes = self.channels.next_multiple_of(LANES);
-        let [source_len, rows_len, sums_len, made_len, _] = self.worker_lens();
+        let [source_len, pairs_len, rows_len, sums_len, made_len, _] = self.worker_lens();
         let (source, scratch) = scratch.split_at_mut(source_len);
+        let (rounded, scratch) = scratch.split_at_mut(pairs_len);
         let (rows, scratch) = scratch.split_at_mut(rows_len);
         let (sums, scratch) = scratch.split_at_mut(sums_len);
         let (made, scratch) = scratch.split_at_mut(made_len);
@@ -209,6 +230,12 @@ impl Plan {
             }
         }
         source[source_len - self.pitch..].fill(0.0);
+        let rounded: &mut [u16] = bytemuck::cast_slice_mut(rounded);
+        if self.pairs {
+            let pixels = images * source_plane * self.pitch;
+            bf16::round(&source[..pixels], &mut rounded[..pixels]);
+            rounded[source_len - self.pitch..].fill(0);
+        }
 
         let mut weights_at = 0;
         for pass in 0..self.passes() {
@@ -219,19 +246,31 @@ impl Plan {
                 if depth == 0 {
                     sums.fill(0.0);
                 }
-                for k in (0..depth).step_by(DEPTH) {
-                    let inner = k..depth.min(k + DEPTH);
+                let panels = channels.div_ceil(LANES);
+                // The weights of some inner indices of a product, for a panel of channels.
+                let weights = |product: usize, panel: usize, inner: &Range<usize>| {
+                    let panel = (piece.channel / LANES + panel) * self.panel_len();
+                    let at = panel + weights_at + self.words((product * depth + inner.start) * LANES);
+                    packed.get(at..at + self.words(inner.len() * LANES)).unwrap_or_default()
+                };
+                let step = if self.pairs { 2 * DEPTH } else { DEPTH };
+                for inner in (0..depth).step_by(step).map(|k| k..depth.min(k + step)) {
+                    let add = inner.start > 0;
+                    if self.pairs {
+                        let rows: &mut [u16] = bytemuck::cast_slice_mut(rows);
+                        self.tap_rows(rounded, run, pass, inner.clone(), 2 * PITCH, rows);
+                        for panel in 0..panels {
+                            let weights = bytemuck::cast_slice(weights(0, panel, &inner));
+                            let sums = &mut sums[panel * LANES * BLOCK..];
+                            bf16::product(run.count, inner.len(), rows, 2 * PITCH, weights, sums, LANES, add);
+                        }
+                        continue;
+                    }
                     if self.winograd {
                         self.phase_rows(source, run, pass, inner.clone(), rows);
                     } else {
-                        self.tap_rows(source, run, pass, inner.clone(), rows);
+                        self.tap_rows(source, run, pass, inner.clone(), PITCH, rows);
                     }
-                    let weights = |product: usize, panel: usize| {
-                        let panel = (piece.channel / LANES + panel) * self.panel_len();
-                        let at = panel + weights_at + (product * depth + k) * LANES;
-                        packed.get(at..at + inner.len() * LANES).unwrap_or_default()
-                    };
-                    let panels = channels.div_ceil(LANES);
                     for product in 0..self.products() {
                         for panel in 0..panels {
                             let after = product * panels + panel + 1;
@@ -241,11 +280,11 @@ impl Plan {
                                 &rows[product * BLOCK * PITCH..],
                                 PITCH,
                                 1,
-                                weights(product, panel),
+                                weights(product, panel, &inner),
                                 &mut sums[(product * lanes + panel * LANES) * BLOCK..],
                                 LANES,
-                                k > 0,
-                                weights(after / panels, after % panels),
+                                add,
+                                weights(after / panels, after % panels, &inner),
                             );
                         }
                     }
@@ -266,7 +305,7 @@ impl Plan {
                     }
                 }
             }
-            weights_at += self.products() * depth * LANES;
+            weights_at += self.products() * self.words(depth * LANES);
         }
 
         // A few channels at a time: the tail finds them in cache, and few streams are written at once.
@@ -282,20 +321,21 @@ impl Plan {
         }
     }
 
-    /// Rows of patches: segment by segment the channels of the pixel that a tap reads.
-    fn tap_rows(
+    /// Rows of patches, `distance` apart: segment by segment the channels of the pixel that a tap reads.
+    fn tap_rows<T: std::marker::Copy>(
         &self,
-        source: &[f32],
+        source: &[T],
         run: Run,
         pass: usize,
-        inner: std::ops::Range<usize>,
-        rows: &mut [f32],
+        inner: Range<usize>,
+        distance: usize,
+        rows: &mut [T],
     ) {
         let axes = self.axes(pass);
         let source_plane = self.from.1[0] * self.from.1[1];
         let zeros = source.len() / self.pitch - 1;
         for (t, n, i, j) in run.positions() {
-            let mut row = &mut rows[t * PITCH..][..inner.len()];
+            let mut row = &mut rows[t * distance..][..inner.len()];
             let mut k = inner.start;
             while k < inner.end {
                 let (segment, channel) = (k / self.pitch, k % self.pitch);
@@ -314,14 +354,7 @@ impl Plan {
 
     /// Rows of transformed 3 × 3 patches: segment by segment the channels of a phase, for each of nine
     /// products.
-    fn phase_rows(
-        &self,
-        source: &[f32],
-        run: Run,
-        pass: usize,
-        inner: std::ops::Range<usize>,
-        rows: &mut [f32],
-    ) {
+    fn phase_rows(&self, source: &[f32], run: Run, pass: usize, inner: Range<usize>, rows: &mut [f32]) {
         let source_plane = self.from.1[0] * self.from.1[1];
         let zeros = source.len() / self.pitch - 1;
         let segments = self.segments(pass);

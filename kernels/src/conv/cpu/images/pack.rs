@@ -4,10 +4,13 @@
 use super::super::super::Face;
 use super::super::winograd::{self, PRODUCTS};
 use super::Plan;
-use crate::tile::{self, LANES, simd};
+use crate::tile::{self, LANES, bf16, simd};
+use std::ops::Range;
 
 /// Channels whose taps are transposed together.
 const READS: usize = 4;
+/// Taps transposed together, a few kilobytes on the stack.
+const TAPS: usize = 64;
 
 impl Plan {
     /// Element of w for (channel made, channel read, tap 0), and its distance between channels made.
@@ -21,29 +24,65 @@ impl Plan {
 
     /// Packs the weights of a panel, segment by segment a vector of lanes for each channel read.
     pub(super) fn pack_taps(&self, w: &[f32], panel: usize, packed: &mut [f32]) {
-        /// Taps transposed together, a few kilobytes on the stack.
-        const TAPS: usize = 64;
-        let lanes = (self.to.0 - panel * LANES).min(LANES);
-        let taps = self.g.kernel[0] * self.g.kernel[1];
         let mut block = [0.0; TAPS * LANES];
         for read in 0..self.from.0 {
-            let (at, step) = self.weight_at(panel * LANES, read);
-            for first in (0..taps).step_by(TAPS) {
-                let here = first..taps.min(first + TAPS);
-                tile::transpose(lanes, here.len(), &w[at + first..], step, &mut block, LANES);
-                let mut row = read;
-                for pass in 0..self.passes() {
-                    let axes = self.axes(pass);
-                    for h in (0..axes[0].taps).map(|m| axes[0].tap + m * axes[0].tap_step) {
-                        for v in (0..axes[1].taps).map(|m| axes[1].tap + m * axes[1].tap_step) {
-                            let tap = h * self.g.kernel[1] + v;
-                            if here.contains(&tap) {
-                                let vector = &block[(tap - first) * LANES..][..LANES];
-                                packed[row * LANES..][..LANES].copy_from_slice(vector);
-                            }
-                            row += self.pitch;
-                        }
+            for taps in self.tap_blocks() {
+                self.taps(w, panel, read, &taps, &mut block);
+                self.places(&taps, |segment, tap| {
+                    let row = segment * self.pitch + read;
+                    packed[row * LANES..][..LANES].copy_from_slice(&block[tap * LANES..][..LANES]);
+                });
+            }
+        }
+    }
+
+    /// As [`Plan::pack_taps`], with the channels read in pairs.
+    pub(super) fn pack_pairs(&self, w: &[f32], panel: usize, packed: &mut [u32]) {
+        let mut blocks = [[0.0; TAPS * LANES]; 2];
+        for pair in 0..self.pitch / 2 {
+            for taps in self.tap_blocks() {
+                for (i, block) in blocks.iter_mut().enumerate() {
+                    match 2 * pair + i < self.from.0 {
+                        true => self.taps(w, panel, 2 * pair + i, &taps, block),
+                        false => block.fill(0.0),
                     }
+                }
+                self.places(&taps, |segment, tap| {
+                    let [first, second] = blocks.each_ref().map(|block| &block[tap * LANES..][..LANES]);
+                    let row = segment * self.pitch / 2 + pair;
+                    bf16::pair(first, second, &mut packed[row * LANES..][..LANES]);
+                });
+            }
+        }
+    }
+
+    /// All taps, some at a time.
+    fn tap_blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let taps = self.g.kernel[0] * self.g.kernel[1];
+        (0..taps).step_by(TAPS).map(move |first| first..taps.min(first + TAPS))
+    }
+
+    /// Vectors of lanes of some taps of a channel read; lanes without a channel keep what they hold, which
+    /// reaches no output.
+    fn taps(&self, w: &[f32], panel: usize, read: usize, taps: &Range<usize>, block: &mut [f32]) {
+        let lanes = (self.to.0 - panel * LANES).min(LANES);
+        let (at, step) = self.weight_at(panel * LANES, read);
+        tile::transpose(lanes, taps.len(), &w[at + taps.start..], step, block, LANES);
+    }
+
+    /// Calls `place` with the segments, counted over all passes, that read one of `taps`, and its number
+    /// among them.
+    fn places(&self, taps: &Range<usize>, mut place: impl FnMut(usize, usize)) {
+        let mut segment = 0;
+        for pass in 0..self.passes() {
+            let axes = self.axes(pass);
+            for h in (0..axes[0].taps).map(|m| axes[0].tap + m * axes[0].tap_step) {
+                for v in (0..axes[1].taps).map(|m| axes[1].tap + m * axes[1].tap_step) {
+                    let tap = h * self.g.kernel[1] + v;
+                    if taps.contains(&tap) {
+                        place(segment, tap - taps.start);
+                    }
+                    segment += 1;
                 }
             }
         }

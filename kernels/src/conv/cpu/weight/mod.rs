@@ -4,10 +4,12 @@
 //! A piece of work is a block of input channels over a fixed part of the images; each piece sums into its own
 //! buffer, and parts are added in order at the end, so that bits depend on the shape alone.
 
+mod pairs;
 mod phases;
 
-use super::super::Geometry;
+use super::super::{Conv, Geometry};
 use super::{Axis, pixel};
+use crate::precision::Precision;
 use crate::tasks::share;
 use crate::tile::{self, LANES, WIDTH};
 use rayon::prelude::*;
@@ -17,18 +19,27 @@ const BLOCK: usize = 64;
 /// Pieces wanted at least.
 const PIECES: usize = 4;
 
-pub(super) fn scratch_len(g: &Geometry, threads: usize) -> usize {
-    match phases::Plan::new(g) {
-        Some(plan) => plan.scratch_len(threads),
-        None => Plan::new(g).scratch_len(threads),
+pub(super) fn scratch_len(conv: &Conv, threads: usize) -> usize {
+    let g = &conv.geometry;
+    match (in_pairs(conv), phases::Plan::new(g)) {
+        (Some(plan), _) => plan.scratch_len(threads),
+        (None, Some(plan)) => plan.scratch_len(threads),
+        (None, None) => Plan::new(g).scratch_len(threads),
     }
 }
 
-pub(super) fn run(g: &Geometry, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
-    match phases::Plan::new(g) {
-        Some(plan) => plan.run(inputs, out, scratch),
-        None => Plan::new(g).run(inputs, out, scratch),
+pub(super) fn run(conv: &Conv, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) {
+    let g = &conv.geometry;
+    match (in_pairs(conv), phases::Plan::new(g)) {
+        (Some(plan), _) => plan.run(inputs, out, scratch),
+        (None, Some(plan)) => plan.run(inputs, out, scratch),
+        (None, None) => Plan::new(g).run(inputs, out, scratch),
     }
+}
+
+/// The form for numbers in bfloat16, where it is asked for and pays.
+fn in_pairs(conv: &Conv) -> Option<pairs::Plan> {
+    (conv.precision == Precision::Bf16).then(|| pairs::Plan::new(&conv.geometry)).flatten()
 }
 
 struct Plan {
