@@ -77,6 +77,7 @@ pub use detect::{DetectError, Detector, Verdict};
 pub use device::Device;
 pub use ganomede_datasets as datasets;
 pub use ganomede_kernels as kernels;
+pub use ganomede_kernels::Precision;
 
 /// The published systems by name, for [`Detector::train`].
 pub mod systems {

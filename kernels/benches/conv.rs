@@ -1,11 +1,11 @@
 //! CPU time of the convolution faces on DCGAN's layers and of its linear layers: best of several runs.
 //!
-//! `cargo bench -p ganomede-kernels --bench conv -- [batch] [runs] [channels]`; `RAYON_NUM_THREADS` sets the
-//! threads.
+//! `cargo bench -p ganomede-kernels --bench conv -- [bf16] [batch] [runs] [channels]`; `RAYON_NUM_THREADS` sets
+//! the threads.
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::gemm::Gemm;
-use ganomede_kernels::{Kernel, Precision};
+use ganomede_kernels::{Kernel, Precision, bf16_instructions};
 use std::time::Instant;
 
 /// Best time of `runs` in seconds, on buffers that were touched before.
@@ -31,7 +31,12 @@ fn main() {
     let mut numbers = std::env::args().filter_map(|arg| arg.parse::<usize>().ok());
     let (batch, runs) = (numbers.next().unwrap_or(64), numbers.next().unwrap_or(7));
     let only = numbers.next();
-    println!("batch {batch}, {} threads: ms (GFLOP/s)", rayon::current_num_threads());
+    let rounded = std::env::args().any(|arg| arg == "bf16");
+    let (precision, by) = match rounded {
+        true => (Precision::Bf16, format!("bf16 by {}", bf16_instructions())),
+        false => (Precision::F32, "f32".to_owned()),
+    };
+    println!("{by}, batch {batch}, {} threads: ms (GFLOP/s)", rayon::current_num_threads());
     println!("{:>20} {:>16} {:>16} {:>16}", "layer", "conv", "conv_transpose", "conv_weight");
     let mut total = 0.0;
     for (ci, co, size) in [(1, 64, 64), (3, 64, 64), (64, 128, 32), (128, 256, 16), (256, 512, 8)] {
@@ -55,13 +60,8 @@ fn main() {
             if std::env::var("FACE").is_ok_and(|f| f != format!("{face:?}")) {
                 continue;
             }
-            let kernel = Kernel::Conv(Conv {
-                face,
-                geometry,
-                half: false,
-                precision: Precision::F32,
-                epilogue: Epilogue::default(),
-            });
+            let kernel =
+                Kernel::Conv(Conv { face, geometry, half: false, precision, epilogue: Epilogue::default() });
             let seconds = best(&kernel, runs);
             print!(" {:>8.2} ({:>5.0})", seconds * 1e3, kernel.cost().flops as f64 / seconds / 1e9);
             total += if ci == 3 { 0.0 } else { seconds };
@@ -92,7 +92,7 @@ fn main() {
             batched_a: true,
             batched_b: true,
             half_b: false,
-            precision: Precision::F32,
+            precision,
             epilogue,
         };
         let kernel = Kernel::Gemm(gemm);

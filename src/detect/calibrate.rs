@@ -5,6 +5,7 @@ use crate::eval::{Drift, Quantiles, Threshold};
 use crate::models::Form;
 use crate::models::file::{Calibration, MapCalibration, ModelFile};
 use crate::models::scorer::ScoreConfig;
+use ganomede_kernels::Precision;
 
 /// The share of false alarms among normal images or rows that a threshold aims at, unless told otherwise.
 pub const FALSE_ALARM_RATE: f64 = 0.05;
@@ -60,7 +61,16 @@ pub fn calibration(
         _ => Quantiles::of_groups(&scores, &groups)?,
     };
     let Threshold { value: threshold, source } = quantiles.threshold(rate)?;
-    Ok(Some(Calibration { score: score.clone(), quantiles, threshold, source, rate: None, tiles, maps }))
+    Ok(Some(Calibration {
+        score: score.clone(),
+        quantiles,
+        threshold,
+        source,
+        rate: None,
+        precision: None,
+        tiles,
+        maps,
+    }))
 }
 
 /// What is wrong with a threshold of too few groups; `None` where there are enough, or no groups.
@@ -85,7 +95,12 @@ pub fn calibrate(
     model: &mut Applied<'_>,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
-    calibration(samples.held_out(model)?, model.score, rate)
+    let precision = model.device.precision();
+    let calibration = calibration(samples.held_out(model)?, model.score, rate)?;
+    Ok(calibration.map(|calibration| Calibration {
+        precision: (precision != Precision::F32).then(|| precision.name().to_owned()),
+        ..calibration
+    }))
 }
 
 /// The calibration of a model that belongs to a score; `None` where it was calibrated with other settings.

@@ -22,6 +22,7 @@ mod profile;
 mod store;
 mod wait;
 
+use std::borrow::Cow;
 #[cfg(feature = "gpu")]
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,12 +43,15 @@ pub use store::Store;
 
 use crate::program::{Launch, Program};
 use crate::tape::States;
+use ganomede_kernels::{Precision, bf16_instructions};
 
 /// A place where programs run. Cheap to clone.
 #[derive(Clone)]
 pub enum Device {
     /// Native code on the current rayon pool.
     Cpu,
+    /// The same, with the operands of products rounded.
+    Rounded(Precision),
     /// An adapter, through wgpu.
     #[cfg(feature = "gpu")]
     Gpu(Gpu),
@@ -78,7 +82,7 @@ impl Device {
     /// The device itself.
     fn backend(&self) -> Arc<dyn Backend> {
         match self {
-            Self::Cpu => Arc::new(cpu::Cpu),
+            Self::Cpu | Self::Rounded(_) => Arc::new(cpu::Cpu),
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => Arc::new(gpu.clone()),
             #[cfg(feature = "gpu")]
@@ -87,9 +91,46 @@ impl Device {
         }
     }
 
+    /// The same device with the operands of products rounded: several times faster where the processor has
+    /// instructions for it, and less exact ([`Precision`]). Sums, statistics, losses and weights stay in f32.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] where the device does not multiply so.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, DeviceError> {
+        match (self, precision) {
+            (Self::Cpu | Self::Rounded(_), Precision::F32) => Ok(Self::Cpu),
+            (Self::Cpu | Self::Rounded(_), _) => Ok(Self::Rounded(precision)),
+            (device, Precision::F32) => Ok(device),
+            (_, Precision::Bf16) => {
+                Err(DeviceError::Unsupported { what: "multiply in bf16; use --device cpu, or f32" })
+            }
+        }
+    }
+
+    /// What the operands of products are rounded to.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Rounded(precision) => *precision,
+            _ => Precision::F32,
+        }
+    }
+
+    /// The program as it runs here.
+    fn own<'p>(&self, program: &'p Program) -> Cow<'p, Program> {
+        match self.precision() {
+            Precision::F32 => Cow::Borrowed(program),
+            precision => Cow::Owned(program.clone().with_precision(precision)),
+        }
+    }
+
     /// `cpu`, or `gpu` with the adapter's name.
     pub fn describe(&self) -> String {
-        self.backend().describe()
+        match self {
+            Self::Rounded(precision) => {
+                format!("{}, products in {precision} by {}", self.backend().describe(), bf16_instructions())
+            }
+            _ => self.backend().describe(),
+        }
     }
 
     /// Puts all states on the device with their start values for `seed`.
@@ -137,7 +178,7 @@ impl Device {
     /// [`DeviceError`] naming the launch that contradicts its program or does not fit the device.
     pub fn program_bytes(&self, program: &Program) -> Result<u64, DeviceError> {
         check::program(program)?;
-        self.backend().program_bytes(program)
+        self.backend().program_bytes(&self.own(program))
     }
 
     /// Bytes that are held now, whoever asked for them: of this process's own memory on the CPU, of what the
@@ -171,7 +212,7 @@ impl Device {
         let started = Instant::now();
         check::program(program)?;
         store.check_names(program.states.iter().map(|(&id, name)| (id, name)))?;
-        let program = Arc::new(program.clone());
+        let program = Arc::new(self.own(program).into_owned());
         let loaded = self.backend().load(&program, store, &variant)?;
         Ok(Executable::new(program, loaded, started))
     }

@@ -291,6 +291,9 @@ pub struct Calibration {
     /// The share of false alarms that it aims at, where that was chosen; else the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
+    /// What the operands of products were rounded to, where that was not f32 ([`crate::Precision::name`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Of large images: the fewest and the most tiles that a held-out one had. What is promised of thresholds
     /// holds for images of such sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

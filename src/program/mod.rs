@@ -8,6 +8,7 @@ mod listing;
 mod lower;
 mod order;
 mod plan;
+mod precision;
 mod rank;
 mod recompute;
 mod sets;

@@ -68,8 +68,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     }
     check_limit(args.limit_test)?;
     args.report.as_deref().map_or(Ok(()), |folder| check_report(folder, &reads(args)))?;
-    let device = global.open()?;
     let (model, path) = (ModelFile::load(&args.model.model)?, &args.model.model);
+    let device = global.open_for(&model)?;
     check(args, &model)?;
     check_places(args, &model)?;
     let test = data(args, global.seed).open(&model, path, &mut Terminal::new(interrupt))?;

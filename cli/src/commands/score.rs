@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return watched(args, folder, model, score, global, interrupt);
     }
     let queries = data(args, global.seed).open(&model)?;
-    let device = global.open()?;
+    let device = global.open_for(&model)?;
     let judge = Judge::of(&model, &score, args.false_alarm_rate)?;
     let judge = match args.threshold {
         Some(value) => judge.with_threshold(value),
@@ -167,7 +167,8 @@ fn watched(
 ) -> Result<(), CliError> {
     let flag = Flag("--watch", true, For::Images, "waits for images; give the files of {samples} as paths");
     refuse(model.header.config.form, &[flag])?;
-    let mut detector = Detector::new(model, &args.model.model, &global.open()?)?.with_score(score)?;
+    let device = global.open_for(&model)?;
+    let mut detector = Detector::new(model, &args.model.model, &device)?.with_score(score)?;
     if let Some(rate) = args.false_alarm_rate {
         detector = detector.with_false_alarm_rate(rate)?;
     }

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let score = score_config(&args.search, &model, path)?;
     let opened: Result<Vec<_>, CliError> = args.images.iter().map(|image| open(image, &model)).collect();
     let opened = opened?;
-    let device = global.open()?;
+    let device = global.open_for(&model)?;
     let mut scorer = Scorer::new(&device, &model, path, &score, 1)?;
     if !scorer.is_searched() {
         return Err(CliError::input(format!(

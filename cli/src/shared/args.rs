@@ -10,10 +10,11 @@ use ganomede_datasets::{Channels, DataError, Fit, GroupRule, OpenOptions, Prepro
 
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
+use ganomede::Precision;
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector, machine};
 use ganomede::models::Form;
-use ganomede::models::file::TileInfo;
+use ganomede::models::file::{ModelFile, TileInfo};
 use ganomede::models::recipe::{Recipe, Schedule};
 use ganomede::models::scorer::{MapConfig, ScoreConfig, TileScore, Tiling};
 use ganomede::models::search::SearchConfig;
@@ -24,6 +25,11 @@ pub(crate) struct Global {
     /// Where to compute: auto (a hardware GPU, else cpu), cpu, gpu (software adapters included), gpu:N.
     #[arg(long, global = true, default_value = "auto", env = "GANOMEDE_DEVICE", value_parser = parse_device)]
     pub device: Selector,
+    /// What the operands of matrix products and convolutions are rounded to. bf16 is faster on processors that
+    /// have instructions for it (AMX, AVX512-BF16), and costs accuracy; sums, statistics, losses and weights
+    /// stay in f32. The CPU alone has it.
+    #[arg(long, global = true, value_enum, default_value_t = PrecisionArg::F32)]
+    pub precision: PrecisionArg,
     /// Seed of everything random.
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
@@ -46,6 +52,24 @@ pub(crate) struct Global {
     pub checked_shaders: bool,
 }
 
+/// `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// 24 bits.
+    F32,
+    /// 8 bits with the range of f32.
+    Bf16,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(value: PrecisionArg) -> Self {
+        match value {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 fn parse_device(text: &str) -> Result<Selector, String> {
     text.parse()
 }
@@ -65,6 +89,20 @@ impl Global {
         memory::set_budget(self.memory.or_else(half).unwrap_or(memory::DEFAULT_BUDGET));
     }
 
+    /// Opens the device for a model, with a word where its threshold was chosen in another precision.
+    pub(crate) fn open_for(&self, model: &ModelFile) -> Result<Device, CliError> {
+        let device = self.open()?;
+        let now = device.precision().name();
+        let calibrated = model.header.calibration.as_ref().map(|c| c.precision.as_deref().unwrap_or("f32"));
+        if let Some(then) = calibrated.filter(|then| *then != now) {
+            note(&format!(
+                "note: the threshold was chosen by scores in {then}, and these are in {now}: they differ in the \
+                 third digit; `ganomede calibrate` chooses another"
+            ));
+        }
+        Ok(device)
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Device, CliError> {
         let cache = machine::cache_folder();
@@ -75,7 +113,13 @@ impl Global {
         {
             note(&format!("note: {problem}"));
         }
-        match (&self.gpu_launches, device) {
+        let precision = Precision::from(self.precision);
+        if self.gpu_launches.is_some() && precision != Precision::F32 {
+            return Err(CliError::input(
+                "--gpu-launches compares with a GPU, which multiplies in f32 alone; leave --precision out",
+            ));
+        }
+        match (&self.gpu_launches, device.with_precision(precision)?) {
             (Some(range), Device::Gpu(gpu)) => Ok(Device::Mixed(gpu, range.clone())),
             (Some(_), _) => {
                 Err(CliError::input("--gpu-launches needs a GPU beside the CPU; add --device gpu"))

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::shared::CliError;
 use crate::shared::programs::{ChosenSystem, Which, random_values, record_program};
 use ganomede::device::{Device, Executable, machine};
+use ganomede::kernels::bf16_instructions;
 use ganomede::models::Config;
 
 /// Where the time before the first replay went.
@@ -97,6 +98,9 @@ impl Ready {
 pub(crate) fn names(device: &Device) -> (&'static str, String, Option<usize>) {
     let (kind, adapter) = match device {
         Device::Cpu => ("cpu", format!("{}, {}", machine::processor(), machine::simd())),
+        Device::Rounded(precision) => {
+            ("cpu", format!("{}, {precision} by {}", machine::processor(), bf16_instructions()))
+        }
         Device::Gpu(gpu) => ("gpu", gpu.describe()),
         Device::Mixed(gpu, _) => ("mixed", gpu.describe()),
         Device::Other(other) => ("other", other.describe()),

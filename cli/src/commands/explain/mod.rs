@@ -194,7 +194,7 @@ impl Report {
         let gpu = if let Device::Gpu(gpu) = device { Some(gpu) } else { None };
         let (traits, described) = match device {
             Device::Gpu(gpu) | Device::Mixed(gpu, _) => (gpu.traits().clone(), device.describe()),
-            Device::Cpu | Device::Other(_) => (
+            Device::Cpu | Device::Rounded(_) | Device::Other(_) => (
                 GpuTraits::default(),
                 "variants for WebGPU's default limits; --device gpu asks an adapter".to_owned(),
             ),
