@@ -123,7 +123,7 @@ check-sides: ## every image system at sides that are no powers of two, on both d
 	$(CARGO) build --release --locked
 	benches/sides.sh target/release/ganomede
 
-bench-half: ## what weights in half precision cost and save, into docs/half.md; needs python3
+bench-half: ## what half precision and bf16 cost and save, into docs/half.md; needs python3
 	$(CARGO) build --release --locked
 	$(PYTHON) benches/half/run.py
 

@@ -44,6 +44,7 @@ mod layers;
 mod load_checks;
 mod misuse;
 mod pipelines;
+mod precision;
 mod random_programs;
 mod ranks;
 mod recipe;

@@ -94,17 +94,61 @@ def memory(args):
     return [where(args, whole["adapter"]), "", *rows]
 
 
+def bf16(args):
+    """Trainings in f32 and in bf16: what they come to, and what a step takes."""
+    rows = [
+        "| system | loss f32 | bf16 | AUROC f32 | bf16 | scores of one model apart, median | largest | step ms f32 | bf16 |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for system, steps, search in SYSTEMS:
+            print(system, file=sys.stderr)
+            found = []
+            for precision in ["f32", "bf16"]:
+                where_to = Path(folder) / precision
+                where_to.mkdir(exist_ok=True)
+                options = [*search, "--precision", precision]
+                out = where_to / f"{system}.safetensors"
+                command = ["train", system, "--data", DATA, *SIZES, "--steps", str(steps), "--seed", str(SEED)]
+                trained = ganomede(args, *command, *options, "--device", "cpu", "--out", str(out))
+                eval_ = ganomede(args, "eval", str(out), "--data", DATA, "--device", "cpu", "--precision", precision)
+                found.append((next(iter(trained["losses"].values())), eval_["auroc"]))
+            model = Path(folder) / "f32" / f"{system}.safetensors"
+            scores = [
+                [row["score"] for row in scored["images"]]
+                for precision in ["f32", "bf16"]
+                for scored in [ganomede(args, "score", str(model), DATA, "--device", "cpu", "--precision", precision)]
+            ]
+            apart = sorted(abs(a - b) / abs(a) for a, b in zip(*scores))
+            networks = {"anogan": "dcgan"}.get(system, system)
+            times = {"f32": [], "bf16": []}
+            for _ in range(3):
+                for precision, taken in times.items():
+                    command = ["bench", "step", "--system", networks, "--size", "64", "--width", "64", "--runs", "5"]
+                    step = ganomede(args, *command, "--device", "cpu", "--precision", precision)
+                    taken.append(step["ms_median"])
+                    by = step["adapter"]
+            ms = {precision: sorted(taken)[1] for precision, taken in times.items()}
+            (loss, auroc), (rounded_loss, rounded_auroc) = found
+            rows.append(
+                f"| {system} | {loss:.4g} | {rounded_loss:.4g} | {auroc:.4f} | {rounded_auroc:.4f} "
+                f"| {apart[len(apart) // 2]:.1e} | {apart[-1]:.1e} | {ms['f32']:.0f} | {ms['bf16']:.0f} |"
+            )
+    steps = f"{SYSTEMS[0][1]} steps at 32×32, width 32, on `{DATA}`, seed {SEED}; steps at 64×64, width 64, batch 64"
+    return [f"{where(args, by)} {steps}.", "", *rows]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
     parser.add_argument("--ganomede", default=Path(target) / "release/ganomede", help="the binary")
     parser.add_argument("--adapter", default="gpu", help="the device of the memory table")
-    parser.add_argument("--only", choices=["accuracy", "memory"], action="append", help="measure this table alone")
+    parser.add_argument("--only", choices=["accuracy", "memory", "bf16"], action="append", help="measure this table alone")
     parser.add_argument("--write", type=Path, default=ROOT / "docs/half.md")
     args = parser.parse_args()
     if not Path(args.ganomede).exists():
         sys.exit(f"error: {args.ganomede} does not exist; run cargo build --release, or give --ganomede")
-    sections = {"accuracy": lambda: accuracy(args), "memory": lambda: memory(args)}
+    sections = {"accuracy": lambda: accuracy(args), "memory": lambda: memory(args), "bf16": lambda: bf16(args)}
     write(args.write, TEMPLATE, sections, args.only)
 
 

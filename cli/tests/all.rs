@@ -25,6 +25,7 @@ mod memory;
 mod model_file;
 mod options;
 mod outputs;
+mod precision;
 mod profile;
 mod recommend;
 mod resume;

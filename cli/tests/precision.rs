@@ -1,0 +1,53 @@
+//! `--precision bf16`: for every command that computes, with a word where a threshold is of another precision.
+
+use crate::binary::{RETINA, folder, ganomede, number, text, train};
+
+#[test]
+fn models_are_trained_scored_and_searched_in_bf16() {
+    let at = folder("commands");
+    let (plain, rounded) = (at.join("plain.safetensors"), at.join("rounded.safetensors"));
+    let wide = ["--width", "16", "--search-steps", "5", "--val-fraction", "0.2"];
+    train(RETINA, &plain, &wide).well();
+    train(RETINA, &rounded, &[&wide[..], &["--precision", "bf16"]].concat()).well();
+    assert_ne!(std::fs::read(&plain).unwrap(), std::fs::read(&rounded).unwrap());
+    let word = |then: &str, now: &str| format!("chosen by scores in {then}, and these are in {now}");
+    for (model, precision, expected) in [
+        (&plain, "f32", None),
+        (&rounded, "bf16", None),
+        (&plain, "bf16", Some(word("f32", "bf16"))),
+        (&rounded, "f32", Some(word("bf16", "f32"))),
+    ] {
+        let score = ganomede(["score", text(model), RETINA, "--json", "--precision", precision]);
+        let document = score.json();
+        assert_eq!(document["images"].as_array().map(Vec::len), Some(12));
+        assert_eq!(document["device"].as_str().unwrap().contains("bf16"), precision == "bf16");
+        match expected {
+            Some(word) => assert!(score.stderr.contains(&word), "{}", score.stderr),
+            None => assert!(!score.stderr.contains("the threshold was chosen"), "{}", score.stderr),
+        }
+    }
+    let settings = std::fs::read_to_string(rounded.with_extension("safetensors.toml")).unwrap();
+    assert!(settings.contains("precision = \"bf16\""), "{settings}");
+}
+
+#[test]
+fn bench_names_the_instructions() {
+    let sizes = ["--size", "16", "--width", "16", "--batch", "4", "--runs", "1", "--device", "cpu", "--json"];
+    let step = |precision| {
+        ganomede(["bench", "step"].iter().chain(&sizes).chain(&["--precision", precision])).json()
+    };
+    let adapter = |precision| step(precision)["adapter"].as_str().unwrap().to_owned();
+    assert!(adapter("bf16").contains("bf16 by "), "{}", adapter("bf16"));
+    assert!(!adapter("f32").contains("bf16"), "{}", adapter("f32"));
+    assert!(number(&step("bf16"), "ms_median") > 0.0);
+}
+
+#[test]
+fn gpus_refuse_it_before_any_work() {
+    let out = folder("gpus").join("m.safetensors");
+    train(RETINA, &out, &["--device", "gpu", "--precision", "bf16"])
+        .refused(2, &["cannot multiply in bf16", "--device cpu"]);
+    assert!(!out.exists());
+    train(RETINA, &out, &["--device", "gpu", "--precision", "bf16", "--gpu-launches", "1..2"])
+        .refused(2, &["--gpu-launches", "--precision"]);
+}
