@@ -86,7 +86,7 @@ check: ## format, lints, documentation, words; needs python3
 	$(PYTHON) scripts/words_check.py
 
 features: ## the library without its features, and with each alone
-	for features in "" gpu report isa; do \
+	for features in "" gpu report isa onnx; do \
 	    $(CARGO) clippy --package ganomede --lib --no-default-features --features "$$features" --locked \
 	        --target-dir target/features -- -D warnings || exit 1; \
 	done

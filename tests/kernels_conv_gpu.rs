@@ -224,7 +224,9 @@ fn weights_in_halves_give_the_bits_of_f32() {
     ];
     let convs = convs.into_iter().flat_map(|geometry| {
         [Face::Conv, Face::Transpose].map(|face| {
-            [false, true].map(|half| Kernel::Conv(Conv { face, geometry, half, epilogue: epilogue() }))
+            [false, true].map(|half| {
+                Kernel::Conv(Conv { face, geometry, half, precision: Precision::F32, epilogue: epilogue() })
+            })
         })
     });
     let gemms =
@@ -240,6 +242,7 @@ fn weights_in_halves_give_the_bits_of_f32() {
                     batched_a: true,
                     batched_b: true,
                     half_b,
+                    precision: Precision::F32,
                     epilogue: epilogue(),
                 })
             })

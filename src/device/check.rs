@@ -105,9 +105,10 @@ pub(super) fn lengths(
     Ok(())
 }
 
-/// Scope and kernel of a launch.
+/// Scope and kernel of a launch; what is recorded outside any scope has its kernel alone.
 pub(super) fn label(launch: &Launch) -> String {
-    format!("{}: {}", launch.scope, launch.kernel.name())
+    let (scope, kernel) = (&launch.scope, launch.kernel.name());
+    if scope.is_empty() { kernel.to_owned() } else { format!("{scope}: {kernel}") }
 }
 
 /// Name of a program buffer for messages.

@@ -143,6 +143,7 @@ fn models() -> Vec<ModelFile> {
             quantiles: Quantiles::new(&[0.1, 0.2, 0.3]).unwrap(),
             threshold: 0.25,
             source: "three images".into(),
+            precision: None,
             rate: None,
             tiles: None,
             maps: None,

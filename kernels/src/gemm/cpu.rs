@@ -2,8 +2,8 @@
 //!
 //! B lies packed in panels of [`LANES`] columns and [`DEPTH`] inner indices; A is packed in tiles of [`ROWS`]
 //! rows, so that what one step of a tile broadcasts lies side by side. A piece of work is a block of rows of
-//! one output. Where several pieces multiply by the same B, it is packed once for all of them, else each
-//! piece packs a panel at a time. A single row multiplies by B where it lies; a single column would leave
+//! one output, or of its columns where there are few rows. Where several blocks of rows multiply by the same
+//! B, it is packed once for all of them, else each piece packs a panel at a time. A single row multiplies by B where it lies; a single column would leave
 //! lanes empty and is made of scalar products.
 //!
 //! The order of every sum follows from n, k and the forms of A and B: a row, which may be an image of a
@@ -15,7 +15,7 @@ use super::{Gemm, pairs};
 use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
-use crate::tasks::{for_each_part, share};
+use crate::tasks::{Shared, for_each_part, share};
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for reading the panels of B, few enough for all threads to have some.
@@ -26,9 +26,12 @@ const DEPTH: usize = 256;
 const LINE: usize = 8 * LANES;
 /// Columns from which on packing A costs less than reading rows that lie far apart.
 const PACK_FROM: usize = 4 * LANES;
-/// A panel of B, rows of A in whole tiles, and a tile of outputs.
-const WORKER: [usize; 3] = [DEPTH * LANES, BLOCK * DEPTH, BLOCK * LANES];
-const WORKER_LEN: usize = WORKER[0] + WORKER[1] + WORKER[2];
+/// Columns of a piece, and pieces wanted at least: where blocks of rows are fewer, columns are cut as well.
+const COLUMNS: usize = 16 * LANES;
+const PIECES: usize = 4;
+/// A panel of B, rows of A in whole tiles, a tile of outputs, and a block of them.
+const WORKER: [usize; 4] = [DEPTH * LANES, BLOCK * DEPTH, BLOCK * LANES, BLOCK * COLUMNS];
+const WORKER_LEN: usize = WORKER[0] + WORKER[1] + WORKER[2] + WORKER[3];
 
 /// The tail, for outputs as they are made: a single column is one channel.
 fn tail(gemm: &Gemm) -> Tail {
@@ -114,6 +117,9 @@ fn multiply(
     let &Gemm { m, n, .. } = gemm;
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();
+    if m > 1 && n > 1 && out.len() / (m * n) * m.div_ceil(BLOCK) < PIECES && n >= 2 * COLUMNS {
+        return blocks(gemm, inputs, first, out, shared, scratch);
+    }
     let block = if m == 1 || n == 1 { LINE } else { BLOCK * n };
     let pieces = out.chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
         out.chunks_mut(block).enumerate().map(move |(i, out)| (first + batch, i * block, out))
@@ -129,10 +135,58 @@ fn multiply(
         match (m, n) {
             (_, 1) => column(gemm, inputs, batch, first, out),
             (1, _) => single_row(gemm, inputs, batch, first, out, shared, scratch),
-            _ => rows(gemm, inputs, batch, first / n, out, shared, scratch),
+            _ => rows(gemm, inputs, batch, first / n, 0..n, out, n, shared, scratch),
         }
         tail.apply(out, width, operands, batch * m * n + first, channel, tail_scratch);
     });
+}
+
+/// The products of `out` in pieces of some rows and columns, which are made beside it.
+fn blocks(
+    gemm: &Gemm,
+    inputs: &[&[f32]],
+    first: usize,
+    out: &mut [f32],
+    shared: Option<&[f32]>,
+    scratch: &mut [f32],
+) {
+    let &Gemm { m, n, .. } = gemm;
+    let tail = tail(gemm);
+    let products = out.len() / (m * n);
+    let out = Shared::new(out);
+    share(
+        pieces(products, [m, BLOCK], [n, COLUMNS]),
+        scratch,
+        WORKER_LEN + tail.scratch_len(),
+        |piece, scratch| {
+            let (product, lines, columns) = piece;
+            let (scratch, tail_scratch) = scratch.split_at_mut(WORKER_LEN);
+            let (scratch, sums) = scratch.split_at_mut(WORKER_LEN - WORKER[3]);
+            let batch = first + product;
+            let block = &mut sums[..lines.len() * COLUMNS];
+            rows(gemm, inputs, batch, lines.start, columns.clone(), block, COLUMNS, shared, scratch);
+            for (row, sums) in lines.zip(sums.chunks_exact(COLUMNS)) {
+                let at = (product * m + row) * n + columns.start;
+                // SAFETY: pieces are disjoint blocks, and a task holds one row of its own at a time.
+                let out = unsafe { out.part(at..at + columns.len()) };
+                out.copy_from_slice(&sums[..columns.len()]);
+                tail.apply(out, columns.len(), &inputs[2..], first * m * n + at, columns.start, tail_scratch);
+            }
+        },
+    );
+}
+
+/// Product, rows and columns of each piece of `products` outputs of `m` rows and `n` columns.
+pub(super) fn pieces(
+    products: usize,
+    [m, rows]: [usize; 2],
+    [n, columns]: [usize; 2],
+) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> + Send {
+    let cut = |len: usize, block: usize| (0..len).step_by(block).map(move |i| i..len.min(i + block));
+    (0..products).flat_map(move |product| {
+        cut(m, rows)
+            .flat_map(move |lines| cut(n, columns).map(move |columns| (product, lines.clone(), columns)))
+    })
 }
 
 impl Gemm {
@@ -157,25 +211,26 @@ impl Gemm {
     }
 }
 
-/// Rows `row..` of one product.
+/// Rows `row..` of one product, the columns of `wanted`, into rows of `out` that are `ldc` apart.
 fn rows(
     gemm: &Gemm,
     inputs: &[&[f32]],
     batch: usize,
     row: usize,
+    wanted: Range<usize>,
     out: &mut [f32],
+    ldc: usize,
     shared: Option<&[f32]>,
     scratch: &mut [f32],
 ) {
-    let n = gemm.n;
     let [a, b] = gemm.operands(inputs, batch);
     let (row_step, depth_step) = gemm.steps_a();
     let (own, scratch) = scratch.split_at_mut(WORKER[0]);
     let (tiles, edge) = scratch.split_at_mut(WORKER[1]);
-    let count = out.len() / n;
+    let count = out.len() / ldc;
     let whole = count / ROWS * ROWS;
     // Rows that are read where they lie; the others are packed.
-    let direct = if n < PACK_FROM { whole } else { 0 };
+    let direct = if gemm.n < PACK_FROM { whole } else { 0 };
     for k in gemm.depths() {
         let (depth, add) = (k.len(), k.start > 0);
         let a = &a[row * row_step + k.start * depth_step..];
@@ -183,8 +238,9 @@ fn rows(
             let tile = &mut tiles[(first - direct) * depth..][..ROWS * depth];
             pack_rows(&a[first * row_step..], ROWS.min(count - first), row_step, depth_step, tile);
         }
-        for column in (0..n).step_by(LANES) {
-            let lanes = LANES.min(n - column);
+        for column in wanted.clone().step_by(LANES) {
+            let lanes = LANES.min(wanted.end - column);
+            let at = column - wanted.start;
             let panel = match shared {
                 Some(shared) => &shared[panel_at(gemm, &k, column)..][..depth * LANES],
                 None => {
@@ -196,8 +252,8 @@ fn rows(
             let in_place = if lanes == LANES { whole } else { 0 };
             let mut product = |rows: usize, a: &[f32], row_step, depth_step, first: usize| {
                 if first < in_place {
-                    let out = &mut out[first * n + column..];
-                    tile::product(rows, depth, a, row_step, depth_step, panel, out, n, add);
+                    let out = &mut out[first * ldc + at..];
+                    tile::product(rows, depth, a, row_step, depth_step, panel, out, ldc, add);
                 } else {
                     let out = &mut edge[first * LANES..];
                     tile::product(rows, depth, a, row_step, depth_step, panel, out, LANES, false);
@@ -209,8 +265,8 @@ fn rows(
             for first in (direct..count).step_by(ROWS) {
                 product(ROWS, &tiles[(first - direct) * depth..], 1, ROWS, first);
             }
-            for (out, tile) in out.chunks_exact_mut(n).zip(edge.chunks_exact(LANES)).skip(in_place) {
-                let out = out[column..][..lanes].iter_mut().zip(tile);
+            for (out, tile) in out.chunks_exact_mut(ldc).zip(edge.chunks_exact(LANES)).skip(in_place) {
+                let out = out[at..][..lanes].iter_mut().zip(tile);
                 if add {
                     out.for_each(|(out, sum)| *out += sum);
                 } else {

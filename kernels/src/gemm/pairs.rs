@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::Gemm;
+use super::cpu::pieces;
 use crate::epilogue::{Channels, Tail};
 use crate::precision::Precision;
 use crate::tasks::{Shared, for_each_part, share};
@@ -86,25 +87,24 @@ fn multiply(
     let tail = tail(gemm);
     let products = out.len() / (m * n);
     let out = Shared::new(out);
-    let pieces = (0..products).flat_map(|product| {
-        let blocks =
-            move |len: usize, block: usize| (0..len).step_by(block).map(move |i| i..len.min(i + block));
-        let rows = blocks(m, ROWS);
-        rows.flat_map(move |rows| blocks(n, COLUMNS).map(move |columns| (product, rows.clone(), columns)))
-    });
     let worker_len = WORKER.iter().sum::<usize>() + tail.scratch_len();
-    share(pieces, scratch, worker_len, |(product, rows, columns), scratch| {
-        let (scratch, tail_scratch) = scratch.split_at_mut(WORKER.iter().sum());
-        let (scratch, sums) = scratch.split_at_mut(WORKER[0] + WORKER[1] + WORKER[2]);
-        piece(gemm, gemm.operands(inputs, first + product), &rows, &columns, panels, sums, scratch);
-        for (row, sums) in rows.zip(sums.chunks_exact(COLUMNS)) {
-            let at = (product * m + row) * n + columns.start;
-            // SAFETY: pieces are disjoint blocks, and a task holds one row of its own at a time.
-            let out = unsafe { out.part(at..at + columns.len()) };
-            out.copy_from_slice(&sums[..columns.len()]);
-            tail.apply(out, columns.len(), &inputs[2..], first * m * n + at, columns.start, tail_scratch);
-        }
-    });
+    share(
+        pieces(products, [m, ROWS], [n, COLUMNS]),
+        scratch,
+        worker_len,
+        |(product, rows, columns), scratch| {
+            let (scratch, tail_scratch) = scratch.split_at_mut(WORKER.iter().sum());
+            let (scratch, sums) = scratch.split_at_mut(WORKER[0] + WORKER[1] + WORKER[2]);
+            piece(gemm, gemm.operands(inputs, first + product), &rows, &columns, panels, sums, scratch);
+            for (row, sums) in rows.zip(sums.chunks_exact(COLUMNS)) {
+                let at = (product * m + row) * n + columns.start;
+                // SAFETY: pieces are disjoint blocks, and a task holds one row of its own at a time.
+                let out = unsafe { out.part(at..at + columns.len()) };
+                out.copy_from_slice(&sums[..columns.len()]);
+                tail.apply(out, columns.len(), &inputs[2..], first * m * n + at, columns.start, tail_scratch);
+            }
+        },
+    );
 }
 
 /// `sums`, rows of [`COLUMNS`], of a block.

@@ -345,7 +345,7 @@ impl Plan {
                 let pixel = pixel(h, v, self.from.1, usize::MAX);
                 let pixel = if pixel == usize::MAX { zeros } else { n * source_plane + pixel };
                 let (here, rest) = row.split_at_mut(len);
-                here.copy_from_slice(&source[pixel * self.pitch + channel..][..len]);
+                copy(&source[pixel * self.pitch + channel..][..len], here);
                 row = rest;
                 k += len;
             }
@@ -376,6 +376,14 @@ impl Plan {
             k += len;
         }
     }
+}
+
+/// Copies numbers, whole steps of them without a call for each few.
+#[inline(always)]
+fn copy<T: std::marker::Copy>(from: &[T], to: &mut [T]) {
+    let (from, to) = (from.as_chunks::<{ bf16::STEP }>(), to.as_chunks_mut::<{ bf16::STEP }>());
+    to.0.iter_mut().zip(from.0).for_each(|(to, from)| *to = *from);
+    to.1.copy_from_slice(from.1);
 }
 
 simd! {
