@@ -5,8 +5,8 @@
 //! replayer with its pages (`web/`). Plans are made for WebGPU's default limits without optional features, so
 //! every conforming browser runs them. `docs/web.md` describes the files.
 //!
-//! `onnx` (a feature) has models as ONNX graphs for other runtimes, `torch` (a feature) as modules of PyTorch;
-//! `docs/onnx.md` and `docs/pytorch.md` describe them.
+//! `onnx` (a feature) has models as ONNX graphs for other runtimes, `torch` (a feature) as modules of
+//! PyTorch; `docs/onnx.md` and `docs/pytorch.md` describe them.
 
 #[cfg(any(feature = "onnx", feature = "torch"))]
 mod batches;

@@ -1,10 +1,11 @@
-"""What `export --torch` writes, in torch: the same scores, verdicts and maps as the command line's, and back as
-a model file with the same bits.
+"""What `export --torch` writes, in torch: the same scores, verdicts and maps as the command line's, and back
+as a model file with the same bits.
 
-Run `python3 tests/torch/export.py GANOMEDE DIR [SYSTEM…]` with the packages of `tests/torch/requirements.txt`.
-Every system with a score of one pass is trained for a few steps and exported; its module is run on images of
-its networks' size and of others, gray and in colour, alone and in batches. Series and tables likewise.
-ALL_SCORES=1 in the environment takes every score of one pass in place of each system's first.
+Run `python3 tests/torch/export.py GANOMEDE DIR [SYSTEM…]` with the packages of
+`tests/torch/requirements.txt`. Every system with a score of one pass is trained for a few steps and exported;
+its module is run on images of its networks' size and of others, gray and in colour, alone and in batches.
+Series and tables likewise. ALL_SCORES=1 in the environment takes every score of one pass in place of each
+system's first.
 """
 
 import csv

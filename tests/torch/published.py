@@ -1,10 +1,10 @@
-"""The networks of the published repositories, as far as `ganomede import --system` reads their checkpoints, and
-what they give: tests/torch/published/*.pth, and outputs in expected.safetensors.
+"""The networks of the published repositories, as far as `ganomede import --system` reads their checkpoints,
+and what they give: tests/torch/published/*.pth, and outputs in expected.safetensors.
 
 Run `python3 tests/torch/published.py` with the packages of `tests/torch/requirements.txt`; `tests/import.rs`
 reads the files. Modules have the structure and the names of those of samet-akcay/ganomaly,
-samet-akcay/skip-ganomaly, dbbbbm/f-AnoGAN-PyTorch and lukasruff/Deep-SVDD-PyTorch, at small widths. Images are
-x[i] = sin(0.37 i), which the test computes again.
+samet-akcay/skip-ganomaly, dbbbbm/f-AnoGAN-PyTorch and lukasruff/Deep-SVDD-PyTorch, at small widths. Images
+are x[i] = sin(0.37 i), which the test computes again.
 """
 
 from pathlib import Path

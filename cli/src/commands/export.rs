@@ -23,11 +23,11 @@ use crate::shared::samples::SampleArgs;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, quoted, say, say_json, shown};
 
-/// Write a model for other runtimes: as an ONNX graph, a module of PyTorch, or, of images, as a page that scores in the reader's
-/// browser, on the reader's own GPU: the programs, their shaders, the weights and a replayer, for any server
-/// of files. With --train a page that trains a system, with --tape one that shows how expressions become
-/// launches, with --kernels one that runs every variant of every kernel, with --toy a GAN of points in the
-/// plane.
+/// Write a model for other runtimes: as an ONNX graph, a module of PyTorch, or, of images, as a page that
+/// scores in the reader's browser, on the reader's own GPU: the programs, their shaders, the weights and a
+/// replayer, for any server of files. With --train a page that trains a system, with --tape one that shows
+/// how expressions become launches, with --kernels one that runs every variant of every kernel, with --toy a
+/// GAN of points in the plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     group = ArgGroup::new("what").required(true).args(["model", "train", "tape", "kernels", "toy"]),

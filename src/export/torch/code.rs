@@ -114,7 +114,10 @@ impl Body {
     pub(super) fn assign(&mut self, scope: &str, value: &Text) -> Text {
         if scope != self.scope {
             self.scope = scope.to_owned();
-            self.lines.push(format!("# {scope}"));
+            // What lies between layers has no name.
+            if !scope.is_empty() {
+                self.lines.push(format!("# {scope}"));
+            }
         }
         let stem = scope.rsplit('.').next().unwrap_or_default().replace('∇', "d_");
         let stem: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();

@@ -213,13 +213,14 @@ fn constants(
     file(tensors.chain(places), path)
 }
 
-/// Names of the states that training moves.
+/// Names of the states that training moves, and of their averages where the system scores by these.
 fn learned(header: &Header, path: &Path) -> Result<BTreeSet<String>, TorchError> {
     let mut states = States::new();
     let built = header.info(path)?.build(&mut states, &header.config, &header.options);
     let mut system = built.map_err(|source| FileError::Config { path: path.to_owned(), source })?;
     system.register_training(&mut states, header.training, header.seed);
-    let mut names = BTreeSet::new();
+    let averages = system.averages().map_or(&[][..], |ema| ema.averages());
+    let mut names: BTreeSet<_> = averages.iter().map(|variable| variable.name().to_owned()).collect();
     for (stage, parts) in system.stages().iter().map(|stage| stage.parts.len()).enumerate() {
         for part in 0..parts {
             let tape = Tape::new();
@@ -315,7 +316,7 @@ fn module(
         let all = model.tensors.iter().filter(|t| learned.contains(&t.name) == moves);
         all.map(|t| (t.name.as_str(), t.shape.as_slice())).collect::<Vec<_>>()
     };
-    settings += &shapes("# What training moves.\nPARAMETERS", of(true).into_iter());
+    settings += &shapes("# What training moves, or averages of it.\nPARAMETERS", of(true).into_iter());
     settings +=
         &shapes("# What it does not: statistics, and what was fitted.\nBUFFERS", of(false).into_iter());
     let has_constants = !network.constants.is_empty() || place.is_some();

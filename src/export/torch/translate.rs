@@ -73,8 +73,13 @@ pub(super) fn translate(
         to.values.push(value);
     }
     for (name, id) in &graph.outputs {
-        let text = to.whole(*id).text;
-        to.found.outputs.push((name.clone(), text));
+        let text = to.whole(*id);
+        // Some maps have kept their channel.
+        let text = match (name.as_str(), &shapes[*id][..]) {
+            ("map", [_, Dim::Fixed(1), _, _]) => text.method("squeeze(1)"),
+            _ => text,
+        };
+        to.found.outputs.push((name.clone(), text.text));
     }
     Ok(to.found)
 }
@@ -87,13 +92,19 @@ struct Translator<'a> {
     found: Network,
 }
 
-/// Sizes in Python, where `n` is the batch.
-fn sizes(shape: &[Dim]) -> String {
-    tuple(shape.iter().map(|dim| match *dim {
+/// A size in Python, where `n` is the batch.
+fn size(dim: &Dim) -> String {
+    match *dim {
         Dim::Fixed(size) => size.to_string(),
         Dim::Batch(1) => "n".to_owned(),
         Dim::Batch(times) => format!("{times} * n"),
-    }))
+    }
+}
+
+/// Sizes as the arguments of a method.
+fn sizes(shape: &[Dim]) -> String {
+    let all: Vec<String> = shape.iter().map(size).collect();
+    format!("({})", all.join(", "))
 }
 
 fn call(function: &str, arguments: &[&str]) -> Text {
@@ -116,7 +127,7 @@ impl Translator<'_> {
     fn whole(&mut self, id: NodeId) -> Text {
         let (value, wanted) = (self.values[id].clone(), &self.shapes[id]);
         if value.is_number {
-            return call("x.new_full", &[&sizes(wanted), &value.text.text]);
+            return call("x.new_full", &[&tuple(wanted.iter().map(size)), &value.text.text]);
         }
         if value.shape == *wanted {
             return value.text;
@@ -205,7 +216,7 @@ impl Translator<'_> {
                 if (0..shape.len()).any(|d| !keeps(d) && fixed(&[from[d], shape[d]]).is_none()) {
                     return refused("places samples within a batch".to_owned());
                 }
-                let places = [&value.text, &*sizes(&shape), &tuple(start), &tuple(step)];
+                let places = [&value.text, &*tuple(shape.iter().map(size)), &tuple(start), &tuple(step)];
                 call(self.helper("embed"), &places)
             }
             Op::Concat(axis) => {
