@@ -17,8 +17,10 @@ fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
         let path = folder("model").join("m.safetensors");
-        let settings = ["--size", "16", "--width", "4", "--latent", "8", "--steps", "2", "--val-fraction", "0.3"];
-        ganomede(["train", "ganomaly", "--data", RETINA, "--out", text(&path)].iter().chain(&settings)).well();
+        let settings =
+            ["--size", "16", "--width", "4", "--latent", "8", "--steps", "2", "--val-fraction", "0.3"];
+        ganomede(["train", "ganomaly", "--data", RETINA, "--out", text(&path)].iter().chain(&settings))
+            .well();
         path
     })
 }
@@ -31,15 +33,25 @@ fn a_published_checkpoint_becomes_a_model_that_knows_no_threshold_until_it_is_ca
     let (netg, netd) = (fixture("ganomaly-netG.pth"), fixture("ganomaly-netD.pth"));
     let import = ["import", text(&netg), text(&netd), "--system", "ganomaly", "--out", text(&out)];
     let ended = ganomede(import);
-    assert!(ended.well().stdout.starts_with("ganomaly of 52 tensors; no threshold: `ganomede calibrate "), "{}", ended.stdout);
+    assert!(
+        ended.well().stdout.starts_with("ganomaly of 52 tensors; no threshold: `ganomede calibrate "),
+        "{}",
+        ended.stdout
+    );
     assert!(ended.stdout.contains(" --data GOOD` sets one from normal samples"), "{}", ended.stdout);
     let info = ganomede(["info", text(&out)]).well().stdout.clone();
-    assert!(info.contains("threshold   none: nothing was held out, or it is a checkpoint or was imported"), "{info}");
+    assert!(
+        info.contains("threshold   none: nothing was held out, or it is a checkpoint or was imported"),
+        "{info}"
+    );
     assert!(info.contains("unknown: imported from ganomaly-netG.pth, ganomaly-netD.pth"), "{info}");
     assert!(!info.contains("\nagain"), "nothing here trains it again: {info}");
     let image = good.join("00.png");
     let scored = ganomede(["score", text(&out), text(&image), "--json"]).json();
-    assert!(scored["images"][0]["score"].as_f64().unwrap() > 0.0 && scored["images"][0]["anomalous"].is_null(), "{scored}");
+    assert!(
+        scored["images"][0]["score"].as_f64().unwrap() > 0.0 && scored["images"][0]["anomalous"].is_null(),
+        "{scored}"
+    );
 
     // Calibrated afterwards and at once, it is the same.
     let later = ganomede(["calibrate", text(&out), "--data", text(&good), "--json"]).json();
@@ -49,7 +61,8 @@ fn a_published_checkpoint_becomes_a_model_that_knows_no_threshold_until_it_is_ca
     let verdict = ganomede(["score", text(&out), text(&image), "--json"]).json();
     assert!(verdict["images"][0]["anomalous"].is_boolean(), "{verdict}");
     assert_eq!(verdict["images"][0]["score"], scored["images"][0]["score"]);
-    let loose = ganomede(import.iter().chain(&["--data", text(&good), "--false-alarm-rate", "0.5", "--json"])).json();
+    let loose =
+        ganomede(import.iter().chain(&["--data", text(&good), "--false-alarm-rate", "0.5", "--json"])).json();
     assert!(loose["threshold"].as_f64() < at_once["threshold"].as_f64(), "{loose}");
 
     // Without the discriminator, with a word.
@@ -66,7 +79,10 @@ fn what_cannot_be_imported_is_refused_and_nothing_is_written() {
         assert!(!out.exists());
     };
     let [netg, svdd, module] = ["ganomaly-netG.pth", "deep-svdd-mnist.tar", "module.pth"].map(fixture);
-    refused(&[text(&module), "--system", "ganomaly"], &["'torch.nn.modules.linear.Linear'", "nothing is executed"]);
+    refused(
+        &[text(&module), "--system", "ganomaly"],
+        &["'torch.nn.modules.linear.Linear'", "nothing is executed"],
+    );
     refused(&[text(&svdd), "--system", "deep-svdd"], &["--range LOW,HIGH"]);
     refused(&[text(&svdd), "--system", "deep-svdd", "--range", "4,1"], &["4,1 is no range"]);
     refused(&[text(&netg), "--system", "pca"], &["pca", "deep-svdd"]);
@@ -76,9 +92,11 @@ fn what_cannot_be_imported_is_refused_and_nothing_is_written() {
     refused(&[text(model()), "--like", text(&netg)], &["ganomaly-netG.pth"]);
     refused(&[text(&place.join("no.pth")), "--system", "ganomaly"], &["cannot read", "no.pth"]);
     // Deep SVDD's range may be negative.
-    ganomede(["import", text(&svdd), "--system", "deep-svdd", "--range", "-2.5,4", "--out", text(&out)]).well();
+    ganomede(["import", text(&svdd), "--system", "deep-svdd", "--range", "-2.5,4", "--out", text(&out)])
+        .well();
     // What is read is not replaced.
-    ganomede(["import", text(&out), "--like", text(&out), "--out", text(&out)]).refused(2, &["m.safetensors"]);
+    ganomede(["import", text(&out), "--like", text(&out), "--out", text(&out)])
+        .refused(2, &["m.safetensors"]);
 }
 
 #[test]
@@ -100,8 +118,9 @@ fn an_exported_module_comes_back_with_the_same_bits() {
         assert!(code.contains(line), "no `{line}` in {code}");
     }
     let back = place.with_file_name("back.safetensors");
-    let import = ["import", text(&place.join("model.safetensors")), "--like", text(model()), "--out", text(&back)]
-        .map(str::to_owned);
+    let import =
+        ["import", text(&place.join("model.safetensors")), "--like", text(model()), "--out", text(&back)]
+            .map(str::to_owned);
     ganomede(&import).well();
     assert_same_tensors(model(), &back);
     let (before, after) = (ModelFile::load(model()).unwrap(), ModelFile::load(&back).unwrap());
@@ -118,7 +137,17 @@ fn an_exported_module_comes_back_with_the_same_bits() {
     };
     let at_once = threshold(&back, &["--data", text(&good)]);
     let copy = place.with_file_name("copy.safetensors");
-    let calibrate = ["calibrate", text(model()), "--data", text(&good), "--out", text(&copy), "--score", "code", "--json"];
+    let calibrate = [
+        "calibrate",
+        text(model()),
+        "--data",
+        text(&good),
+        "--out",
+        text(&copy),
+        "--score",
+        "code",
+        "--json",
+    ];
     assert_eq!(ganomede(calibrate).json()["threshold"].as_f64(), Some(at_once));
 
     // An earlier export is replaced; other files are not.

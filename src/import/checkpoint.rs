@@ -14,8 +14,8 @@ use super::pickle::{self, Id, Kind, Value, Values, View};
 
 /// Bytes of `data.pkl`: a tensor takes some two hundred.
 const MAX_PICKLE: u64 = 16 << 20;
-/// Memory for a byte of it: values of one byte, in the arena, on the stack and in the memo.
-const PARSED: u64 = 160;
+/// Memory for a byte of it: values of one byte, in the arena, on the stack and in the memo, while these grow.
+const PARSED: u64 = 200;
 /// Entries of an archive, and bytes of their list.
 const MAX_ENTRIES: u64 = 1 << 15;
 const MAX_LIST: u64 = 8 << 20;
@@ -190,7 +190,7 @@ impl Checkpoint {
         for (key, value) in entries {
             if let (Value::Text(name), Value::Tensor(view)) = (self.values.get(*key), self.values.get(*value))
             {
-                all.push((name.clone(), view.clone()));
+                all.push((name.clone(), View::clone(view)));
             }
         }
         let mut names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();

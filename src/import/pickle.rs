@@ -84,9 +84,10 @@ pub(super) enum Value {
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    Tensor(View),
+    Tensor(Box<View>),
     Global(Global),
-    Storage { kind: Kind, key: String, length: u64 },
+    /// A view of nothing yet.
+    Storage(Box<View>),
 }
 
 /// What a file may name.
@@ -162,7 +163,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Values, String> {
     };
     loop {
         let at = machine.at;
-        let step = machine.step().map_err(|what| format!("{what}, at byte {at} of data.pkl"))?;
+        let step = machine.step().map_err(|what| format!("byte {at} of data.pkl: {what}"))?;
         if let Some(root) = step {
             machine.values.root = root;
             return Ok(machine.values);
@@ -444,7 +445,10 @@ impl<'b> Machine<'b> {
                 Value::Text(key),
                 Value::Int(length),
             ] if word == "storage" => {
-                Some(Value::Storage { kind: *kind, key: key.clone(), length: u64::try_from(*length).ok()? })
+                let length = u64::try_from(*length).ok()?;
+                let (offset, shape, stride) = (0, vec![], vec![]);
+                let view = View { kind: *kind, key: key.clone(), length, offset, shape, stride };
+                Some(Value::Storage(Box::new(view)))
             }
             _ => None,
         }
@@ -461,7 +465,7 @@ impl<'b> Machine<'b> {
                 _ => Err("a parameter is no tensor".to_owned()),
             },
             (Value::Global(Global::Tensor), [storage, offset, shape, stride, ..]) => {
-                self.tensor([*storage, *offset, *shape, *stride]).map(Value::Tensor)
+                self.tensor([*storage, *offset, *shape, *stride]).map(|view| Value::Tensor(Box::new(view)))
             }
             (Value::Global(_), _) => Err("it makes a tensor or dictionary of other arguments".to_owned()),
             _ => Err("it calls what is no function".to_owned()),
@@ -470,7 +474,7 @@ impl<'b> Machine<'b> {
 
     /// A view that lies within its storage.
     fn tensor(&self, [storage, offset, shape, stride]: [Id; 4]) -> Result<View, String> {
-        let Value::Storage { kind, key, length } = self.values.get(storage) else {
+        let Value::Storage(of) = self.values.get(storage) else {
             return Err("a tensor has no storage".to_owned());
         };
         let Value::Int(offset) = self.values.get(offset) else {
@@ -483,7 +487,7 @@ impl<'b> Machine<'b> {
         if shape.len() != stride.len() || shape.len() > MAX_RANK {
             return Err(format!("a tensor has {} sizes and {} strides", shape.len(), stride.len()));
         }
-        let view = View { kind: *kind, key: key.clone(), length: *length, offset, shape, stride };
+        let view = View { offset, shape, stride, ..View::clone(of) };
         view.check()?;
         Ok(view)
     }

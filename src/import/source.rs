@@ -151,7 +151,7 @@ impl Source {
         match values.get(id) {
             Value::List(ids) | Value::Tuple(ids) => Ok(ids.iter().map(number).collect()),
             Value::Tensor(view) => {
-                let view = view.clone();
+                let view = View::clone(view);
                 let [of_values, of_storage] = Checkpoint::memory(&view).unwrap_or([u64::MAX / 2; 2]);
                 let _permit = permit(&self.path, of_values.saturating_add(of_storage))?;
                 file.read(&view).map(Some)

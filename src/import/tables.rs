@@ -275,7 +275,7 @@ fn deep_svdd(found: &mut Found<'_>) -> Result<Plan, String> {
     let Some([low, high]) = found.given.range else {
         return Err(
             "does not say to what range its images were scaled; give it with --range LOW,HIGH: the pair of \
-                    the normal class in min_max of src/datasets/mnist.py or cifar10.py of the repository"
+                    the normal class in min_max of the repository's data sets of MNIST or CIFAR-10"
                 .to_owned(),
         );
     };

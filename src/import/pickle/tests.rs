@@ -50,7 +50,7 @@ fn tensors_dictionaries_lists_and_numbers_are_read() {
         shape: vec![2, 2],
         stride: vec![1, 2],
     };
-    assert_eq!(of("w"), &Value::Tensor(view));
+    assert_eq!(of("w"), &Value::Tensor(Box::new(view)));
     assert_eq!(of("c"), &Value::Float(1.5));
     let Value::List(items) = of("l") else { panic!("{:?}", of("l")) };
     let items: Vec<_> = items.iter().map(|id| values.get(*id).clone()).collect();
@@ -106,8 +106,8 @@ fn views_lie_within_their_storage() {
 #[test]
 fn what_is_broken_is_said_with_its_place() {
     for (bytes, what) in [
-        (&b""[..], "it ends too early, at byte 0"),
-        (b"\x80\x02", "it ends too early, at byte 2"),
+        (&b""[..], "byte 0 of data.pkl: it ends too early"),
+        (b"\x80\x02", "byte 2 of data.pkl: it ends too early"),
         (b"\x80\x02X\xff\xff\xff\xffab", "it ends too early"),
         (b"\x80\x09.", "protocol 9"),
         (b"\x80\x02.", "nothing to work on"),
