@@ -249,6 +249,9 @@ fn hostile_archives_are_refused_with_a_reason() {
     assert!(hostile("many.pth", &many).contains("lists 65535 entries"));
 }
 
+/// What is done to names, shapes and types of storages.
+type Change<'c> = &'c dyn Fn(&mut Vec<(String, Vec<usize>, &'static str)>);
+
 #[test]
 fn tensors_of_other_kinds_and_sizes_are_refused_and_strides_honoured() {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("import");
@@ -258,7 +261,7 @@ fn tensors_of_other_kinds_and_sizes_are_refused_and_strides_honoured() {
     original.save(&model).unwrap();
     let tensors: Vec<(String, Vec<usize>)> =
         original.tensors.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
-    let write = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, &'static str)>)| {
+    let write = |change: Change<'_>| {
         let mut all: Vec<_> = tensors.iter().map(|(n, s)| (n.clone(), s.clone(), "FloatStorage")).collect();
         change(&mut all);
         let all: Vec<_> = all.iter().map(|(n, s, k)| (n.as_str(), s.as_slice(), *k)).collect();
@@ -271,12 +274,9 @@ fn tensors_of_other_kinds_and_sizes_are_refused_and_strides_honoured() {
     for tensor in read.tensors.iter().filter(|t| t.shape.len() > 1) {
         let (rows, columns) = (tensor.shape[0], tensor.values.len() / tensor.shape[0]);
         assert_eq!(tensor.values[1], rows as f32, "{}", tensor.name);
-        assert_eq!(
-            tensor.values[columns],
-            if rows > 1 { 1.0 } else { tensor.values[columns - 1] },
-            "{}",
-            tensor.name
-        );
+        if rows > 1 {
+            assert_eq!(tensor.values[columns], 1.0, "{}", tensor.name);
+        }
     }
     for kind in ["DoubleStorage", "HalfStorage", "BFloat16Storage"] {
         let found = write(&|all| all.iter_mut().for_each(|t| t.2 = kind)).unwrap();
@@ -286,16 +286,14 @@ fn tensors_of_other_kinds_and_sizes_are_refused_and_strides_honoured() {
             |model: &ModelFile| model.tensors.iter().find(|t| t.name == "centre").unwrap().values.clone();
         assert_eq!(small(&found.model), small(&read), "{kind}");
     }
-    for (what, change) in [
-        (
-            "has a tensor of int64 where weights belong",
-            (&|all| all[0].2 = "LongStorage") as &dyn Fn(&mut Vec<(String, Vec<usize>, &'static str)>),
-        ),
+    let changes: [(&str, Change<'_>); 5] = [
+        ("has a tensor of int64 where weights belong", &|all| all[0].2 = "LongStorage"),
         ("has no tensor '", &|all| _ = all.remove(0)),
         ("expected [", &|all| all[0].1.push(1)),
         ("has a tensor 'surplus' [2] that", &|all| all.push(("surplus".into(), vec![2], "FloatStorage"))),
         ("has two tensors named", &|all| all.push(all[0].clone())),
-    ] {
+    ];
+    for (what, change) in changes {
         let found = write(change).expect_err(what);
         assert!(found.contains(what), "{what}: {found}");
     }

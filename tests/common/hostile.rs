@@ -190,13 +190,14 @@ fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
 /// The entries of an archive.
 pub fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut zip = ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let count = zip.len();
     let read = |index| {
         let mut entry = zip.by_index(index).unwrap();
         let mut bytes = vec![];
         entry.read_to_end(&mut bytes).unwrap();
         (entry.name().unwrap().to_string(), bytes)
     };
-    (0..zip.len()).map(read).collect()
+    (0..count).map(read).collect()
 }
 
 /// What torch.save writes of a state dict: names, shapes and types of storages. Element i of a storage is i,
