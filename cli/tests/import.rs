@@ -84,9 +84,16 @@ fn what_cannot_be_imported_is_refused_and_nothing_is_written() {
         &["'torch.nn.modules.linear.Linear'", "nothing is executed"],
     );
     refused(&[text(&svdd), "--system", "deep-svdd"], &["--range LOW,HIGH"]);
-    refused(&[text(&svdd), "--system", "deep-svdd", "--range", "4,1"], &["4,1 is no range"]);
-    refused(&[text(&netg), "--system", "pca"], &["pca", "deep-svdd"]);
-    refused(&[text(&netg)], &["--system", "--like"]);
+    let misused = |arguments: &[&str], what: &[&str]| {
+        let ended = ganomede(["import", "--out", text(&out)].iter().chain(arguments));
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(what.iter().all(|part| ended.stderr.contains(part)), "{}", ended.stderr);
+        assert!(!out.exists());
+    };
+    misused(&[text(&svdd), "--system", "deep-svdd", "--range", "4,1"], &["4,1 is no range"]);
+    misused(&[text(&netg), "--system", "pca"], &["pca", "deep-svdd"]);
+    misused(&[text(&netg)], &["--system", "--like"]);
+    misused(&[text(&netg), "--like", text(model()), "--range", "0,1"], &["--range"]);
     refused(&[text(&netg), "--like", text(model())], &["has no tensor 'discriminator.down1.weight'"]);
     refused(&[text(&netg), text(&netg), "--like", text(model())], &["2 files are named"]);
     refused(&[text(model()), "--like", text(&netg)], &["ganomaly-netG.pth"]);
@@ -163,9 +170,12 @@ fn what_has_no_module_is_refused() {
     train(RETINA, &searched, &["--steps", "2"]).well();
     let out = place.join("torch");
     let export = ["export", "--torch", text(&out), text(&searched)];
-    ganomede(export).refused(2, &["the score 'anogan' of anogan is searched step by step", "--score"]);
-    ganomede(["export", "--torch", text(&out)]).refused(2, &["M"]);
-    ganomede(export.iter().chain(&["--onnx", "m.onnx"])).refused(2, &["--onnx"]);
+    ganomede(export).refused(2, &["the score 'anogan' of anogan is searched step by step", "another score"]);
+    let two = ["export", "--torch", text(&out), "--onnx", "m.onnx", "m"];
+    for (arguments, what) in [(&["export", "--torch", text(&out)][..], "<M|"), (&two, "--onnx")] {
+        let ended = ganomede(arguments);
+        assert!(ended.code == Some(2) && ended.stderr.contains(what), "{}", ended.stderr);
+    }
     ganomede(["export", "--torch", text(&place), text(&searched)]).refused(2, &["a.safetensors"]);
     assert!(!out.exists());
 }

@@ -6,12 +6,12 @@ use clap::ArgGroup;
 use clap::builder::PossibleValuesParser;
 use ganomede::detect::NormalData;
 use ganomede::import::{Given, SYSTEMS, like, published};
-use ganomede::models::scorer::ScoreConfig;
 use ganomede_datasets::Reads;
 use serde::Serialize;
 
 use crate::commands::calibrate::{Calibrated, calibrated};
-use crate::shared::args::{DataArgs, Global, parse_rate};
+use crate::commands::train::score_config;
+use crate::shared::args::{DataArgs, Global, SearchArgs, parse_rate};
 use crate::shared::samples::SampleArgs;
 use crate::shared::session::check_file;
 use crate::shared::terminal::Terminal;
@@ -92,8 +92,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         let reading = SampleArgs::default().reading(&DataArgs::default());
         let data = NormalData { spec: spec.clone(), reading };
         let (device, mut terminal) = (global.open()?, Terminal::new(interrupt));
-        let score =
-            ScoreConfig { tiles: model.header.data.tiles.map(|t| t.tiling), ..ScoreConfig::default() };
+        let score = score_config(&SearchArgs::default(), &model, &args.out)?;
         let Calibrated { calibration, warning, .. } =
             calibrated(&model, &args.out, data, (&score, args.false_alarm_rate), &device, &mut terminal)?;
         model.header.calibration = Some(calibration);
