@@ -39,7 +39,7 @@ pub(super) struct Row {
     /// Which network.
     pub(super) network: usize,
     pub(super) theirs: String,
-    /// Its shape there, that of ours.
+    /// How its numbers lie there.
     pub(super) layout: Layout,
 }
 
@@ -257,7 +257,6 @@ fn filled(
     notes.extend(rounded(&rounded_names.iter().map(String::as_str).collect::<Vec<_>>()));
     let names: Vec<_> =
         given.files.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy()).collect();
-    let Training { .. } = Training::default();
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
