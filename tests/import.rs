@@ -203,13 +203,16 @@ fn zipped(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
+/// Entries of an archive.
+type Parts = Vec<(String, Vec<u8>)>;
+
 #[test]
 fn hostile_archives_are_refused_with_a_reason() {
     let right = checkpoint(&[("encoder1.main.initial-conv-1-2.weight", &[2, 1, 4, 4], "FloatStorage")]);
     // It is read as far as it goes.
     assert!(hostile("right.pth", &right).contains("has no tensor 'encoder1.main.final-2-1-conv.weight'"));
     let parts = entries(&right);
-    let of = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>), method| {
+    let of = |change: &dyn Fn(&mut Parts), method| {
         let mut parts = parts.clone();
         change(&mut parts);
         let parts: Vec<_> = parts.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();

@@ -511,7 +511,7 @@ impl View {
         }
         let steps = self.shape.iter().zip(&self.stride);
         let reach = |at: u64, (&size, &stride): (&u64, &u64)| at.checked_add((size - 1).checked_mul(stride)?);
-        match steps.fold(Some(self.offset), |at, step| reach(at?, step)) {
+        match steps.into_iter().try_fold(self.offset, reach) {
             Some(last) if last < self.length => Ok(()),
             _ => Err(beyond()),
         }

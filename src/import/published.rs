@@ -65,12 +65,15 @@ pub(super) struct Table {
     pub(super) plan: fn(&mut Found<'_>) -> Result<Plan, String>,
 }
 
+/// Numbers of a checkpoint by name.
+type Numbers<'f> = dyn FnMut(&str) -> Result<Option<Vec<f32>>, ImportError> + 'f;
+
 /// What there is to plan by.
 pub(super) struct Found<'f> {
     pub(super) names: Vec<Names>,
     pub(super) given: &'f Given,
     /// A number of the first network's checkpoint, or several.
-    pub(super) numbers: &'f mut dyn FnMut(&str) -> Result<Option<Vec<f32>>, ImportError>,
+    pub(super) numbers: &'f mut Numbers<'f>,
 }
 
 impl Found<'_> {
