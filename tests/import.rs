@@ -303,3 +303,65 @@ fn tensors_of_other_kinds_and_sizes_are_refused_and_strides_honoured() {
     // Counters of batches are nothing that we have.
     write(&|all| all.push(("encoder.bn1.num_batches_tracked".into(), vec![], "LongStorage"))).unwrap();
 }
+
+/// GANomaly's generator at 16×16 and width 2, by names and shapes.
+fn generator() -> Vec<(String, Vec<usize>)> {
+    let mut all: Vec<(String, Vec<usize>)> = vec![];
+    let mut add = |name: String, shape: &[usize]| all.push((name, shape.to_vec()));
+    let norm = |name: String, channels: usize| {
+        ["weight", "bias", "running_mean", "running_var"].map(|part| (format!("{name}.{part}"), [channels]))
+    };
+    for encoder in ["encoder1", "encoder2"] {
+        add(format!("{encoder}.main.initial-conv-1-2.weight"), &[2, 1, 4, 4]);
+        add(format!("{encoder}.main.pyramid-2-4-conv.weight"), &[4, 2, 4, 4]);
+        norm(format!("{encoder}.main.pyramid-4-batchnorm"), 4).iter().for_each(|(n, s)| add(n.clone(), s));
+        add(format!("{encoder}.main.final-4-1-conv.weight"), &[3, 4, 4, 4]);
+    }
+    add("decoder.main.initial-3-4-convt.weight".into(), &[3, 4, 4, 4]);
+    norm("decoder.main.initial-4-batchnorm".into(), 4).iter().for_each(|(n, s)| add(n.clone(), s));
+    add("decoder.main.pyramid-4-2-convt.weight".into(), &[4, 2, 4, 4]);
+    norm("decoder.main.pyramid-2-batchnorm".into(), 2).iter().for_each(|(n, s)| add(n.clone(), s));
+    add("decoder.main.final-2-1-convt.weight".into(), &[2, 1, 4, 4]);
+    all
+}
+
+#[test]
+fn missing_surplus_and_misshapen_tensors_are_named() {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("import");
+    std::fs::create_dir_all(&place).unwrap();
+    let write = |name: &str, all: &[(String, Vec<usize>)]| {
+        let all: Vec<_> = all.iter().map(|(n, s)| (n.as_str(), s.as_slice(), "FloatStorage")).collect();
+        let path = place.join(name);
+        std::fs::write(&path, checkpoint(&all)).unwrap();
+        published("ganomaly", &Given { files: vec![path], range: None })
+    };
+    let right = generator();
+    let model = write("right-netG.pth", &right).unwrap().model;
+    // [in, out, h, w] with the first innermost, as a linear layer [out·h·w, in]: 0 to 191 in order.
+    let project = model.tensors.iter().find(|t| t.name == "generator.decoder.project.weight").unwrap();
+    assert_eq!(project.shape, [64, 3]);
+    assert_eq!(project.values, (0..192).map(|i| i as f32).collect::<Vec<_>>());
+
+    // Every tensor is needed, in its shape.
+    for at in 0..right.len() {
+        let mut fewer = right.clone();
+        let (name, shape) = fewer.remove(at);
+        let error = write("fewer.pth", &fewer).expect_err(&name).to_string();
+        // The first, second and seventh tell the sizes, so that others are looked for without them.
+        let looked_for = if [0, 1, 6].contains(&at) { "encoder1.main." } else { &name };
+        assert!(error.contains(&format!("has no tensor '{looked_for}")), "{name}: {error}");
+        let mut other = right.clone();
+        other[at].1 = shape.iter().map(|size| size + 1).collect();
+        let error = write("other.pth", &other).expect_err(&name).to_string();
+        assert!(error.contains("encoder1.main") || error.contains(&name), "{name}: {error}");
+    }
+    let mut more = right.clone();
+    more.push(("encoder1.main.extra-layers-0-2-conv.weight".into(), vec![2, 2, 3, 3]));
+    let error = write("more.pth", &more).expect_err("extra layers").to_string();
+    for part in ["'encoder1.main.extra-layers-0-2-conv.weight' [2, 2, 3, 3]", "ganomaly here has no layer"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let dense = [("model.0.weight".to_owned(), vec![2, 2])];
+    let error = write("dense.pth", &dense).expect_err("another port").to_string();
+    assert!(error.contains("A03ki/f-AnoGAN has norms after activations"), "{error}");
+}

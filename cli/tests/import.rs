@@ -171,6 +171,11 @@ fn what_has_no_module_is_refused() {
     let out = place.join("torch");
     let export = ["export", "--torch", text(&out), text(&searched)];
     ganomede(export).refused(2, &["the score 'anogan' of anogan is searched step by step", "another score"]);
+    let tiles = place.join("tiles.safetensors");
+    let command = ["train", "pca", "--data", RETINA, "--out", text(&tiles), "--tile", "16", "--steps", "2"];
+    ganomede(command.iter().chain(&["--val-fraction", "0.2"])).well();
+    ganomede(["export", "--torch", text(&out), text(&tiles)])
+        .refused(2, &["tile by tile", "train without --tile"]);
     let two = ["export", "--torch", text(&out), "--onnx", "m.onnx", "m"];
     for (arguments, what) in [(&["export", "--torch", text(&out)][..], "<M|"), (&two, "--onnx")] {
         let ended = ganomede(arguments);

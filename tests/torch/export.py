@@ -76,14 +76,14 @@ def learns(network, model, x):
     model.load_state_dict(before)
 
 
-def check_images(ganomede, system, number, folder, sets, errors):
+def check_images(ganomede, system, number, folder, sets, size, more, errors):
     """One system, with settings that differ from one to the next."""
     fit, colour, standardise = FITS[number % 3], ["gray", "rgb"][number % 2], number % 4 > 1
     model = folder / f"{system}.safetensors"
-    settings = ["--size", f"{SIZE[1]}x{SIZE[0]}", "--channels", colour, "--fit", fit, "--width", 4, "--latent", 8]
+    settings = ["--size", f"{size[1]}x{size[0]}", "--channels", colour, "--fit", fit, "--width", 4, "--latent", 8]
     settings += ["--standardise"] if standardise else []
     settings += ["--map-relative", "--map-smooth", 1.7] if system in ("ae", "pca") else []
-    settings += ["--steps", 8, "--batch", 8, "--val-fraction", 0.3]
+    settings += ["--steps", 8, "--batch", 8, "--val-fraction", 0.3, *more]
     ganomede("train", system, "--data", folder.parent / "normal", "--out", model, *settings)
     names = [score["name"] for score in ganomede("systems", system)["scores"]]
     asked = names if os.environ.get("ALL_SCORES") else names[:1]
@@ -94,7 +94,7 @@ def check_images(ganomede, system, number, folder, sets, errors):
         said = ganomede("export", "--torch", place, model, *score)
         assert "network.py" in said["files"] and "score" in said["outputs"], said
         network, torch_model = module(place)
-        assert network.SYSTEM == system and network.SHAPE == ([1, 3][number % 2], *SIZE)
+        assert network.SYSTEM == system and network.SHAPE == ([1, 3][number % 2], *size)
         known = calibration(model)["threshold"] if not score else None
         assert network.THRESHOLD == known, (network.THRESHOLD, known)
         has_maps = "map" in said["outputs"]
@@ -213,7 +213,20 @@ def main(program, folder, only):
 
     models = folder / "models"
     for number, system in enumerate(systems):
-        run(system, check_images, system, number, models, sets)
+        run(system, check_images, system, number, models, sets, SIZE, [])
+    # Sides that halve unevenly, and networks that are not the usual ones.
+    for number, (system, *more) in enumerate(
+        [
+            ("skip-ganomaly", "--kernel", 5),
+            ("ganomaly", "--kernel", 5, "--score", "instance"),
+            ("f-anogan", "-O", "nets=resnet"),
+            ("f-anogan", "-O", "nets=resnet-port"),
+            ("ae", "-O", "nets=lenet", "-O", "loss=ssim"),
+            ("deep-svdd", "-O", "nets=lenet", "-O", "objective=soft-boundary"),
+        ]
+    ):
+        name = f"{system} at 33x50, {' '.join(map(str, more))}"
+        run(name, check_images, system, number, models, sets, (33, 50), more)
     for system in ["ae", "beatgan", "deep-svdd", "pca"]:
         run(f"{system} of series", check_series, system, models, rng)
     for system in ["memae", "gmm", "pca"]:
