@@ -86,7 +86,7 @@ def check_images(ganomede, system, number, folder, sets, size, more, errors):
     settings += ["--steps", 8, "--batch", 8, "--val-fraction", 0.3, *more]
     ganomede("train", system, "--data", folder.parent / "normal", "--out", model, *settings)
     names = [score["name"] for score in ganomede("systems", system)["scores"]]
-    asked = names if os.environ.get("ALL_SCORES") else names[:1]
+    asked = names if os.environ.get("ALL_SCORES") and not more else names[:1]
     # All others of it are searched.
     for name in ["pd"] if system == "anogan" else asked:
         score = ["--score", name] if name != names[0] else []

@@ -116,7 +116,8 @@ impl Torch {
         let names: Vec<&str> = a.outputs.iter().map(|(name, _)| name.as_str()).collect();
         let name = |id| traced.state(id).map_or_else(|_| String::new(), |state| state.name.to_owned());
         let network = translate([a, b], &names, &name).map_err(|e| refused(e.to_string()))?;
-        let place = place(&traced, &model.header).map_err(refused)?;
+        let has_map = names.contains(&"map");
+        let place = has_map.then(|| place(&traced, &model.header)).transpose().map_err(refused)?.flatten();
         let outputs = network.outputs.iter().map(|(name, _)| name.clone()).collect();
         let text = module(model, path, &traced.score, &network, place)?;
         let mut files =
