@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo demo-picture test onnx python pages web serve site test-adapters tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx torch python pages web serve site test-adapters tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,12 @@ onnx: ## the ONNX operators' own test vectors on both devices, and `export --onn
 	$(CARGO) test --workspace --locked --test onnx
 	$(CARGO) build --workspace --locked
 	target/onnx/venv/bin/python tests/onnx/export.py target/debug/ganomede target/onnx/export
+
+torch: ## `export --torch` in PyTorch: scores, maps, gradients, the way back; needs python3 with venv and pip, fetches torch (3 GB)
+	$(CARGO) build --workspace --locked
+	test -x target/torch/venv/bin/pip || $(PYTHON) -m venv target/torch/venv
+	target/torch/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/torch/requirements.txt
+	target/torch/venv/bin/python tests/torch/export.py target/debug/ganomede target/torch/export
 
 docs-check: ## every command that README and docs show, minutes of training included; needs python3 (3.11)
 	$(CARGO) build --release --locked
@@ -86,7 +92,7 @@ check: ## format, lints, documentation, words; needs python3
 	$(PYTHON) scripts/words_check.py
 
 features: ## the library without its features, and with each alone
-	for features in "" gpu report isa onnx; do \
+	for features in "" gpu report isa onnx torch; do \
 	    $(CARGO) clippy --package ganomede --lib --no-default-features --features "$$features" --locked \
 	        --target-dir target/features -- -D warnings || exit 1; \
 	done

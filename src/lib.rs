@@ -53,7 +53,7 @@
 //! | [`train`], [`eval`], [`report`] | the training loop; metrics and thresholds; pictures and pages |
 //! | [`nn`], [`tape`] | layers, losses, optimisers; recording and gradients |
 //! | [`program`], [`device`] | the compiler; the processor and the GPU |
-//! | [`export`] | programs as files that a page replays |
+//! | [`export`], `import` | programs as files that a page replays, graphs and modules; checkpoints of PyTorch |
 //! | `tune`, `inspect` | measuring kernel variants (feature `gpu`); what kernels become on a target (`isa`) |
 //! | [`datasets`], [`kernels`] | the crates below |
 
@@ -61,6 +61,8 @@ pub mod detect;
 pub mod device;
 pub mod eval;
 pub mod export;
+#[cfg(feature = "torch")]
+pub mod import;
 #[cfg(feature = "isa")]
 pub mod inspect;
 pub mod maps;

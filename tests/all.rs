@@ -4,6 +4,8 @@
 #[path = "../kernels/tests/batches/mod.rs"]
 mod batches;
 mod common;
+#[path = "common/hostile.rs"]
+mod hostile;
 #[path = "common/interpreter.rs"]
 mod interpreter;
 #[path = "common/nonsense.rs"]
@@ -36,6 +38,7 @@ mod golden_sides;
 mod golden_synthetic;
 mod gpu_device;
 mod gradients;
+mod import;
 mod intermediates;
 mod kept_weights;
 mod kernels_conv_gpu;

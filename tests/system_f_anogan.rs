@@ -18,6 +18,8 @@ use ganomede_datasets::Split;
 
 const TOLERANCE: f32 = 1e-3;
 const NETS: [&str; 2] = ["lite", "resnet"];
+/// Those, and the ones of a port, whose outputs `import.rs` compares.
+const ALL_NETS: [&str; 3] = ["lite", "resnet", "resnet-port"];
 const TINY: Config = Config {
     form: Form::Image,
     size: Size::square(16),
@@ -430,7 +432,7 @@ fn resumed_equals_uninterrupted_on_the_gpu() {
 #[test]
 fn every_encoder_net_size_and_colour_trains_and_scores() {
     for (i, (encoder, nets)) in
-        ["izi_f", "izi", "ziz"].into_iter().flat_map(|e| NETS.map(|n| (e, n))).enumerate()
+        ["izi_f", "izi", "ziz"].into_iter().flat_map(|e| ALL_NETS.map(|n| (e, n))).enumerate()
     {
         let (size, channels) = ([16, 32, 64][i % 3], [1, 3][i % 2]);
         let config = Config { size: size.into(), channels, width: 2, latent: 3, kernel: 4 + i % 2, ..TINY };
@@ -444,7 +446,7 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
         }
     }
     let signal = Config { form: Form::Signal, channels: 2, width: 2, latent: 3, ..TINY };
-    for nets in NETS {
+    for nets in ALL_NETS {
         let mut states = States::new();
         let model = FAnoGan::new(&mut states, &signal, &options(&[("nets", nets)])).unwrap();
         let tape = Tape::new();

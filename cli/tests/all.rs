@@ -20,6 +20,7 @@ mod export_onnx;
 mod figures;
 mod full_disk;
 mod groups;
+mod import;
 mod isa;
 mod memory;
 mod model_file;

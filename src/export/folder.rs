@@ -54,7 +54,7 @@ pub(super) fn replaces(folder: &Path) -> Result<bool, ExportError> {
 ///
 /// # Errors
 /// [`ExportError::Occupied`] for anything else.
-#[cfg(feature = "onnx")]
+#[cfg(any(feature = "onnx", feature = "torch"))]
 pub(super) fn replaces_these(all: &[(String, Vec<u8>)], folder: &Path) -> Result<bool, ExportError> {
     let occupied = |what: String| Err(ExportError::Occupied { path: folder.to_owned(), what });
     let entries = match fs::read_dir(folder) {

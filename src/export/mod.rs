@@ -5,8 +5,11 @@
 //! replayer with its pages (`web/`). Plans are made for WebGPU's default limits without optional features, so
 //! every conforming browser runs them. `docs/web.md` describes the files.
 //!
-//! `onnx` (a feature) has models as ONNX graphs for other runtimes; `docs/onnx.md` describes them.
+//! `onnx` (a feature) has models as ONNX graphs for other runtimes, `torch` (a feature) as modules of
+//! PyTorch; `docs/onnx.md` and `docs/pytorch.md` describe them.
 
+#[cfg(any(feature = "onnx", feature = "torch"))]
+mod batches;
 mod expressions;
 mod folder;
 mod kernels;
@@ -15,6 +18,8 @@ mod modules;
 pub mod onnx;
 pub mod schema;
 mod tape;
+#[cfg(feature = "torch")]
+pub mod torch;
 mod toy;
 mod train;
 

@@ -178,7 +178,7 @@ impl Place {
     }
 
     /// What [`Place::relative`] divides by.
-    #[cfg(feature = "onnx")]
+    #[cfg(any(feature = "onnx", feature = "torch"))]
     pub(crate) fn scale(&self) -> Vec<f32> {
         let floor = self.floor();
         self.deviation.iter().map(|deviation| deviation + floor).collect()

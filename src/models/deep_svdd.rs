@@ -70,6 +70,12 @@ pub const INFO: Info = Info {
             kind: OptionKind::Whole(0, 1_000_000),
             help: "epochs of a stage after which the step size is a tenth; 0 for never",
         },
+        OptionInfo {
+            key: "slope",
+            default: "0.1",
+            kind: OptionKind::Number(0.0, 1.0),
+            help: "slope of the leaky ReLUs; the authors' code has 0.01",
+        },
     ],
     defaults: Defaults {
         batch: 200,
@@ -108,6 +114,7 @@ pub struct DeepSvdd {
     /// Least and greatest value of contrast-normalised training images, `[1]` each.
     pub range: [Variable; 2],
     nets: Nets,
+    slope: f32,
     warmup: u64,
     drop: usize,
     learning: Option<Learning>,
@@ -147,10 +154,10 @@ impl DeepSvdd {
             return Err(ConfigError::new("system", INFO.name, "another for tables: it has convolutions"));
         }
         let nets = Nets::of(options.text("nets"));
-        let zero = Initial::Constant(0.0);
+        let (zero, slope) = (Initial::Constant(0.0), options.number("slope"));
         Ok(Self {
             config: config.clone(),
-            encoder: LenetEncoder::new(states, "encoder", config, nets, config.latent),
+            encoder: LenetEncoder::new(states, "encoder", config, nets, config.latent).with_slope(slope),
             objective: match options.is("objective", "soft-boundary") {
                 true => Objective::SoftBoundary(options.number("nu")),
                 false => Objective::OneClass,
@@ -162,6 +169,7 @@ impl DeepSvdd {
                 states.add("range.high", &[1], Initial::Constant(1.0)),
             ],
             nets,
+            slope,
             warmup: options.whole("warmup") as u64,
             drop: options.whole("drop-epochs"),
             learning: None,
@@ -223,7 +231,7 @@ impl System for DeepSvdd {
 
     fn register_training(&mut self, states: &mut States, training: Training, _seed: u64) {
         let Training { lr, betas } = training;
-        let decoder = LenetDecoder::new(states, "decoder", &self.config, self.nets);
+        let decoder = LenetDecoder::new(states, "decoder", &self.config, self.nets).with_slope(self.slope);
         let both = [self.encoder.parameters(), decoder.parameters()].concat();
         let mut pretraining = Adam::new(states, "adam_ae", both, lr, betas);
         pretraining.weight_decay = Self::PRETRAINING_DECAY;

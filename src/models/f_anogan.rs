@@ -17,7 +17,8 @@
 //! E ends in a tanh, as published, except for ziz, whose targets leave [−1, 1]. G has batch norm in eval mode
 //! in the second stage, the critic has no norm over the batch at all. `nets=lite` are [DCGAN's](super::dcgan)
 //! without norm in the critic; `nets=resnet` the published [residual networks](super::resnet), with layer
-//! norm in it.
+//! norm in it; `nets=resnet-port` those of a port to PyTorch, with layer norm in the encoder too, and weights
+//! of it for each element.
 
 use super::search::{Latent, SearchLosses};
 use super::system::{Defaults, Info, Length, Losses, Named, Part, Scored, Share, Stage, System, Training};
@@ -41,8 +42,9 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "nets",
             default: "lite",
-            kind: OptionKind::Choice(&["lite", "resnet"]),
-            help: "DCGAN's networks, or the published residual ones (50 times the work)",
+            kind: OptionKind::Choice(&["lite", "resnet", "resnet-port"]),
+            help: "DCGAN's networks, the published residual ones (50 times the work), or those as dbbbbm/f-AnoGAN-PyTorch \
+                   has them",
         },
         OptionInfo {
             key: "encoder",
@@ -197,11 +199,15 @@ impl FAnoGan {
             return Err(ConfigError::new("form", "table", "images or signals for f-anogan"));
         }
         let latent = config.latent;
-        let (generator, critic, encoder) = if options.is("nets", "resnet") {
+        let (generator, critic, encoder) = if !options.is("nets", "lite") {
+            let [of_critic, of_encoder] = match options.is("nets", "resnet") {
+                true => [NormKind::Layer, NormKind::Batch],
+                false => [NormKind::Elements(config.extent()); 2],
+            };
             (
                 Generator::Residual(resnet::Generator::new(states, "generator", config)),
-                Pyramid::Residual(resnet::Pyramid::new(states, "critic", config, NormKind::Layer, 1)),
-                Pyramid::Residual(resnet::Pyramid::new(states, "encoder", config, NormKind::Batch, latent)),
+                Pyramid::Residual(resnet::Pyramid::new(states, "critic", config, of_critic, 1)),
+                Pyramid::Residual(resnet::Pyramid::new(states, "encoder", config, of_encoder, latent)),
             )
         } else {
             (

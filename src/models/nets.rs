@@ -211,10 +211,11 @@ pub struct LenetEncoder {
     blocks: Vec<(Conv2d, BatchNorm)>,
     pool: PoolOptions,
     head: Linear,
+    slope: f32,
 }
 
 /// Slope of the leaky ReLUs (the paper's; its code has 0.01).
-const SLOPE: f32 = 0.1;
+pub(super) const SLOPE: f32 = 0.1;
 /// ε of the norms.
 const EPSILON: f32 = 1e-4;
 
@@ -249,14 +250,19 @@ impl LenetEncoder {
         let bottom: usize = config.extent_at(blocks.len()).iter().product();
         let head = Linear::new(states, &format!("{name}.fc"), [from * bottom, outputs], false);
         glorot(states, &head.weight);
-        Self { blocks, pool: halving_windows(config.kernel(2)), head }
+        Self { blocks, pool: halving_windows(config.kernel(2)), head, slope: SLOPE }
+    }
+
+    /// The same with another slope of the leaky ReLUs.
+    pub(super) fn with_slope(self, slope: f32) -> Self {
+        Self { slope, ..self }
     }
 
     /// φ(x), `[n, outputs]`.
     pub fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let mut h = x;
         for (conv, norm) in &self.blocks {
-            h = norm.forward(tape, conv.forward(tape, h), mode).leaky_relu(SLOPE).max_pool2d(self.pool);
+            h = norm.forward(tape, conv.forward(tape, h), mode).leaky_relu(self.slope).max_pool2d(self.pool);
         }
         self.head.forward(tape, h.flatten())
     }
@@ -278,6 +284,7 @@ pub struct LenetDecoder {
     factor: [usize; 2],
     /// Height and width after each repetition of pixels.
     extents: Vec<[usize; 2]>,
+    slope: f32,
 }
 
 impl LenetDecoder {
@@ -307,21 +314,26 @@ impl LenetDecoder {
         let output = Conv2d::transposed(states, &format!("{name}.output"), last, kernel, options, false);
         glorot(states, &output.weight);
         let extents = (0..config.levels()).rev().map(|level| config.extent_at(level)).collect();
-        Self { start, norm, blocks, output, factor: config.kernel(2), extents }
+        Self { start, norm, blocks, output, factor: config.kernel(2), extents, slope: SLOPE }
+    }
+
+    /// The same with another slope of the leaky ReLUs.
+    pub(super) fn with_slope(self, slope: f32) -> Self {
+        Self { slope, ..self }
     }
 
     /// `[n, latent]` → samples before the function that bounds them.
     pub fn forward<'t>(&self, tape: &'t Tape, z: Tensor<'t>, mode: Mode) -> Tensor<'t> {
         let ([c, h, w], n) = (self.start, z.shape()[0]);
         let z = self.norm.as_ref().map_or(z, |norm| norm.forward(tape, z, mode));
-        let mut y = filled(z, c * h * w).reshape(&[n, c, h, w]).leaky_relu(SLOPE);
+        let mut y = filled(z, c * h * w).reshape(&[n, c, h, w]).leaky_relu(self.slope);
         let mut extents = self.extents.iter();
         let mut repeat = |y| extents.next().map_or(y, |&extent| enlarge(y, self.factor, extent));
         if self.norm.is_none() {
             y = repeat(y);
         }
         for (conv, norm) in &self.blocks {
-            y = repeat(norm.forward(tape, conv.forward(tape, y), mode).leaky_relu(SLOPE));
+            y = repeat(norm.forward(tape, conv.forward(tape, y), mode).leaky_relu(self.slope));
         }
         self.output.forward(tape, y)
     }

@@ -13,7 +13,8 @@
 //! pixels are doubled before the first and the shortcut's convolution; down, 2×2 means are taken after the
 //! second and before the shortcut's. Where a side is odd, the last mean is one of the pixels that are there
 //! (two, or one in the corner), and of the doubled pixels the last ones are dropped
-//! ([`config`](super::config)). N is batch norm in generator and encoder, layer norm in the critic.
+//! ([`config`](super::config)). N is batch norm in generator and encoder, layer norm in the critic; a port to
+//! PyTorch has layer norm in the encoder too, with weights for each element ([`NormKind::Elements`]).
 
 use super::Config;
 use crate::nn::{Conv2d, Linear, Mode, Norm, NormKind};
@@ -112,6 +113,9 @@ impl Block {
         kind: NormKind,
     ) -> Self {
         let middle = if resample == Resample::Up { to } else { from };
+        let (factor, larger) = (config.kernel(2), config.extent_at(level));
+        // Downwards both of its norms see the larger map.
+        let kind = if let NormKind::Elements(_) = kind { NormKind::Elements(larger) } else { kind };
         let suffix = kind.suffix();
         let norms = [("1", from), ("2", middle)]
             .map(|(i, channels)| norm(states, &format!("{name}.{suffix}{i}"), channels, kind));
@@ -120,7 +124,6 @@ impl Block {
             conv(states, &format!("{name}.conv2"), config, [middle, to], 3, true),
         ];
         let shortcut = conv(states, &format!("{name}.shortcut"), config, [from, to], 1, true);
-        let (factor, larger) = (config.kernel(2), config.extent_at(level));
         Self { resample, factor, larger, norms, convs, shortcut }
     }
 

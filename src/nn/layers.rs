@@ -207,13 +207,13 @@ impl BatchNorm {
 }
 
 /// Layer norm over all dimensions of a sample but the first, with one γ and β for each channel (dimension 1),
-/// as the critics of WGAN-GP have it (Gulrajani et al. 2017).
+/// as the critics of WGAN-GP have it (Gulrajani et al. 2017), or for each element, as PyTorch has it.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     name: String,
-    /// γ, one for each channel.
+    /// γ, one for each channel or element.
     pub weight: Variable,
-    /// β, one for each channel.
+    /// β, one for each channel or element.
     pub bias: Variable,
 }
 
@@ -223,10 +223,15 @@ impl LayerNorm {
 
     /// Registers the parameters under `name`.
     pub fn new(states: &mut States, name: &str, channels: usize) -> Self {
+        Self::of_shape(states, name, &[channels])
+    }
+
+    /// Registers parameters of a shape: `[c]`, or that of a sample, `[c, …]`.
+    pub fn of_shape(states: &mut States, name: &str, shape: &[usize]) -> Self {
         Self {
             name: name.to_owned(),
-            weight: states.add(format!("{name}.weight"), &[channels], Initial::Constant(1.0)),
-            bias: states.add(format!("{name}.bias"), &[channels], Initial::Constant(0.0)),
+            weight: states.add(format!("{name}.weight"), shape, Initial::Constant(1.0)),
+            bias: states.add(format!("{name}.bias"), shape, Initial::Constant(0.0)),
         }
     }
 
@@ -238,7 +243,7 @@ impl LayerNorm {
         }
         let axes: Vec<_> = (1..x.rank()).collect();
         let mut channel = vec![1; x.rank()];
-        channel[1] = self.weight.shape[0];
+        channel[1..].iter_mut().zip(&self.weight.shape).for_each(|(size, own)| *size = *own);
         let (gamma, beta) =
             (tape.state(&self.weight).reshape(&channel), tape.state(&self.bias).reshape(&channel));
         let r = 1.0 / (x.variance(&axes) + Self::EPSILON).sqrt();
@@ -258,6 +263,8 @@ pub enum NormKind {
     Batch,
     /// Over each sample; what a gradient penalty allows.
     Layer,
+    /// As [`NormKind::Layer`], with weights for each element of a map of this height and width.
+    Elements([usize; 2]),
     /// None; the convolution has a bias instead.
     None,
 }
@@ -267,7 +274,7 @@ impl NormKind {
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Batch => "bn",
-            Self::Layer => "ln",
+            Self::Layer | Self::Elements(_) => "ln",
             Self::None => "",
         }
     }
@@ -290,6 +297,7 @@ impl Norm {
         match kind {
             NormKind::Batch => Self::Batch(BatchNorm::new(states, name, channels)),
             NormKind::Layer => Self::Layer(LayerNorm::new(states, name, channels)),
+            NormKind::Elements([h, w]) => Self::Layer(LayerNorm::of_shape(states, name, &[channels, h, w])),
             NormKind::None => Self::None,
         }
     }

@@ -2,18 +2,22 @@
 //! small right ones to start from, and what is done with one that may be anything.
 #![allow(dead_code, unreachable_pub, reason = "fuzz targets use it from outside, and each test its part")]
 
+use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
 use ganomede::device::Device;
 use ganomede::device::tuning::{Choice, Identity, Tuning};
 use ganomede::device::vault::Vault;
 use ganomede::eval::{Appearance, Quantiles};
+use ganomede::import::Given;
 use ganomede::models::file::{Calibration, DataInfo, FORMAT, Header, ModelFile, NamedTensor, Progress};
 use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::{ScoreConfig, Scorer};
 use ganomede::models::{Config, Options, SYSTEMS, Size, Training};
 use ganomede::program::StateId;
 use ganomede::tape::States;
+use zip::write::{SimpleFileOptions, ZipWriter};
+use zip::{CompressionMethod, ZipArchive};
 
 /// What a file is given as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +28,19 @@ pub enum Kind {
     Tuning,
     /// Compiled pipelines.
     Pipelines,
+    /// A checkpoint of PyTorch, or its `data.pkl` alone, which is then put into an archive.
+    Checkpoint,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Model, Kind::Tuning, Kind::Pipelines];
+    pub const ALL: [Kind; 4] = [Kind::Model, Kind::Tuning, Kind::Pipelines, Kind::Checkpoint];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Model => "model",
             Kind::Tuning => "tuning",
             Kind::Pipelines => "pipelines",
+            Kind::Checkpoint => "checkpoint",
         }
     }
 
@@ -60,6 +67,16 @@ impl Kind {
                 vec![std::fs::read(file).unwrap()]
             }
             Kind::Pipelines => vec![[&[7; 32][..], b"pipelines"].concat(), vec![0; 32], vec![]],
+            Kind::Checkpoint => {
+                let (system, config) = checkpointed();
+                let names: Vec<_> = models().into_iter().find(|m| m.header.system == system).unwrap().tensors;
+                assert_eq!(config.latent, 4);
+                let all: Vec<_> =
+                    names.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), "FloatStorage")).collect();
+                let whole = checkpoint(&all);
+                let pickle = entries(&whole).swap_remove(0).1;
+                vec![whole, pickle]
+            }
         }
     }
 
@@ -100,6 +117,42 @@ impl Kind {
                 }
                 true
             }
+            Kind::Checkpoint => {
+                let (system, _) = checkpointed();
+                let like = place.join("like.safetensors");
+                if !like.exists() {
+                    let model = models().into_iter().find(|m| m.header.system == system).unwrap();
+                    model.save(&like).unwrap();
+                }
+                let path = place.join("state.pth");
+                let bytes = match bytes.starts_with(b"PK") {
+                    true => bytes.to_vec(),
+                    false => archive(&[("archive/data.pkl", bytes), ("archive/data/0", &[0; 4096])]),
+                };
+                std::fs::write(&path, bytes).unwrap();
+                let known = ganomede::import::published(
+                    "ganomaly",
+                    &Given { files: vec![path.clone()], range: None },
+                );
+                assert!(known.is_err(), "no mutant becomes another network");
+                match ganomede::import::like(&path, &like) {
+                    Ok(found) => {
+                        assert!(
+                            found
+                                .model
+                                .tensors
+                                .iter()
+                                .all(|t| t.values.len() == t.shape.iter().product::<usize>())
+                        );
+                        true
+                    }
+                    // A pickle alone has one storage, of another tensor's size or name.
+                    Err(error) => {
+                        let what = error.to_string();
+                        what.contains("elements of float32 are promised") || what.contains("it has no 'data/")
+                    }
+                }
+            }
             Kind::Tuning => {
                 let file = identity().file(place);
                 std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -119,6 +172,92 @@ impl Kind {
             }
         }
     }
+}
+
+/// The system whose state dict stands for all, and its sizes.
+fn checkpointed() -> (&'static str, Config) {
+    ("pca", Config { size: Size::square(16), width: 4, latent: 4, ..Config::default() })
+}
+
+/// An archive of uncompressed entries.
+fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(vec![]));
+    for (name, bytes) in entries {
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        zip.start_file(*name, stored).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// The entries of an archive.
+pub fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut zip = ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let count = zip.len();
+    let read = |index| {
+        let mut entry = zip.by_index(index).unwrap();
+        let mut bytes = vec![];
+        entry.read_to_end(&mut bytes).unwrap();
+        (entry.name().unwrap().to_string(), bytes)
+    };
+    (0..count).map(read).collect()
+}
+
+/// What torch.save writes of a state dict: names, shapes and types of storages. Element i of a storage is i,
+/// and tensors are views with the first dimension innermost.
+pub fn checkpoint(tensors: &[(&str, &[usize], &str)]) -> Vec<u8> {
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.push(b'X');
+        out.extend((text.len() as u32).to_le_bytes());
+        out.extend(text.as_bytes());
+    };
+    let int = |out: &mut Vec<u8>, value: usize| {
+        out.push(b'J');
+        out.extend((value as u32).to_le_bytes());
+    };
+    let mut pickle = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec();
+    let mut storages = vec![];
+    for (number, (name, shape, kind)) in tensors.iter().enumerate() {
+        let length = shape.iter().product::<usize>();
+        text(&mut pickle, name);
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        text(&mut pickle, "storage");
+        pickle.extend(format!("ctorch\n{kind}\n").into_bytes());
+        text(&mut pickle, &number.to_string());
+        text(&mut pickle, "cpu");
+        int(&mut pickle, length);
+        pickle.extend(b"tQK\x00(");
+        shape.iter().for_each(|&size| int(&mut pickle, size));
+        pickle.extend(b"t(");
+        // The first dimension innermost, the others as they are.
+        let first = shape.first().copied().unwrap_or(1);
+        for d in 0..shape.len() {
+            let after = shape[d + 1..].iter().product::<usize>();
+            int(&mut pickle, if d == 0 { 1 } else { first * after });
+        }
+        pickle.extend(b"t\x89ccollections\nOrderedDict\n)RtR");
+        let value = |i: usize| match *kind {
+            "DoubleStorage" => (i as f64).to_le_bytes().to_vec(),
+            "HalfStorage" => half_of(i as f32, 10, 15),
+            "BFloat16Storage" => (((i as f32).to_bits() >> 16) as u16).to_le_bytes().to_vec(),
+            "LongStorage" => (i as i64).to_le_bytes().to_vec(),
+            _ => (i as f32).to_le_bytes().to_vec(),
+        };
+        storages.push((format!("archive/data/{number}"), (0..length).flat_map(value).collect::<Vec<u8>>()));
+    }
+    pickle.extend(b"u.");
+    let mut all = vec![("archive/data.pkl", pickle.as_slice())];
+    all.extend(storages.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    archive(&all)
+}
+
+/// A whole number as a float of 16 bits.
+fn half_of(value: f32, mantissa: u32, bias: i32) -> Vec<u8> {
+    let bits = value.to_bits();
+    let exponent = (bits >> 23 & 0xff) as i32 - 127 + bias;
+    let word =
+        if value == 0.0 { 0 } else { (exponent as u32) << mantissa | (bits & 0x7f_ffff) >> (23 - mantissa) };
+    (word as u16).to_le_bytes().to_vec()
 }
 
 fn identity() -> Identity {

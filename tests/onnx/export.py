@@ -13,65 +13,19 @@ import importlib.util
 import json
 import os
 import shutil
-import struct
-import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 
-TOLERANCE = 1e-4  # of scores, relative; of maps, of the largest value
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from runtimes import Command, Errors, calibration, picture, write_png  # noqa: E402
+
 FITS = ["stretch", "crop", "pad"]
 SIZE = (24, 32)  # height and width of the networks
-
-
-class Command:
-    """The program, on the processor."""
-
-    def __init__(self, program):
-        self.program = program
-
-    def __call__(self, *arguments, fails=False):
-        command = [self.program, *map(str, arguments), "--device", "cpu", "--seed", "1", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if fails:
-            assert done.returncode == 2, (command, done.returncode, done.stderr)
-            return done.stderr
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
-        return json.loads(done.stdout)
-
-
-def write_png(path, pixels):
-    """An array [h, w, c] of 8 or 16 bits, gray or in colour."""
-    height, width, channels = pixels.shape
-    bits = 8 * pixels.dtype.itemsize
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(height, -1)
-    data = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, bits, {1: 0, 3: 2}[channels], 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    )
-
-
-def picture(rng, height, width, channels, dtype):
-    """Something with structure: waves, a bright spot, noise."""
-    y, x = np.mgrid[0:height, 0:width]
-    most = np.iinfo(dtype).max
-    planes = []
-    for _ in range(channels):
-        a, b, c = rng.uniform(0.05, 0.6, 3)
-        wave = 0.4 + 0.25 * np.sin(a * x + b * y) + 0.1 * np.cos(c * x)
-        spot = rng.uniform(-0.5, 0.6) * np.exp(-((y - height * c) ** 2 + (x - width * b) ** 2) / 30)
-        planes.append(wave + spot + rng.normal(0, 0.03, (height, width)))
-    return np.round(np.clip(np.stack(planes, -1), 0, 1) * most).astype(dtype)
 
 
 def queries(folder, rng):
@@ -93,14 +47,6 @@ def queries(folder, rng):
     return sets
 
 
-def calibration(model):
-    """What a model file says of held-out scores."""
-    data = model.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ganomede"])
-    return header["header"]["calibration"]
-
-
 def opened(path):
     """A graph that is well formed, with shapes that fit together, in a session."""
     graph = onnx.load(path)
@@ -111,23 +57,6 @@ def opened(path):
     options.intra_op_num_threads = 2
     options.log_severity_level = 3  # that the threshold may be overridden is what we want
     return graph, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-class Errors:
-    """The largest relative errors, by what was compared."""
-
-    def __init__(self):
-        self.largest = {}
-
-    def see(self, what, got, wanted, scale=None):
-        got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
-        assert got.shape == wanted.shape, (what, got.shape, wanted.shape)
-        assert np.array_equal(np.isnan(got), np.isnan(wanted)), f"{what}: NaN lies elsewhere"
-        scale = np.maximum(np.abs(wanted), 1e-12) if scale is None else scale
-        apart = np.nan_to_num(np.abs(got - wanted) / scale)
-        worst = float(apart.max(initial=0))
-        self.largest[what] = max(worst, self.largest.get(what, 0))
-        assert worst <= TOLERANCE, f"{what}: {worst:.2e} apart: {got.ravel()[:4]} and {wanted.ravel()[:4]}"
 
 
 def verdicts(errors, found, wanted, known):

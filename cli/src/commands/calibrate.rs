@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ganomede::Device;
 use ganomede::detect::{Applied, DetectError, NormalData, calibration, rate_of, too_few_groups};
-use ganomede::models::file::ModelFile;
+use ganomede::models::file::{Calibration, ModelFile};
+use ganomede::models::scorer::ScoreConfig;
 use ganomede_datasets::Reads;
 use serde::Serialize;
 
@@ -54,6 +56,37 @@ struct CalibrateDocument<'a> {
     before: Option<f64>,
 }
 
+/// A calibration by new samples.
+pub(crate) struct Calibrated {
+    pub(crate) calibration: Calibration,
+    /// The share of false alarms that it aims at.
+    pub(crate) rate: f64,
+    /// Normal samples that were scored.
+    pub(crate) samples: usize,
+    /// What is wrong with it.
+    pub(crate) warning: Option<String>,
+}
+
+/// Scores normal samples with a model; the threshold aims at the share of false alarms that is given, else at
+/// the model's own.
+pub(crate) fn calibrated(
+    model: &ModelFile,
+    path: &Path,
+    data: NormalData,
+    (score, rate): (&ScoreConfig, Option<f64>),
+    device: &Device,
+    observer: &mut Terminal<'_>,
+) -> Result<Calibrated, CliError> {
+    let held_out = data.held_out(&mut Applied { device, model, path, score, observer })?;
+    let samples = held_out.scores.len();
+    let rate = rate.unwrap_or_else(|| rate_of(model));
+    let mut calibration = calibration(held_out, score, rate)?
+        .ok_or_else(|| DetectError::Input(format!("'{}' holds no samples", data.spec)))?;
+    calibration.rate = Some(rate);
+    let warning = too_few_groups(&calibration, rate);
+    Ok(Calibrated { calibration, rate, samples, warning })
+}
+
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
     let path = args.model.model.as_path();
     let out = args.out.as_deref().unwrap_or(path);
@@ -73,31 +106,25 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let device = global.open()?;
     let data = NormalData { spec: args.data.data.to_string(), reading: args.samples.reading(&args.data) };
     let mut terminal = Terminal::new(interrupt);
-    let mut applied =
-        Applied { device: &device, model: &model, path, score: &score, observer: &mut terminal };
-    let held_out = data.held_out(&mut applied)?;
-    let samples = held_out.scores.len();
-    let rate = args.false_alarm_rate.unwrap_or_else(|| rate_of(&model));
-    let mut found = calibration(held_out, &score, rate)?
-        .ok_or_else(|| DetectError::Input(format!("'{}' holds no samples", data.spec)))?;
-    found.rate = Some(rate);
+    let spec = data.spec.clone();
+    let Calibrated { calibration: found, rate, samples, warning } =
+        calibrated(&model, path, data, (&score, args.false_alarm_rate), &device, &mut terminal)?;
     let before = model.header.calibration.as_ref().map(|c| c.threshold);
     let document = CalibrateDocument {
         model: out,
-        data: &data.spec,
+        data: &spec,
         samples,
         false_alarm_rate: rate,
         threshold: found.threshold,
         source: found.source.clone(),
         before,
     };
-    let few = too_few_groups(&found, rate);
     model.header.calibration = Some(found);
     model.save(out)?;
     if global.json {
         return say_json(&document);
     }
-    few.map_or(Ok(()), |few| say_warning(&few))?;
+    warning.map_or(Ok(()), |few| say_warning(&few))?;
     let before = before.map_or("none".to_owned(), |threshold| format!("{threshold:.4}"));
     say(&format!(
         "threshold {:.4} ({}), before {before}\nmodel: {}",

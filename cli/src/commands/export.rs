@@ -1,6 +1,7 @@
-//! `export`: a model, or a training, as the files of a page; a model as an ONNX graph.
+//! `export`: a model, or a training, as the files of a page; a model as an ONNX graph or a module of PyTorch.
 
 mod onnx;
+mod torch;
 
 use std::path::{Path, PathBuf};
 
@@ -22,25 +23,28 @@ use crate::shared::samples::SampleArgs;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, quoted, say, say_json, shown};
 
-/// Write a model for other runtimes: as an ONNX graph, or, of images, as a page that scores in the reader's
-/// browser, on the reader's own GPU: the programs, their shaders, the weights and a replayer, for any server
-/// of files. With --train a page that trains a system, with --tape one that shows how expressions become
-/// launches, with --kernels one that runs every variant of every kernel, with --toy a GAN of points in the
-/// plane.
+/// Write a model for other runtimes: as an ONNX graph, a module of PyTorch, or, of images, as a page that
+/// scores in the reader's browser, on the reader's own GPU: the programs, their shaders, the weights and a
+/// replayer, for any server of files. With --train a page that trains a system, with --tape one that shows
+/// how expressions become launches, with --kernels one that runs every variant of every kernel, with --toy a
+/// GAN of points in the plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     group = ArgGroup::new("what").required(true).args(["model", "train", "tape", "kernels", "toy"]),
     after_help = "Examples:\n  ganomede export --web page parts.safetensors\n  \
     ganomede export --onnx parts.onnx parts.safetensors\n  \
+    ganomede export --torch parts-torch parts.safetensors\n  \
     ganomede export --web training --train anogan --data builtin:retina --size 32 --width 16\n  \
     ganomede export --web tape --tape\n  ganomede export --web kernels --kernels"
 )]
 pub(crate) struct Args {
     /// Folder of the page; an earlier export there is replaced.
-    #[arg(long, value_name = "DIR", required_unless_present = "onnx")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["onnx", "torch"])]
     web: Option<PathBuf>,
     #[command(flatten)]
     onnx: onnx::OnnxArgs,
+    #[command(flatten)]
+    torch: torch::TorchArgs,
     /// Model file written by `train`.
     #[arg(value_name = "M")]
     model: Option<PathBuf>,
@@ -113,6 +117,9 @@ struct Written<'a> {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
+    if let Some(folder) = args.torch.torch.as_deref() {
+        return torch::TorchArgs::run(folder, args.model.as_deref(), &args.search, global);
+    }
     let Some(folder) = args.web.as_deref() else {
         return args.onnx.run(args.model.as_deref(), &args.search, global);
     };

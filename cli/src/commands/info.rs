@@ -30,7 +30,7 @@ struct ModelDocument<'a> {
     paper: &'static str,
     parameters: usize,
     half: bool,
-    /// Trains it again; nothing of a version whose way of training is gone.
+    /// Trains it again; nothing of what was imported, or of a version whose way of training is gone.
     command: Option<String>,
     #[serde(flatten)]
     header: &'a Header,
@@ -46,10 +46,15 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         paper: info.paper,
         parameters: model.tensors.iter().map(|tensor| tensor.values.len()).sum(),
         half: model.is_rounded(),
-        command: model.header.data.patch.is_none().then(|| command(path, &model)),
+        command: is_trained(&model.header).then(|| command(path, &model)),
         header: &model.header,
     };
     if global.json { say_json(&document) } else { say(&document.text()) }
+}
+
+/// Whether a command of this version could have trained a model.
+fn is_trained(header: &Header) -> bool {
+    header.data.patch.is_none() && (header.progress.steps > 0 || !header.data.digest.is_empty())
 }
 
 impl ModelDocument<'_> {
@@ -109,7 +114,7 @@ impl ModelDocument<'_> {
             )
         }));
         match calibration {
-            None => lines.push(("threshold", "none: nothing was held out, or it is a checkpoint".to_owned())),
+            None => lines.push(("threshold", "none: nothing was held out, or it is a checkpoint or was imported; `ganomede calibrate` sets one".to_owned())),
             Some(calibration) => {
                 lines.push(("score", scored(&calibration.score)));
                 lines.push(("threshold", format!("{} ({})", calibration.threshold, calibration.source)));

@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod kernels;
 pub(crate) mod profile;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Bench(bench::Args),
     Explain(explain::Args),
     Export(export::Args),
+    Import(import::Args),
     Compare(compare::Args),
     Recommend(recommend::Args),
     Systems(systems::Args),
@@ -73,6 +75,7 @@ impl Command {
             Command::Doctor(args) => doctor::run(args, global, interrupt),
             Command::Explain(args) => explain::run(args, global),
             Command::Export(args) => export::run(args, global, interrupt),
+            Command::Import(args) => import::run(args, global, interrupt),
             Command::Bench(args) => bench::run(args, global, interrupt),
             Command::Kernels(args) => kernels::run(args, global, interrupt),
             Command::Tune(args) => tune::run(args, global, interrupt),

@@ -133,6 +133,7 @@ failure!(ganomede::report::ReportError, e => e.is_machine_fault());
 failure!(ganomede_datasets::DataError, e => e.is_machine_fault());
 failure!(ganomede_host::HoldError, e => e.is_machine_fault());
 failure!(ScoreError, e => e.is_machine_fault());
+failure!(ganomede::import::ImportError, e => e.is_machine_fault());
 
 impl From<ganomede::export::ExportError> for CliError {
     fn from(error: ganomede::export::ExportError) -> Self {
@@ -142,6 +143,12 @@ impl From<ganomede::export::ExportError> for CliError {
 
 impl From<ganomede::export::onnx::OnnxError> for CliError {
     fn from(error: ganomede::export::onnx::OnnxError) -> Self {
+        Self::of_fields(&error, error.is_machine_fault())
+    }
+}
+
+impl From<ganomede::export::torch::TorchError> for CliError {
+    fn from(error: ganomede::export::torch::TorchError) -> Self {
         Self::of_fields(&error, error.is_machine_fault())
     }
 }

@@ -24,7 +24,8 @@ use self::graph::{Builder, Extent, Name, int};
 use self::pixels::{Frame, drawn, preprocessed};
 use self::proto::tensor_proto::DataType;
 use self::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use self::translate::{BATCHES, Dim, Sources, Translated, Unsupported, translate};
+use self::translate::{Sources, Translated, translate};
+use super::batches::{BATCHES, Dim};
 use super::{ExportError, calibration, folder};
 use crate::maps::Place;
 use crate::models::Form;
@@ -257,10 +258,7 @@ fn joined(
 ) -> Result<Translated, String> {
     let name =
         |id: StateId| traced.state(id).map_or_else(|_| format!("state.{}", id.0), |s| s.name.to_owned());
-    let found =
-        translate(builder, recorded, outputs, sources, &name).map_err(|Unsupported { scope, what }| {
-            format!("layer '{scope}' {what}; score it with this program, or ask for another score")
-        })?;
+    let found = translate(builder, recorded, outputs, sources, &name).map_err(|e| e.to_string())?;
     for &id in &found.weights {
         let state = traced.state(id).map_err(|error| error.to_string())?;
         let Some(values) = state.values else {

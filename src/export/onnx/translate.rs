@@ -1,10 +1,7 @@
 //! From what a tape recorded to ONNX operators, node by node: a system needs no code of its own to be
 //! exported.
 //!
-//! A tape has static shapes, an ONNX graph is to take any batch. So a graph is recorded twice, in batches of
-//! two sizes, and what differs between the two is the batch: each dimension must be the same in both, or a
-//! multiple of the batch. Whatever else differs (a mean over the batch, say) would make a sample's score
-//! depend on its neighbours, and is refused with the layer's name.
+//! Graphs take any batch (`../batches.rs`).
 
 use std::collections::HashMap;
 
@@ -15,42 +12,9 @@ use ganomede_kernels::sparse::Matrix;
 
 use super::graph::{Builder, Name, float, int, ints};
 use super::proto::tensor_proto::DataType;
-use crate::program::{StateId, simplify};
+use crate::export::batches::{AnyBatch, Dim, Unsupported, fixed, joined};
+use crate::program::StateId;
 use crate::tape::{Graph, Node, NodeId, Op};
-
-/// The two batches in which graphs are recorded.
-pub(super) const BATCHES: [usize; 2] = [2, 3];
-
-/// What no layer of a score may do.
-const MIXES: &str = "mixes the samples of a batch";
-
-/// A dimension of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dim {
-    /// The same in any batch.
-    Fixed(usize),
-    /// So many times the batch.
-    Batch(usize),
-}
-
-impl Dim {
-    fn of([a, b]: [usize; 2]) -> Option<Self> {
-        let times = a / BATCHES[0];
-        match a == b {
-            true => Some(Self::Fixed(a)),
-            false => (a == times * BATCHES[0] && b == times * BATCHES[1]).then_some(Self::Batch(times)),
-        }
-    }
-}
-
-/// What a layer does that has no form in ONNX.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unsupported {
-    /// The layer.
-    pub(super) scope: String,
-    /// What it does.
-    pub(super) what: String,
-}
 
 /// A value in the graph that is built. Where its shape is smaller than the node's, it is repeated by whoever
 /// needs all of it: ONNX's element-wise operators repeat by themselves.
@@ -80,13 +44,6 @@ pub(super) struct Translated {
     pub(super) weights: Vec<StateId>,
 }
 
-/// The graph with these outputs alone.
-fn asked(graph: &Graph, outputs: &[&str]) -> Graph {
-    let mut asked = graph.clone();
-    asked.outputs.retain(|(name, _)| outputs.contains(&name.as_str()));
-    simplify(&asked)
-}
-
 /// Appends a graph, recorded in batches of [`BATCHES`], to what is built: the outputs that are asked for, and
 /// all new values of states. `weight` names the constants of states.
 pub(super) fn translate(
@@ -96,20 +53,7 @@ pub(super) fn translate(
     sources: &Sources<'_>,
     weight: &dyn Fn(StateId) -> Name,
 ) -> Result<Translated, Unsupported> {
-    let [graph, other] = recorded.map(|graph| asked(graph, outputs));
-    let apart = |scope: &str, what: &str| Unsupported { scope: scope.to_owned(), what: what.to_owned() };
-    if graph.nodes.len() != other.nodes.len() {
-        return Err(apart("", "is recorded in another way for each batch"));
-    }
-    let mut shapes = vec![];
-    for (a, b) in graph.nodes.iter().zip(&other.nodes) {
-        let dims = a.shape.iter().zip(&b.shape).map(|(&a, &b)| Dim::of([a, b]));
-        let shape = dims.collect::<Option<Vec<_>>>().filter(|dims| dims.len() == b.shape.len());
-        match shape.filter(|_| is_alike(&a.op, &b.op) && a.inputs == b.inputs) {
-            Some(shape) => shapes.push(shape),
-            None => return Err(apart(&a.scope, MIXES)),
-        }
-    }
+    let AnyBatch { graph, shapes } = AnyBatch::of(recorded, outputs)?;
     let mut translator = Translator {
         builder,
         graph: &graph,
@@ -134,15 +78,6 @@ pub(super) fn translate(
     Ok(Translated { outputs, assigns, weights: translator.weights })
 }
 
-/// Whether two operations differ by the batch alone.
-fn is_alike(a: &Op, b: &Op) -> bool {
-    match (a, b) {
-        (Op::Conv(f, g), Op::Conv(e, h)) => f == e && Geometry { batch: h.batch, ..*g } == *h,
-        (Op::MaxPool(p), Op::MaxPool(q)) => MaxPool { planes: q.planes, ..*p } == *q,
-        _ => a == b,
-    }
-}
-
 struct Translator<'a> {
     builder: &'a mut Builder,
     graph: &'a Graph,
@@ -152,27 +87,6 @@ struct Translator<'a> {
     sources: &'a Sources<'a>,
     weight: &'a dyn Fn(StateId) -> Name,
     weights: Vec<StateId>,
-}
-
-/// The shape that element-wise operators give of operands of these.
-fn joined(shapes: &[&[Dim]]) -> Vec<Dim> {
-    let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
-    let at = |shape: &[Dim], d: usize| {
-        (d + shape.len()).checked_sub(rank).map_or(Dim::Fixed(1), |place| shape[place])
-    };
-    let widest = |d: usize| {
-        shapes.iter().map(|shape| at(shape, d)).find(|&dim| dim != Dim::Fixed(1)).unwrap_or(Dim::Fixed(1))
-    };
-    (0..rank).map(widest).collect()
-}
-
-/// Fixed sizes; `None` where one is not.
-fn fixed(shape: &[Dim]) -> Option<Vec<usize>> {
-    let size = |dim: &Dim| match *dim {
-        Dim::Fixed(size) => Some(size),
-        Dim::Batch(_) => None,
-    };
-    shape.iter().map(size).collect()
 }
 
 impl Translator<'_> {
@@ -216,11 +130,6 @@ impl Translator<'_> {
         let shape = self.shapes[id].clone();
         let refused = |what: String| Err(Unsupported { scope: node.scope.to_string(), what });
         let input = |i: usize| node.inputs[i];
-        if let Op::Sum { axes, .. } | Op::Max { axes } | Op::Variance { axes } = &node.op
-            && axes.iter().any(|&axis| matches!(self.shapes[input(0)][axis], Dim::Batch(_)))
-        {
-            return refused(MIXES.to_owned());
-        }
         let name = match &node.op {
             Op::Input(name) => match self.sources.inputs.get(name) {
                 Some(value) => value.clone(),
@@ -330,9 +239,6 @@ impl Translator<'_> {
             Op::Sparse(axis, matrix) => {
                 let value = self.whole(input(0));
                 let from = self.shapes[input(0)].clone();
-                if matches!(from[*axis], Dim::Batch(_)) {
-                    return refused(MIXES.to_owned());
-                }
                 self.sparse(&value, &from, &shape, *axis, matrix)
             }
             Op::Random(..) => return refused("draws random numbers".to_owned()),
@@ -670,6 +576,7 @@ fn binary(builder: &mut Builder, op: Binary, of: &[&str]) -> Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::batches::{BATCHES, MIXES};
     use crate::tape::{Operation, Tape, Tensor};
     use ganomede_kernels::Kernel;
 
@@ -735,14 +642,5 @@ mod tests {
         }
         let own = refused(|tape, x| tape.custom(Own, &[x]));
         assert_eq!(own.what, "is the operation 'own', which ONNX does not have");
-    }
-
-    #[test]
-    fn a_dimension_is_fixed_or_a_multiple_of_the_batch() {
-        assert_eq!(Dim::of([7, 7]), Some(Dim::Fixed(7)));
-        assert_eq!(Dim::of([2 * 5, 3 * 5]), Some(Dim::Batch(5)));
-        assert_eq!(Dim::of([4, 9]), None);
-        assert_eq!(Dim::of([3, 4]), None);
-        assert_eq!(Dim::of([1, 2]), None);
     }
 }
