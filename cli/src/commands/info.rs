@@ -155,6 +155,7 @@ fn described_recipe(recipe: &Recipe) -> String {
     let parts = [
         (recipe.schedule != Schedule::Constant)
             .then(|| format!("{} over {} steps", recipe.schedule.name(), recipe.schedule_steps)),
+        (recipe.parts > 1).then(|| format!("batches in {} parts", recipe.parts)),
         recipe.ema.map(|decay| format!("weights averaged by {decay}")),
         (!recipe.batch_norm_pass).then(|| "batch norm as the last steps left it".to_owned()),
     ];
@@ -183,6 +184,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
     add("--lr", &training.lr);
     if recipe.schedule != Schedule::Constant {
         add("--lr-schedule", &recipe.schedule.name());
+    }
+    if recipe.parts > 1 {
+        add("--accumulate", &recipe.parts);
     }
     if let Some(decay) = recipe.ema {
         add("--ema", &decay);

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod kernels;
+pub(crate) mod merge;
 pub(crate) mod profile;
 pub(crate) mod recommend;
 pub(crate) mod score;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Demo(demo::Args),
     Train(train::Args),
     Score(score::Args),
+    Merge(merge::Args),
     Eval(eval::Args),
     Info(info::Args),
     Calibrate(calibrate::Args),
@@ -60,6 +62,7 @@ impl Command {
             Command::Demo(args) => demo::run(args, global, interrupt),
             Command::Train(args) => train::run(args, global, interrupt),
             Command::Score(args) => score::run(args, global, interrupt),
+            Command::Merge(args) => merge::run(args),
             Command::Eval(args) => eval::run(args, global, interrupt),
             Command::Compare(args) => compare::run(args, global, interrupt),
             Command::Recommend(args) => recommend::run(args, global, interrupt),

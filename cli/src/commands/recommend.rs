@@ -5,6 +5,7 @@ use ganomede::models::SYSTEMS;
 use ganomede::models::recipe::Recipe;
 use serde::Serialize;
 
+use ganomede::train::Team;
 use crate::commands::train;
 use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, RecipeArgs, SearchArgs};
 use crate::shared::programs::ChosenSystem;
@@ -197,6 +198,8 @@ impl Args {
             textures: None,
             checkpoint_every: 0,
             keep_every: 0,
+            accumulate: 1,
+            team: Team::default(),
             recipe: RecipeArgs::default(),
             resume: false,
             can_resume: false,

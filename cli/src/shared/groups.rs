@@ -50,6 +50,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "ema",
             "batch_norm_pass",
             "batch",
+            "accumulate",
             "val_fraction",
             "textures",
             "checkpoint_every",
@@ -64,6 +65,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
         &[
             "score",
             "watch",
+            "shard",
             "search_steps",
             "restarts",
             "lambda",

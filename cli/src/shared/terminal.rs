@@ -1,6 +1,7 @@
 //! The terminal as an observer of the library's work: bars and lines on stderr, Ctrl-C as the wish to stop.
 
 use ganomede::detect::{DetectError, Observer};
+use ganomede::train::TrainError;
 use ganomede_datasets::Findings;
 
 use super::failure::FLAGS;
@@ -60,6 +61,7 @@ impl From<DetectError> for CliError {
     fn from(error: DetectError) -> Self {
         match &error {
             DetectError::Config(e) if FLAGS.contains(&e.field.as_str()) => Self::input(format!("--{error}")),
+            DetectError::Train(TrainError::Rank { .. }) => Self::of_other_rank(),
             DetectError::Input(_) | DetectError::Train(_) | DetectError::Eval(_) => {
                 Self::of_fields(&error, error.is_machine_fault())
             }
