@@ -43,6 +43,7 @@ mod kernels_small_gpu;
 mod layers;
 mod load_checks;
 mod misuse;
+mod parts;
 mod pipelines;
 mod random_programs;
 mod ranks;

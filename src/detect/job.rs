@@ -18,8 +18,8 @@ use crate::models::ConfigError;
 use crate::models::file::{DataInfo, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{self, ScoreConfig};
 use crate::train::{
-    End, HELD_OUT, Limits, LoopOptions, Team, Tick, TrainError, Trainer, check_resumable, kept_path, total_steps,
-    train,
+    End, HELD_OUT, Limits, LoopOptions, Team, Tick, TrainError, Trainer, check_resumable, kept_path,
+    total_steps, train,
 };
 
 /// A training to be done.

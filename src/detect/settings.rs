@@ -81,6 +81,10 @@ impl Settings {
             let allowed = "left out: it is of images; series and tables have a scaling of their own";
             return Err(ConfigError::new("standardise", "given", allowed).into());
         }
+        if self.recipe.sync_bn && self.recipe.parts == 1 {
+            let allowed = "left out: it is of batches in parts, which `accumulate` and ranks make";
+            return Err(ConfigError::new("sync-bn", "given", allowed).into());
+        }
         let changed = [
             ("lr-schedule", self.recipe.schedule != Schedule::Constant),
             ("ema", self.recipe.ema.is_some()),

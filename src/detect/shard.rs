@@ -180,10 +180,9 @@ pub fn write_shard(
     answers: &Answers,
 ) -> Result<(), DetectError> {
     let MapOutputs { folder, raw, mask, rate, regions } = scoring.maps;
-    let settings =
-        format!("{:?} {:?} {:?}", scoring.score, (folder.is_some(), raw, mask, rate, regions), {
-            scoring.judge.threshold.as_ref().map(|threshold| threshold.value.to_bits())
-        });
+    let settings = format!("{:?} {:?} {:?}", scoring.score, (folder.is_some(), raw, mask, rate, regions), {
+        scoring.judge.threshold.as_ref().map(|threshold| threshold.value.to_bits())
+    });
     let (skipped, map_range, map_threshold, listed) = match answers {
         Answers::Samples { skipped, map_range, map_threshold, listed, .. } => {
             (skipped.clone(), *map_range, *map_threshold, listed.clone())
@@ -313,7 +312,9 @@ pub fn merge(paths: &[PathBuf]) -> Result<Merged, DetectError> {
 fn check(parts: &[Part]) -> Result<(), DetectError> {
     let fault = |text: String| Err(DetectError::Input(text));
     let Some(first) = parts.first() else {
-        return fault("there are no parts to merge; give the files that `score` wrote with `shard`".to_owned());
+        return fault(
+            "there are no parts to merge; give the files that `score` wrote with `shard`".to_owned(),
+        );
     };
     let shown = |part: &Part| line(&part.path.to_string_lossy()).into_owned();
     let of = first.head.shard.of;
@@ -340,7 +341,8 @@ fn check(parts: &[Part]) -> Result<(), DetectError> {
         let [a, b] = pair else { return None };
         (a.head.shard == b.head.shard).then_some([a, b])
     }) {
-        let what = format!("'{}' and '{}' are both part {}: give each once", shown(a), shown(b), a.head.shard);
+        let what =
+            format!("'{}' and '{}' are both part {}: give each once", shown(a), shown(b), a.head.shard);
         return fault(what);
     }
     let there: BTreeSet<usize> = parts.iter().map(|part| part.head.shard.index).collect();
@@ -362,8 +364,9 @@ fn read(path: &Path, held: &Held) -> Result<Part, DetectError> {
     let (file, length) = ganomede_host::files::open_regular(path).map_err(failed)?;
     held.grow(PARSED.saturating_mul(length)).map_err(|short| fault(short.to_string()))?;
     let mut lines = BufReader::new(file.take(length)).lines();
-    let is_none =
-        || fault("is no part of a score: give what `score` wrote with `shard`, whole and as it was".to_owned());
+    let is_none = || {
+        fault("is no part of a score: give what `score` wrote with `shard`, whole and as it was".to_owned())
+    };
     let text = match lines.next() {
         Some(Ok(text)) => text,
         Some(Err(e)) if e.kind() != std::io::ErrorKind::InvalidData => return Err(failed(e)),
@@ -382,7 +385,8 @@ fn read(path: &Path, held: &Held) -> Result<Part, DetectError> {
     }
     let (mut samples, mut series, mut tail, mut last) = (vec![], vec![], None, None);
     for (number, text) in lines.enumerate() {
-        let damaged = |what: &str| fault(format!("is damaged in line {}: {what}; score it again", number + 2));
+        let damaged =
+            |what: &str| fault(format!("is damaged in line {}: {what}; score it again", number + 2));
         let text = text.map_err(|e| damaged(&e.to_string()))?;
         if tail.is_some() {
             return Err(damaged("a line after the end"));
@@ -392,7 +396,9 @@ fn read(path: &Path, held: &Held) -> Result<Part, DetectError> {
             continue;
         }
         let place = if head.common.series {
-            series.push(serde_json::from_str::<Line<SeriesAnswer>>(&text).map_err(|e| damaged(&e.to_string()))?);
+            series.push(
+                serde_json::from_str::<Line<SeriesAnswer>>(&text).map_err(|e| damaged(&e.to_string()))?,
+            );
             series.last().map(|line| line.place)
         } else {
             samples.push(serde_json::from_str::<Line<Answer>>(&text).map_err(|e| damaged(&e.to_string()))?);
@@ -432,7 +438,8 @@ mod tests {
     fn a_part_is_written_as_two_numbers() {
         assert_eq!("2/3".parse(), Ok(Shard { index: 2, of: 3 }));
         assert_eq!(Shard { index: 2, of: 3 }.to_string(), "2/3");
-        for (text, says) in [("3/3", "0/3 to 2/3"), ("0/0", "I/N"), ("1", "I/N"), ("-1/2", "I/N"), ("a/b", "I/N")]
+        for (text, says) in
+            [("3/3", "0/3 to 2/3"), ("0/0", "I/N"), ("1", "I/N"), ("-1/2", "I/N"), ("a/b", "I/N")]
         {
             let refused = text.parse::<Shard>().unwrap_err();
             assert!(refused.contains(says), "{text}: {refused}");

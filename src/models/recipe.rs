@@ -71,6 +71,9 @@ pub struct Recipe {
     /// batch of a header is that of one part.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub parts: usize,
+    /// Whether batch norm takes mean and variance of the whole batch, and not of each part.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync_bn: bool,
 }
 
 impl Default for Recipe {
@@ -100,6 +103,7 @@ impl Recipe {
         schedule_steps: 0,
         standardise: false,
         parts: 1,
+        sync_bn: false,
     };
 
     /// The most parts of a batch.

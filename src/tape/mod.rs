@@ -191,6 +191,8 @@ struct Inner {
     of_part: Vec<bool>,
     /// Where values of parts become those of the whole, with the inputs that stand for these.
     cuts: Vec<[NodeId; 2]>,
+    /// What of a part such an input is the mean of.
+    part_of: HashMap<NodeId, NodeId>,
     error: Option<TapeError>,
 }
 

@@ -7,6 +7,10 @@
 //! the discriminator just updated needs the discriminator's gradient first. So one recording gives a program
 //! for each level, that runs on every part, and one that runs once a step and assigns the states
 //! ([`Tape::split`]).
+//!
+//! A cut is differentiable. With L the mean over parts p of L_p, and m the mean of v_p, n·∂L/∂v_p is the mean
+//! over parts q of ∂L_q/∂m: the VJP of the mean over parts is the mean over parts, and so is that of the VJP.
+//! Batch norm over the whole batch is so two cuts in its definition, and nothing in its derivatives.
 
 use super::{Graph, NodeId, Tape, TapeError, Tensor};
 
@@ -17,6 +21,8 @@ pub struct Parts {
     pub batch: usize,
     /// Parts of a batch.
     pub count: usize,
+    /// Whether batch norm takes mean and variance of the whole batch.
+    pub sync_norms: bool,
 }
 
 impl Parts {
@@ -70,9 +76,21 @@ impl Tape {
         let number = known.unwrap_or(self.inner.borrow().cuts.len());
         let input = self.input(&format!("{}{number}", Parts::WHOLE), &value.shape());
         if known.is_none() {
-            self.inner.borrow_mut().cuts.push([value.id, input.id]);
+            let mut inner = self.inner.borrow_mut();
+            inner.cuts.push([value.id, input.id]);
+            inner.part_of.insert(input.id, value.id);
         }
         input
+    }
+
+    /// Parts of a batch whose norms are of the whole; 1 where they are of what is at hand.
+    pub(crate) fn synced(&self) -> usize {
+        self.parts.filter(|parts| parts.sync_norms).map_or(1, |parts| parts.count)
+    }
+
+    /// What the input of a cut is the mean of.
+    pub(super) fn part_of(&self, id: NodeId) -> Option<NodeId> {
+        self.inner.borrow().part_of.get(&id).copied()
     }
 
     fn is_of_part(&self, id: NodeId) -> bool {
@@ -87,7 +105,7 @@ impl Tape {
         make: impl FnOnce(Vec<usize>) -> Tensor<'t>,
     ) -> Tensor<'t> {
         let parts = self.parts.filter(|parts| shape.first().is_some_and(|n| n.is_multiple_of(parts.batch)));
-        let Some(Parts { batch, count }) = parts else { return make(shape.to_vec()) };
+        let Some(Parts { batch, count, .. }) = parts else { return make(shape.to_vec()) };
         let mut all = shape.to_vec();
         all[0] *= count;
         // Several batches may lie one after the other, each in parts.
@@ -167,13 +185,15 @@ mod tests {
     use crate::nn::{RmsProp, Sgd};
     use crate::tape::{Initial, States};
 
+    const PARTS: Parts = Parts { batch: 2, count: 3, sync_norms: false };
+
     #[test]
     fn a_generator_after_its_discriminator_is_a_level_of_its_own() {
         let mut states = States::new();
         let [d, g] = ["d", "g"].map(|name| states.add(name, &[3], Initial::Constant(0.5)));
         let sgd = Sgd::new(&mut states, "sgd", vec![d.clone()], 0.1, 0.9);
         let rms = RmsProp::new(&mut states, "rms", vec![g.clone()], 0.1, 0.9);
-        let tape = Tape::new().in_parts(Parts { batch: 2, count: 3 });
+        let tape = Tape::new().in_parts(PARTS);
         let x = tape.input("x", &[2, 3]);
         let loss = (x * tape.state(&d)).square().mean_all();
         sgd.minimise(&tape, loss);
@@ -191,12 +211,12 @@ mod tests {
     fn what_is_of_one_part_is_neither_output_nor_state() {
         let mut states = States::new();
         let count = states.add("count", &[1], Initial::Constant(0.0));
-        let tape = Tape::new().in_parts(Parts { batch: 2, count: 3 });
+        let tape = Tape::new().in_parts(PARTS);
         let x = tape.input("x", &[2, 3]);
         tape.output("rows", x);
         let refused = tape.split().err().unwrap().to_string();
         assert!(refused.contains("output 'rows' is of the samples of one part"), "{refused}");
-        let tape = Tape::new().in_parts(Parts { batch: 2, count: 3 });
+        let tape = Tape::new().in_parts(PARTS);
         tape.assign(&count, tape.input("x", &[2, 3]).mean_all().reshape(&[1]));
         let refused = tape.split().err().unwrap().to_string();
         assert!(refused.contains("state 'count'") && refused.contains("Tape::whole"), "{refused}");

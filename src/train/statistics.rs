@@ -45,13 +45,13 @@ impl Statistics {
         system: &dyn System,
         store: &Store,
         stage: usize,
-        Parts { batch, count }: Parts,
+        parts_of: Parts,
         weights: usize,
     ) -> Result<Option<Self>, TrainError> {
         let (mut parts, mut counters) = (vec![], BTreeMap::new());
         for part in 0..system.stages()[stage].parts.len() {
-            let tape = Tape::of(Purpose::Statistics).in_parts(Parts { batch, count });
-            record_step(&tape, system, stage, part, batch);
+            let tape = Tape::of(Purpose::Statistics).in_parts(parts_of);
+            record_step(&tape, system, stage, part, parts_of.batch);
             let found = tape.estimates().into_iter().filter(|(running, _)| running.id.0 < weights);
             let (of, values): (Vec<_>, Vec<_>) = found.unzip();
             if of.is_empty() {
@@ -70,7 +70,7 @@ impl Statistics {
             parts.push(Part { program, counting, of });
         }
         let (sums, counters) = (BTreeMap::new(), counters.into_iter().collect());
-        Ok((!parts.is_empty()).then_some(Self { parts, sums, counters, count }))
+        Ok((!parts.is_empty()).then_some(Self { parts, sums, counters, count: parts_of.count }))
     }
 
     /// Looks at the parts of a batch, those of other ranks included.

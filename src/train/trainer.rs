@@ -230,7 +230,8 @@ impl Trainer {
             return Err(TrainError::Ranks { what });
         }
         let (system, batch) = (self.model.system.as_ref(), self.header.batch);
-        let mut reads_all = false;
+        let recipe = &self.header.recipe;
+        let mut reads_all = recipe.sync_bn && recipe.batch_norm_pass;
         for (stage, of) in self.stages.iter().enumerate() {
             for part in 0..of.parts.len() {
                 // What fits no optimiser is one pass over whole batches, which each rank does by itself.
@@ -281,7 +282,7 @@ impl Trainer {
         for (i, &part) in self.stages[stage].parts.iter().enumerate() {
             let (store, count) = (&self.model.store, self.header.recipe.parts);
             if count > 1 && kind_of(system, stage, i, batch)?[0] {
-                let parts = Parts { batch, count };
+                let parts = Parts { batch, count, sync_norms: self.header.recipe.sync_bn };
                 let (levels, program, names) =
                     Levels::load(&self.device, store, purpose, system, [stage, i], parts)?;
                 self.running.push(Running { part, levels: Some(levels), program, last: vec![], names });
@@ -365,7 +366,11 @@ impl Trainer {
         }
         let store = &self.model.store;
         let (system, stage, batch) = (self.model.system.as_ref(), self.stage(), self.header.batch);
-        let parts = Parts { batch, count: self.header.recipe.parts };
+        let (count, syncs) = (self.header.recipe.parts, self.header.recipe.sync_bn);
+        // Norms of whole batches are found in whole batches.
+        let (batch, count, team) =
+            if syncs { (batch * count, 1, Team::default()) } else { (batch, count, self.team.clone()) };
+        let parts = Parts { batch, count, sync_norms: false };
         let found = Statistics::new(&self.device, system, store, stage, parts, self.model.weights)?;
         let Some(mut statistics) = found else { return Ok(true) };
         // A system with averages of its own scores by them.
@@ -381,7 +386,8 @@ impl Trainer {
             let images = images?;
             let images = &*self.seen(&images);
             let made = system.synthesise(images, self.header.seed, step);
-            statistics.add(&self.batch(images, &made, 1.0), &self.team)?;
+            let here = if syncs { 0..1 } else { self.reads.clone() };
+            statistics.add(&Batch { images, made: &made, here, rate: 1.0 }, &team)?;
             if !goes_on()? {
                 is_whole = false;
                 break;
@@ -479,11 +485,6 @@ impl Trainer {
         let stage = self.stage();
         let mut programs: Vec<_> = self.running.iter_mut().map(|r| &mut r.program).collect();
         Ok(self.model.system.after_step(stage, at, &mut programs, &self.model.store)?)
-    }
-
-    /// Samples that this rank reads, with what was made of them.
-    fn batch<'b>(&self, images: &'b [f32], made: &'b Inputs, rate: f32) -> Batch<'b> {
-        Batch { images, made, here: self.reads.clone(), rate }
     }
 
     /// What the system leaves of held-out samples, as a share of what their mean image leaves; nothing where
@@ -641,6 +642,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "`lr`" => training.lr,
         "betas" => training.betas,
         "`batch-norm-pass`" => recipe.batch_norm_pass,
+        "`sync-bn`" => recipe.sync_bn,
         "`ema`" => recipe.ema,
         "`lr-schedule`" => recipe.schedule,
         "`standardise`" => recipe.standardise,

@@ -433,6 +433,7 @@ impl Args {
             minutes: self.minutes,
             lr: None,
             accumulate: 1,
+            sync_bn: false,
             team: Team::default(),
             recipe: RecipeArgs::default(),
             val_fraction: self.val_fraction,

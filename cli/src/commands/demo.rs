@@ -76,6 +76,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         minutes: None,
         lr: None,
         accumulate: 1,
+        sync_bn: false,
         team: Team::default(),
         recipe: RecipeArgs::default(),
         val_fraction: 0.05,

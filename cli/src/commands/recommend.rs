@@ -5,7 +5,6 @@ use ganomede::models::SYSTEMS;
 use ganomede::models::recipe::Recipe;
 use serde::Serialize;
 
-use ganomede::train::Team;
 use crate::commands::train;
 use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, RecipeArgs, SearchArgs};
 use crate::shared::programs::ChosenSystem;
@@ -13,6 +12,7 @@ use crate::shared::samples::SampleArgs;
 use crate::shared::table::TextTable;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, quoted, say, say_json, say_warning};
+use ganomede::train::Team;
 
 /// Say which system to take for a set of images, without labels: trains those that are fitted fully and the
 /// others briefly, and judges each by synthetic defects on held-out images.
@@ -199,6 +199,7 @@ impl Args {
             checkpoint_every: 0,
             keep_every: 0,
             accumulate: 1,
+            sync_bn: false,
             team: Team::default(),
             recipe: RecipeArgs::default(),
             resume: false,

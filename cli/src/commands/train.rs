@@ -13,6 +13,7 @@ use ganomede_datasets::Reads;
 
 use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, RecipeArgs, SearchArgs};
 use crate::shared::job::{self, Summary};
+use crate::shared::output::complain;
 use crate::shared::programs::{ChosenSystem, parse_system};
 use crate::shared::ranks::{Ranks, together};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
@@ -58,6 +59,10 @@ pub(crate) struct Args {
     /// fit into memory and a step sees N times as many images.
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     pub(crate) accumulate: usize,
+    /// Let batch norm take mean and variance of the whole batch, and not of each part of it; of parts that
+    /// --accumulate or several ranks make.
+    #[arg(long)]
+    pub(crate) sync_bn: bool,
     /// The processes that train together.
     #[arg(skip)]
     pub(crate) team: Team,
@@ -135,6 +140,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     let ranks = Ranks::join()?;
     let global = Global { device: ranks.device(global.device), ..global.clone() };
     let device = together(&ranks.team, global.open())?;
+    if ranks.team.count() > 1 {
+        complain(&format!("rank {} of {}: {}", ranks.team.rank(), ranks.team.count(), device.describe()));
+    }
     let args = Args { team: ranks.team.clone(), ..args.clone() };
     let (summary, _) = train_model(&args, &global, &device, interrupt)?;
     if !ranks.team.is_first() {
@@ -291,6 +299,7 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
         recipe: Recipe {
             standardise: args.preprocess.standardise,
             parts: args.accumulate.saturating_mul(args.team.count()),
+            sync_bn: args.sync_bn,
             ..args.recipe.recipe()
         },
         textures: args.textures.as_ref().map(|folder| folder.to_string_lossy().into_owned()),

@@ -68,7 +68,8 @@ impl CliError {
 }
 
 /// Fields of the library whose flags have their names, so that a message about one names the flag.
-pub(super) const FLAGS: [&str; 17] = [
+pub(super) const FLAGS: [&str; 18] = [
+    "sync-bn",
     "accumulate",
     "lr",
     "batch",

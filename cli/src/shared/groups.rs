@@ -51,6 +51,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "batch_norm_pass",
             "batch",
             "accumulate",
+            "sync_bn",
             "val_fraction",
             "textures",
             "checkpoint_every",

@@ -74,7 +74,8 @@ pub(crate) fn run(
         steps,
         epochs: steps as f64 / progress.steps_per_epoch.max(1) as f64,
         seconds: progress.seconds,
-        images_per_second: (steps * (header.batch * header.recipe.parts) as u64) as f64 / progress.seconds.max(1e-9),
+        images_per_second: (steps * (header.batch * header.recipe.parts) as u64) as f64
+            / progress.seconds.max(1e-9),
         peak_bytes,
         training_images: header.data.training_images,
         held_out: header.data.held_out,

@@ -63,9 +63,10 @@ pub(crate) fn note(text: &str) {
     }
 }
 
-/// As [`note`], of why the program fails, also where another process speaks.
+/// As [`note`], also where another process speaks: of what is this process's own, as why it fails.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", lines(text));
+    // In one piece: other processes may write to the same terminal.
+    let _ = std::io::stderr().write_all(format!("{}\n", lines(text)).as_bytes());
 }
 
 /// A path as a part of a line.

@@ -6,6 +6,7 @@ use ganomede_datasets::Findings;
 
 use super::failure::FLAGS;
 use super::findings::{report_bits, report_masks, report_rejected, report_skipped};
+use super::output::is_silent;
 use super::progress::Meter;
 use super::{CliError, Interrupt, note, shown};
 
@@ -23,6 +24,9 @@ impl<'a> Terminal<'a> {
 
 impl Observer for Terminal<'_> {
     fn progress(&mut self, progress: &ganomede::detect::Progress<'_>) {
+        if is_silent() {
+            return;
+        }
         let ganomede::detect::Progress { task, unit, first, done, total, .. } = *progress;
         if progress.ended {
             if let Some(bar) = self.bar.take() {

@@ -14,8 +14,8 @@ use crate::detect::apply::{Selection, no_image};
 use crate::detect::look::{Look, Looked, look_with};
 use crate::detect::shard::Listing;
 use crate::detect::{
-    Answer, Answers, Applied, DetectError, FoundByTiles, HeldOut, Judge, Listed, MapOutputs, Maps, NormalData,
-    Queries, QueryData, Shard, tiling,
+    Answer, Answers, Applied, DetectError, FoundByTiles, HeldOut, Judge, Listed, MapOutputs, Maps,
+    NormalData, Queries, QueryData, Shard, tiling,
 };
 use crate::maps::Regions;
 use crate::models::file::ModelFile;
