@@ -58,6 +58,13 @@ fn parts_of_images_merge_to_the_document_of_one_run() {
         merged.well();
         assert_eq!(merged.stdout, whole.stdout, "{of} parts");
     }
+    // Regions of maps.
+    let maps_of = at.join("ae.safetensors");
+    let fixed = ["train", "ae", "--data", RETINA, "--out", text(&maps_of), "--size", "16", "--width", "4"];
+    ganomede(fixed.iter().chain(&["--batch", "8", "--steps", "2", "--val-fraction", "0.2"])).well();
+    let whole = score(&maps_of, &paths, &["--json"]);
+    assert!(whole.stdout.contains("\"regions\""), "{}", whole.stdout);
+    assert_eq!(merge(&parts(&at, &maps_of, &paths, 2, &[])).stdout, whole.stdout);
     // More parts than images: some are empty.
     let files = parts(&at, &model, &["builtin:retina:train=2,test=2"], 5, &with_maps);
     let whole = score(&model, &["builtin:retina:train=2,test=2"], &[&with_maps[..], &["--json"]].concat());
@@ -78,6 +85,7 @@ fn parts_draw_the_pictures_of_one_run() {
     parts(&at, &model, &paths, 2, &["--maps", text(&apart), "--search-steps", "2"]);
     let files = |folder: &Path| {
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let files = files.filter(|path| path.extension().is_some_and(|end| end == "png"));
         let mut files: Vec<_> =
             files.map(|path| (path.file_name().unwrap().to_owned(), fs::read(&path).unwrap())).collect();
         files.sort();

@@ -151,7 +151,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         raw: args.maps_raw,
         mask: args.maps_mask,
         rate: args.map_false_alarm_rate,
-        regions: global.json,
+        // Of parts, for the document that they become.
+        regions: global.json || args.shard.is_some(),
     };
     let answers = queries.answers(&mut applied, &judge, args.batch, &outputs)?;
     let alarms = answers.alarms();
