@@ -78,7 +78,9 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { batch_norm_pass: false, ..Self::USUAL }
+        let mut recipe = Self::USUAL;
+        recipe.batch_norm_pass = false;
+        recipe
     }
 }
 
