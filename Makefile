@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo demo-picture test onnx torch python pages web serve site test-adapters tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,10 @@ pages: ## how report.html and its like look on screens and paper; needs python3 
 	test -x target/pages/venv/bin/pip || $(PYTHON) -m venv target/pages/venv
 	target/pages/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/pages/requirements.txt
 	target/pages/venv/bin/python tests/pages/pages.py --pictures target/pages/pictures
+
+ranks: ## trainings by `mpirun` against one process, bit for bit; needs OpenMPI and libclang (libopenmpi-dev, openmpi-bin, libclang-dev)
+	$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks
+	tests/ranks/ranks.sh target/ranks/debug/ganomede target/ranks/work
 
 web: ## what `export --web` writes, in Node on Dawn and in Chromium; root on Debian gets Chromium; fetches npm and Python packages
 	$(CARGO) build --release --locked

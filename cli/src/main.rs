@@ -14,8 +14,8 @@ use commands::Command;
 use shared::args::Global;
 use shared::config::{self, Settings};
 use shared::groups::grouped;
-use shared::output::unless_closed;
-use shared::{CliError, Interrupt, note};
+use shared::output::{complain, is_silent, unless_closed};
+use shared::{CliError, Interrupt};
 
 /// Finds what does not look like your normal images: trains a GAN on them, searches the latent of every
 /// query, scores what the search cannot show. Runs on Vulkan, Metal, DX12 or the embedded CPU device.
@@ -56,7 +56,8 @@ fn main() -> ExitCode {
             };
         }
     };
-    ended(run(&cli).and_then(|()| settings.map_or(Ok(()), |settings| settings.write())))
+    let settings = |()| settings.filter(|_| !is_silent()).map_or(Ok(()), |settings| settings.write());
+    ended(run(&cli).and_then(settings))
 }
 
 /// The command line, as help, completions and man pages show it.
@@ -70,9 +71,13 @@ fn ended(outcome: Result<(), CliError>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let label = if error.is_failure() { "error: " } else { "" };
+            let code = ExitCode::from(error.code);
+            if error.message.is_empty() || (is_silent() && !error.is_failure()) {
+                return code;
+            }
             // Names in it may hold newlines: no line of it but the first starts as a message does.
-            note(&format!("{label}{}", error.message.trim_end().replace('\n', "\n  ")));
-            ExitCode::from(error.code)
+            complain(&format!("{label}{}", error.message.trim_end().replace('\n', "\n  ")));
+            code
         }
     }
 }

@@ -33,6 +33,7 @@ mod resume;
 mod run_settings;
 mod scans;
 mod serving;
+mod sharding;
 mod special_files;
 mod stopping;
 mod synthetic;

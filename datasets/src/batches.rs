@@ -1,5 +1,6 @@
 //! Batches decoded in the background, in an order that depends on nothing but (seed, epoch, batch number).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -42,6 +43,9 @@ pub struct BatchOptions {
     pub augment: Augment,
     /// First batch to produce, for resuming within an epoch.
     pub start_batch: usize,
+    /// The places within each full batch that are decoded, where that are not all: what the other places hold is
+    /// somebody else's to read.
+    pub rows: Option<Range<usize>>,
     /// Leave out a last batch that is not full.
     pub drop_last: bool,
     /// Batches decoded ahead, at least 1.
@@ -59,6 +63,7 @@ impl Default for BatchOptions {
             shuffle: false,
             augment: Augment::default(),
             start_batch: 0,
+            rows: None,
             drop_last: false,
             prefetch: 4,
             threads: 0,
@@ -140,7 +145,7 @@ impl Batches {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores.min(8) } else { options.threads };
         let threads = threads.min(total - start);
-        let batch = options.batch.min(indices.len());
+        let batch = options.rows.as_ref().map_or(options.batch, Range::len).min(indices.len());
         let values = batch.saturating_mul(dataset.options().preprocess.values()) as u64;
         // Fewer threads where memory is short; the batches do not depend on it.
         let (mut threads, held) = (threads.max(1), Held::default());
@@ -200,6 +205,8 @@ impl Maker {
     fn batch(&self, number: usize, stop: &AtomicBool) -> Result<Batch, DataError> {
         let first = number * self.options.batch;
         let last = (first + self.options.batch).min(self.indices.len());
+        let rows = self.options.rows.clone().unwrap_or(0..self.options.batch);
+        let (first, last) = ((first + rows.start).min(last), (first + rows.end).min(last));
         let pixels = self.dataset.options().preprocess.values() * (last - first);
         let mut batch = Batch { number, images: Vec::with_capacity(pixels), ..Batch::default() };
         for position in first..last {

@@ -150,6 +150,11 @@ impl<'a> Judge<'a> {
         observer.note(&format!("no calibration for these score settings: {samples} come without {missing}"));
     }
 
+    /// Held-out samples that reach the threshold and all of them, where they promise something.
+    pub(super) fn promise(&self) -> Option<[usize; 2]> {
+        Drift::held_out(self.quantiles?, self.threshold.as_ref()?.value)
+    }
+
     /// Whether more answers are anomalous than of normal samples would be, said as a note where it is an
     /// alarm; `None` without a calibration.
     pub(super) fn drift(&self, answers: &[Answer], observer: &mut dyn Observer) -> Option<Drift> {

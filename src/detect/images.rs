@@ -10,6 +10,7 @@ mod score;
 mod whole;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ganomede_datasets::{
@@ -261,11 +262,24 @@ impl Samples for Images {
     }
 
     /// Decoded on several threads ahead of the training.
-    fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch<'_>, DataError> {
+    fn rows(
+        &self,
+        batch: usize,
+        rows: Range<usize>,
+        seed: u64,
+        epoch: u64,
+        start: u64,
+    ) -> Result<Epoch<'_>, DataError> {
         if self.tiles.is_some() {
             let options = self.tile_options(batch, seed, epoch, start as usize);
             let (data, indices) = (self.dataset.clone(), self.training.clone());
-            return Ok(Box::new(TileBatches::new(data, Split::Train, indices, options)?));
+            let tiles = TileBatches::new(data, Split::Train, indices, options)?;
+            // The tiles of an image are in many batches: each rank cuts all of them.
+            let of = move |tiles: Vec<f32>| {
+                let len = tiles.len() / batch;
+                if rows.len() == batch { tiles } else { tiles[rows.start * len..rows.end * len].to_vec() }
+            };
+            return Ok(Box::new(tiles.map(move |tiles| tiles.map(&of))));
         }
         let options = BatchOptions {
             batch,
@@ -274,6 +288,7 @@ impl Samples for Images {
             shuffle: true,
             augment: self.augment.clone(),
             start_batch: start as usize,
+            rows: Some(rows),
             drop_last: true,
             ..BatchOptions::default()
         };

@@ -18,8 +18,8 @@ use crate::models::ConfigError;
 use crate::models::file::{DataInfo, Header, ModelFile, Progress as Done};
 use crate::models::scorer::{self, ScoreConfig};
 use crate::train::{
-    End, HELD_OUT, Limits, LoopOptions, Tick, TrainError, Trainer, check_resumable, kept_path, total_steps,
-    train,
+    End, HELD_OUT, Limits, LoopOptions, Team, Tick, TrainError, Trainer, check_resumable, kept_path,
+    total_steps, train,
 };
 
 /// A training to be done.
@@ -48,6 +48,8 @@ pub struct Job {
     pub samples: Option<PathBuf>,
     /// Folder for a log of losses, samples and weights ([`LoopOptions::log`]).
     pub log: Option<PathBuf>,
+    /// The ranks that train it together; `Recipe::parts` are those of all of them. The first writes the files.
+    pub team: Team,
 }
 
 /// A training that was done.
@@ -89,12 +91,16 @@ impl Job {
     /// checkpoints on the way.
     pub fn again(model: &ModelFile, seed: u64, out: Option<&Path>, data: DataInfo) -> Self {
         let progress = &model.header.progress;
-        let batch = model.header.batch.min(data.training_images).max(1);
+        let parts = model.header.recipe.parts.max(1);
+        let batch = model.header.batch.min(data.training_images / parts).max(1);
         let header = Header {
             seed,
             batch,
             // As a training counts them: what a file says would be believed at every batch.
-            progress: Done { steps_per_epoch: (data.training_images / batch) as u64, ..Done::default() },
+            progress: Done {
+                steps_per_epoch: (data.training_images / batch / parts) as u64,
+                ..Done::default()
+            },
             calibration: None,
             appearance: None,
             check: None,
@@ -113,6 +119,7 @@ impl Job {
             half_checkpoints: false,
             samples: None,
             log: None,
+            team: Team::default(),
         }
     }
 
@@ -122,6 +129,20 @@ impl Job {
     /// Of [`DetectError`]: settings out of range, before any work; a training that diverges; a fault of the
     /// device, the disk or the data; [`DetectError::TrainingStopped`] where the observer asked for it.
     pub fn run(
+        self,
+        device: &Device,
+        samples: &dyn Samples,
+        observer: &mut dyn Observer,
+    ) -> Result<Trained, DetectError> {
+        let team = self.team.clone();
+        let trained = self.trained(device, samples, observer);
+        if trained.is_err() {
+            team.end();
+        }
+        trained
+    }
+
+    fn trained(
         mut self,
         device: &Device,
         samples: &dyn Samples,
@@ -136,8 +157,9 @@ impl Job {
                     .to_owned(),
             ));
         }
-        if data.training_images < batch {
-            return Err(TrainError::BatchTooLarge { batch, images: data.training_images }.into());
+        let whole = batch.saturating_mul(self.header.recipe.parts);
+        if data.training_images < whole {
+            return Err(TrainError::BatchTooLarge { batch: whole, images: data.training_images }.into());
         }
         // What the calibration would refuse after hours of work is refused now.
         scorer::check(&self.header, &self.score, batch.min(data.held_out.max(1)))?;
@@ -146,10 +168,12 @@ impl Job {
         let _held = [&self.out, &checkpoint]
             .into_iter()
             .flatten()
+            .filter(|_| self.team.is_first())
             .map(|path| Hold::new(path))
             .collect::<Result<Vec<_>, _>>()?;
         let textures = self.textures(observer)?;
         let mut trainer = self.start(device, checkpoint.as_deref(), &samples.preview(), observer)?;
+        trainer.join(self.team.clone())?;
         textures.into_iter().for_each(|textures| trainer.set_textures(textures));
         if let Some(folder) = self.samples.as_ref().filter(|_| !trainer.has_samples()) {
             let allowed = format!(
@@ -174,8 +198,8 @@ impl Job {
             checkpoint_every: self.checkpoint_every,
             half_checkpoints: self.half_checkpoints,
             keep: self.out.clone().filter(|_| self.keep_every > 0).map(|out| (self.keep_every, out)),
-            samples: self.samples.clone(),
-            log: self.log.clone(),
+            samples: self.samples.clone().filter(|_| self.team.is_first()),
+            log: self.log.clone().filter(|_| self.team.is_first()),
         };
         let progress = Progress {
             task: "training",
@@ -190,7 +214,8 @@ impl Job {
         let several = trainer.stages().len() > 1;
         let mut estimate = Estimate::new(resumed_at, self.limits.minutes);
         let end = {
-            let mut epoch = |epoch: u64, start: u64| samples.epoch(batch, seed, epoch, start);
+            let rows = trainer.rows();
+            let mut epoch = |epoch: u64, start: u64| samples.rows(whole, rows.clone(), seed, epoch, start);
             let mut tick = |news: Tick<'_>| {
                 let stage = several.then_some(news.stage);
                 let (done, total, losses) = (news.step, news.total, news.losses);
@@ -204,6 +229,8 @@ impl Job {
         };
         observer.progress(&Progress { done: trainer.progress().steps, ended: true, ..progress });
         let end = end?;
+        // What follows is the first rank's alone.
+        self.team.close();
         let step = trainer.progress().steps;
         let stopped = || DetectError::TrainingStopped { step, checkpoint: checkpoint.clone() };
         if end == End::Interrupted {
@@ -219,6 +246,11 @@ impl Job {
             ));
         }
         let mut model = trainer.model()?;
+        if !self.team.is_first() {
+            let (findings, losses, kept) = (samples.findings(), BTreeMap::new(), vec![]);
+            let peak_bytes = before.max(trainer.bytes());
+            return Ok(Trained { model, resumed_at, peak_bytes, findings, checkpoint, losses, kept });
+        }
         if self.half {
             model.halve_weights();
         }
@@ -328,6 +360,26 @@ impl Job {
         Ok(kept)
     }
 
+    /// Refuses ranks of different settings, data or checkpoints.
+    fn agree(&self, header: &Header, checkpoint: Option<&ModelFile>) -> Result<(), DetectError> {
+        let settings = Header { device: String::new(), ..header.clone() };
+        let settings = format!("{settings:?} {:?}", (self.limits, self.keep_every, self.resume));
+        let progress = checkpoint.map(|file| &file.header.progress);
+        for (text, what) in [
+            (settings, "their settings or training data differ; give all of them the same"),
+            (
+                format!("{progress:?}"),
+                "their checkpoints differ; put the output where every rank sees the same file",
+            ),
+        ] {
+            if !self.team.agree(&text)? {
+                self.team.close();
+                return Err(TrainError::Ranks { what: what.to_owned() }.into());
+            }
+        }
+        Ok(())
+    }
+
     fn start(
         &self,
         device: &Device,
@@ -337,10 +389,22 @@ impl Job {
     ) -> Result<Trainer, DetectError> {
         let mut header = self.header.clone();
         let shown = |path: &Path| line(&path.to_string_lossy()).into_owned();
-        if let Some(checkpoint) = checkpoint.filter(|path| self.resume && path.exists()) {
-            let file = ModelFile::load(checkpoint)?;
+        let found = checkpoint.filter(|path| self.resume && path.exists());
+        let file = found.map(|path| Ok::<_, DetectError>((ModelFile::load(path)?, path))).transpose()?;
+        self.agree(&header, file.as_ref().map(|(file, _)| file))?;
+        if let Some((file, checkpoint)) = file {
             check_resumable(&file.header, &header, checkpoint)?;
+            let (parts, steps_per_epoch) = (header.recipe.parts, header.progress.steps_per_epoch);
             header.progress = file.header.progress.clone();
+            let before = file.header.recipe.parts;
+            if before != parts {
+                header.progress.steps_per_epoch = steps_per_epoch;
+                observer.note(&format!(
+                    "the checkpoint is of batches in {before} parts, and they now come in {parts}: what follows is \
+                     not the same training; steps count on, each of {} samples, and {steps_per_epoch} are an epoch",
+                    header.batch * parts
+                ));
+            }
             observer.note(&format!("resuming at step {} from {}", header.progress.steps, shown(checkpoint)));
             if file.is_rounded() {
                 observer.note(
@@ -358,7 +422,9 @@ impl Job {
 
 /// What a training may take, in words.
 fn budget(limits: &Limits, trainer: &Trainer) -> String {
-    let (batch, per_epoch) = (trainer.header().batch, trainer.progress().steps_per_epoch.max(1));
+    let (batch, parts) = (trainer.header().batch, trainer.header().recipe.parts);
+    let per_epoch = trainer.progress().steps_per_epoch.max(1);
+    let batch = if parts > 1 { format!("{parts} × {batch}") } else { batch.to_string() };
     let steps = total_steps(trainer.stages(), limits, per_epoch).map(|steps| {
         format!("{steps} steps of {batch}, {:.1} passes over the data", steps as f64 / per_epoch as f64)
     });

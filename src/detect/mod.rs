@@ -29,6 +29,7 @@ mod rows;
 mod samples;
 mod series;
 mod settings;
+mod shard;
 mod tiles;
 mod verdict;
 
@@ -66,4 +67,5 @@ pub use series::{
 #[cfg(feature = "report")]
 pub use series::{SeriesComparison, SeriesMetrics, SeriesRow};
 pub use settings::{CheckedSettings, Settings};
+pub use shard::{Listed, Merged, Scoring, Shard, ShardHead, merge, write_shard};
 pub use tiles::{FoundByTiles, SeeRow, TileScorer, tiling};

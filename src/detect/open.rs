@@ -7,7 +7,7 @@ use ganomede_datasets::{Augment, OpenOptions, SignalOptions, Split, TableOptions
 use super::images::{self, ImageQueries, ImageTests, Images};
 use super::rows::{self, RowQueries, RowTests, Rows};
 use super::series::{self, Series, SeriesQueries, SeriesTests};
-use super::{Applied, DetectError, HeldOut, Observer, Queries, Samples, TestSet};
+use super::{Applied, DetectError, HeldOut, Observer, Queries, Samples, Shard, TestSet};
 use crate::models::Form;
 use crate::models::file::{ModelFile, TileInfo};
 
@@ -95,6 +95,8 @@ pub struct QueryData {
     pub limit: Option<usize>,
     /// Seed of that draw.
     pub seed: u64,
+    /// The part of all of it that is scored; everything without one.
+    pub shard: Option<Shard>,
 }
 
 impl QueryData {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use ganomede_datasets::Rejected;
 use ganomede_host::line;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Alarm, Applied, DetectError, Judge, Located};
+use super::{Alarm, Applied, DetectError, Judge, Listed, Located};
 use crate::eval::Drift;
 use crate::maps::Region;
 
@@ -62,17 +62,26 @@ pub enum Answers {
         /// How many are flagged beside what was promised of normal ones; absent without a calibration.
         #[serde(skip_serializing_if = "Option::is_none")]
         drift: Option<Drift>,
+        /// The list that these are of, or a part of.
+        #[serde(skip)]
+        listed: Listed,
     },
     /// Of points of series.
     Points {
         /// One a series.
         series: Vec<SeriesAnswer>,
+        /// The list that these are of, or a part of.
+        #[serde(skip)]
+        listed: Listed,
     },
 }
 
 /// What a model says of an image, or of a row of a table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
+    /// Its place in the list of what is scored, from 0.
+    #[serde(skip)]
+    pub place: usize,
     /// Name of the image, file of the row.
     pub path: String,
     /// Of a table: its place in the file, from 0 without the header.
@@ -103,7 +112,7 @@ pub struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regions: Option<Vec<Region>>,
     /// Regions beyond those.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub regions_left_out: usize,
 }
 
@@ -114,6 +123,7 @@ fn is_zero(count: &usize) -> bool {
 impl Answer {
     pub(super) fn new(path: &str, score: f64, judge: &Judge<'_>) -> Self {
         Self {
+            place: 0,
             path: path.to_owned(),
             row: None,
             score,
@@ -133,6 +143,7 @@ impl Answer {
     pub fn located(path: &str, located: Located) -> Self {
         let verdict = located.verdict;
         Self {
+            place: 0,
             path: path.to_owned(),
             row: None,
             score: verdict.score,
@@ -156,8 +167,11 @@ impl Answer {
 }
 
 /// What a model says of the points of a series.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeriesAnswer {
+    /// Its place in the list of what is scored, from 0.
+    #[serde(skip)]
+    pub place: usize,
     /// Its file.
     pub path: String,
     /// Row of the first score.
@@ -188,7 +202,7 @@ impl Answers {
     pub fn alarms(&self) -> usize {
         match self {
             Self::Samples { images, .. } => images.iter().filter(|a| a.anomalous == Some(true)).count(),
-            Self::Points { series } => series.iter().map(|series| series.alarms.len()).sum(),
+            Self::Points { series, .. } => series.iter().map(|series| series.alarms.len()).sum(),
         }
     }
 
@@ -200,7 +214,7 @@ impl Answers {
                 let place = if images.iter().any(|a| a.row.is_some()) { "row\ttable" } else { "image" };
                 Box::new(heading(place).chain(images.iter().map(Answer::line)))
             }
-            Self::Points { series } => {
+            Self::Points { series, .. } => {
                 Box::new(heading("point\tseries").chain(series.iter().flat_map(SeriesAnswer::lines)))
             }
         }

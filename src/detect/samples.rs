@@ -1,5 +1,7 @@
 //! What is trained on: one trait for images, windows of series, rows of tables and what a user has.
 
+use std::ops::Range;
+
 use ganomede_datasets::{DataError, Findings, Indices, MinMax, Schema, Standardize};
 use sha2::{Digest, Sha256};
 
@@ -39,9 +41,24 @@ pub trait Samples: Send + Sync {
     /// # Errors
     /// [`DataError`] where the data cannot be read.
     fn epoch(&self, batch: usize, seed: u64, epoch: u64, start: u64) -> Result<Epoch<'_>, DataError> {
+        self.rows(batch, 0..batch, seed, epoch, start)
+    }
+
+    /// As [`Samples::epoch`], of each batch these rows only: what one of several ranks reads.
+    ///
+    /// # Errors
+    /// As [`Samples::epoch`].
+    fn rows(
+        &self,
+        batch: usize,
+        rows: Range<usize>,
+        seed: u64,
+        epoch: u64,
+        start: u64,
+    ) -> Result<Epoch<'_>, DataError> {
         let order = Indices::shuffled(self.len(), seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let batches = (start as usize..self.len() / batch).map(move |number| {
-            let chosen = (0..batch).filter_map(|i| order.get(number * batch + i));
+            let chosen = rows.clone().filter_map(|i| order.get(number * batch + i));
             let mut values = vec![];
             for i in chosen {
                 values.extend(self.get(i, [seed, epoch])?);

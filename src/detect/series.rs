@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ganomede_datasets::{DataError, SignalOptions, SignalSet, TrainPart, Warp, Windows};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Applied, DetectError, HeldOut, Samples, TrainingData};
 use crate::eval::signal::{AlarmRule, Interval, PointScores, intervals};
@@ -202,7 +202,7 @@ fn squared_residuals(window: &[f32], made: &[f32], size: usize) -> Vec<f64> {
 }
 
 /// An alarm of a series.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
     /// First row, and the first row after it.
     pub rows: [usize; 2],

@@ -12,7 +12,7 @@ use crate::models::scorer::{self, ScoreConfig};
 use crate::models::system::{Length, Share};
 use crate::models::{Config, ConfigError, Form, Info, Options, Training};
 use crate::tape::States;
-use crate::train::{Limits, limited_steps};
+use crate::train::{Limits, Team, limited_steps};
 
 /// What is to be trained, and how long.
 #[derive(Debug, Clone)]
@@ -81,8 +81,15 @@ impl Settings {
             let allowed = "left out: it is of images; series and tables have a scaling of their own";
             return Err(ConfigError::new("standardise", "given", allowed).into());
         }
-        let changed =
-            [("lr-schedule", self.recipe.schedule != Schedule::Constant), ("ema", self.recipe.ema.is_some())];
+        if self.recipe.sync_bn && self.recipe.parts == 1 {
+            let allowed = "left out: it is of batches in parts, which `accumulate` and ranks make";
+            return Err(ConfigError::new("sync-bn", "given", allowed).into());
+        }
+        let changed = [
+            ("lr-schedule", self.recipe.schedule != Schedule::Constant),
+            ("ema", self.recipe.ema.is_some()),
+            ("accumulate", self.recipe.parts > 1),
+        ];
         if let Some((field, _)) = changed.iter().find(|(_, given)| *given) {
             let system = info.build(&mut States::new(), &self.config, &options)?;
             if !system.stages().iter().any(|stage| matches!(stage.share, Share::Part(_))) {
@@ -161,9 +168,11 @@ impl CheckedSettings {
         let textures = settings.textures.map(|folder| TextureInfo { folder, ..TextureInfo::default() });
         let data = DataInfo { textures, ..data };
         let recommended = settings.system.defaults_for(settings.config.form).batch;
+        let parts = settings.recipe.parts;
         // A recommended batch gives way to a small set; one that was asked for does not.
-        let batch = settings.batch.unwrap_or_else(|| recommended.min(data.training_images.max(1)));
-        let steps_per_epoch = (data.training_images / batch) as u64;
+        let most = (data.training_images / parts).max(1);
+        let batch = settings.batch.unwrap_or_else(|| recommended.min(most));
+        let steps_per_epoch = (data.training_images / batch.saturating_mul(parts)) as u64;
         let recipe = Recipe {
             schedule_steps: match settings.recipe.schedule {
                 Schedule::Constant => 0,
@@ -200,6 +209,7 @@ impl CheckedSettings {
             half_checkpoints: false,
             samples: None,
             log: None,
+            team: Team::default(),
         }
     }
 }

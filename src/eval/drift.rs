@@ -31,9 +31,19 @@ impl Drift {
     /// flagged is beta-binomial with a = r + 1 and b = n − r: a binomial whose share is known from n samples
     /// only. With the binomial itself, thresholds from few samples would raise alarms by themselves.
     pub fn of(quantiles: &Quantiles, threshold: f64, flagged: usize, of: usize) -> Option<Self> {
+        Self::of_counts(Self::held_out(quantiles, threshold)?, flagged, of)
+    }
+
+    /// Held-out scores that reach a threshold, and all of them; `None` where they promise nothing.
+    pub(crate) fn held_out(quantiles: &Quantiles, threshold: f64) -> Option<[usize; 2]> {
         let n = quantiles.count();
         let reach = n - quantiles.lower(threshold);
-        if of == 0 || reach == n || flagged > of || quantiles.is_of_groups() {
+        (reach < n && !quantiles.is_of_groups()).then_some([reach, n])
+    }
+
+    /// As [`Drift::of`], of the counts of held-out scores.
+    pub(crate) fn of_counts([reach, n]: [usize; 2], flagged: usize, of: usize) -> Option<Self> {
+        if of == 0 || reach >= n || flagged > of {
             return None;
         }
         let [a, b] = [reach + 1, n - reach].map(|v| v as f64);

@@ -1,12 +1,12 @@
 //! Connected regions of a map above a threshold, found row by row.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Regions that are kept; of more, those with the highest peaks.
 const MOST: usize = 1000;
 
 /// Pixels that touch, corners included, and are all at or above a threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Region {
     /// The smallest rectangle around it: left, upper edge, width, height.
     #[serde(rename = "box")]

@@ -94,7 +94,7 @@ impl Adversary {
     /// One step of D; returns the count so far.
     pub(super) fn minimise<'t>(&self, tape: &'t Tape, loss: Tensor<'t>) -> Tensor<'t> {
         self.adam.minimise(tape, loss);
-        let count = tape.state(&self.saturated) + (Self::SATURATED - loss).step();
+        let count = tape.state(&self.saturated) + (Self::SATURATED - tape.whole(loss)).step();
         tape.assign(&self.saturated, count);
         count
     }

@@ -48,7 +48,7 @@ impl Schedule {
 
 /// How every system's training goes, whatever the system. The default is what files of earlier versions
 /// were trained with: nothing of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Whether running statistics of batch norm are those of one pass over the training data after a stage,
     /// not those that the last steps blended.
@@ -67,6 +67,29 @@ pub struct Recipe {
     /// Whether networks see each image [standardised](super::standardise), in training and ever after.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standardise: bool,
+    /// Parts that each batch comes in, at least 1: their gradients are added before an optimiser steps. The
+    /// batch of a header is that of one part.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub parts: usize,
+    /// Whether batch norm takes mean and variance of the whole batch, and not of each part.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync_bn: bool,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        let mut recipe = Self::USUAL;
+        recipe.batch_norm_pass = false;
+        recipe
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(parts: &usize) -> bool {
+    *parts == 1
 }
 
 fn is_zero(steps: &u64) -> bool {
@@ -81,7 +104,12 @@ impl Recipe {
         schedule: Schedule::Constant,
         schedule_steps: 0,
         standardise: false,
+        parts: 1,
+        sync_bn: false,
     };
+
+    /// The most parts of a batch.
+    pub const MOST_PARTS: usize = 4096;
 
     /// What names of averages of weights begin with in checkpoints.
     pub const AVERAGES: &str = "average";
@@ -96,6 +124,10 @@ impl Recipe {
     /// # Errors
     /// [`ConfigError`] naming the field.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=Self::MOST_PARTS).contains(&self.parts) {
+            let allowed = format!("1 to {}", Self::MOST_PARTS);
+            return Err(ConfigError::new("accumulate", self.parts, allowed));
+        }
         match self.ema {
             Some(decay) if !(decay > 0.0 && decay < 1.0) => {
                 Err(ConfigError::new("ema", decay, "between 0 and 1, 0.999 is usual"))

@@ -183,8 +183,16 @@ impl BatchNorm {
             }
             Mode::Train => {
                 let axes: Vec<_> = (0..x.rank()).filter(|&d| d != 1).collect();
-                let (mean, var) = (x.mean(&axes), x.variance(&axes));
-                let count = (x.len() / flat[0]) as f32;
+                let (own, var) = (x.mean(&axes), x.variance(&axes));
+                // Of a batch in parts: variances within the parts and between them.
+                let (mean, var) = match tape.synced() {
+                    1 => (own, var),
+                    _ => {
+                        let mean = tape.whole(own);
+                        (mean, tape.whole(var + (own - mean).square()))
+                    }
+                };
+                let count = (tape.synced() * x.len() / flat[0]) as f32;
                 let unbiased = count / (count - 1.0).max(1.0);
                 let blend = |running: &Variable, new: Tensor<'t>| {
                     tape.estimate(running, new.reshape(flat).stop_gradient(), Self::MOMENTUM);

@@ -108,6 +108,7 @@ impl Adam {
             return tape.fail("adam", format!("a learning rate of shape {:?}, not [1]", lr.shape()));
         }
         let lr = scheduled(tape, lr);
+        let gradients = gradients.iter().map(|&g| tape.whole(g));
         let [b1, b2] = self.betas;
         let t = tape.state(&self.step) + 1.0;
         tape.assign(&self.step, t);
@@ -115,7 +116,7 @@ impl Adam {
         let correction =
             |beta: f32| if beta > 0.0 { 1.0 - (t * beta.ln()).exp() } else { tape.full(1.0, &[1]) };
         let (step_size, root) = (lr / correction(b1), 1.0 / correction(b2).sqrt());
-        for (i, (parameter, &g)) in self.parameters.iter().zip(gradients).enumerate() {
+        for (i, (parameter, g)) in self.parameters.iter().zip(gradients).enumerate() {
             let p = tape.state(parameter);
             let g = if self.weight_decay == 0.0 { g } else { g + p * self.weight_decay };
             let m = tape.state(&self.m[i]) * b1 + g * (1.0 - b1);
@@ -153,6 +154,7 @@ impl RmsProp {
         let gradients = tape.grad_of_states(loss, &self.parameters);
         let _scope = tape.scope(&self.name);
         for ((parameter, state), g) in self.parameters.iter().zip(&self.v).zip(gradients) {
+            let g = tape.whole(g);
             let v = tape.state(state) * self.decay + g.square() * (1.0 - self.decay);
             tape.assign(state, v);
             let step = scheduled(tape, g * self.lr / (v.sqrt() + self.epsilon));
@@ -185,7 +187,7 @@ impl Sgd {
         let gradients = tape.grad_of_states(loss, &self.parameters);
         let _scope = tape.scope(&self.name);
         for ((parameter, state), g) in self.parameters.iter().zip(&self.velocity).zip(gradients) {
-            let velocity = tape.state(state) * self.momentum + g;
+            let velocity = tape.state(state) * self.momentum + tape.whole(g);
             tape.assign(state, velocity);
             tape.learn(parameter, tape.state(parameter) - scheduled(tape, velocity * self.lr));
         }

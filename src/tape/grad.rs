@@ -74,6 +74,11 @@ impl Tape {
             let (true, Some(g)) = (relevant[id], cotangents[id]) else { continue };
             let node = self.get(id);
             let _scope = self.gradient_scope(&node.scope);
+            // The mean over parts is its own adjoint: each part's share of it comes from all of them.
+            if let Some(of) = self.part_of(id) {
+                let c = self.whole(g);
+                cotangents[of] = Some(cotangents[of].map_or(c, |sum| sum + c));
+            }
             for (&input, contribution) in node.inputs.iter().zip(self.node_vjp(id, &node, g, &relevant)) {
                 let Some(c) = contribution else { continue };
                 let input = self.unrepeated(input, &asked);
@@ -111,6 +116,7 @@ impl Tape {
         }
         for (id, node) in nodes.iter().enumerate() {
             depends[id] |= !matches!(node.op, Op::StopGradient) && node.inputs.iter().any(|&i| depends[i]);
+            depends[id] |= inner.part_of.get(&id).is_some_and(|&of| depends[of]);
         }
         depends
     }

@@ -21,11 +21,14 @@ mod check;
 mod custom;
 mod grad;
 mod ops;
+mod parts;
 mod state;
 mod words;
 
 pub use custom::{Custom, Operation};
 pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};
+pub use parts::Parts;
+pub(crate) use parts::Split;
 pub use state::{Initial, StateError, StateId, States, Variable};
 
 use std::cell::RefCell;
@@ -184,6 +187,12 @@ struct Inner {
     learned: BTreeMap<StateId, Variable>,
     /// What was found for running statistics, in the order of recording.
     estimates: Vec<(Variable, NodeId)>,
+    /// Of a tape in parts: whether each node is of one part.
+    of_part: Vec<bool>,
+    /// Where values of parts become those of the whole, with the inputs that stand for these.
+    cuts: Vec<[NodeId; 2]>,
+    /// What of a part such an input is the mean of.
+    part_of: HashMap<NodeId, NodeId>,
     error: Option<TapeError>,
 }
 
@@ -192,6 +201,7 @@ struct Inner {
 pub struct Tape {
     inner: RefCell<Inner>,
     purpose: Purpose,
+    parts: Option<Parts>,
 }
 
 /// A handle to a value on a tape.
@@ -313,6 +323,7 @@ impl Tape {
     /// [`Purpose::Statistics`] it is remembered instead.
     pub fn estimate(&self, running: &Variable, found: Tensor<'_>, weight: f32) {
         if self.purpose != Purpose::Statistics {
+            let found = self.whole(found);
             return self.assign(running, self.state(running) * (1.0 - weight) + found * weight);
         }
         if self.can_hold(running, found) {
@@ -463,6 +474,13 @@ impl Tape {
         }
         let scope = self.current_scope();
         let mut inner = self.inner.borrow_mut();
+        if self.parts.is_some() {
+            let is = match &op {
+                Op::Input(name) => Parts::is_of_part(name),
+                _ => inputs.iter().any(|input| inner.of_part[input.id]),
+            };
+            inner.of_part.push(is);
+        }
         let inputs = inputs.iter().map(|input| input.id).collect();
         inner.graph.nodes.push(Node { op, inputs, shape, scope });
         Tensor { tape: self, id: inner.graph.nodes.len() - 1 }

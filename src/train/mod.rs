@@ -3,10 +3,13 @@
 mod held_out;
 mod history;
 mod log;
+mod parts;
 mod statistics;
+mod team;
 mod trainer;
 
 pub use history::record;
+pub use team::{Ranks, Team, Threads};
 pub use trainer::{PartProgram, Trainer, check_resumable, part_program, record_part};
 
 use std::ops::ControlFlow;
@@ -99,6 +102,24 @@ pub enum TrainError {
         /// Where the last good checkpoint is, or that there is none.
         checkpoint: String,
     },
+    /// Another rank could not go on.
+    #[error("rank {rank} ended the training; its own message says why")]
+    Rank {
+        /// That rank.
+        rank: usize,
+    },
+    /// Messages between ranks that fail.
+    #[error("the ranks of the training lost each other: {reason}; start all of them again with `resume`")]
+    Exchange {
+        /// What carries the messages says.
+        reason: String,
+    },
+    /// Ranks that were not started alike.
+    #[error("the ranks of the training were not started alike: {what}")]
+    Ranks {
+        /// What differs, and what to do.
+        what: String,
+    },
     /// A checkpoint of another training.
     #[error(
         "'{path}' was trained with {field} {found}, this command says {asked}; drop `resume`, or give the same settings"
@@ -124,8 +145,10 @@ impl TrainError {
             Self::Data(e) => e.is_machine_fault(),
             Self::Score(e) => e.is_machine_fault(),
             Self::Report(_) | Self::NonFinite { .. } | Self::NonFiniteState { .. } => true,
+            Self::Rank { .. } | Self::Exchange { .. } => true,
             Self::Config(_) | Self::Compile(_) => false,
             Self::BatchTooLarge { .. } | Self::NoBatch { .. } | Self::Mismatch { .. } => false,
+            Self::Ranks { .. } => false,
         }
     }
 }
@@ -192,8 +215,9 @@ pub enum End {
 /// Batches of one epoch from a given batch on, each `batch · channels · size²` values.
 pub type Epoch<'a> = Box<dyn Iterator<Item = Result<Vec<f32>, ganomede_datasets::DataError>> + 'a>;
 
-/// Trains until a limit or until `tick` breaks. `epoch(e, b)` opens epoch e at batch b; what it yields must
-/// depend on (e, b) alone, so that a resumed training sees the same batches.
+/// Trains until a limit or until `tick` breaks, in all ranks alike. `epoch(e, b)` opens epoch e at batch b; what
+/// it yields, the rows [`Trainer::rows`] of each batch, must depend on (e, b) alone, so that a resumed training
+/// sees the same batches.
 ///
 /// # Errors
 /// [`TrainError`]; whatever happens, the checkpoint on disk is whole and of finite weights.
@@ -222,19 +246,25 @@ pub fn train<'a>(
         loop {
             let step = trainer.progress().steps;
             let (last_step, last_second) = stage_end(trainer.stages(), trainer.progress(), &options.limits);
-            let out_of_time = last_second.is_some_and(|end| before + started.elapsed().as_secs_f64() >= end);
+            // Clocks differ: one that is through ends the stage for all.
+            let out_of_time = match last_second {
+                Some(end) => trainer.team().any(before + started.elapsed().as_secs_f64() >= end)?,
+                None => false,
+            };
             if last_step.is_some_and(|end| step >= end) || out_of_time {
                 trainer.set_seconds(before + started.elapsed().as_secs_f64());
                 let (stage, seconds) = (trainer.stages()[trainer.stage()].name, trainer.progress().seconds);
                 let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &last };
                 let mut goes_on = || tick(news).is_continue();
+                let team = trainer.team().clone();
+                let goes_on = &mut || Ok(!team.any(!goes_on())?);
                 if trainer.is_last_stage() {
                     trainer.after_stage()?;
                     // What follows is done again where a training is resumed: the checkpoint goes on as if it
                     // had never ended.
                     save(trainer, options, &mut saved)?;
                     log.as_mut().map_or(Ok(()), Log::flush)?;
-                    if !trainer.settle(epoch, &mut goes_on)? {
+                    if !trainer.settle(epoch, goes_on)? {
                         return Ok(End::Interrupted);
                     }
                     trainer.keep_held_out()?;
@@ -243,7 +273,7 @@ pub fn train<'a>(
                 if trainer.settles() {
                     save(trainer, options, &mut saved)?;
                 }
-                if !trainer.settle(epoch, &mut goes_on)? {
+                if !trainer.settle(epoch, goes_on)? {
                     return Ok(End::Interrupted);
                 }
                 trainer.after_stage()?;
@@ -274,7 +304,7 @@ pub fn train<'a>(
             let seconds = trainer.progress().seconds;
             let stage = trainer.stages()[trainer.stage()].name;
             let news = Tick { step, stage, steps_per_epoch: per_epoch, total, seconds, losses: &losses };
-            let stops = tick(news).is_break();
+            let stops = trainer.team().any(tick(news).is_break())?;
             let ends = total.is_some_and(|t| step >= t);
             if let Some(log) = &mut log
                 && let Err(fault) = write_log(log, &news, trainer, stops || ends)
@@ -295,11 +325,15 @@ pub fn train<'a>(
                 && trainer.is_last_stage()
                 && !ends
             {
-                let Some(kept) = trainer.snapshot(epoch, &mut || tick(news).is_continue())? else {
+                let team = trainer.team().clone();
+                let goes_on = &mut || Ok(!team.any(tick(news).is_break())?);
+                let Some(kept) = trainer.snapshot(epoch, goes_on)? else {
                     save(trainer, options, &mut saved)?;
                     return Ok(End::Interrupted);
                 };
-                kept.save(&kept_path(out, step))?;
+                if trainer.team().is_first() {
+                    kept.save(&kept_path(out, step))?;
+                }
             }
             if let Some(folder) = &options.samples
                 && (step.is_multiple_of(per_epoch) || ends)
@@ -377,7 +411,9 @@ fn save(trainer: &Trainer, options: &LoopOptions, saved: &mut u64) -> Result<(),
         file.halve_checkpoint(trainer.weights());
     }
     if let Some(checkpoint) = &options.checkpoint {
-        file.save(checkpoint)?;
+        if trainer.team().is_first() {
+            file.save(checkpoint)?;
+        }
         *saved = trainer.progress().steps;
     }
     Ok(())
@@ -396,6 +432,11 @@ fn diagnose<'a>(
 ) -> Result<TrainError, TrainError> {
     let step = trainer.progress().steps;
     let per_epoch = trainer.progress().steps_per_epoch.max(1);
+    if trainer.team().count() > 1 {
+        let layer = "not looked for where several ranks train".to_owned();
+        let checkpoint = last_good(options.checkpoint.as_deref(), saved);
+        return Ok(TrainError::NonFinite { step, loss, value, layer, kernel: "unknown", checkpoint });
+    }
     trainer.rewind(options.checkpoint.as_ref().filter(|_| saved > 0))?;
     let mut batches = epoch(saved / per_epoch, saved % per_epoch)?;
     let mut done = saved;

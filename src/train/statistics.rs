@@ -8,12 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use super::TrainError;
-use super::trainer::{record_step, write_batch};
+use super::parts::Batch;
+use super::trainer::record_step;
+use super::{Team, TrainError};
 use crate::device::{Device, DeviceError, Executable, Store};
-use crate::models::system::{Inputs, System};
+use crate::models::system::System;
 use crate::program::{CompileError, compile};
-use crate::tape::{Purpose, StateId, Tape, Tensor, Variable};
+use crate::tape::{Graph, Parts, Purpose, StateId, Tape, Tensor, Variable};
 
 /// The parts of a stage that have batch norm in train mode, and what was found so far.
 pub(super) struct Statistics {
@@ -22,10 +23,14 @@ pub(super) struct Statistics {
     sums: BTreeMap<StateId, (Vec<f64>, u64)>,
     /// Counters of random numbers that the parts move, as they were before.
     counters: Vec<(StateId, Vec<f32>)>,
+    /// Parts of a batch.
+    count: usize,
 }
 
 struct Part {
     program: Executable,
+    /// Moves the counters, once a batch.
+    counting: Option<Executable>,
     of: Vec<Variable>,
 }
 
@@ -40,13 +45,13 @@ impl Statistics {
         system: &dyn System,
         store: &Store,
         stage: usize,
-        batch: usize,
+        parts_of: Parts,
         weights: usize,
     ) -> Result<Option<Self>, TrainError> {
         let (mut parts, mut counters) = (vec![], BTreeMap::new());
         for part in 0..system.stages()[stage].parts.len() {
-            let tape = Tape::of(Purpose::Statistics);
-            record_step(&tape, system, stage, part, batch);
+            let tape = Tape::of(Purpose::Statistics).in_parts(parts_of);
+            record_step(&tape, system, stage, part, parts_of.batch);
             let found = tape.estimates().into_iter().filter(|(running, _)| running.id.0 < weights);
             let (of, values): (Vec<_>, Vec<_>) = found.unzip();
             if of.is_empty() {
@@ -57,20 +62,33 @@ impl Statistics {
             for &id in graph.assigns.keys() {
                 counters.insert(id, store.read(id)?);
             }
-            parts.push(Part { program: device.load(&compile(&graph)?, store)?, of });
+            let load = |graph: Graph| Ok::<_, TrainError>(device.load(&compile(&graph)?, store)?);
+            let counts = Some(&graph).filter(|graph| !graph.assigns.is_empty());
+            let counts = counts.map(|graph| Graph { outputs: vec![], ..graph.clone() });
+            let counting = counts.map(&load).transpose()?;
+            let program = load(Graph { assigns: BTreeMap::new(), ..graph })?;
+            parts.push(Part { program, counting, of });
         }
         let (sums, counters) = (BTreeMap::new(), counters.into_iter().collect());
-        Ok((!parts.is_empty()).then_some(Self { parts, sums, counters }))
+        Ok((!parts.is_empty()).then_some(Self { parts, sums, counters, count: parts_of.count }))
     }
 
-    /// Looks at a batch, with what was made of it.
-    pub(super) fn add(&mut self, images: &[f32], made: &Inputs) -> Result<(), DeviceError> {
-        for Part { program, of } in &mut self.parts {
-            write_batch(program, images, made)?;
-            program.run(1)?;
-            let found = program.read(OUTPUT)?;
+    /// Looks at the parts of a batch, those of other ranks included.
+    pub(super) fn add(&mut self, batch: &Batch<'_>, team: &Team) -> Result<(), TrainError> {
+        for Part { program, counting, of } in &mut self.parts {
+            let mut mine = vec![];
+            for part in team.own(self.count) {
+                batch.write(program, part, self.count)?;
+                program.run(1)?;
+                mine.extend(program.read(OUTPUT)?);
+            }
+            counting.as_mut().map_or(Ok(()), |counting| counting.run(1))?;
+            let found = team.parts(mine)?;
             let mut rest = &found[..];
-            for running in of {
+            for running in of.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
                 let (values, others) = rest.split_at(running.shape.iter().product());
                 rest = others;
                 let none = || (vec![0.0; values.len()], 0);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use ganomede_datasets::defects::photographs::Photographs;
 use image::RgbImage;
 
 use super::held_out::HeldOut;
+use super::parts::{Batch, Levels, kind_of, write_rate};
 use super::statistics::Statistics;
-use super::{Epoch, Limits, TrainError, record, stage_end};
+use super::{Epoch, Limits, Team, TrainError, record, stage_end};
 use crate::device::{Device, DeviceError, Executable, NonFinite};
 use crate::models::ConfigError;
 use crate::models::file::{FileError, Header, ModelFile, NamedTensor, Progress, StageStart};
@@ -21,7 +23,7 @@ use crate::models::standardise::standardised;
 use crate::models::system::{Inputs, Losses, Part, Stage, System};
 use crate::nn::Ema;
 use crate::program::{CompileError, Program, StateId, compile};
-use crate::tape::{Purpose, Tape, Tensor, Variable};
+use crate::tape::{Parts, Purpose, Tape, Tensor, Variable};
 
 /// States, programs and progress of a training.
 pub struct Trainer {
@@ -38,6 +40,10 @@ pub struct Trainer {
     /// What is made of held-out samples, where the system reconstructs.
     held_out: Option<HeldOut>,
     sampler: Option<Sampler>,
+    /// Those who train with this one.
+    team: Team,
+    /// Parts of a batch that this rank reads.
+    reads: Range<usize>,
 }
 
 /// The averages of the parameters that a stage moves, and the program that follows them.
@@ -49,6 +55,8 @@ struct Averaging {
 /// A part on the device, with the names of its losses and their last values.
 struct Running {
     part: Part,
+    /// Of batches in parts: what runs on each part before the program runs.
+    levels: Option<Levels>,
     program: Executable,
     names: Vec<&'static str>,
     last: Vec<f32>,
@@ -57,9 +65,7 @@ struct Running {
 impl Running {
     /// Gives the part its batch with what was made of it, and the rate of its step sizes where they change.
     fn write(&mut self, images: &[f32], made: &Inputs, rate: f32) -> Result<(), DeviceError> {
-        if self.program.program().input(Tape::RATE).is_some() {
-            self.program.write(Tape::RATE, &[rate])?;
-        }
+        write_rate(&mut self.program, rate)?;
         write_batch(&mut self.program, images, made)
     }
 }
@@ -98,7 +104,7 @@ pub fn record_part(
 ) -> Vec<&'static str> {
     let losses = record_step(tape, system, stage, part, batch);
     if !losses.is_empty() {
-        let values: Vec<_> = losses.iter().map(|(_, loss)| loss.reshape(&[1])).collect();
+        let values: Vec<_> = losses.iter().map(|(_, loss)| tape.whole(*loss).reshape(&[1])).collect();
         tape.output("losses", Tensor::concat(&values, 0));
     }
     losses.into_iter().map(|(name, _)| name).collect()
@@ -191,14 +197,62 @@ impl Trainer {
             let reason = format!("{found} stages of training were begun, the system has {known}");
             return Err(FileError::Metadata { path: path.to_owned(), reason }.into());
         }
-        let device = device.clone();
-        let mut trainer =
-            Self { header, model, stages, device, running: vec![], ema, averaging: None, sampler, held_out };
+        let (device, team, reads) = (device.clone(), Team::default(), 0..header.recipe.parts);
+        let mut trainer = Self {
+            header,
+            model,
+            stages,
+            device,
+            running: vec![],
+            ema,
+            averaging: None,
+            sampler,
+            held_out,
+            team,
+            reads,
+        };
         if trainer.header.progress.stages.is_empty() {
             trainer.header.progress.stages.push(StageStart::default());
         }
         trainer.load_stage()?;
         Ok(trainer)
+    }
+
+    /// Trains as one of several ranks from here on, on its parts of every batch; `Recipe::parts` are those of
+    /// all ranks together.
+    ///
+    /// # Errors
+    /// [`TrainError::Ranks`] for parts that are not the same number for each.
+    pub fn join(&mut self, team: Team) -> Result<(), TrainError> {
+        let (parts, count) = (self.header.recipe.parts, team.count());
+        if !parts.is_multiple_of(count) {
+            let what = format!("{parts} parts of a batch are not the same number for each of {count}");
+            return Err(TrainError::Ranks { what });
+        }
+        let (system, batch) = (self.model.system.as_ref(), self.header.batch);
+        let recipe = &self.header.recipe;
+        let mut reads_all = recipe.sync_bn && recipe.batch_norm_pass;
+        for (stage, of) in self.stages.iter().enumerate() {
+            for part in 0..of.parts.len() {
+                // What fits no optimiser is one pass over whole batches, which each rank does by itself.
+                let [learns, is_made] = kind_of(system, stage, part, batch)?;
+                reads_all |= !learns || is_made;
+            }
+        }
+        self.reads = if reads_all { 0..parts } else { team.own(parts) };
+        self.team = team;
+        Ok(())
+    }
+
+    /// Those who train with this one.
+    pub fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Rows of each batch that this rank reads, of `batch · parts` in all: those of its parts; all of them
+    /// for a system that fits more than gradients, or that makes its samples of whole batches.
+    pub fn rows(&self) -> Range<usize> {
+        self.reads.start * self.header.batch..self.reads.end * self.header.batch
     }
 
     /// Takes textures from these in place of drawn ones ([`System::set_textures`]).
@@ -226,9 +280,17 @@ impl Trainer {
             Schedule::Cosine | Schedule::Step => Purpose::Scheduled,
         };
         for (i, &part) in self.stages[stage].parts.iter().enumerate() {
-            let PartProgram { program, names } = part_program_for(purpose, system, stage, i, batch)?;
-            let program = self.device.load(&program, &self.model.store)?;
-            self.running.push(Running { part, program, last: vec![], names });
+            let (store, count) = (&self.model.store, self.header.recipe.parts);
+            if count > 1 && kind_of(system, stage, i, batch)?[0] {
+                let parts = Parts { batch, count, sync_norms: self.header.recipe.sync_bn };
+                let (levels, program, names) =
+                    Levels::load(&self.device, store, purpose, system, [stage, i], parts)?;
+                self.running.push(Running { part, levels: Some(levels), program, last: vec![], names });
+                continue;
+            }
+            let PartProgram { program, names } = part_program_for(purpose, system, stage, i, batch * count)?;
+            let program = self.device.load(&program, store)?;
+            self.running.push(Running { part, levels: None, program, last: vec![], names });
         }
         if let Some(ema) = &self.ema {
             let ema = ema.of(&learned(system, stage, batch));
@@ -269,7 +331,7 @@ impl Trainer {
     pub(super) fn settle<'a>(
         &mut self,
         epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, DataError>,
-        goes_on: &mut dyn FnMut() -> bool,
+        goes_on: &mut dyn FnMut() -> Result<bool, TrainError>,
     ) -> Result<bool, TrainError> {
         // Their memory is free for the pass; where steps come after all, they are loaded again.
         self.running.clear();
@@ -280,7 +342,7 @@ impl Trainer {
     pub(super) fn snapshot<'a>(
         &mut self,
         epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, DataError>,
-        goes_on: &mut dyn FnMut() -> bool,
+        goes_on: &mut dyn FnMut() -> Result<bool, TrainError>,
     ) -> Result<Option<ModelFile>, TrainError> {
         let before = self.tensors(self.model.weights)?;
         let is_whole = self.settle_states(epoch, goes_on)?;
@@ -296,7 +358,7 @@ impl Trainer {
     fn settle_states<'a>(
         &self,
         epoch: &mut dyn FnMut(u64, u64) -> Result<Epoch<'a>, DataError>,
-        goes_on: &mut dyn FnMut() -> bool,
+        goes_on: &mut dyn FnMut() -> Result<bool, TrainError>,
     ) -> Result<bool, TrainError> {
         self.take_averages()?;
         if !self.header.recipe.batch_norm_pass {
@@ -304,7 +366,12 @@ impl Trainer {
         }
         let store = &self.model.store;
         let (system, stage, batch) = (self.model.system.as_ref(), self.stage(), self.header.batch);
-        let found = Statistics::new(&self.device, system, store, stage, batch, self.model.weights)?;
+        let (count, syncs) = (self.header.recipe.parts, self.header.recipe.sync_bn);
+        // Norms of whole batches are found in whole batches.
+        let (batch, count, team) =
+            if syncs { (batch * count, 1, Team::default()) } else { (batch, count, self.team.clone()) };
+        let parts = Parts { batch, count, sync_norms: false };
+        let found = Statistics::new(&self.device, system, store, stage, parts, self.model.weights)?;
         let Some(mut statistics) = found else { return Ok(true) };
         // A system with averages of its own scores by them.
         let averages: Vec<_> = system.averages().into_iter().flat_map(Ema::pairs).collect();
@@ -318,8 +385,10 @@ impl Trainer {
         for (step, images) in (steps..).zip(batches.take(most)) {
             let images = images?;
             let images = &*self.seen(&images);
-            statistics.add(images, &system.synthesise(images, self.header.seed, step))?;
-            if !goes_on() {
+            let made = system.synthesise(images, self.header.seed, step);
+            let here = if syncs { 0..1 } else { self.reads.clone() };
+            statistics.add(&Batch { images, made: &made, here, rate: 1.0 }, &team)?;
+            if !goes_on()? {
                 is_whole = false;
                 break;
             }
@@ -346,7 +415,8 @@ impl Trainer {
     /// Bytes held on the device: all states, the programs of the stage under way, and that of the sample
     /// grids.
     pub fn bytes(&self) -> u64 {
-        let programs = self.running.iter().map(|r| r.program.bytes()).sum::<u64>();
+        let of = |r: &Running| r.program.bytes() + r.levels.as_ref().map_or(0, Levels::bytes);
+        let programs = self.running.iter().map(of).sum::<u64>();
         self.model.store.bytes()
             + programs
             + self.sampler.as_ref().map_or(0, Sampler::bytes)
@@ -393,12 +463,16 @@ impl Trainer {
     }
 
     /// Step `step` of the training, not counted.
-    pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), DeviceError> {
+    pub(super) fn replay(&mut self, images: &[f32], step: u64) -> Result<(), TrainError> {
         let images = &*self.seen(images);
         let (at, rate) = (self.at(step), self.rate(step));
         let made = self.model.system.synthesise(images, self.header.seed, step);
+        let batch = Batch { images, made: &made, here: self.reads.clone(), rate };
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images, &made, rate)?;
+            match &mut running.levels {
+                None => running.write(images, &made, rate)?,
+                Some(levels) => levels.run(&mut running.program, &batch, &self.team)?,
+            }
             running.program.run(1)?;
             if !running.names.is_empty() {
                 running.last = running.program.read("losses")?;
@@ -410,7 +484,7 @@ impl Trainer {
         }
         let stage = self.stage();
         let mut programs: Vec<_> = self.running.iter_mut().map(|r| &mut r.program).collect();
-        self.model.system.after_step(stage, at, &mut programs, &self.model.store)
+        Ok(self.model.system.after_step(stage, at, &mut programs, &self.model.store)?)
     }
 
     /// What the system leaves of held-out samples, as a share of what their mean image leaves; nothing where
@@ -470,14 +544,21 @@ impl Trainer {
         &mut self,
         images: &[f32],
         step: u64,
-    ) -> Result<Option<NonFinite>, DeviceError> {
+    ) -> Result<Option<NonFinite>, TrainError> {
         let images = &*self.seen(images);
         let (at, rate) = (self.at(step), self.rate(step));
         let made = self.model.system.synthesise(images, self.header.seed, step);
+        let batch = Batch { images, made: &made, here: self.reads.clone(), rate };
         for running in self.running.iter_mut().filter(|r| r.part.is_due(at)) {
-            running.write(images, &made, rate)?;
-            if let Some(found) = running.program.find_non_finite()? {
-                return Ok(Some(found));
+            let found = match &mut running.levels {
+                Some(levels) => levels.find_non_finite(&mut running.program, &batch)?,
+                None => {
+                    running.write(images, &made, rate)?;
+                    running.program.find_non_finite()?
+                }
+            };
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -543,6 +624,8 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
             [$(($name, text(&found.$($field).+), text(&asked.$($field).+))),*]
         };
     }
+    // Another number of parts is another batch, which may go on with a word about it.
+    let parts = (found.recipe.parts, asked.recipe.parts);
     let textures =
         |header: &Header| header.data.textures.as_ref().map_or("drawn ones".to_owned(), ToString::to_string);
     let textures = ("`textures`", textures(found), textures(asked));
@@ -559,9 +642,9 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "`lr`" => training.lr,
         "betas" => training.betas,
         "`batch-norm-pass`" => recipe.batch_norm_pass,
+        "`sync-bn`" => recipe.sync_bn,
         "`ema`" => recipe.ema,
         "`lr-schedule`" => recipe.schedule,
-        "steps of `lr-schedule`" => recipe.schedule_steps,
         "`standardise`" => recipe.standardise,
         "`batch`" => batch,
         "`seed`" => seed,
@@ -580,9 +663,13 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "training images" => data.training_images,
         "held-out images" => data.held_out,
         "a data digest of" => data.digest,
+    ];
+    let of_steps = compare![
+        "steps of `lr-schedule`" => recipe.schedule_steps,
         "steps in an epoch" => progress.steps_per_epoch,
     ];
-    match fields.into_iter().chain([textures]).find(|(_, a, b)| a != b) {
+    let of_steps = of_steps.into_iter().filter(|_| parts.0 == parts.1);
+    match fields.into_iter().chain([textures]).chain(of_steps).find(|(_, a, b)| a != b) {
         None => Ok(()),
         Some((field, found, asked)) => {
             Err(TrainError::Mismatch { path: path.to_owned(), field, found, asked })

@@ -9,6 +9,7 @@ use ganomede::device::Device;
 use ganomede::models::file::ModelFile;
 use ganomede::models::{Options, SYSTEMS, find};
 use ganomede::report::check_section;
+use ganomede::train::Team;
 use ganomede_datasets::Reads;
 
 use crate::commands::train::{self, score_config, train_model};
@@ -431,6 +432,9 @@ impl Args {
             steps: self.steps,
             minutes: self.minutes,
             lr: None,
+            accumulate: 1,
+            sync_bn: false,
+            team: Team::default(),
             recipe: RecipeArgs::default(),
             val_fraction: self.val_fraction,
             textures: None,

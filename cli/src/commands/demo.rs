@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ganomede::train::Team;
 use ganomede_datasets::{Reads, Size};
 
 use crate::commands::{eval, train};
@@ -74,6 +75,9 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         steps: Some(args.steps),
         minutes: None,
         lr: None,
+        accumulate: 1,
+        sync_bn: false,
+        team: Team::default(),
         recipe: RecipeArgs::default(),
         val_fraction: 0.05,
         textures: None,

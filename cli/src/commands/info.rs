@@ -160,6 +160,8 @@ fn described_recipe(recipe: &Recipe) -> String {
     let parts = [
         (recipe.schedule != Schedule::Constant)
             .then(|| format!("{} over {} steps", recipe.schedule.name(), recipe.schedule_steps)),
+        (recipe.parts > 1).then(|| format!("batches in {} parts", recipe.parts)),
+        recipe.sync_bn.then(|| "batch norm over all parts".to_owned()),
         recipe.ema.map(|decay| format!("weights averaged by {decay}")),
         (!recipe.batch_norm_pass).then(|| "batch norm as the last steps left it".to_owned()),
     ];
@@ -188,6 +190,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
     add("--lr", &training.lr);
     if recipe.schedule != Schedule::Constant {
         add("--lr-schedule", &recipe.schedule.name());
+    }
+    if recipe.parts > 1 {
+        add("--accumulate", &recipe.parts);
     }
     if let Some(decay) = recipe.ema {
         add("--ema", &decay);
@@ -262,6 +267,7 @@ fn command(path: &Path, model: &ModelFile) -> String {
     let switches = [
         ("--flatten", data.flatten),
         ("--standardise", recipe.standardise),
+        ("--sync-bn", recipe.sync_bn),
         ("--clip-z", clip),
         ("--map-relative", relative),
         ("--half", model.is_rounded()),

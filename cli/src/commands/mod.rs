@@ -13,6 +13,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod kernels;
+pub(crate) mod merge;
 pub(crate) mod profile;
 pub(crate) mod recommend;
 pub(crate) mod score;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Demo(demo::Args),
     Train(train::Args),
     Score(score::Args),
+    Merge(merge::Args),
     Eval(eval::Args),
     Info(info::Args),
     Calibrate(calibrate::Args),
@@ -62,6 +64,7 @@ impl Command {
             Command::Demo(args) => demo::run(args, global, interrupt),
             Command::Train(args) => train::run(args, global, interrupt),
             Command::Score(args) => score::run(args, global, interrupt),
+            Command::Merge(args) => merge::run(args),
             Command::Eval(args) => eval::run(args, global, interrupt),
             Command::Compare(args) => compare::run(args, global, interrupt),
             Command::Recommend(args) => recommend::run(args, global, interrupt),

@@ -12,6 +12,7 @@ use crate::shared::samples::SampleArgs;
 use crate::shared::table::TextTable;
 use crate::shared::terminal::Terminal;
 use crate::shared::{CliError, Interrupt, note, quoted, say, say_json, say_warning};
+use ganomede::train::Team;
 
 /// Say which system to take for a set of images, without labels: trains those that are fitted fully and the
 /// others briefly, and judges each by synthetic defects on held-out images.
@@ -197,6 +198,9 @@ impl Args {
             textures: None,
             checkpoint_every: 0,
             keep_every: 0,
+            accumulate: 1,
+            sync_bn: false,
+            team: Team::default(),
             recipe: RecipeArgs::default(),
             resume: false,
             can_resume: false,

@@ -4,19 +4,22 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 
-use ganomede::detect::{Answers, Applied, Detector, Judge, MapOutputs, Observer, QueryData};
+use ganomede::detect::{
+    Answers, Applied, Detector, Judge, MapOutputs, Observer, QueryData, Scoring, Shard, write_shard,
+};
 use ganomede::eval::Threshold;
 use ganomede::models::file::ModelFile;
 use ganomede::models::scorer::ScoreConfig;
+use ganomede::report::write_atomic;
 use ganomede_datasets::{Reads, Split};
 use serde::Serialize;
 
 use crate::commands::train::score_config;
 use crate::shared::args::{DataArgs, Global, ModelArg, SearchArgs, SplitArg, parse_rate};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
-use crate::shared::session::check_folder;
+use crate::shared::session::{check_file, check_folder};
 use crate::shared::terminal::Terminal;
-use crate::shared::{CliError, Interrupt, say, say_json};
+use crate::shared::{CliError, Interrupt, say, say_bytes, say_json};
 
 /// Score images with a trained model, rows of tables or points of series: score, percentile among
 /// held-out normal samples, verdict.
@@ -24,7 +27,8 @@ use crate::shared::{CliError, Interrupt, say, say_json};
 #[command(
     after_help = "Examples:\n  ganomede score parts.safetensors new/ --maps maps/ --json > scores.json\n  \
     ganomede score readings.safetensors today.csv\n  \
-    ganomede score parts.safetensors --watch /line/3 --json"
+    ganomede score parts.safetensors --watch /line/3 --json\n  \
+    ganomede score parts.safetensors new/ --shard 0/2 --out part-0.jsonl"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -75,6 +79,13 @@ pub(crate) struct Args {
     /// End with exit code 3 where anything is anomalous: an image, a row, or an alarm of a series.
     #[arg(long)]
     fail_on_anomaly: bool,
+    /// Score part I of N (I from 0 to N - 1) of everything that is listed, by the places of the samples in the
+    /// list modulo N, and write it as JSON lines for `ganomede merge`. Of series the parts are whole files.
+    #[arg(long, value_name = "I/N", conflicts_with = "watch")]
+    shard: Option<Shard>,
+    /// File for the lines of the part, whole or not at all [default: standard output].
+    #[arg(long, value_name = "F.jsonl", requires = "shard")]
+    out: Option<PathBuf>,
     /// Make a file that cannot be read an error instead of skipping it.
     #[arg(long)]
     strict: bool,
@@ -93,12 +104,12 @@ impl Args {
 
 /// `score --json`.
 #[derive(Debug, Serialize)]
-struct ScoreDocument<'a> {
-    model: &'a Path,
-    device: String,
-    threshold: Option<f64>,
+pub(super) struct ScoreDocument<'a> {
+    pub(super) model: &'a Path,
+    pub(super) device: String,
+    pub(super) threshold: Option<f64>,
     #[serde(flatten)]
-    answers: Answers,
+    pub(super) answers: Answers,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
@@ -109,9 +120,12 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         return Err(CliError::input("--limit-test is 0; it must be at least 1"));
     }
     let path = &args.model.model;
+    let reads = args.specs().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
     if let Some(folder) = &args.maps {
-        let reads = args.specs().fold(Reads::new().file(path), |reads, spec| reads.data(spec));
         check_folder(folder, &reads)?;
+    }
+    if let Some(out) = &args.out {
+        check_file(out, &reads)?;
     }
     let model = ModelFile::load(path)?;
     check(args, &model)?;
@@ -137,11 +151,21 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
         raw: args.maps_raw,
         mask: args.maps_mask,
         rate: args.map_false_alarm_rate,
-        regions: global.json,
+        // Of parts, for the document that they become.
+        regions: global.json || args.shard.is_some(),
     };
     let answers = queries.answers(&mut applied, &judge, args.batch, &outputs)?;
     let alarms = answers.alarms();
-    if global.json {
+    if let Some(shard) = args.shard {
+        let device = device.describe();
+        let scoring = Scoring { path, score: &score, judge: &judge, maps: &outputs, device: &device };
+        let mut lines = vec![];
+        write_shard(&mut lines, shard, &scoring, &answers)?;
+        match &args.out {
+            Some(out) => write_atomic(out, &lines)?,
+            None => say_bytes(&lines)?,
+        }
+    } else if global.json {
         let threshold = judge.threshold.map(|t| t.value);
         say_json(&ScoreDocument { model: path, device: device.describe(), threshold, answers })?;
     } else {
@@ -242,5 +266,6 @@ fn data(args: &Args, seed: u64) -> QueryData {
         split: args.split.map(Split::from),
         limit: args.limit_test,
         seed,
+        shard: args.shard,
     }
 }

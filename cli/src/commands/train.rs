@@ -8,12 +8,14 @@ use ganomede::models::file::ModelFile;
 use ganomede::models::recipe::Recipe;
 use ganomede::models::scorer::{ScoreConfig, Tiling};
 use ganomede::models::{Config, Prior, SyntheticCheck};
-use ganomede::train::Limits;
+use ganomede::train::{Limits, Team};
 use ganomede_datasets::Reads;
 
 use crate::shared::args::{ChannelsArg, DataArgs, FitArg, Global, PreprocessArgs, RecipeArgs, SearchArgs};
 use crate::shared::job::{self, Summary};
+use crate::shared::output::complain;
 use crate::shared::programs::{ChosenSystem, parse_system};
+use crate::shared::ranks::{Ranks, together};
 use crate::shared::samples::{Flag, For, SampleArgs, refuse};
 use crate::shared::session::{check_file, check_folder};
 use crate::shared::terminal::Terminal;
@@ -53,6 +55,17 @@ pub(crate) struct Args {
     /// Images in a step [default: the system's].
     #[arg(long)]
     pub(crate) batch: Option<usize>,
+    /// Parts that each batch comes in: their gradients are added before a step, so that --batch is what has to
+    /// fit into memory and a step sees N times as many images.
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    pub(crate) accumulate: usize,
+    /// Let batch norm take mean and variance of the whole batch, and not of each part of it; of parts that
+    /// --accumulate or several ranks make.
+    #[arg(long)]
+    pub(crate) sync_bn: bool,
+    /// The processes that train together.
+    #[arg(skip)]
+    pub(crate) team: Team,
     /// Passes over the data [default: the system's, where no other limit is given; for tables some have steps
     /// instead].
     #[arg(long)]
@@ -124,8 +137,17 @@ pub(crate) enum PriorArg {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result<(), CliError> {
-    let device = global.open()?;
-    let (summary, _) = train_model(args, global, &device, interrupt)?;
+    let ranks = Ranks::join()?;
+    let global = Global { device: ranks.device(global.device), ..global.clone() };
+    let device = together(&ranks.team, global.open())?;
+    if ranks.team.count() > 1 {
+        complain(&format!("rank {} of {}: {}", ranks.team.rank(), ranks.team.count(), device.describe()));
+    }
+    let args = Args { team: ranks.team.clone(), ..args.clone() };
+    let (summary, _) = train_model(&args, &global, &device, interrupt)?;
+    if !ranks.team.is_first() {
+        return Ok(());
+    }
     if global.json {
         return say_json(&summary);
     }
@@ -160,12 +182,19 @@ pub(crate) fn train_model(
     device: &Device,
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
-    check_writable(args)?;
-    // Settings are checked before any data are opened; how many channels these have is known after.
-    check(args, global.seed, args.samples_from.channels(&args.preprocess))?;
-    let samples = data(args, global.seed).open(&mut Terminal::new(interrupt))?;
-    let settings = settings(args, global.seed, samples.channels()).checked()?;
-    let mut job = settings.job(samples.info()?);
+    let ready = || {
+        if args.team.is_first() {
+            check_writable(args)?;
+        }
+        // Settings are checked before any data are opened; how many channels these have is known after.
+        check(args, global.seed, args.samples_from.channels(&args.preprocess))?;
+        let samples = data(args, global.seed).open(&mut Terminal::new(interrupt))?;
+        let settings = settings(args, global.seed, samples.channels()).checked()?;
+        let job = settings.job(samples.info()?);
+        Ok((samples, job))
+    };
+    let (samples, mut job) = together(&args.team, ready())?;
+    job.team = args.team.clone();
     job.out = Some(args.out.clone());
     job.checkpoint_every = args.checkpoint_every;
     job.resume = args.resume;
@@ -267,7 +296,12 @@ pub(crate) fn settings(args: &Args, seed: u64, channels: usize) -> Settings {
         limits: Limits { steps: args.steps, epochs: args.epochs, minutes: args.minutes },
         batch: args.batch,
         lr: args.lr,
-        recipe: Recipe { standardise: args.preprocess.standardise, ..args.recipe.recipe() },
+        recipe: Recipe {
+            standardise: args.preprocess.standardise,
+            parts: args.accumulate.saturating_mul(args.team.count()),
+            sync_bn: args.sync_bn,
+            ..args.recipe.recipe()
+        },
         textures: args.textures.as_ref().map(|folder| folder.to_string_lossy().into_owned()),
         seed,
     }

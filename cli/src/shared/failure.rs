@@ -44,6 +44,11 @@ impl CliError {
         Self { message: message.into(), code: 130 }
     }
 
+    /// Ended by another rank, whose message says why: nothing is printed.
+    pub(crate) fn of_other_rank() -> Self {
+        Self { message: String::new(), code: 1 }
+    }
+
     pub(crate) fn new(error: &dyn std::error::Error, machine: bool) -> Self {
         // Whatever ends a command that was asked to stop, it ends because it was asked.
         let code = if interrupt::raised() {
@@ -63,7 +68,9 @@ impl CliError {
 }
 
 /// Fields of the library whose flags have their names, so that a message about one names the flag.
-pub(super) const FLAGS: [&str; 16] = [
+pub(super) const FLAGS: [&str; 18] = [
+    "sync-bn",
+    "accumulate",
     "lr",
     "batch",
     "ema",
@@ -155,6 +162,9 @@ impl From<ganomede::export::torch::TorchError> for CliError {
 
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
+        if let TrainError::Rank { .. } = error {
+            return Self::of_other_rank();
+        }
         Self::of_fields(&error, error.is_machine_fault())
     }
 }

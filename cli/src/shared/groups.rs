@@ -50,6 +50,8 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "ema",
             "batch_norm_pass",
             "batch",
+            "accumulate",
+            "sync_bn",
             "val_fraction",
             "textures",
             "checkpoint_every",
@@ -64,6 +66,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
         &[
             "score",
             "watch",
+            "shard",
             "search_steps",
             "restarts",
             "lambda",

@@ -24,6 +24,9 @@ pub(crate) struct Summary {
     pub(crate) seconds: f64,
     pub(crate) images_per_second: f64,
     pub(crate) peak_bytes: u64,
+    /// Of several ranks: what this one sent to the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sent_bytes: Option<u64>,
     pub(crate) training_images: usize,
     pub(crate) held_out: usize,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -54,7 +57,7 @@ pub(crate) fn run(
     can_resume: bool,
     interrupt: &Interrupt,
 ) -> Result<(Summary, ModelFile), CliError> {
-    let out = job.out.clone().unwrap_or_default();
+    let (out, team) = (job.out.clone().unwrap_or_default(), job.team.clone());
     let trained = job.run(device, samples, &mut Terminal::new(interrupt)).map_err(|error| {
         let hint = matches!(error, DetectError::TrainingStopped { .. }) && can_resume;
         let mut error = CliError::from(error);
@@ -74,8 +77,10 @@ pub(crate) fn run(
         steps,
         epochs: steps as f64 / progress.steps_per_epoch.max(1) as f64,
         seconds: progress.seconds,
-        images_per_second: (steps * header.batch as u64) as f64 / progress.seconds.max(1e-9),
+        images_per_second: (steps * (header.batch * header.recipe.parts) as u64) as f64
+            / progress.seconds.max(1e-9),
         peak_bytes,
+        sent_bytes: Some(team.sent_bytes()).filter(|_| team.count() > 1),
         training_images: header.data.training_images,
         held_out: header.data.held_out,
         held_out_block: header.data.held_out_block.clone(),

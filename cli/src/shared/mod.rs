@@ -11,6 +11,7 @@ pub(crate) mod ops;
 pub(crate) mod output;
 pub(crate) mod programs;
 pub(crate) mod progress;
+pub(crate) mod ranks;
 pub(crate) mod ready;
 pub(crate) mod samples;
 pub(crate) mod session;
@@ -20,5 +21,5 @@ pub(crate) mod table;
 pub(crate) mod terminal;
 
 pub(crate) use failure::CliError;
-pub(crate) use output::{note, quoted, say, say_bytes, say_json, say_line, say_warning, shown};
+pub(crate) use output::{json_text, note, quoted, say, say_bytes, say_json, say_line, say_warning, shown};
 pub(crate) use stop::Interrupt;

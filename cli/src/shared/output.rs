@@ -1,10 +1,24 @@
 //! What is written to stdout and stderr.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ganomede_host::{line, lines};
 
 use super::CliError;
+
+/// Whether another process of the same work speaks for this one.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing from here on, but why the program fails.
+pub(crate) fn silence(is: bool) {
+    SILENT.store(is, Ordering::Relaxed);
+}
+
+/// Whether it says nothing.
+pub(crate) fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
 
 /// Writes lines of results to stdout, with nothing in them that acts on a terminal; a reader that has gone
 /// away ends the output, not the program.
@@ -44,7 +58,15 @@ pub(crate) fn unless_closed(printed: std::io::Result<()>) -> Result<(), CliError
 /// Writes lines of log to stderr, with nothing in them that acts on a terminal. A log that cannot be written
 /// (full disk, closed pipe) never ends the work.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", lines(text));
+    if !is_silent() {
+        complain(text);
+    }
+}
+
+/// As [`note`], also where another process speaks: of what is this process's own, as why it fails.
+pub(crate) fn complain(text: &str) {
+    // In one piece: other processes may write to the same terminal.
+    let _ = std::io::stderr().write_all(format!("{}\n", lines(text)).as_bytes());
 }
 
 /// A path as a part of a line.
@@ -54,9 +76,14 @@ pub(crate) fn shown(path: &std::path::Path) -> String {
 
 /// One JSON document on stdout.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    say_bytes(json_text(value)?.as_bytes())
+}
+
+/// A JSON document with the end of its last line.
+pub(crate) fn json_text(value: &impl serde::Serialize) -> Result<String, CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| CliError::machine(format!("cannot write JSON: {e}")))?;
-    print(&text)
+    Ok(text + "\n")
 }
 
 /// One JSON document on a line of stdout, for a reader of lines.

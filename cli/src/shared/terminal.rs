@@ -1,10 +1,12 @@
 //! The terminal as an observer of the library's work: bars and lines on stderr, Ctrl-C as the wish to stop.
 
 use ganomede::detect::{DetectError, Observer};
+use ganomede::train::TrainError;
 use ganomede_datasets::Findings;
 
 use super::failure::FLAGS;
 use super::findings::{report_bits, report_masks, report_rejected, report_skipped};
+use super::output::is_silent;
 use super::progress::Meter;
 use super::{CliError, Interrupt, note, shown};
 
@@ -22,6 +24,9 @@ impl<'a> Terminal<'a> {
 
 impl Observer for Terminal<'_> {
     fn progress(&mut self, progress: &ganomede::detect::Progress<'_>) {
+        if is_silent() {
+            return;
+        }
         let ganomede::detect::Progress { task, unit, first, done, total, .. } = *progress;
         if progress.ended {
             if let Some(bar) = self.bar.take() {
@@ -60,6 +65,7 @@ impl From<DetectError> for CliError {
     fn from(error: DetectError) -> Self {
         match &error {
             DetectError::Config(e) if FLAGS.contains(&e.field.as_str()) => Self::input(format!("--{error}")),
+            DetectError::Train(TrainError::Rank { .. }) => Self::of_other_rank(),
             DetectError::Input(_) | DetectError::Train(_) | DetectError::Eval(_) => {
                 Self::of_fields(&error, error.is_machine_fault())
             }

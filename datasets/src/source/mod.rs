@@ -95,7 +95,7 @@ pub struct Place {
 }
 
 /// A file that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Rejected {
     /// The file.
     pub path: String,

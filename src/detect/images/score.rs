@@ -1,5 +1,6 @@
 //! Images to be scored.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use ganomede_host::line;
 use super::{held_out_of_selection, is_own, options_of};
 use crate::detect::apply::{Selection, no_image};
 use crate::detect::look::{Look, Looked, look_with};
+use crate::detect::shard::Listing;
 use crate::detect::{
-    Answer, Answers, Applied, DetectError, FoundByTiles, HeldOut, Judge, MapOutputs, Maps, NormalData,
-    Queries, QueryData, tiling,
+    Answer, Answers, Applied, DetectError, FoundByTiles, HeldOut, Judge, Listed, MapOutputs, Maps,
+    NormalData, Queries, QueryData, Shard, tiling,
 };
 use crate::maps::Regions;
 use crate::models::file::ModelFile;
@@ -28,6 +30,10 @@ pub struct ImageQueries {
     rejected: Vec<Rejected>,
     /// What was decided, a sentence each.
     notes: Vec<String>,
+    /// Places of what is scored of each set in the list of all.
+    places: Vec<Vec<usize>>,
+    listed: Listed,
+    shard: Option<Shard>,
 }
 
 impl ImageQueries {
@@ -37,7 +43,7 @@ impl ImageQueries {
     /// # Errors
     /// [`DetectError`] where a set cannot be read, or none holds an image of the part asked for.
     pub fn open(data: QueryData, model: &ModelFile) -> Result<Self, DetectError> {
-        let QueryData { specs, reading, split, limit, seed } = data;
+        let QueryData { specs, reading, split, limit, seed, shard } = data;
         let options = OpenOptions { without_masks: true, ..reading.images };
         let options = options_of(model, options);
         let (mut sets, mut rejected, mut notes) = (vec![], vec![], vec![]);
@@ -73,7 +79,21 @@ impl ImageQueries {
         if sets.is_empty() {
             return Err(no_image(&specs.join(" "), &rejected));
         }
-        Ok(Self { specs, sets, rejected, notes })
+        let (mut listing, mut places) = (Listing::new(shard), vec![]);
+        for set in &mut sets {
+            let name = |entry| match shard {
+                None => String::new(),
+                Some(_) => set.data.entry(set.split, entry).map_or(String::new(), |entry| entry.id),
+            };
+            let here = set.indices.iter().filter_map(|entry| Some((listing.next(&name(entry))?, entry)));
+            let (of_set, entries): (Vec<_>, Vec<_>) = here.unzip();
+            places.push(of_set);
+            if shard.is_some() {
+                set.indices = Indices::list(entries);
+            }
+        }
+        let listed = listing.finish();
+        Ok(Self { specs, sets, rejected, notes, places, listed, shard })
     }
 }
 
@@ -180,25 +200,35 @@ impl Queries for ImageQueries {
             threshold,
             regions,
             images: vec![],
+            ahead: VecDeque::new(),
             at_hand: Drawn::default(),
         };
-        for set in &self.sets {
+        let mut listed = Listed { rejected: vec![rejected.len()], ..self.listed.clone() };
+        for (set, places) in self.sets.iter().zip(&self.places) {
+            answering.ahead = set.indices.iter().zip(places.iter().copied()).collect();
             let findings = set.data.findings();
             model.observer.opened(&findings);
             skipped.extend(findings.skipped);
-            look_with(model, &maps, set, batch, "scoring", &mut answering)?;
+            if !places.is_empty() {
+                look_with(model, &maps, set, batch, "scoring", &mut answering)?;
+            }
             let findings = set.data.findings();
             model.observer.findings(&Findings { rejected: vec![], ..findings.clone() });
+            listed.rejected.push(findings.rejected.len());
             rejected.extend(findings.rejected);
         }
         let images = answering.images;
-        if images.is_empty() {
+        // Of a part, `merge` says it.
+        if images.is_empty() && self.shard.is_none() {
             return Err(no_image(&self.specs.join(" "), &rejected));
         }
         model.observer.findings(&Findings { rejected: rejected.clone(), ..Findings::default() });
         let map_range = (outputs.folder.is_some() || regions.is_some()).then_some(range);
-        let drift = judge.drift(&images, model.observer);
-        Ok(Answers::Samples { images, rejected, skipped, map_range, map_threshold: regions, drift })
+        let drift = match self.shard {
+            Some(_) => None,
+            None => judge.drift(&images, model.observer),
+        };
+        Ok(Answers::Samples { images, rejected, skipped, map_range, map_threshold: regions, drift, listed })
     }
 }
 
@@ -222,12 +252,15 @@ struct Answering<'a> {
     /// Threshold of the regions that are looked for.
     regions: Option<f32>,
     images: Vec<Answer>,
+    /// Entries of the set that come, with their places in the list of all; files that cannot be used never do.
+    ahead: VecDeque<(usize, usize)>,
     at_hand: Drawn,
 }
 
 /// What becomes of the map of the image at hand.
 #[derive(Default)]
 struct Drawn {
+    place: usize,
     row: usize,
     picture: Option<(PathBuf, PngRows)>,
     raw: Option<(PathBuf, NpyRows)>,
@@ -239,18 +272,22 @@ impl Look for Answering<'_> {
     fn begin(&mut self, image: &Looked<'_>) -> Result<bool, DetectError> {
         let (outputs, size) = (self.outputs, image.size);
         let regions = self.regions.map(|threshold| Regions::new(size[1], threshold));
-        self.at_hand = Drawn { regions, ..Drawn::default() };
+        while self.ahead.front().is_some_and(|&(entry, _)| entry != image.index) {
+            self.ahead.pop_front();
+        }
+        let place = self.ahead.pop_front().map_or(0, |(_, place)| place);
+        self.at_hand = Drawn { regions, place, ..Drawn::default() };
         if let Some(folder) = &outputs.folder {
-            let stem = format!("{:06}-{}", self.images.len(), file_stem(image.id));
-            let place = |end: &str| folder.join(format!("{stem}{end}"));
-            let picture = place(".png");
+            let stem = format!("{place:06}-{}", file_stem(image.id));
+            let file = |end: &str| folder.join(format!("{stem}{end}"));
+            let picture = file(".png");
             self.at_hand.picture = Some((picture.clone(), PngRows::create(&picture, size, true)?));
             if outputs.raw {
-                let raw = place(".npy");
+                let raw = file(".npy");
                 self.at_hand.raw = Some((raw.clone(), NpyRows::create(&raw, size)?));
             }
             if outputs.mask {
-                let mask = place("-mask.png");
+                let mask = file("-mask.png");
                 self.at_hand.mask = Some((mask.clone(), PngRows::create(&mask, size, false)?));
             }
         }
@@ -283,8 +320,8 @@ impl Look for Answering<'_> {
         found: &Found,
         _: Option<&FoundByTiles>,
     ) -> Result<(), DetectError> {
-        let Drawn { picture, raw, mask, regions, .. } = std::mem::take(&mut self.at_hand);
-        let mut answer = Answer::new(image.id, found.score, self.judge);
+        let Drawn { place, picture, raw, mask, regions, .. } = std::mem::take(&mut self.at_hand);
+        let mut answer = Answer { place, ..Answer::new(image.id, found.score, self.judge) };
         if let Some((path, file)) = picture {
             file.finish()?;
             answer.map = Some(path);

@@ -4,6 +4,7 @@ use ganomede_datasets::{Indices, Split, Table, TableOptions, Truth};
 
 use super::{normal_rows, open_table, row_scores};
 use crate::detect::open::check_paths;
+use crate::detect::shard::Listing;
 use crate::detect::{
     Answer, Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, NormalData, Observer, Queries,
     QueryData,
@@ -52,6 +53,7 @@ impl Queries for RowQueries {
     ) -> Result<Answers, DetectError> {
         judge.note_missing("rows", model.observer);
         let mut images = vec![];
+        let mut listing = Listing::new(self.data.shard);
         for spec in &self.data.specs {
             // Their labels say nothing of a score.
             let given = TableOptions {
@@ -62,14 +64,19 @@ impl Queries for RowQueries {
             let table = open_table(spec, model.model, model.path, given)?;
             table.notes().iter().for_each(|text| model.observer.note(&format!("{spec}: {text}")));
             let rows = self.rows(&table, model.observer)?;
+            let here = rows.iter().filter_map(|row| Some((listing.next(&format!("{spec} {row}"))?, *row)));
+            let (places, rows): (Vec<_>, Vec<_>) = here.unzip();
             let scores = row_scores(model, &table, &rows)?;
-            images.extend(
-                rows.into_iter()
-                    .zip(scores)
-                    .map(|(row, score)| Answer { row: Some(row), ..Answer::new(spec, score, judge) }),
-            );
+            images.extend(places.into_iter().zip(rows).zip(scores).map(|((place, row), score)| Answer {
+                place,
+                row: Some(row),
+                ..Answer::new(spec, score, judge)
+            }));
         }
-        let drift = judge.drift(&images, model.observer);
+        let drift = match self.data.shard {
+            Some(_) => None,
+            None => judge.drift(&images, model.observer),
+        };
         Ok(Answers::Samples {
             images,
             rejected: vec![],
@@ -77,6 +84,7 @@ impl Queries for RowQueries {
             map_range: None,
             map_threshold: None,
             drift,
+            listed: listing.finish(),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::fs::canonicalize;
 
 use super::{alarm_rule, alarms, open_to_score, point_scores};
 use crate::detect::open::check_paths;
+use crate::detect::shard::Listing;
 use crate::detect::{
     Answers, Applied, DetectError, HeldOut, Judge, MapOutputs, NormalData, Queries, QueryData, SeriesAnswer,
 };
@@ -35,7 +36,9 @@ impl Queries for SeriesQueries {
         judge.note_missing("points", model.observer);
         let reading = &self.data.reading;
         let mut series = vec![];
+        let mut listing = Listing::new(self.data.shard);
         for spec in &self.data.specs {
+            let Some(place) = listing.next(spec) else { continue };
             let set = open_to_score(spec, model.model, reading.series.clone())?;
             set.notes().iter().for_each(|text| model.observer.note(&format!("{spec}: {text}")));
             let rows = set.test_rows();
@@ -44,6 +47,7 @@ impl Queries for SeriesQueries {
             let alarms_of = |threshold| alarms(&set, rows.start, &scores, threshold, rule);
             let time = |row| set.series().time(row).map_or_else(|| row.to_string(), str::to_owned);
             series.push(SeriesAnswer {
+                place,
                 path: spec.clone(),
                 first_row: rows.start,
                 alarms: judge.threshold.as_ref().map_or(vec![], |t| alarms_of(t.value)),
@@ -56,7 +60,7 @@ impl Queries for SeriesQueries {
                 scores,
             });
         }
-        Ok(Answers::Points { series })
+        Ok(Answers::Points { series, listed: listing.finish() })
     }
 }
 

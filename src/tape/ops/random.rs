@@ -32,7 +32,7 @@ impl Tape {
             return self.poison("random", what, shape);
         }
         let op = Op::Random(distribution, self.next_stream());
-        self.node(op, &[key, step], shape.to_vec())
+        self.of_whole(shape, |shape| self.node(op, &[key, step], shape))
     }
 }
 
