@@ -8,7 +8,7 @@ SECONDS ?= 60
 PEERS ?=
 DATA ?=
 
-.PHONY: help demo demo-picture test onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-full check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -94,6 +94,10 @@ check: ## format, lints, documentation, words; needs python3
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(PYTHON) scripts/words_check.py
+
+check-full: ## what takes longer than continuous integration allows, in turn: hours, gigabytes; as root on Debian
+	apt-get install --yes --no-install-recommends chromium libopenmpi-dev openmpi-bin libclang-dev
+	$(MAKE) check features onnx python ranks pages tensorboard serve web torch check-sides docs-check
 
 features: ## the library without its features, and with each alone
 	for features in "" gpu report isa onnx torch; do \
