@@ -104,6 +104,24 @@ pub fn fma_on_cpu(rounds: usize) -> u64 {
     rayon::broadcast(|_| multiply_add(rounds)).into_iter().sum()
 }
 
+/// As [`fma_on_cpu`], of products of numbers in bfloat16 that lie in the first-level cache.
+pub fn bf16_on_cpu(rounds: usize) -> u64 {
+    rayon::broadcast(|_| multiply_bf16(rounds)).into_iter().sum()
+}
+
+fn multiply_bf16(rounds: usize) -> u64 {
+    const ROWS: usize = 32;
+    const DEPTH: usize = 256;
+    // Ones.
+    let (a, b) = (vec![0x3f80; ROWS * DEPTH], vec![0x3f80_3f80; DEPTH / 2 * tile::LANES]);
+    let mut sums = vec![0.0; ROWS * tile::LANES];
+    for _ in 0..rounds {
+        tile::bf16::product(ROWS, DEPTH, black_box(&a), DEPTH, &b, &mut sums, tile::LANES, false);
+        black_box(&mut sums);
+    }
+    2 * (ROWS * DEPTH * tile::LANES * rounds) as u64
+}
+
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
     "x86_64+avx2+fma",

@@ -2,7 +2,7 @@
 //! count.
 
 use crate::plans::assert_consistent;
-use ganomede_kernels::peak::{Peak, copy_on_cpu, fma_on_cpu};
+use ganomede_kernels::peak::{Peak, bf16_on_cpu, copy_on_cpu, fma_on_cpu};
 use ganomede_kernels::{GpuTraits, KernelError};
 
 #[test]
@@ -28,6 +28,8 @@ fn shaders_validate_and_cost_what_they_do() {
 fn loops_on_the_cpu_do_what_they_count() {
     let flops = fma_on_cpu(100);
     assert!(flops > 0 && fma_on_cpu(300) == 3 * flops);
+    let threads = rayon::current_num_threads() as u64;
+    assert_eq!(bf16_on_cpu(3), threads * 3 * 2 * 32 * 256 * 32);
     let from: Vec<f32> = (0..200_001).map(|i| i as f32).collect();
     let mut to = vec![0.0; from.len()];
     copy_on_cpu(&from, &mut to);

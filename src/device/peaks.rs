@@ -4,16 +4,17 @@
 use std::time::{Duration, Instant};
 
 use ganomede_kernels::copy::{Copy, CopyPart};
-use ganomede_kernels::{Cost, Kernel};
+use ganomede_kernels::{Cost, Kernel, Precision};
 
-use super::{Device, DeviceError};
+use super::{Device, DeviceError, cpu};
 use crate::program::{Buffer, Launch, Program, Role};
 use crate::tape::States;
 
 /// Measured rates of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peaks {
-    /// Floating-point operations a second, of multiply-adds on registers.
+    /// Floating-point operations a second, of multiply-adds on registers; where operands of products are rounded,
+    /// of such products.
     pub flops_per_second: f64,
     /// Bytes a second, read and written, of a copy between buffers larger than the caches.
     pub bytes_per_second: f64,
@@ -42,7 +43,11 @@ impl Device {
     /// # Errors
     /// A device fault, no memory even for small buffers, or [`DeviceError::Unsupported`].
     pub fn peaks(&self) -> Result<Peaks, DeviceError> {
-        let [flops_per_second, bytes_per_second] = self.backend().rates()?;
+        let [flops, bytes_per_second] = self.backend().rates()?;
+        let flops_per_second = match self.precision() {
+            Precision::F32 => flops,
+            Precision::Bf16 => cpu::bf16_flops()?,
+        };
         Ok(Peaks { flops_per_second, bytes_per_second, launch_seconds: self.launch_seconds()? })
     }
 

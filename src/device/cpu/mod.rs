@@ -54,6 +54,11 @@ impl Backend for Cpu {
     }
 }
 
+/// Floating-point operations a second of products in bfloat16.
+pub(super) fn bf16_flops() -> Result<f64, DeviceError> {
+    peaks::bf16_flops()
+}
+
 /// Refuses what the machine's memory cannot hold: the system would end the process rather than fail the
 /// allocation.
 fn host_has(needed: u64) -> Result<(), DeviceError> {

@@ -19,6 +19,14 @@ pub(super) fn flops() -> Result<f64, DeviceError> {
     })
 }
 
+/// As [`flops`], of products whose operands are rounded to bfloat16.
+pub(super) fn bf16_flops() -> Result<f64, DeviceError> {
+    best_rate(1 << 4, |rounds| {
+        let started = Instant::now();
+        Ok((peak::bf16_on_cpu(rounds) as f64, started.elapsed()))
+    })
+}
+
 /// Bytes a second, read and written.
 pub(super) fn bytes() -> Result<f64, DeviceError> {
     host_has(8 * COPY as u64)?;
