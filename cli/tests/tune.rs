@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::device::tuning::{Choice, Identity, Tuning};
 use ganomede::tune::{Outcome, TOLERANCE, relative_error, run_twin, tune};
-use ganomede_kernels::Kernel;
+use ganomede_kernels::{Kernel, Precision};
 use ganomede_kernels::conv::Epilogue;
 use ganomede_kernels::gemm::Gemm;
 use serde_json::Value;
@@ -23,6 +23,7 @@ fn gemm(m: usize) -> Kernel {
         batched_a: true,
         batched_b: true,
         half_b: false,
+        precision: Precision::F32,
         epilogue,
     })
 }
