@@ -1,4 +1,5 @@
-"""Scores a folder of images on a Ray cluster: each worker keeps the model, tasks are slices of the sorted list.
+"""Scores a folder of images on a Ray cluster: each worker keeps the model, tasks are slices of the sorted
+list.
 
     pip install ray ./python
     python deploy/ray_score.py parts.safetensors new/ scores.json
