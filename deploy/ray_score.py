@@ -1,4 +1,5 @@
-"""Scores a folder of images on a Ray cluster: each worker keeps the model, tasks are slices of the sorted list.
+"""Scores a folder of images on a Ray cluster: each worker keeps the model, tasks are slices of the sorted
+list.
 
     pip install ray ./python
     python deploy/ray_score.py parts.safetensors new/ scores.json
@@ -26,8 +27,8 @@ class Scorer:
         self.detector = ganomede.load(model, device=device)
 
     def answers(self, paths: list[str]) -> list[dict]:
-        """What `ganomede score` says of each."""
-        return [image for path in paths for image in self.detector.answers(path)["images"]]
+        """What `ganomede score` says of each; files that cannot be used are left out."""
+        return self.detector.answers(paths)["images"]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Scores a folder in N parts side by side on one machine, or on those of a --sshloginfile, by GNU parallel, and
-# merges them: deploy/score-parallel.sh 4 parts.safetensors new/ scores.json
+# Scores a folder in N parts side by side, on one machine or on those of a --sshloginfile, by GNU parallel,
+# and merges them:
+#   deploy/score-parallel.sh 4 parts.safetensors new/ scores.json
 # What parallel is to know beside that stands in PARALLEL, as in PARALLEL='--jobs 2 --joblog log'.
 set -euo pipefail
 if [ $# -ne 4 ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on several machines, a rank for each GPU: sbatch deploy/train-slurm.sh anogan --data /data/parts …
-# --out parts.safetensors. Needs a ganomede that was built with `--features mpi` against the cluster's MPI, and
-# an output that every machine sees. Submitted again after its time is over, it goes on where it stopped.
+# --out parts.safetensors. Needs a ganomede that was built with `--features mpi` against the cluster's MPI,
+# and an output that every machine sees. Submitted again after its time is over, it goes on where it stopped.
 #SBATCH --job-name=ganomede-train
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

@@ -43,8 +43,8 @@ pub struct BatchOptions {
     pub augment: Augment,
     /// First batch to produce, for resuming within an epoch.
     pub start_batch: usize,
-    /// The places within each full batch that are decoded, where that are not all: what the other places hold is
-    /// somebody else's to read.
+    /// The places within each full batch that are decoded, where that are not all: what the other places hold
+    /// is somebody else's to read.
     pub rows: Option<Range<usize>>,
     /// Leave out a last batch that is not full.
     pub drop_last: bool,

@@ -48,7 +48,8 @@ pub struct Job {
     pub samples: Option<PathBuf>,
     /// Folder for a log of losses, samples and weights ([`LoopOptions::log`]).
     pub log: Option<PathBuf>,
-    /// The ranks that train it together; `Recipe::parts` are those of all of them. The first writes the files.
+    /// The ranks that train it together; `Recipe::parts` are those of all of them. The first writes the
+    /// files.
     pub team: Team,
 }
 

@@ -215,9 +215,9 @@ pub enum End {
 /// Batches of one epoch from a given batch on, each `batch · channels · size²` values.
 pub type Epoch<'a> = Box<dyn Iterator<Item = Result<Vec<f32>, ganomede_datasets::DataError>> + 'a>;
 
-/// Trains until a limit or until `tick` breaks, in all ranks alike. `epoch(e, b)` opens epoch e at batch b; what
-/// it yields, the rows [`Trainer::rows`] of each batch, must depend on (e, b) alone, so that a resumed training
-/// sees the same batches.
+/// Trains until a limit or until `tick` breaks, in all ranks alike. `epoch(e, b)` opens epoch e at batch b;
+/// what it yields, the rows [`Trainer::rows`] of each batch, must depend on (e, b) alone, so that a resumed
+/// training sees the same batches.
 ///
 /// # Errors
 /// [`TrainError`]; whatever happens, the checkpoint on disk is whole and of finite weights.

@@ -61,8 +61,8 @@ pub(super) fn write_rate(program: &mut Executable, rate: f32) -> Result<(), Devi
     }
 }
 
-/// What a stage's part is, recorded on a batch of any size: whether optimisers step in it, and whether it reads
-/// what is made of a whole batch on the host.
+/// What a stage's part is, recorded on a batch of any size: whether optimisers step in it, and whether it
+/// reads what is made of a whole batch on the host.
 pub(super) fn kind_of(
     system: &dyn System,
     stage: usize,

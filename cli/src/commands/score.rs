@@ -79,8 +79,9 @@ pub(crate) struct Args {
     /// End with exit code 3 where anything is anomalous: an image, a row, or an alarm of a series.
     #[arg(long)]
     fail_on_anomaly: bool,
-    /// Score part I of N (I from 0 to N - 1) of everything that is listed, by the places of the samples in the
-    /// list modulo N, and write it as JSON lines for `ganomede merge`. Of series the parts are whole files.
+    /// Score part I of N (I from 0 to N - 1) of everything that is listed, by the places of the samples in
+    /// the list modulo N, and write it as JSON lines for `ganomede merge`. Of series the parts are whole
+    /// files.
     #[arg(long, value_name = "I/N", conflicts_with = "watch")]
     shard: Option<Shard>,
     /// File for the lines of the part, whole or not at all [default: standard output].

@@ -55,8 +55,8 @@ pub(crate) struct Args {
     /// Images in a step [default: the system's].
     #[arg(long)]
     pub(crate) batch: Option<usize>,
-    /// Parts that each batch comes in: their gradients are added before a step, so that --batch is what has to
-    /// fit into memory and a step sees N times as many images.
+    /// Parts that each batch comes in: their gradients are added before a step, so that --batch is what has
+    /// to fit into memory and a step sees N times as many images.
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     pub(crate) accumulate: usize,
     /// Let batch norm take mean and variance of the whole batch, and not of each part of it; of parts that

@@ -12,7 +12,6 @@ const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SI
 pub(crate) struct Ranks {
     pub(crate) team: Team,
     /// Its number among those of this machine.
-    #[cfg_attr(not(feature = "mpi"), allow(dead_code, reason = "alone, it is 0"))]
     local: usize,
     /// Ends the exchange of messages when it is dropped.
     #[cfg(feature = "mpi")]

@@ -252,7 +252,8 @@ struct Answering<'a> {
     /// Threshold of the regions that are looked for.
     regions: Option<f32>,
     images: Vec<Answer>,
-    /// Entries of the set that come, with their places in the list of all; files that cannot be used never do.
+    /// Entries of the set that come, with their places in the list of all; files that cannot be used never
+    /// do.
     ahead: VecDeque<(usize, usize)>,
     at_hand: Drawn,
 }
