@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
 use ganomede::device::tuning::{Choice, Identity, Tuning};
 use ganomede::tune::{Outcome, TOLERANCE, relative_error, run_twin, tune};
-use ganomede_kernels::{Kernel, Precision};
 use ganomede_kernels::conv::Epilogue;
 use ganomede_kernels::gemm::Gemm;
+use ganomede_kernels::{Kernel, Precision};
 use serde_json::Value;
 
 fn gemm(m: usize) -> Kernel {
