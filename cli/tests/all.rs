@@ -26,6 +26,7 @@ mod memory;
 mod model_file;
 mod options;
 mod outputs;
+mod parts;
 mod precision;
 mod profile;
 mod recommend;

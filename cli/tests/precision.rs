@@ -26,7 +26,7 @@ fn models_are_trained_scored_and_searched_in_bf16() {
             None => assert!(!score.stderr.contains("the threshold was chosen"), "{}", score.stderr),
         }
     }
-    let settings = std::fs::read_to_string(rounded.with_extension("safetensors.toml")).unwrap();
+    let settings = std::fs::read_to_string(rounded.with_extension("toml")).unwrap();
     assert!(settings.contains("precision = \"bf16\""), "{settings}");
 }
 

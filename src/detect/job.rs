@@ -375,7 +375,11 @@ impl Job {
         ] {
             if !self.team.agree(&text)? {
                 self.team.close();
-                return Err(TrainError::Ranks { what: what.to_owned() }.into());
+                let error = match self.team.is_first() {
+                    true => TrainError::Ranks { what: what.to_owned() },
+                    false => TrainError::Rank { rank: 0 },
+                };
+                return Err(error.into());
             }
         }
         Ok(())

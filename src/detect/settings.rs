@@ -82,7 +82,7 @@ impl Settings {
             return Err(ConfigError::new("standardise", "given", allowed).into());
         }
         if self.recipe.sync_bn && self.recipe.parts == 1 {
-            let allowed = "left out: it is of batches in parts, which `accumulate` and ranks make";
+            let allowed = "left out: it is of batches in parts, and this training has none";
             return Err(ConfigError::new("sync-bn", "given", allowed).into());
         }
         let changed = [

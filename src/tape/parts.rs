@@ -193,7 +193,7 @@ mod tests {
         let tape = Tape::new().in_parts(PARTS);
         let x = tape.input("x", &[2, 3]);
         let step = |of: &Variable, loss| {
-            let gradient = tape.whole(tape.grad_of_states(loss, &[of.clone()])[0]);
+            let gradient = tape.whole(tape.grad_of_states(loss, std::slice::from_ref(of))[0]);
             tape.learn(of, tape.state(of) - gradient * 0.1);
         };
         let loss = (x * tape.state(&d)).square().mean_all();
