@@ -72,7 +72,7 @@ def initialise(module):
 
 def training_step(args, g, d):
     """The step of the usual DCGAN loop, a function of the real images."""
-    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999), "fused": args.fused}
     g_adam, d_adam = torch.optim.Adam(g.parameters(), **adam), torch.optim.Adam(d.parameters(), **adam)
     ones, zeros = torch.ones(args.batch, 1), torch.zeros(args.batch, 1)
     bce = F.binary_cross_entropy_with_logits
@@ -122,6 +122,8 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--freeze", action="store_true", help="step: no gradients of D's weights in the generator's half")
     parser.add_argument("--channels-last", action="store_true", help="memory format that oneDNN may prefer")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--fused", action="store_true", help="step: Adam in one pass over all parameters")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -130,6 +132,9 @@ def main():
     x = torch.rand(args.batch, args.channels, args.size, args.size) * 2 - 1
     if args.channels_last:
         g, d, x = (v.to(memory_format=torch.channels_last) for v in (g, d, x))
+    if args.bf16:
+        autocast = lambda module: torch.autocast("cpu", dtype=torch.bfloat16)(module.forward)
+        g.forward, d.forward, d.features.forward = (autocast(module) for module in (g, d, d.features))
     if args.what == "step":
         train = training_step(args, g, d)
         step = lambda: train(x)

@@ -1,4 +1,5 @@
-//! `--precision bf16`: for every command that computes, with a word where a threshold is of another precision.
+//! `--precision bf16`: for every command that computes, with a word where a threshold is of another
+//! precision.
 
 use crate::binary::{RETINA, folder, ganomede, number, text, train};
 

@@ -1,7 +1,7 @@
 //! CPU time of the convolution faces on DCGAN's layers and of its linear layers: best of several runs.
 //!
-//! `cargo bench -p ganomede-kernels --bench conv -- [bf16] [batch] [runs] [channels]`; `RAYON_NUM_THREADS` sets
-//! the threads.
+//! `cargo bench -p ganomede-kernels --bench conv -- [bf16] [batch] [runs] [channels]`; `RAYON_NUM_THREADS`
+//! sets the threads.
 
 use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::gemm::Gemm;

@@ -75,6 +75,19 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
+/// Number, rows and columns of each block of `outputs` outputs of `m` rows and `n` columns.
+pub(crate) fn blocks(
+    outputs: usize,
+    [m, rows]: [usize; 2],
+    [n, columns]: [usize; 2],
+) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> + Send {
+    let cut = |len: usize, block: usize| (0..len).step_by(block).map(move |i| i..len.min(i + block));
+    (0..outputs).flat_map(move |output| {
+        cut(m, rows)
+            .flat_map(move |lines| cut(n, columns).map(move |columns| (output, lines.clone(), columns)))
+    })
+}
+
 /// Runs `work` on every piece of `pieces`, each worker with its own `len` elements of `scratch`.
 pub(crate) fn share<T: Send>(
     pieces: impl Iterator<Item = T> + Send,

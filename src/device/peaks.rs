@@ -13,8 +13,8 @@ use crate::tape::States;
 /// Measured rates of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peaks {
-    /// Floating-point operations a second, of multiply-adds on registers; where operands of products are rounded,
-    /// of such products.
+    /// Floating-point operations a second, of multiply-adds on registers; where operands of products are
+    /// rounded, of such products.
     pub flops_per_second: f64,
     /// Bytes a second, read and written, of a copy between buffers larger than the caches.
     pub bytes_per_second: f64,

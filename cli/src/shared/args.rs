@@ -25,9 +25,9 @@ pub(crate) struct Global {
     /// Where to compute: auto (a hardware GPU, else cpu), cpu, gpu (software adapters included), gpu:N.
     #[arg(long, global = true, default_value = "auto", env = "GANOMEDE_DEVICE", value_parser = parse_device)]
     pub device: Selector,
-    /// What the operands of matrix products and convolutions are rounded to. bf16 is faster on processors that
-    /// have instructions for it (AMX, AVX512-BF16), and costs accuracy; sums, statistics, losses and weights
-    /// stay in f32. The CPU alone has it.
+    /// What the operands of matrix products and convolutions are rounded to. bf16 is faster on processors
+    /// that have instructions for it (AMX, AVX512-BF16), and costs accuracy; sums, statistics, losses and
+    /// weights stay in f32. The CPU alone has it.
     #[arg(long, global = true, value_enum, default_value_t = PrecisionArg::F32)]
     pub precision: PrecisionArg,
     /// Seed of everything random.

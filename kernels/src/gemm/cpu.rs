@@ -3,8 +3,8 @@
 //! B lies packed in panels of [`LANES`] columns and [`DEPTH`] inner indices; A is packed in tiles of [`ROWS`]
 //! rows, so that what one step of a tile broadcasts lies side by side. A piece of work is a block of rows of
 //! one output, or of its columns where there are few rows. Where several blocks of rows multiply by the same
-//! B, it is packed once for all of them, else each piece packs a panel at a time. A single row multiplies by B where it lies; a single column would leave
-//! lanes empty and is made of scalar products.
+//! B, it is packed once for all of them, else each piece packs a panel at a time. A single row multiplies by
+//! B where it lies; a single column would leave lanes empty and is made of scalar products.
 //!
 //! The order of every sum follows from n, k and the forms of A and B: a row, which may be an image of a
 //! batch, has the same bits among any others.
@@ -15,7 +15,7 @@ use super::{Gemm, pairs};
 use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
-use crate::tasks::{Shared, for_each_part, share};
+use crate::tasks::{Shared, blocks, for_each_part, share};
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for reading the panels of B, few enough for all threads to have some.
@@ -118,7 +118,7 @@ fn multiply(
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();
     if m > 1 && n > 1 && out.len() / (m * n) * m.div_ceil(BLOCK) < PIECES && n >= 2 * COLUMNS {
-        return blocks(gemm, inputs, first, out, shared, scratch);
+        return cut(gemm, inputs, first, out, shared, scratch);
     }
     let block = if m == 1 || n == 1 { LINE } else { BLOCK * n };
     let pieces = out.chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
@@ -142,7 +142,7 @@ fn multiply(
 }
 
 /// The products of `out` in pieces of some rows and columns, which are made beside it.
-fn blocks(
+fn cut(
     gemm: &Gemm,
     inputs: &[&[f32]],
     first: usize,
@@ -155,7 +155,7 @@ fn blocks(
     let products = out.len() / (m * n);
     let out = Shared::new(out);
     share(
-        pieces(products, [m, BLOCK], [n, COLUMNS]),
+        blocks(products, [m, BLOCK], [n, COLUMNS]),
         scratch,
         WORKER_LEN + tail.scratch_len(),
         |piece, scratch| {
@@ -174,19 +174,6 @@ fn blocks(
             }
         },
     );
-}
-
-/// Product, rows and columns of each piece of `products` outputs of `m` rows and `n` columns.
-pub(super) fn pieces(
-    products: usize,
-    [m, rows]: [usize; 2],
-    [n, columns]: [usize; 2],
-) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> + Send {
-    let cut = |len: usize, block: usize| (0..len).step_by(block).map(move |i| i..len.min(i + block));
-    (0..products).flat_map(move |product| {
-        cut(m, rows)
-            .flat_map(move |lines| cut(n, columns).map(move |columns| (product, lines.clone(), columns)))
-    })
 }
 
 impl Gemm {

@@ -1,18 +1,17 @@
 //! CPU twin of the matrix product for operands that are rounded to bfloat16.
 //!
 //! B lies packed in panels of [`LANES`] columns, its inner indices in pairs; A is rounded row by row. A piece
-//! of work is a block of rows and columns of one output, made beside it. Where several blocks of rows multiply
-//! by the same B, it is packed once for all of them.
+//! of work is a block of rows and columns of one output, made beside it. Where several blocks of rows
+//! multiply by the same B, it is packed once for all of them.
 //!
 //! The order of every sum follows from k: a row has the same bits among any others.
 
 use std::ops::Range;
 
 use super::Gemm;
-use super::cpu::pieces;
 use crate::epilogue::{Channels, Tail};
 use crate::precision::Precision;
-use crate::tasks::{Shared, for_each_part, share};
+use crate::tasks::{Shared, blocks, for_each_part, share};
 use crate::tile::{self, LANES, WIDTH, bf16};
 
 /// Rows and columns of a piece.
@@ -89,7 +88,7 @@ fn multiply(
     let out = Shared::new(out);
     let worker_len = WORKER.iter().sum::<usize>() + tail.scratch_len();
     share(
-        pieces(products, [m, ROWS], [n, COLUMNS]),
+        blocks(products, [m, ROWS], [n, COLUMNS]),
         scratch,
         worker_len,
         |(product, rows, columns), scratch| {

@@ -1,10 +1,10 @@
 //! Register tiles of operands in bfloat16, with sums in f32.
 //!
-//! The first operand lies in rows, inner indices side by side; the second in panels of [`LANES`] columns whose
-//! words hold the pairs of inner indices `2q` and `2q + 1`, the first in the low bits: what `tdpbf16ps` (AMX)
-//! and `vdpbf16ps` (AVX512-BF16) read. Elsewhere the same sums are made of f32 multiply-adds. The order of a
-//! sum follows from the instructions of the machine and its number of terms, so a row has the same bits among
-//! any others.
+//! The first operand lies in rows, inner indices side by side; the second in panels of [`LANES`] columns
+//! whose words hold the pairs of inner indices `2q` and `2q + 1`, the first in the low bits: what `tdpbf16ps`
+//! (AMX) and `vdpbf16ps` (AVX512-BF16) read. Elsewhere the same sums are made of f32 multiply-adds. The order
+//! of a sum follows from the instructions of the machine and its number of terms, so a row has the same bits
+//! among any others.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -20,8 +20,8 @@ use std::ops::Range;
 const BLOCK: usize = 64;
 /// Inner indices multiplied in one go: a panel of weights of this depth fills the first-level cache.
 const DEPTH: usize = 256;
-/// Distance of rows, not a power of two, so that the rows of a tile fall into different cache sets. Of numbers
-/// in bfloat16 twice as many fit, and are multiplied in one go.
+/// Distance of rows, not a power of two, so that the rows of a tile fall into different cache sets. Of
+/// numbers in bfloat16 twice as many fit, and are multiplied in one go.
 const PITCH: usize = DEPTH + WIDTH;
 /// Pieces wanted at least: enough for a few threads to end together.
 const PIECES: usize = 4;
@@ -35,7 +35,8 @@ pub(super) struct Plan {
     /// Channels and spatial size of the tensor read and of the tensor made.
     from: (usize, [usize; 2]),
     to: (usize, [usize; 2]),
-    /// Channels of the tensor read, padded to whole vectors where transforms need them, to whole steps in pairs.
+    /// Channels of the tensor read, padded to whole vectors where transforms need them, to whole steps in
+    /// pairs.
     pitch: usize,
     /// Images and output channels of a piece.
     images: usize,
