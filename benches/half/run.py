@@ -110,9 +110,12 @@ def bf16(args):
                 options = [*search, "--precision", precision]
                 out = where_to / f"{system}.safetensors"
                 command = ["train", system, "--data", DATA, *SIZES, "--steps", str(steps), "--seed", str(SEED)]
-                trained = ganomede(args, *command, *options, "--device", "cpu", "--out", str(out))
+                log = where_to / system
+                ganomede(args, *command, *options, "--device", "cpu", "--out", str(out), "--log", str(log))
+                last = json.loads((log / "steps.jsonl").read_text().splitlines()[-1])["losses"]
+                loss = next(value for name, value in last.items() if name != "held_out")
                 eval_ = ganomede(args, "eval", str(out), "--data", DATA, "--device", "cpu", "--precision", precision)
-                found.append((next(iter(trained["losses"].values())), eval_["auroc"]))
+                found.append((loss, eval_["auroc"]))
             model = Path(folder) / "f32" / f"{system}.safetensors"
             scores = [
                 [row["score"] for row in scored["images"]]

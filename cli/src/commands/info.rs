@@ -202,6 +202,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
     }
     add("--val-fraction", &data.val_fraction);
     add("--seed", &model.header.seed);
+    if let Some(precision) = model.header.calibration.as_ref().and_then(|c| c.precision.as_ref()) {
+        add("--precision", precision);
+    }
     options.iter().for_each(|(key, value)| add("-O", &format!("{key}={value}")));
     if !data.augment.is_empty() {
         add("--augment", &data.augment);
