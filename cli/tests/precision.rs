@@ -29,7 +29,7 @@ fn models_are_trained_scored_and_searched_in_bf16() {
     }
     let info = |model| ganomede(["info", text(model), "--json"]).json()["command"].as_str().unwrap().to_owned();
     assert!(info(&rounded).contains(" --precision bf16"), "{}", info(&rounded));
-    assert!(!info(&plain).contains("precision"), "{}", info(&plain));
+    assert!(!info(&plain).contains("--precision"), "{}", info(&plain));
     let settings = std::fs::read_to_string(rounded.with_extension("toml")).unwrap();
     assert!(settings.contains("precision = \"bf16\""), "{settings}");
 }
