@@ -59,8 +59,8 @@ async function open() {
     model.lost.then((reason) => say(`The GPU was lost (${reason}). Reload the page.`, true));
     model.programs.field.write("at", lattice());
     model.programs.cloud.write("z", normal(1, page.cloud));
-    say("Ready.");
     await look();
+    say("Ready.");
   } catch (error) {
     model = null;
     replayed(error);

@@ -99,10 +99,9 @@ def toy(page):
     before = page.evaluate(shown)
     page.click("#go")
     page.locator("#losses[aria-label^='Step']").wait_for(timeout=120_000)
-    page.wait_for_timeout(3000)
+    page.wait_for_function(f"before => {shown} !== before", arg=before, timeout=120_000)
     page.click("#go")
     page.locator("#go", has_text="Train on").wait_for(timeout=60_000)
-    assert page.evaluate(shown) != before
     said = page.inner_text("#summary")
     page.click("#anew")
     page.locator("#status", has_text="Ready.").wait_for(timeout=60_000)
