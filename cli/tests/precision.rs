@@ -27,7 +27,8 @@ fn models_are_trained_scored_and_searched_in_bf16() {
             None => assert!(!score.stderr.contains("the threshold was chosen"), "{}", score.stderr),
         }
     }
-    let info = |model| ganomede(["info", text(model), "--json"]).json()["command"].as_str().unwrap().to_owned();
+    let info =
+        |model| ganomede(["info", text(model), "--json"]).json()["command"].as_str().unwrap().to_owned();
     assert!(info(&rounded).contains(" --precision bf16"), "{}", info(&rounded));
     assert!(!info(&plain).contains("--precision"), "{}", info(&plain));
     let settings = std::fs::read_to_string(rounded.with_extension("toml")).unwrap();
