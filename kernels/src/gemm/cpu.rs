@@ -11,11 +11,12 @@
 
 use std::ops::Range;
 
+use super::beside::{self, COLUMNS};
 use super::{Gemm, pairs};
 use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
-use crate::tasks::{Shared, blocks, for_each_part, share};
+use crate::tasks::{for_each_part, share};
 use crate::tile::{self, ALIGN, LANES, ROWS};
 
 /// Rows of a piece: enough to pay for reading the panels of B, few enough for all threads to have some.
@@ -26,8 +27,7 @@ const DEPTH: usize = 256;
 const LINE: usize = 8 * LANES;
 /// Columns from which on packing A costs less than reading rows that lie far apart.
 const PACK_FROM: usize = 4 * LANES;
-/// Columns of a piece, and pieces wanted at least: where blocks of rows are fewer, columns are cut as well.
-const COLUMNS: usize = 16 * LANES;
+/// Pieces wanted at least: where blocks of rows are fewer, columns are cut as well.
 const PIECES: usize = 4;
 /// A panel of B, rows of A in whole tiles, a tile of outputs, and a block of them.
 const WORKER: [usize; 4] = [DEPTH * LANES, BLOCK * DEPTH, BLOCK * LANES, BLOCK * COLUMNS];
@@ -118,7 +118,11 @@ fn multiply(
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();
     if m > 1 && n > 1 && out.len() / (m * n) * m.div_ceil(BLOCK) < PIECES && n >= 2 * COLUMNS {
-        return cut(gemm, inputs, first, out, shared, scratch);
+        let own = WORKER_LEN - WORKER[3];
+        let make = |batch, lines: Range<usize>, columns, sums: &mut [f32], own: &mut [f32]| {
+            rows(gemm, inputs, batch, lines.start, columns, sums, COLUMNS, shared, own);
+        };
+        return beside::run(gemm, &tail, inputs, first, BLOCK, out, scratch, own, make);
     }
     let block = if m == 1 || n == 1 { LINE } else { BLOCK * n };
     let pieces = out.chunks_mut(m * n).enumerate().flat_map(|(batch, out)| {
@@ -139,41 +143,6 @@ fn multiply(
         }
         tail.apply(out, width, operands, batch * m * n + first, channel, tail_scratch);
     });
-}
-
-/// The products of `out` in pieces of some rows and columns, which are made beside it.
-fn cut(
-    gemm: &Gemm,
-    inputs: &[&[f32]],
-    first: usize,
-    out: &mut [f32],
-    shared: Option<&[f32]>,
-    scratch: &mut [f32],
-) {
-    let &Gemm { m, n, .. } = gemm;
-    let tail = tail(gemm);
-    let products = out.len() / (m * n);
-    let out = Shared::new(out);
-    share(
-        blocks(products, [m, BLOCK], [n, COLUMNS]),
-        scratch,
-        WORKER_LEN + tail.scratch_len(),
-        |piece, scratch| {
-            let (product, lines, columns) = piece;
-            let (scratch, tail_scratch) = scratch.split_at_mut(WORKER_LEN);
-            let (scratch, sums) = scratch.split_at_mut(WORKER_LEN - WORKER[3]);
-            let batch = first + product;
-            let block = &mut sums[..lines.len() * COLUMNS];
-            rows(gemm, inputs, batch, lines.start, columns.clone(), block, COLUMNS, shared, scratch);
-            for (row, sums) in lines.zip(sums.chunks_exact(COLUMNS)) {
-                let at = (product * m + row) * n + columns.start;
-                // SAFETY: pieces are disjoint blocks, and a task holds one row of its own at a time.
-                let out = unsafe { out.part(at..at + columns.len()) };
-                out.copy_from_slice(&sums[..columns.len()]);
-                tail.apply(out, columns.len(), &inputs[2..], first * m * n + at, columns.start, tail_scratch);
-            }
-        },
-    );
 }
 
 impl Gemm {

@@ -1,5 +1,6 @@
 //! Batched matrix product with transposed forms and a fused tail.
 
+mod beside;
 mod cpu;
 pub(crate) mod gpu;
 mod oracle;

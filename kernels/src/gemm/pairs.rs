@@ -9,14 +9,14 @@
 use std::ops::Range;
 
 use super::Gemm;
+use super::beside::{self, COLUMNS};
 use crate::epilogue::{Channels, Tail};
 use crate::precision::Precision;
-use crate::tasks::{Shared, blocks, for_each_part, share};
+use crate::tasks::for_each_part;
 use crate::tile::{self, LANES, WIDTH, bf16};
 
-/// Rows and columns of a piece.
+/// Rows of a piece.
 const ROWS: usize = 64;
-const COLUMNS: usize = 16 * LANES;
 /// Inner indices multiplied in one go: such a panel of B fills the first-level cache.
 const DEPTH: usize = 512;
 /// Distance of rows of A, so that they fall into different cache sets.
@@ -82,28 +82,11 @@ fn multiply(
     panels: Option<&[f32]>,
     scratch: &mut [f32],
 ) {
-    let &Gemm { m, n, .. } = gemm;
-    let tail = tail(gemm);
-    let products = out.len() / (m * n);
-    let out = Shared::new(out);
-    let worker_len = WORKER.iter().sum::<usize>() + tail.scratch_len();
-    share(
-        blocks(products, [m, ROWS], [n, COLUMNS]),
-        scratch,
-        worker_len,
-        |(product, rows, columns), scratch| {
-            let (scratch, tail_scratch) = scratch.split_at_mut(WORKER.iter().sum());
-            let (scratch, sums) = scratch.split_at_mut(WORKER[0] + WORKER[1] + WORKER[2]);
-            piece(gemm, gemm.operands(inputs, first + product), &rows, &columns, panels, sums, scratch);
-            for (row, sums) in rows.zip(sums.chunks_exact(COLUMNS)) {
-                let at = (product * m + row) * n + columns.start;
-                // SAFETY: pieces are disjoint blocks, and a task holds one row of its own at a time.
-                let out = unsafe { out.part(at..at + columns.len()) };
-                out.copy_from_slice(&sums[..columns.len()]);
-                tail.apply(out, columns.len(), &inputs[2..], first * m * n + at, columns.start, tail_scratch);
-            }
-        },
-    );
+    let own = WORKER.iter().sum::<usize>() - WORKER[3];
+    let make = |batch, rows: Range<usize>, columns: Range<usize>, sums: &mut [f32], own: &mut [f32]| {
+        piece(gemm, gemm.operands(inputs, batch), &rows, &columns, panels, sums, own);
+    };
+    beside::run(gemm, &tail(gemm), inputs, first, ROWS, out, scratch, own, make);
 }
 
 /// `sums`, rows of [`COLUMNS`], of a block.
