@@ -1,9 +1,13 @@
 """What the scripts that run exports in other runtimes share: the program, pictures, and errors."""
 
 import json
+import shutil
 import struct
 import subprocess
+import sys
+import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -78,3 +82,37 @@ class Errors:
         worst = float(apart.max(initial=0))
         self.largest[what] = max(worst, self.largest.get(what, 0))
         assert worst <= TOLERANCE, f"{what}: {worst:.2e} apart: {got.ravel()[:4]} and {wanted.ravel()[:4]}"
+
+
+class Checks:
+    """A folder to work in, the program's systems, and checks of them by name, of which some may fail."""
+
+    def __init__(self, program, folder, only):
+        self.folder, self.only, self.failed = Path(folder).resolve(), only, []
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in ("normal", "models", "queries"):
+            (self.folder / name).mkdir(parents=True)
+        self.ganomede, self.rng = Command(program), np.random.default_rng(7)
+        for number in range(40):
+            pixels = picture(self.rng, 40, 44, [1, 3][number % 2], np.uint8)
+            write_png(self.folder / "normal" / f"{number}.png", pixels)
+        self.systems = [system["name"] for system in self.ganomede("systems")]
+        assert len(self.systems) > 15 and set(only) <= set(self.systems), self.systems
+
+    def __call__(self, name, check, *arguments):
+        """Runs a check, unless others alone are wanted, and says how far apart the two were."""
+        if self.only and name.split()[0] not in self.only:
+            return
+        started, errors, about = time.monotonic(), Errors(), ""
+        try:
+            about = check(self.ganomede, *arguments, errors) or ""
+        except Exception as error:
+            self.failed.append(name)
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+        figures = ", ".join(f"{what} {worst:.1e}" for what, worst in errors.largest.items())
+        print(f"{name}: {figures} ({time.monotonic() - started:.1f} s) {about}", flush=True)
+
+    def end(self):
+        """Ends the script with what failed."""
+        if self.failed:
+            sys.exit(f"failed: {', '.join(self.failed)}")

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import onnx
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runtimes import Command, Errors, calibration, picture, write_png  # noqa: E402
+from runtimes import Checks, calibration, picture, write_png  # noqa: E402
 
 FITS = ["stretch", "crop", "pad"]
 SIZE = (24, 32)  # height and width of the networks
@@ -248,33 +247,11 @@ def check_table(ganomede, system, folder, rng, errors):
 
 
 def main(program, folder, only):
-    folder = Path(folder).resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "normal").mkdir(parents=True)
-    (folder / "models").mkdir()
-    (folder / "queries").mkdir()
-    ganomede, rng = Command(program), np.random.default_rng(7)
-    for number in range(40):
-        write_png(folder / "normal" / f"{number}.png", picture(rng, 40, 44, [1, 3][number % 2], np.uint8))
+    run = Checks(program, folder, only)
+    folder, rng = run.folder, run.rng
     sets = queries(folder / "queries", rng)
-    systems = [system["name"] for system in ganomede("systems")]
-    assert len(systems) > 15 and set(only) <= set(systems), systems
-    failed = []
-
-    def run(name, check, *arguments):
-        if only and name.split()[0] not in only:
-            return
-        started, errors, about = time.monotonic(), Errors(), ""
-        try:
-            about = check(ganomede, *arguments, errors) or ""
-        except Exception as error:
-            failed.append(name)
-            print(f"{name}: {type(error).__name__}: {error}", flush=True)
-        figures = ", ".join(f"{what} {worst:.1e}" for what, worst in errors.largest.items())
-        print(f"{name}: {figures} ({time.monotonic() - started:.1f} s) {about}", flush=True)
-
     models = folder / "models"
-    for number, system in enumerate(systems):
+    for number, system in enumerate(run.systems):
         run(system, check_images, system, number, models, sets)
     for system in ["ae", "beatgan", "deep-svdd", "pca"]:
         run(f"{system} of series", check_series, system, models, rng)
@@ -283,8 +260,7 @@ def main(program, folder, only):
     run("anogan search", check_search, "anogan", [], models, rng)
     run("anogan search from two starts", check_search, "anogan", ["--score", "reference", "--restarts", 2], models, rng)
     run("f-anogan search", check_search, "f-anogan", ["--refine", 6], models, rng)
-    if failed:
-        sys.exit(f"failed: {', '.join(failed)}")
+    run.end()
 
 
 if __name__ == "__main__":

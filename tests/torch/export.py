@@ -15,14 +15,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runtimes import Command, Errors, calibration, picture, write_png  # noqa: E402
+from runtimes import Checks, calibration, picture, write_png  # noqa: E402
 
 FITS = ["stretch", "crop", "pad"]
 SIZE = (24, 32)  # height and width of the networks
@@ -181,13 +180,8 @@ def check_table(ganomede, system, folder, rng, errors):
 
 
 def main(program, folder, only):
-    folder = Path(folder).resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in ("normal", "models", "queries"):
-        (folder / name).mkdir(parents=True)
-    ganomede, rng = Command(program), np.random.default_rng(7)
-    for number in range(40):
-        write_png(folder / "normal" / f"{number}.png", picture(rng, 40, 44, [1, 3][number % 2], np.uint8))
+    run = Checks(program, folder, only)
+    folder, rng = run.folder, run.rng
     sets = []
     for number, ((height, width), channels) in enumerate([(SIZE, 1), (SIZE, 3), ((57, 40), 1), ((17, 90), 3)]):
         pixels = [picture(rng, height, width, channels, np.uint8) for _ in range(3)]
@@ -195,24 +189,8 @@ def main(program, folder, only):
         for path, image in zip(paths, pixels):
             write_png(path, image)
         sets.append((paths, np.stack(pixels)))
-    systems = [system["name"] for system in ganomede("systems")]
-    assert len(systems) > 15 and set(only) <= set(systems), systems
-    failed = []
-
-    def run(name, check, *arguments):
-        if only and name.split()[0] not in only:
-            return
-        started, errors, about = time.monotonic(), Errors(), ""
-        try:
-            about = check(ganomede, *arguments, errors) or ""
-        except Exception as error:
-            failed.append(name)
-            print(f"{name}: {type(error).__name__}: {error}", flush=True)
-        figures = ", ".join(f"{what} {worst:.1e}" for what, worst in errors.largest.items())
-        print(f"{name}: {figures} ({time.monotonic() - started:.1f} s) {about}", flush=True)
-
     models = folder / "models"
-    for number, system in enumerate(systems):
+    for number, system in enumerate(run.systems):
         run(system, check_images, system, number, models, sets, SIZE, [])
     # Sides that halve unevenly, and networks that are not the usual ones.
     for number, (system, *more) in enumerate(
@@ -231,8 +209,7 @@ def main(program, folder, only):
         run(f"{system} of series", check_series, system, models, rng)
     for system in ["memae", "gmm", "pca"]:
         run(f"{system} of tables", check_table, system, models, rng)
-    if failed:
-        sys.exit(f"failed: {', '.join(failed)}")
+    run.end()
 
 
 if __name__ == "__main__":
