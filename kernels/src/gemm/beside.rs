@@ -1,4 +1,5 @@
-//! Products in blocks of rows and columns that are made beside their output: how few rows keep all threads busy.
+//! Products in blocks of rows and columns that are made beside their output: how few rows keep all threads
+//! busy.
 
 use std::ops::Range;
 
@@ -10,9 +11,9 @@ use crate::tile::LANES;
 /// Columns of a block: whole panels.
 pub(super) const COLUMNS: usize = 16 * LANES;
 
-/// The products of `out`, from number `first` on. `make` is given the number of a product, rows and columns of a
-/// block, [`COLUMNS`]-wide rows for its sums, and `len` elements of scratch; a worker has `rows` · [`COLUMNS`]
-/// elements more, and what the tail needs.
+/// The products of `out`, from number `first` on. `make` is given the number of a product, rows and columns
+/// of a block, [`COLUMNS`]-wide rows for its sums, and `len` elements of scratch; a worker has `rows` ·
+/// [`COLUMNS`] elements more, and what the tail needs.
 pub(super) fn run(
     gemm: &Gemm,
     tail: &Tail,
