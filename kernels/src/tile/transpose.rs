@@ -82,6 +82,7 @@ fn swapped<const S: usize>(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
 /// transpose.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::prefetch;
     use super::WIDTH;
     use std::arch::x86_64::*;
 
@@ -97,6 +98,10 @@ mod x86 {
     ) {
         for r in (0..rows).step_by(WIDTH) {
             for c in (0..columns).step_by(WIDTH) {
+                // The same columns of the next rows: short rows are no streams that a processor foresees.
+                for next in r + WIDTH..rows.min(r + 2 * WIDTH) {
+                    prefetch(src, next * src_pitch + c);
+                }
                 block(&src[r * src_pitch + c..], src_pitch, &mut dst[c * dst_pitch + r..], dst_pitch);
             }
         }

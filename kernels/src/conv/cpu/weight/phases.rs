@@ -76,7 +76,7 @@ impl Plan {
         self.groups() * self.panels() * PRODUCTS * COLUMN_PANEL
     }
 
-    /// `[product][panel][phase, ci][LANES]`
+    /// `[panel][product][phase, ci][LANES]`
     fn sums_len(&self) -> usize {
         PRODUCTS * self.panels() * SUM_PANEL
     }
@@ -112,16 +112,17 @@ impl Plan {
             share(0..self.blocks(), scratch, worker_len, |block, scratch| {
                 let [pixels, rows, _] = self.worker_lens();
                 let (scratch, sums) = scratch.split_at_mut(pixels + rows);
-                self.piece(inputs[0], columns, block, 0, sums, scratch);
-                self.finish(sums, block, &out);
+                self.piece(inputs[0], columns, block, 0, sums, scratch, |panel, sums| {
+                    self.finish(sums, block, panel, &out);
+                });
             });
         } else {
             let pieces = shared.chunks_exact_mut(self.sums_len()).enumerate();
             share(pieces, scratch, worker_len, |(at, sums), scratch| {
-                self.piece(inputs[0], columns, at / self.parts, at % self.parts, sums, scratch);
+                self.piece(inputs[0], columns, at / self.parts, at % self.parts, sums, scratch, |_, _| {});
             });
             shared.par_chunks_exact(self.parts * self.sums_len()).enumerate().for_each(|(block, sums)| {
-                self.finish(sums, block, &out);
+                (0..self.panels()).for_each(|panel| self.finish(sums, block, panel, &out));
             });
         }
     }
@@ -159,7 +160,8 @@ impl Plan {
         tiles.start / self.grid[1]..(tiles.end - 1) / self.grid[1] + 1
     }
 
-    /// `sums` of a block of input channels over a part of the tiles.
+    /// `sums` of a block of input channels over a part of the tiles; those of a panel are shown to `done` while
+    /// they are in cache.
     fn piece(
         &self,
         x: &[f32],
@@ -168,6 +170,7 @@ impl Plan {
         part: usize,
         sums: &mut [f32],
         scratch: &mut [f32],
+        mut done: impl FnMut(usize, &[f32]),
     ) {
         let [pixels_len, rows_len, _] = self.worker_lens();
         let (pixels, scratch) = scratch.split_at_mut(pixels_len);
@@ -178,8 +181,9 @@ impl Plan {
             let count = self.group(group).len();
             let columns = &columns[group * self.panels() * PRODUCTS * COLUMN_PANEL..];
             let panels = self.panels();
-            let panel_of = |at: usize| &columns[(at % panels * PRODUCTS + at / panels) * COLUMN_PANEL..];
-            for at in 0..PRODUCTS * panels {
+            let last = group + 1 == self.groups().min((part + 1) * self.part);
+            let panel_of = |at: usize| &columns[at * COLUMN_PANEL..];
+            for at in 0..panels * PRODUCTS {
                 // While the phases multiply by one panel, each fetches a quarter of the next.
                 let next = if at + 1 < PRODUCTS * panels { panel_of(at + 1) } else { &[] };
                 let next = &next[..next.len().min(count * LANES)];
@@ -187,11 +191,14 @@ impl Plan {
                 for (phase, sums) in
                     sums[at * SUM_PANEL..][..SUM_PANEL].chunks_exact_mut(WIDTH * LANES).enumerate()
                 {
-                    let rows = &rows[(at / panels * PHASES + phase) * ROW_PANEL..];
+                    let rows = &rows[(at % PRODUCTS * PHASES + phase) * ROW_PANEL..];
                     let next = &next[phase * quarter..][..quarter];
                     let add = group > part * self.part;
                     let (order, panel) = (Order::Columns(WIDTH), panel_of(at));
                     tile::product_ahead(WIDTH, count, rows, order, panel, sums, LANES, add, next);
+                }
+                if last && at % PRODUCTS == PRODUCTS - 1 {
+                    done(at / PRODUCTS, sums);
                 }
             }
         }
@@ -212,16 +219,15 @@ impl Plan {
         }
     }
 
-    /// Adds the parts of a block of input channels and makes its weights.
-    fn finish(&self, sums: &[f32], block: usize, out: &Shared<f32>) {
+    /// Adds the parts of a block of input channels and makes its weights for a panel of output channels.
+    fn finish(&self, sums: &[f32], block: usize, panel: usize, out: &Shared<f32>) {
         let (ci, first) = (self.g.ci, block * WIDTH);
         let mut taps = [0.0; 16 * WIDTH];
         let mut swapped = [0.0; 16 * WIDTH];
-        for channel in first..ci.min(first + WIDTH) {
-            for co in (0..self.g.co).step_by(WIDTH) {
-                let at = co / LANES * SUM_PANEL + (channel - first) * LANES + co % LANES;
-                let product_len = self.panels() * SUM_PANEL;
-                filter_taps(sums, self.sums_len(), product_len, at, &self.g, &mut taps);
+        for co in (panel * LANES..self.g.co.min((panel + 1) * LANES)).step_by(WIDTH) {
+            for channel in first..ci.min(first + WIDTH) {
+                let at = panel * PRODUCTS * SUM_PANEL + (channel - first) * LANES + co % LANES;
+                filter_taps(sums, self.sums_len(), at, &self.g, &mut taps);
                 let count = WIDTH.min(self.g.co - co);
                 tile::transpose(16, count, &taps, WIDTH, &mut swapped, 16);
                 for (i, taps) in swapped.chunks_exact(16).take(count).enumerate() {
@@ -290,12 +296,11 @@ simd! {
 }
 
 simd! {
-    /// The 16 taps of one input channel and [`WIDTH`] output channels, `[tap][WIDTH]`, from sums
-    /// `product_len` apart in each part.
+    /// The 16 taps of one input channel and [`WIDTH`] output channels, `[tap][WIDTH]`, from the sums of each
+    /// part.
     fn filter_taps(
         sums: &[f32],
         part_len: usize,
-        product_len: usize,
         at: usize,
         g: &Geometry,
         taps: &mut [f32; 16 * WIDTH],
@@ -304,7 +309,7 @@ simd! {
             let mut products = [[[0.0; WIDTH]; 3]; 3];
             for sums in sums.chunks_exact(part_len) {
                 for (product, total) in products.as_flattened_mut().iter_mut().enumerate() {
-                    let at = product * product_len + phase * WIDTH * LANES + at;
+                    let at = product * SUM_PANEL + phase * WIDTH * LANES + at;
                     for (total, sum) in total.iter_mut().zip(&sums[at..at + WIDTH]) {
                         *total += sum;
                     }
