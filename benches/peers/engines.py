@@ -108,6 +108,12 @@ class Ganomede(Engine):
     def operations(self, runs):
         yield from documents(run([self.bench, runs, self.device], self.threads))
 
+    def operation(self, what, shape, channels, runs):
+        """One operation of the command line's `bench op`."""
+        command = [self.binary, "bench", "op", what, "--shape", shape, "--device", self.device, "--runs", runs, "--json"]
+        command += [] if channels is None else ["--out-channels", channels]
+        return json.loads(run(command, self.threads))
+
 
 class Torch(Engine):
     title = "PyTorch"

@@ -5,7 +5,8 @@ Each round runs every row in both engines of a comparison, one right after the o
 same machine.
 Parts: `cpu` is this program's CPU device against PyTorch, with burn's flex backend and candle for
 orientation; `gpu` its GPU path against burn's wgpu backend on the same adapter; `train` a whole training on
-MNIST against PyTorch, where --mnist says where the set lies; `build` a clean release build. Nothing is kept
+MNIST against PyTorch, where --mnist says where the set lies; `faces` the gradients of this program's
+convolutions beside their forward pass; `build` a clean release build. Nothing is kept
 between runs: tuning and shader caches start empty. With --write the page is written after every row, and
 parts that are not run keep the tables that it has.
 """
@@ -31,7 +32,7 @@ from sections import filled, put  # noqa: E402 (found by the line before)
 
 TEMPLATE = PEERS / "benchmarks.template.md"
 
-PARTS = ["cpu", "gpu", "train", "build"]
+PARTS = ["cpu", "faces", "gpu", "train", "build"]
 WITHOUT = ["torch", "flex", "candle", "burn-wgpu"]
 
 
@@ -95,6 +96,22 @@ def whole_training(args, torch):
     return rounds
 
 
+def faces(args, device):
+    """A table row for each inner layer of DCGAN: the median over rounds of what its gradients take beside its forward pass,
+    which has as many operations."""
+    ours = Ganomede(device, args.ganomede, None, args.threads)
+    rows = []
+    for low, high, size in tables.LAYERS:
+        say(f"gradients of {low}->{high} on {device}")
+        rounds = []
+        for _ in range(args.rounds):
+            images, half = f"64x{low}x{size}x{size}", f"64x{high}x{size // 2}x{size // 2}"
+            work = [("conv", images, high), ("conv_transpose", half, low), ("conv_weight", images, high)]
+            rounds.append([ours.operation(what, shape, to, args.runs)["ms_median"] for what, shape, to in work])
+        rows.append((f"{low}→{high} @ {size}", rounds))
+    return tables.faces(device, rows)
+
+
 def clean_build(args):
     """Seconds of a release build from nothing, and bytes of the stripped binary."""
     say("clean build")
@@ -149,7 +166,7 @@ def arguments():
     args = parser.parse_args()
     if min(args.rounds, args.runs, args.gpu_rounds, args.gpu_runs, args.train_rounds, args.threads) < 1:
         parser.error("numbers of rounds, runs and threads are at least 1")
-    args.parts = set(args.only or PARTS[:3]) | ({"build"} if args.build else set())
+    args.parts = set(args.only or PARTS[:4]) | ({"build"} if args.build else set())
     if not args.ganomede.exists():
         parser.error(f"{args.ganomede} does not exist; run cargo build --release, or give --ganomede")
     if not {"flex", "candle", "burn-wgpu"} <= set(args.without) and args.parts & {"cpu", "gpu"} and not args.crates.exists():
@@ -185,6 +202,17 @@ def sections(args):
         peers, extra = wanted("torch", torch), [*flex, *candle]
         work = [*tables.PROGRAMS, tables.OPERATIONS_ROW]
         yield from compare("cpu", work, peers, extra, args.rounds, args.runs)
+    if "faces" in args.parts:
+        ours = Ganomede("cpu", args.ganomede, None, args.threads)
+        adapter = ours.operation("pointwise", "1024", None, 1)["adapter"]
+        found = [machine(args, adapter, [], args.rounds, args.runs)]
+        for device in ["cpu", "gpu"]:
+            try:
+                found.append(faces(args, device))
+            except Failed as error:
+                say(f"warning: {error}; no gradients of {device}")
+            text["faces"] = "\n\n".join(found)
+            yield text
     if "train" in args.parts and "torch" not in args.without and args.mnist:
         text["train"] = tables.training(whole_training(args, torch))
         yield text

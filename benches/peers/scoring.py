@@ -5,8 +5,8 @@
 
 * images in memory to scores and verdicts, in batches of 1 and 64, beside ONNX Runtime on the graph that
   `export --onnx` wrote, without its map;
-* a folder of JPEG files to scores, from the start of the process, beside PyTorch's DataLoader with two workers
-  (Pillow decodes) and the network that `export --torch` wrote.
+* a folder of JPEG files to scores, from the start of the process, beside PyTorch's DataLoader with two
+  workers (Pillow decodes) and the network that `export --torch` wrote.
 
 Each round runs both one right after the other; a time is the median of the rounds' medians, a ratio the
 median of the rounds' ratios. Needs torch, pillow, numpy, onnx and onnxruntime.

@@ -28,6 +28,9 @@ START = "start"
 # How many single operations the package `rust` has.
 OPERATIONS = 10
 
+# Channels in and out, and the larger size, of DCGAN's inner layers.
+LAYERS = [(64, 128, 32), (128, 256, 16), (256, 512, 8), (512, 512, 8)]
+
 # Largest ratios aimed at, by the start of a row's name; first_s is an absolute time.
 TARGETS = {
     "cpu": {"training step": 0.42, "z-step": 0.38, "conv": 0.45, "batch norm": 0.4, "gemm": 0.95, "peak_memory": 0.2, "first_s": 1.0},
@@ -171,3 +174,13 @@ def build(took, size):
         ["binary, stripped", f"{size / 1e6:.1f} MB", f"≤ {BINARY_MB} MB", Verdicts().cell(size <= BINARY_MB * 1e6)],
     ]
     return table(["", "measured", "target", ""], rows)
+
+
+def faces(device, rows):
+    """Gradients beside the forward pass: a name, and of each round the times of all three."""
+    head = [f"4×4 stride 2, batch 64, on `{device}`", "forward", "data gradient", "weight gradient"]
+    cells = []
+    for name, rounds in rows:
+        ratios = [statistics.median(times[face] / times[0] for times in rounds) for face in (1, 2)]
+        cells.append([name, milliseconds(statistics.median(times[0] for times in rounds)), *[f"{ratio:.2f}" for ratio in ratios]])
+    return table(head, cells)

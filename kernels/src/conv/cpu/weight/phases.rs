@@ -160,8 +160,8 @@ impl Plan {
         tiles.start / self.grid[1]..(tiles.end - 1) / self.grid[1] + 1
     }
 
-    /// `sums` of a block of input channels over a part of the tiles; those of a panel are shown to `done` while
-    /// they are in cache.
+    /// `sums` of a block of input channels over a part of the tiles; those of a panel are shown to `done`
+    /// while they are in cache.
     fn piece(
         &self,
         x: &[f32],
