@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |at: usize, otherwise: usize| match arguments.get(at).map(|word| word.parse::<usize>()) {
         None => Ok(otherwise),
         Some(Ok(number)) if number > 0 => Ok(number),
-        Some(_) => Err(format!("{} is no number of images or runs", arguments[at])),
+        Some(_) => Err(format!("{} does not count images or runs", arguments[at])),
     };
     let (batch, runs) = (number(1, 64)?, number(2, 20)?);
     let detector = Detector::load(model, &Device::Cpu)?;
