@@ -66,8 +66,8 @@ pages: ## how report.html and its like look on screens and paper; needs python3 
 	target/pages/venv/bin/python tests/pages/pages.py --pictures target/pages/pictures
 
 ranks: ## trainings by `mpirun` against one process, bit for bit; needs OpenMPI and libclang (libopenmpi-dev, openmpi-bin, libclang-dev)
-	$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks
-	tests/ranks/ranks.sh target/ranks/debug/ganomede target/ranks/work
+	$(if $(BRIEF),$(BUILD) --features ganomede-python/module --features ganomede-cli/mpi,$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks)
+	tests/ranks/ranks.sh target/$(if $(BRIEF),,ranks/)debug/ganomede target/ranks/work
 
 web: ## what `export --web` writes, in Node on Dawn and in Chromium; root on Debian gets Chromium; fetches npm and Python packages
 	$(BUILD)
