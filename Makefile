@@ -7,7 +7,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 PEERS ?=
 DATA ?=
-# python, ranks, serve, web: BRIEF=yes takes the program that `make test` built, and some of what they check.
+# python, serve, web: BRIEF=yes takes the program that `make test` built, and some of what they check.
 BRIEF ?=
 BUILD = $(CARGO) build --locked $(if $(BRIEF),--workspace,--release)
 PROGRAM = target/$(if $(BRIEF),debug,release)/ganomede
@@ -58,7 +58,7 @@ python: ## the Python package: built, its tests, types and notebooks; needs pyth
 	$(call venv,python,python/tests/requirements.txt)
 	$(if $(BRIEF),cp target/debug/lib_ganomede.so python/ganomede/_ganomede.abi3.so,cd python && VIRTUAL_ENV=$(CURDIR)/target/python/venv ../target/python/venv/bin/maturin develop --release --locked)
 	cd python && ../target/python/venv/bin/mypy
-	cd python && GANOMEDE=$(CURDIR)/$(PROGRAM) ../target/python/venv/bin/pytest --quiet
+	cd python && PYTHONPATH=$(CURDIR)/python GANOMEDE=$(CURDIR)/$(PROGRAM) ../target/python/venv/bin/pytest --quiet
 
 pages: ## how report.html and its like look on screens and paper; needs python3 with venv and pip, Chromium; fetches playwright
 	$(CARGO) build --release --locked
@@ -66,8 +66,8 @@ pages: ## how report.html and its like look on screens and paper; needs python3 
 	target/pages/venv/bin/python tests/pages/pages.py --pictures target/pages/pictures
 
 ranks: ## trainings by `mpirun` against one process, bit for bit; needs OpenMPI and libclang (libopenmpi-dev, openmpi-bin, libclang-dev)
-	$(if $(BRIEF),$(BUILD) --features ganomede-python/module --features ganomede-cli/mpi,$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks)
-	tests/ranks/ranks.sh target/$(if $(BRIEF),,ranks/)debug/ganomede target/ranks/work
+	$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks
+	tests/ranks/ranks.sh target/ranks/debug/ganomede target/ranks/work
 
 web: ## what `export --web` writes, in Node on Dawn and in Chromium; root on Debian gets Chromium; fetches npm and Python packages
 	$(BUILD)
