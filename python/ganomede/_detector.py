@@ -469,8 +469,8 @@ def load(
     device
         Where it runs.
     precision
-        What the operands of products are rounded to, ``f32`` or ``bf16``. Who scores in another precision than
-        the threshold was chosen in is warned.
+        What the operands of products are rounded to, ``f32`` or ``bf16``. Who scores in another precision
+        than the threshold was chosen in is warned.
     contamination
         Share of normal samples that may be flagged; the model's own.
     """

@@ -26,12 +26,7 @@ impl Model {
     /// Reads a model file.
     #[staticmethod]
     #[pyo3(signature = (path, place, rate=None))]
-    fn load(
-        py: Python<'_>,
-        path: std::path::PathBuf,
-        place: Place,
-        rate: Option<f64>,
-    ) -> PyResult<Self> {
+    fn load(py: Python<'_>, path: std::path::PathBuf, place: Place, rate: Option<f64>) -> PyResult<Self> {
         let device = device(&place)?;
         watched(py, || with_rate(Detector::load(path, &device)?, rate)).map(Self)
     }

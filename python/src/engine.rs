@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::Deserialize;
 
-use crate::{Place, device, refused};
 use crate::watch::watched;
+use crate::{Place, device, refused};
 
 fn wrong(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
@@ -34,10 +34,7 @@ pub(crate) struct Store {
 impl Store {
     /// States by name, shape and initial values.
     #[new]
-    fn new(
-        place: Place,
-        states: Vec<(String, Vec<usize>, PyReadonlyArray1<'_, f32>)>,
-    ) -> PyResult<Self> {
+    fn new(place: Place, states: Vec<(String, Vec<usize>, PyReadonlyArray1<'_, f32>)>) -> PyResult<Self> {
         let mut registry = States::new();
         for (name, shape, values) in states {
             registry.add(name, &shape, Initial::Values(values.as_array().to_vec()));

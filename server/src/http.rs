@@ -56,8 +56,8 @@ pub(crate) async fn serve(
             },
         };
         let _ = stream.set_nodelay(true);
-        // Whoever asks and does not read would keep its connection for ever. Reading byte by byte does not help:
-        // the system takes more only once a third of its buffer was read.
+        // Whoever asks and does not read would keep its connection for ever. Reading byte by byte does not
+        // help: the system takes more only once a third of its buffer was read.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(shared.options.timeout));
         let stream = TokioIo::new(Box::pin(stream));

@@ -108,7 +108,8 @@ pub(super) fn rounding(device: &Device) -> Option<String> {
 /// What is to be told where a model's threshold was chosen in another precision than a device has.
 pub fn other_precision(model: &ModelFile, device: &Device) -> Option<String> {
     let calibration = model.header.calibration.as_ref()?;
-    let (then, now) = (calibration.precision.as_deref().unwrap_or(Precision::F32.name()), device.precision().name());
+    let (then, now) =
+        (calibration.precision.as_deref().unwrap_or(Precision::F32.name()), device.precision().name());
     (then != now).then(|| {
         format!(
             "the threshold was chosen by scores in {then}, and these are in {now}: they differ in the third digit; \

@@ -402,7 +402,8 @@ impl Job {
         self.agree(&header, file.as_ref().map(|(file, _)| file))?;
         if let Some((file, checkpoint)) = file {
             check_resumable(&file.header, &header, checkpoint)?;
-            let name = |precision: &Option<String>| precision.clone().unwrap_or_else(|| Precision::F32.to_string());
+            let name =
+                |precision: &Option<String>| precision.clone().unwrap_or_else(|| Precision::F32.to_string());
             let [before, now] = [&file.header, &header].map(|header| name(&header.precision));
             if before != now {
                 observer.note(&format!(

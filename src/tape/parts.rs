@@ -80,7 +80,12 @@ fn is_dear(op: &Op) -> bool {
         Op::Sum { .. } | Op::Max { .. } | Op::Variance { .. } => true,
         Op::Input(_) | Op::State(_) | Op::Const(_) | Op::Random(..) => false,
         Op::Unary(_) | Op::Binary(_) | Op::Select | Op::StopGradient => false,
-        Op::Broadcast | Op::Reshape | Op::Permute(_) | Op::Slice { .. } | Op::Embed { .. } | Op::Concat(_) => false,
+        Op::Broadcast
+        | Op::Reshape
+        | Op::Permute(_)
+        | Op::Slice { .. }
+        | Op::Embed { .. }
+        | Op::Concat(_) => false,
     }
 }
 
@@ -192,7 +197,8 @@ impl Tape {
                 graph.nodes[id].inputs.clear();
             }
             graph.assigns.clear();
-            let [outputs_of, kept] = [&outputs, &wanted].map(|of| of.iter().map(|(name, _)| name.clone()).collect());
+            let [outputs_of, kept] =
+                [&outputs, &wanted].map(|of| of.iter().map(|(name, _)| name.clone()).collect());
             graph.outputs = outputs.into_iter().chain(wanted).collect();
             made.push(Level { graph, outputs: outputs_of, inputs, kept });
         }

@@ -45,10 +45,13 @@ impl Batch<'_> {
         count: usize,
     ) -> Result<(), DeviceError> {
         let made = self.made.iter().map(|(name, values)| (*name, values.as_slice()));
-        write_batch(program, std::iter::once(("x", self.images)).chain(made).map(|(name, values)| {
-            let len = values.len() / self.here.len();
-            (name, &values[(part - self.here.start) * len..][..len])
-        }))?;
+        write_batch(
+            program,
+            std::iter::once(("x", self.images)).chain(made).map(|(name, values)| {
+                let len = values.len() / self.here.len();
+                (name, &values[(part - self.here.start) * len..][..len])
+            }),
+        )?;
         if program.program().input(Parts::PART).is_some() {
             let chosen: Vec<f32> = (0..count).map(|other| f32::from(u8::from(other == part))).collect();
             program.write(Parts::PART, &chosen)?;
@@ -259,7 +262,8 @@ mod tests {
         let parts = Parts { batch: 12 / count, count, sync_norms };
         let (mut levels, mut rest, _) =
             Levels::load(&Device::Cpu, &store, Purpose::Plain, &critic, [0, 0], parts).unwrap();
-        let images: Vec<f32> = (0..12 * SIDE * SIDE).map(|i| ((i * i * 37 + i * 11) % 101) as f32 / 50.0 - 1.0).collect();
+        let images: Vec<f32> =
+            (0..12 * SIDE * SIDE).map(|i| ((i * i * 37 + i * 11) % 101) as f32 / 50.0 - 1.0).collect();
         let mut losses = vec![];
         for _ in 0..3 {
             let batch = Batch { images: &images, made: &vec![], here: 0..count, rate: 1.0 };

@@ -140,8 +140,8 @@ impl Team {
     }
 
     /// The mean over `parts` parts of a batch, added in their order: takes those of this rank, one after the
-    /// other, from `values`, and leaves the mean there. Each rank adds one piece of all parts, and gives it to
-    /// the others. `spare` is memory that is kept from step to step.
+    /// other, from `values`, and leaves the mean there. Each rank adds one piece of all parts, and gives it
+    /// to the others. `spare` is memory that is kept from step to step.
     ///
     /// # Errors
     /// As [`Team::all`].

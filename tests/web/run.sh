@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What `ganomede export --web` writes, replayed by web/ganomede.js in Node on Dawn and in Chromium, both over
-# SwiftShader. Usage: [BRIEF=yes] tests/web/run.sh PROGRAM [FOLDER]. In brief: two systems in place of all, and
-# one screen of each page.
+# SwiftShader. Usage: [BRIEF=yes] tests/web/run.sh PROGRAM [FOLDER]. In brief: two systems in place of all,
+# and one screen of each page.
 set -euo pipefail
 program=$(realpath "$1")
 folder=${2:-target/web}
