@@ -10,7 +10,7 @@ use ganomede::device::Executable;
 use ganomede::program::compile;
 use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::Deserialize;
