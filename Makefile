@@ -18,7 +18,7 @@ test -x target/$(1)/venv/bin/pip || $(PYTHON) -m venv target/$(1)/venv
 	target/$(1)/venv/bin/pip install --quiet --disable-pip-version-check --requirement $(2)
 endef
 
-.PHONY: help demo demo-picture test fetch onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-full check-sides features doc bench bench-peers bench-growth bench-half bench-real figures
+.PHONY: help demo demo-picture test fetch onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-full check-sides features doc bench bench-peers bench-scoring bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -137,6 +137,10 @@ bench-peers: ## beside PyTorch, burn and candle, into docs/benchmarks.md; needs 
 	$(CARGO) bench --locked --no-run --bench peers
 	$(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml
 	$(PYTHON) benches/peers/run.py --write docs/benchmarks.md $(PEERS)
+
+bench-scoring: ## scoring beside ONNX Runtime and PyTorch, into docs/benchmarks.md; needs a python3 with torch, onnx, onnxruntime, pillow
+	$(CARGO) build --release --locked
+	$(PYTHON) benches/peers/scoring.py target/release/ganomede "$$($(CARGO) bench --locked --no-run --bench scoring 2>&1 | sed -n 's/.*(\(.*scoring-[^)]*\)).*/\1/p')"
 
 bench-growth: ## memory over sizes and search time over batches, into docs/growth.md; needs python3
 	$(CARGO) build --release --locked

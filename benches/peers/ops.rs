@@ -16,6 +16,16 @@ const BATCH: usize = 64;
 /// Channels in and out and the larger size of each inner DCGAN layer.
 const LAYERS: [(usize, usize, usize); 4] = [(64, 128, 32), (128, 256, 16), (256, 512, 8), (512, 512, 8)];
 
+/// Rows, columns, inner size, and which operand is stored transposed, of each matrix product.
+const PRODUCTS: [(usize, usize, usize, bool, bool); 6] = [
+    (1024, 1024, 1024, false, false),
+    (1024, 1024, 1024, true, false),
+    (1024, 1024, 1024, false, true),
+    (1000, 1000, 1000, false, false),
+    (64, 8192, 100, false, false),
+    (512, 512, 16384, false, false),
+];
+
 type Error = Box<dyn std::error::Error>;
 
 /// Records an operation and its gradients.
@@ -87,8 +97,17 @@ fn main() -> Result<(), Error> {
             tape.output(name, gradient);
         }
     })?;
-    time("gemm 1024x1024x1024", 2 << 30, runs, &device, &|tape, _| {
-        let (a, b) = (tape.input("a", &[1024, 1024]), tape.input("b", &[1024, 1024]));
-        tape.output("c", a.matmul(b));
-    })
+    for (m, n, k, at, bt) in PRODUCTS {
+        let name = format!(
+            "gemm {m}x{n}x{k}{}{}",
+            if at { ", A transposed" } else { "" },
+            if bt { ", B transposed" } else { "" }
+        );
+        time(&name, 2 * m * n * k, runs, &device, &|tape, _| {
+            let a = tape.input("a", &if at { [k, m] } else { [m, k] });
+            let b = tape.input("b", &if bt { [n, k] } else { [k, n] });
+            tape.output("c", a.matmul_with(b, at, bt));
+        })?;
+    }
+    Ok(())
 }

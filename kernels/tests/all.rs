@@ -16,6 +16,8 @@ mod families;
 mod gemm;
 mod half;
 mod ladders;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod machine_code;
 mod moments;
 mod peak;
 mod pointwise;

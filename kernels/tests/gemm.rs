@@ -83,8 +83,8 @@ fn linear_layers_match_the_oracle() {
     }
 }
 
-#[test]
-fn epilogue_channels_are_columns() {
+/// A bias by column, a full operand, and leaky ReLU.
+fn tail() -> Epilogue {
     let code = vec![
         Instr::Operand(0),
         Instr::Operand(1),
@@ -93,11 +93,34 @@ fn epilogue_channels_are_columns() {
         Instr::Binary(Binary::Mul, 2, 3),
         Instr::Unary(Unary::LeakyRelu(Num(0.1)), 4),
     ];
-    let epilogue = Epilogue { operands: vec![Spread::Channel, Spread::Full], expr: Expr { code } };
+    Epilogue { operands: vec![Spread::Channel, Spread::Full], expr: Expr { code } }
+}
+
+#[test]
+fn epilogue_channels_are_columns() {
     for (batch, m, n, k) in
         [(2, 7, 13, 5), (1, 65, 33, 9), (3, 1, 40, 4), (2, 1, 600, 4), (2, 40, 1, 300), (1, 300, 1, 5)]
     {
-        assert_matches_oracle(&Gemm { epilogue: epilogue.clone(), ..plain(batch, m, n, k) }, 9);
+        assert_matches_oracle(&Gemm { epilogue: tail(), ..plain(batch, m, n, k) }, 9);
+    }
+}
+
+/// A B that is packed slab by slab for many blocks of rows: slabs add up, the tail comes once, and a row has
+/// the bits that it has in a product of few rows, which packs no slabs.
+#[test]
+fn slabs_of_b_add_up() {
+    for (batch, batched_b, m, k) in [(1, true, 260, 530), (2, false, 130, 300), (2, true, 520, 257)] {
+        let gemm = Gemm { batched_b, epilogue: tail(), ..plain(batch, m, 1030, k) };
+        assert_matches_oracle(&gemm, 7);
+        let data = inputs(&gemm, 7);
+        let few = Gemm { batch: 1, m: 3, ..gemm.clone() };
+        let last = batch * m - 3;
+        let mut of_few = data.clone();
+        of_few[0] = data[0][last * k..].to_vec();
+        of_few[1] = data[1][data[1].len() - k * 1030..].to_vec();
+        of_few[3] = data[3][last * 1030..].to_vec();
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&run(&gemm, &data, 2)[last * 1030..]), bits(&run(&few, &of_few, 2)), "{gemm:?}");
     }
 }
 

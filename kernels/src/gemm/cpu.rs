@@ -17,10 +17,12 @@ use crate::epilogue::{Channels, Tail};
 use crate::half;
 use crate::lanes;
 use crate::tasks::{for_each_part, share};
-use crate::tile::{self, ALIGN, LANES, ROWS};
+use crate::tile::{self, ALIGN, LANES, Order, ROWS};
 
 /// Rows of a piece: enough to pay for reading the panels of B, few enough for all threads to have some.
 const BLOCK: usize = 64;
+/// Elements of a slab of B: it stays in the second-level cache while all rows are multiplied by it.
+const SLAB: usize = 1 << 18;
 /// Inner indices multiplied in one go: such a panel of B fills the first-level cache.
 const DEPTH: usize = 256;
 /// Outputs of a piece of a single row or column: whole panels.
@@ -57,13 +59,32 @@ pub(super) fn weights_len(gemm: &Gemm) -> usize {
     }
 }
 
-/// Elements of B in panels, where several pieces share them; 0 where each packs its own.
+/// Whether blocks of rows and columns are made, where blocks of rows alone would be too few.
+fn in_columns(gemm: &Gemm, products: usize) -> bool {
+    let &Gemm { m, n, .. } = gemm;
+    m > 1 && n > 1 && products * m.div_ceil(BLOCK) < PIECES && n >= 2 * COLUMNS
+}
+
+/// Products that multiply by the same B.
+fn of_one_b(gemm: &Gemm) -> usize {
+    if gemm.batched_b { 1 } else { gemm.batch }
+}
+
+/// Inner indices of a slab of B that is packed for several pieces.
+fn slab(gemm: &Gemm) -> usize {
+    if in_columns(gemm, of_one_b(gemm)) {
+        return gemm.k;
+    }
+    DEPTH * (SLAB / (DEPTH * gemm.n.next_multiple_of(LANES))).max(1)
+}
+
+/// Elements of a slab of B in panels, where several pieces share them; 0 where each packs its own.
 fn shared_len(gemm: &Gemm) -> usize {
-    let &Gemm { batch, m, n, batched_b, .. } = gemm;
+    let &Gemm { batch, m, n, k, batched_b, .. } = gemm;
     let blocks = m.div_ceil(BLOCK);
     // With a B for each product the threads meet after each of them, which a few blocks do not pay for.
     let pays = if batched_b && batch > 1 { blocks >= 8 } else { blocks * batch >= 2 };
-    if m > 1 && n > 1 && pays { panels_len(gemm) } else { 0 }
+    if m > 1 && n > 1 && pays { slab(gemm).min(k) * n.next_multiple_of(LANES) } else { 0 }
 }
 
 pub(super) fn scratch_len(gemm: &Gemm, threads: usize) -> usize {
@@ -92,24 +113,28 @@ pub(super) fn run(
     if pairs::apply(gemm) {
         return pairs::run(gemm, inputs, kept, outputs[0], scratch);
     }
-    let &Gemm { m, n, .. } = gemm;
+    let &Gemm { m, n, k, .. } = gemm;
     let (shared, scratch) = tile::aligned(scratch).split_at_mut(shared_len(gemm));
     if kept.is_some() || shared.is_empty() {
-        return multiply(gemm, inputs, 0, outputs[0], kept, scratch);
+        return multiply(gemm, inputs, 0, 0..k, outputs[0], kept, scratch);
     }
-    // One B after another, each for all that multiply by it.
-    let products = if gemm.batched_b { 1 } else { gemm.batch };
+    // One B after another, slab by slab, each for all that multiply by it.
+    let (products, slab) = (of_one_b(gemm), slab(gemm));
     for (i, out) in outputs[0].chunks_mut(products * m * n).enumerate() {
-        pack_all(gemm, gemm.operands(inputs, i)[1], shared);
-        multiply(gemm, inputs, i * products, out, Some(shared), scratch);
+        for k in (0..k).step_by(slab).map(|first| first..k.min(first + slab)) {
+            pack_slab(gemm, gemm.operands(inputs, i)[1], &k, shared);
+            multiply(gemm, inputs, i * products, k, out, Some(shared), scratch);
+        }
     }
 }
 
-/// The products of `out`, from number `first` on; `shared` is the B of all of them, packed.
+/// The products of `out`, from number `first` on, over the inner indices `k`, which are added to what came
+/// before; `shared` is these of the B of all of them, packed.
 fn multiply(
     gemm: &Gemm,
     inputs: &[&[f32]],
     first: usize,
+    k: Range<usize>,
     out: &mut [f32],
     shared: Option<&[f32]>,
     scratch: &mut [f32],
@@ -117,10 +142,10 @@ fn multiply(
     let &Gemm { m, n, .. } = gemm;
     let (tail, operands) = (tail(gemm), &inputs[2..]);
     let worker_len = WORKER_LEN + tail.scratch_len();
-    if m > 1 && n > 1 && out.len() / (m * n) * m.div_ceil(BLOCK) < PIECES && n >= 2 * COLUMNS {
+    if in_columns(gemm, out.len() / (m * n)) {
         let own = WORKER_LEN - WORKER[3];
         let make = |batch, lines: Range<usize>, columns, sums: &mut [f32], own: &mut [f32]| {
-            rows(gemm, inputs, batch, lines.start, columns, sums, COLUMNS, shared, own);
+            rows(gemm, inputs, batch, lines.start, columns, k.clone(), sums, COLUMNS, shared, own);
         };
         return beside::run(gemm, &tail, inputs, first, BLOCK, out, scratch, own, make);
     }
@@ -139,9 +164,11 @@ fn multiply(
         match (m, n) {
             (_, 1) => column(gemm, inputs, batch, first, out),
             (1, _) => single_row(gemm, inputs, batch, first, out, shared, scratch),
-            _ => rows(gemm, inputs, batch, first / n, 0..n, out, n, shared, scratch),
+            _ => rows(gemm, inputs, batch, first / n, 0..n, k.clone(), out, n, shared, scratch),
         }
-        tail.apply(out, width, operands, batch * m * n + first, channel, tail_scratch);
+        if k.end == gemm.k {
+            tail.apply(out, width, operands, batch * m * n + first, channel, tail_scratch);
+        }
     });
 }
 
@@ -155,71 +182,81 @@ impl Gemm {
         ]
     }
 
-    /// Distances between rows and between inner indices of A.
-    fn steps_a(&self) -> (usize, usize) {
-        if self.trans_a { (1, self.m) } else { (self.k, 1) }
-    }
-
-    /// The inner indices that are multiplied in one go, in order.
-    fn depths(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let k = self.k;
-        (0..k).step_by(DEPTH).map(move |first| first..k.min(first + DEPTH))
+    /// How A lies.
+    fn order_a(&self) -> Order {
+        if self.trans_a { Order::Columns(self.m) } else { Order::Rows(self.k) }
     }
 }
 
-/// Rows `row..` of one product, the columns of `wanted`, into rows of `out` that are `ldc` apart.
+/// The inner indices of `k` that are multiplied in one go, in order.
+fn depths(k: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = k.end;
+    k.step_by(DEPTH).map(move |first| first..end.min(first + DEPTH))
+}
+
+/// Rows `row..` of one product, the columns of `wanted` and the inner indices of `slab`, into rows of `out`
+/// that are `ldc` apart; what is not the first slab is added to them.
 fn rows(
     gemm: &Gemm,
     inputs: &[&[f32]],
     batch: usize,
     row: usize,
     wanted: Range<usize>,
+    slab: Range<usize>,
     out: &mut [f32],
     ldc: usize,
     shared: Option<&[f32]>,
     scratch: &mut [f32],
 ) {
     let [a, b] = gemm.operands(inputs, batch);
-    let (row_step, depth_step) = gemm.steps_a();
+    let order = gemm.order_a();
     let (own, scratch) = scratch.split_at_mut(WORKER[0]);
     let (tiles, edge) = scratch.split_at_mut(WORKER[1]);
     let count = out.len() / ldc;
     let whole = count / ROWS * ROWS;
     // Rows that are read where they lie; the others are packed.
     let direct = if gemm.n < PACK_FROM { whole } else { 0 };
-    for k in gemm.depths() {
+    for k in depths(slab.clone()) {
         let (depth, add) = (k.len(), k.start > 0);
-        let a = &a[row * row_step + k.start * depth_step..];
+        let a = &a[order.at(row, k.start)..];
         for first in (direct..count).step_by(ROWS) {
             let tile = &mut tiles[(first - direct) * depth..][..ROWS * depth];
-            pack_rows(&a[first * row_step..], ROWS.min(count - first), row_step, depth_step, tile);
+            pack_rows(&a[order.at(first, 0)..], ROWS.min(count - first), order, tile);
         }
+        let panel_of =
+            |column| shared.map(|shared| &shared[panel_at(gemm, &slab, &k, column)..][..depth * LANES]);
         for column in wanted.clone().step_by(LANES) {
             let lanes = LANES.min(wanted.end - column);
             let at = column - wanted.start;
-            let panel = match shared {
-                Some(shared) => &shared[panel_at(gemm, &k, column)..][..depth * LANES],
+            let panel = match panel_of(column) {
+                Some(panel) => panel,
                 None => {
                     pack(gemm, b, k.clone(), column, lanes, own);
                     &own[..depth * LANES]
                 }
             };
+            // Each tile fetches its share of the panel after this one.
+            let next = if column + LANES < wanted.end { panel_of(column + LANES) } else { None };
+            let tiles_of_panel = (count - direct).div_ceil(ROWS).max(1);
+            let share = (depth * LANES).div_ceil(tiles_of_panel).next_multiple_of(ALIGN);
+            let mut shares = next.unwrap_or_default().chunks(share);
             // Where a whole tile does not fit into the outputs, it is made beside them.
             let in_place = if lanes == LANES { whole } else { 0 };
-            let mut product = |rows: usize, a: &[f32], row_step, depth_step, first: usize| {
+            let mut product = |rows: usize, a: &[f32], order: Order, first: usize| {
+                let next = shares.next().unwrap_or_default();
                 if first < in_place {
                     let out = &mut out[first * ldc + at..];
-                    tile::product(rows, depth, a, row_step, depth_step, panel, out, ldc, add);
+                    tile::product_ahead(rows, depth, a, order, panel, out, ldc, add, next);
                 } else {
                     let out = &mut edge[first * LANES..];
-                    tile::product(rows, depth, a, row_step, depth_step, panel, out, LANES, false);
+                    tile::product_ahead(rows, depth, a, order, panel, out, LANES, false, next);
                 }
             };
             if direct > 0 {
-                product(direct, a, row_step, depth_step, 0);
+                product(direct, a, order, 0);
             }
             for first in (direct..count).step_by(ROWS) {
-                product(ROWS, &tiles[(first - direct) * depth..], 1, ROWS, first);
+                product(ROWS, &tiles[(first - direct) * depth..], Order::Columns(ROWS), first);
             }
             for (out, tile) in out.chunks_exact_mut(ldc).zip(edge.chunks_exact(LANES)).skip(in_place) {
                 let out = out[at..][..lanes].iter_mut().zip(tile);
@@ -244,7 +281,7 @@ fn single_row(
     own: &mut [f32],
 ) {
     let [a, b] = gemm.operands(inputs, batch);
-    for k in gemm.depths() {
+    for k in depths(0..gemm.k) {
         let (a, add) = (&a[k.clone()], k.start > 0);
         if shared.is_none() && !gemm.trans_b {
             tile::product_row(a, &b[k.start * gemm.n + first..], gemm.n, out, add);
@@ -253,7 +290,7 @@ fn single_row(
         for (i, out) in out.chunks_mut(LANES).enumerate() {
             let column = first + i * LANES;
             let panel = match shared {
-                Some(shared) => &shared[panel_at(gemm, &k, column)..],
+                Some(shared) => &shared[panel_at(gemm, &(0..gemm.k), &k, column)..],
                 None => {
                     pack(gemm, b, k.clone(), column, out.len(), own);
                     &*own
@@ -264,23 +301,24 @@ fn single_row(
     }
 }
 
-/// `tile[i][r] = a[r·row_step + i·depth_step]` for r < `rows`, zero after them.
-fn pack_rows(a: &[f32], rows: usize, row_step: usize, depth_step: usize, tile: &mut [f32]) {
+/// `tile[k][r] = a[r][k]` for r < `rows`, zero after them.
+fn pack_rows(a: &[f32], rows: usize, order: Order, tile: &mut [f32]) {
     if rows < ROWS {
         tile.fill(0.0);
     }
-    if depth_step == 1 {
-        tile::transpose(rows, tile.len() / ROWS, a, row_step, tile, ROWS);
-    } else {
-        for (tile, a) in tile.chunks_exact_mut(ROWS).zip(a.chunks(depth_step)) {
-            tile[..rows].copy_from_slice(&a[..rows]);
+    match order {
+        Order::Rows(pitch) => tile::transpose(rows, tile.len() / ROWS, a, pitch, tile, ROWS),
+        Order::Columns(pitch) => {
+            for (tile, a) in tile.chunks_exact_mut(ROWS).zip(a.chunks(pitch)) {
+                tile[..rows].copy_from_slice(&a[..rows]);
+            }
         }
     }
 }
 
-/// Where the panel of inner indices `k` and columns from `column` on lies among all.
-fn panel_at(gemm: &Gemm, k: &Range<usize>, column: usize) -> usize {
-    k.start * gemm.n.next_multiple_of(LANES) + column * k.len()
+/// Where the panel of inner indices `k` and columns from `column` on lies among those of `slab`.
+fn panel_at(gemm: &Gemm, slab: &Range<usize>, k: &Range<usize>, column: usize) -> usize {
+    (k.start - slab.start) * gemm.n.next_multiple_of(LANES) + column * k.len()
 }
 
 /// All panels of a B.
@@ -288,8 +326,13 @@ pub(super) fn pack_all(gemm: &Gemm, b: &[f32], panels: &mut [f32]) {
     if pairs::apply(gemm) {
         return pairs::pack_all(gemm, b, panels);
     }
+    pack_slab(gemm, b, &(0..gemm.k), panels);
+}
+
+/// The panels of the inner indices `slab` of a B.
+fn pack_slab(gemm: &Gemm, b: &[f32], slab: &Range<usize>, panels: &mut [f32]) {
     let mut rest = panels;
-    for k in gemm.depths() {
+    for k in depths(slab.clone()) {
         let own;
         (own, rest) = rest.split_at_mut(k.len() * gemm.n.next_multiple_of(LANES));
         let len = k.len() * LANES;
@@ -309,8 +352,13 @@ fn pack(gemm: &Gemm, b: &[f32], k: Range<usize>, column: usize, lanes: usize, pa
     if gemm.trans_b {
         tile::transpose(lanes, k.len(), &b[column * gemm.k + k.start..], gemm.k, panel, LANES);
     } else {
-        for (panel, k) in panel.chunks_exact_mut(LANES).zip(k) {
-            panel[..lanes].copy_from_slice(&b[k * gemm.n + column..][..lanes]);
+        for (panel, k) in panel.as_chunks_mut::<LANES>().0.iter_mut().zip(k) {
+            let b = &b[k * gemm.n + column..][..lanes];
+            match b.as_array() {
+                // Of a known length: no call for a few numbers.
+                Some(b) => *panel = *b,
+                None => panel[..lanes].copy_from_slice(b),
+            }
         }
     }
 }

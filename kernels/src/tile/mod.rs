@@ -15,6 +15,8 @@ use multiversion::{multiversion, target::match_target};
 pub(crate) const ROWS: usize = 8;
 /// Outputs of a tile along the vector operand: two 512-bit registers.
 pub(crate) const LANES: usize = 32;
+/// Distance of rows of up to 256 numbers that are read side by side: they fall into different cache sets.
+pub(crate) const PITCH: usize = 256 + WIDTH;
 /// Terms of one running sum; longer sums are sums of such sums, whose rounding errors grow more slowly.
 const CHAIN: usize = 512;
 /// Width of the vectors that transforms and copies work in.
@@ -54,26 +56,43 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
-/// `c[r][j] (+)= Σ_k a[r·row_step + k·depth_step] · b[k][j]` for r < rows, a multiple of [`ROWS`], and j <
-/// [`LANES`]; `b` is `[depth, LANES]`, `c` is `[rows, ldc]`. With `add` the product is added to `c`.
+/// How the broadcast operand of a product lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Rows, so far apart.
+    Rows(usize),
+    /// Columns, so far apart.
+    Columns(usize),
+}
+
+impl Order {
+    /// Where the number of a row and a column is.
+    pub(crate) fn at(self, row: usize, column: usize) -> usize {
+        match self {
+            Self::Rows(pitch) => row * pitch + column,
+            Self::Columns(pitch) => column * pitch + row,
+        }
+    }
+}
+
+/// `c[r][j] (+)= Σ_k a[r][k] · b[k][j]` for r < rows, a multiple of [`ROWS`], and j < [`LANES`]; `a` lies in
+/// `order`, `b` is `[depth, LANES]`, `c` is `[rows, ldc]`. With `add` the product is added to `c`.
 pub(crate) fn product(
     rows: usize,
     depth: usize,
     a: &[f32],
-    row_step: usize,
-    depth_step: usize,
+    order: Order,
     b: &[f32],
     c: &mut [f32],
     ldc: usize,
     add: bool,
 ) {
-    product_ahead(rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+    product_ahead(rows, depth, a, order, b, c, ldc, add, &[]);
 }
 
 /// [`product`] that meanwhile fetches `next`, the `b` of the product after it, into the second-level cache.
 ///
-/// Both steps are run-time numbers on purpose: seeing that eight broadcasts are neighbours, LLVM would load
-/// them as one vector and vectorise the tile along the wrong side.
+/// What its inner loops are made of is held by `tests/machine_code.rs`.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
     "x86_64+avx2+fma",
@@ -83,8 +102,7 @@ pub(crate) fn product_ahead(
     rows: usize,
     depth: usize,
     a: &[f32],
-    row_step: usize,
-    depth_step: usize,
+    order: Order,
     b: &[f32],
     c: &mut [f32],
     ldc: usize,
@@ -93,15 +111,15 @@ pub(crate) fn product_ahead(
 ) {
     match_target! {
         "x86_64+avx512f+fma" => {
-            product_in::<8, 16, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+            product_of::<8, 16, 2, true>(LANES, rows, depth, a, order, b, c, ldc, add, next);
         },
         "x86_64+avx2+fma" => {
-            product_in::<4, 8, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+            product_of::<4, 8, 2, true>(LANES, rows, depth, a, order, b, c, ldc, add, next);
         },
         "aarch64+neon" => {
-            product_in::<8, 4, 2, true>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next);
+            product_of::<8, 4, 2, true>(LANES, rows, depth, a, order, b, c, ldc, add, next);
         },
-        _ => product_in::<4, 4, 2, false>(LANES, rows, depth, a, row_step, depth_step, b, c, ldc, add, next),
+        _ => product_of::<4, 4, 2, false>(LANES, rows, depth, a, order, b, c, ldc, add, next),
     }
 }
 
@@ -115,8 +133,7 @@ pub(crate) fn product_narrow(
     rows: usize,
     depth: usize,
     a: &[f32],
-    row_step: usize,
-    depth_step: usize,
+    order: Order,
     b: &[f32],
     c: &mut [f32],
     ldc: usize,
@@ -124,15 +141,16 @@ pub(crate) fn product_narrow(
 ) {
     match_target! {
         "x86_64+avx512f+fma" => {
-            product_in::<8, 16, 1, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+            // Which become one vector of 16; written as one, LLVM would vectorise along the rows.
+            product_of::<8, 8, 2, true>(WIDTH, rows, depth, a, order, b, c, ldc, add, &[]);
         },
         "x86_64+avx2+fma" => {
-            product_in::<4, 8, 2, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+            product_of::<4, 8, 2, true>(WIDTH, rows, depth, a, order, b, c, ldc, add, &[]);
         },
         "aarch64+neon" => {
-            product_in::<8, 4, 2, true>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]);
+            product_of::<8, 4, 2, true>(WIDTH, rows, depth, a, order, b, c, ldc, add, &[]);
         },
-        _ => product_in::<4, 4, 2, false>(WIDTH, rows, depth, a, row_step, depth_step, b, c, ldc, add, &[]),
+        _ => product_of::<4, 4, 2, false>(WIDTH, rows, depth, a, order, b, c, ldc, add, &[]),
     }
 }
 
@@ -187,16 +205,48 @@ fn strip_in<const L: usize, const N: usize, const FMA: bool>(
     }
 }
 
-/// The first `lanes` lanes, in tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has
-/// registers for.
+/// [`product_in`] with the distances that operands have in the hot places as constants: their offsets are
+/// then part of the instructions.
 #[inline(always)]
-fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+fn product_of<const R: usize, const L: usize, const N: usize, const FMA: bool>(
     lanes: usize,
     rows: usize,
     depth: usize,
     a: &[f32],
-    row_step: usize,
-    depth_step: usize,
+    order: Order,
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    add: bool,
+    next: &[f32],
+) {
+    macro_rules! product {
+        ($order:expr) => {
+            if next.is_empty() {
+                product_in::<R, L, N, FMA, false>(lanes, rows, depth, a, $order, b, c, ldc, add, next)
+            } else {
+                product_in::<R, L, N, FMA, true>(lanes, rows, depth, a, $order, b, c, ldc, add, next)
+            }
+        };
+    }
+    match order {
+        Order::Rows(PITCH) => product!(Order::Rows(PITCH)),
+        Order::Rows(pitch) => product!(Order::Rows(pitch)),
+        Order::Columns(ROWS) => product!(Order::Columns(ROWS)),
+        Order::Columns(WIDTH) => product!(Order::Columns(WIDTH)),
+        Order::Columns(pitch) => product!(Order::Columns(pitch)),
+    }
+}
+
+/// The first `lanes` lanes, in tiles of `R` rows × `N` vectors of `L` lanes: as many sums as the target has
+/// registers for.
+#[inline(always)]
+fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool, const AHEAD: bool>(
+    lanes: usize,
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    order: Order,
     b: &[f32],
     c: &mut [f32],
     ldc: usize,
@@ -207,43 +257,51 @@ fn product_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
         c.chunks_mut(ldc).take(rows).for_each(|c| c[..lanes].fill(0.0));
     }
     for first in (0..depth).step_by(CHAIN) {
-        let (a, b) = (&a[first * depth_step..], &b[first * LANES..depth.min(first + CHAIN) * LANES]);
-        let add = add || first > 0;
-        block_in::<R, L, N, FMA>(lanes, rows, a, row_step, depth_step, b, c, ldc, add, next);
+        let b = &b.as_chunks().0[first..depth.min(first + CHAIN)];
+        let (a, add) = (&a[order.at(0, first)..], add || first > 0);
+        block_in::<R, L, N, FMA, AHEAD>(lanes, rows, a, order, b, c, ldc, add, next);
     }
 }
 
 #[inline(always)]
-fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool>(
+fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool, const AHEAD: bool>(
     lanes: usize,
     rows: usize,
     a: &[f32],
-    row_step: usize,
-    depth_step: usize,
-    b: &[f32],
+    order: Order,
+    b: &[[f32; LANES]],
     c: &mut [f32],
     ldc: usize,
     add: bool,
     next: &[f32],
 ) {
-    // Numbers of `next` to fetch in each step of a tile.
-    let depth = b.len() / LANES;
+    let depth = b.len();
+    // Numbers of `next` to fetch in each step of a tile, if `AHEAD`.
     let ahead = (next.len() * R).checked_div(rows * depth).unwrap_or(0);
     for row in (0..rows).step_by(R) {
-        let a = &a[row * row_step..];
+        // The last number of the tile: no other lies further on.
+        let last = order.at(row + R - 1, depth - 1);
+        assert!(last < a.len(), "a tile reads number {last} of {}", a.len());
+        let starts: [*const f32; R] = std::array::from_fn(|i| a[order.at(row + i, 0)..].as_ptr());
         for lane in (0..lanes).step_by(L * N) {
             let mut acc = [[[0.0; L]; N]; R];
-            for (k, b) in b.chunks_exact(LANES).enumerate() {
-                if ahead > 0 {
-                    prefetch(next, (row / R * depth + k) * ahead);
-                }
-                let a = &a[k * depth_step..][..(R - 1) * row_step + 1];
+            let mut at = 0_usize;
+            for (k, b) in b.iter().enumerate() {
                 let b: [[f32; L]; N] = std::array::from_fn(|v| vector(&b[lane + v * L..]));
                 for i in 0..R {
+                    // SAFETY: `starts[i]` is the place of row `row + i` and `at` the distance of column k <
+                    // depth, so the number is not behind `last`, which was checked. A check for each number
+                    // took a quarter of the time; slices of known lengths let LLVM see that the numbers are
+                    // neighbours, and it vectorises along the rows.
+                    let a = unsafe { *starts[i].wrapping_add(at) };
                     for v in 0..N {
-                        acc[i][v] = multiply_add::<L, FMA>(a[i * row_step], b[v], acc[i][v]);
+                        acc[i][v] = multiply_add::<L, FMA>(a, b[v], acc[i][v]);
                     }
                 }
+                if AHEAD {
+                    prefetch(next, (row / R * depth).wrapping_add(k).wrapping_mul(ahead));
+                }
+                at = at.wrapping_add(order.at(0, 1));
             }
             for (i, acc) in acc.iter().enumerate() {
                 for (v, acc) in acc.iter().enumerate() {
@@ -303,19 +361,14 @@ mod tests {
             let (rows, ldc) = (16, 48);
             let a: Vec<f32> = (0..rows * depth).map(|i| (i % 13) as f32 - 6.0).collect();
             let b: Vec<f32> = (0..depth * LANES).map(|i| (i % 11) as f32 - 5.0).collect();
-            for (row_step, depth_step) in [(depth, 1), (1, rows)] {
-                let fused = |add: bool, c: &mut [f32]| {
-                    product(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
-                };
-                let narrow = |add: bool, c: &mut [f32]| {
-                    product_narrow(rows, depth, &a, row_step, depth_step, &b, c, ldc, add)
-                };
+            for order in [Order::Rows(depth), Order::Columns(rows)] {
+                let fused = |add: bool, c: &mut [f32]| product(rows, depth, &a, order, &b, c, ldc, add);
+                let narrow =
+                    |add: bool, c: &mut [f32]| product_narrow(rows, depth, &a, order, &b, c, ldc, add);
                 // Without fused instructions, and with a panel to fetch meanwhile.
                 let plain = |add: bool, c: &mut [f32]| {
                     let next = &b[..];
-                    product_in::<4, 4, 2, false>(
-                        LANES, rows, depth, &a, row_step, depth_step, &b, c, ldc, add, next,
-                    );
+                    product_of::<4, 4, 2, false>(LANES, rows, depth, &a, order, &b, c, ldc, add, next);
                 };
                 type Run<'a> = &'a dyn Fn(bool, &mut [f32]);
                 let runs: [(Run, usize); 3] = [(&fused, LANES), (&narrow, WIDTH), (&plain, LANES)];
@@ -325,7 +378,7 @@ mod tests {
                     run(true, &mut c);
                     for r in 0..rows {
                         for j in 0..ldc {
-                            let term = |k| a[r * row_step + k * depth_step] * b[k * LANES + j % LANES];
+                            let term = |k| a[order.at(r, k)] * b[k * LANES + j % LANES];
                             let sum: f32 = (0..depth).map(term).sum();
                             assert_eq!(c[r * ldc + j], if j < lanes { 2.0 * sum } else { 1.0 });
                         }

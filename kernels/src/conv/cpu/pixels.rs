@@ -14,7 +14,7 @@
 use super::super::{Conv, Face, Geometry};
 use crate::epilogue::{Channels, Tail};
 use crate::tasks::share;
-use crate::tile::{self, ALIGN, LANES, ROWS, WIDTH};
+use crate::tile::{self, ALIGN, LANES, Order, ROWS, WIDTH};
 use std::ops::Range;
 
 /// Channels of x up to which this form is used.
@@ -246,12 +246,30 @@ impl Plan {
             let full = run.len() == LANES;
             let product = if run.len() > WIDTH { tile::product } else { tile::product_narrow };
             if full {
-                tile::product(whole, depth, w, depth, 1, panel, &mut out[run.start..], plane, false);
+                tile::product(
+                    whole,
+                    depth,
+                    w,
+                    Order::Rows(depth),
+                    panel,
+                    &mut out[run.start..],
+                    plane,
+                    false,
+                );
             } else {
-                product(whole, depth, w, depth, 1, panel, tile, LANES, false);
+                product(whole, depth, w, Order::Rows(depth), panel, tile, LANES, false);
             }
             if whole < channels {
-                product(ROWS, depth, edge, depth, 1, panel, &mut tile[whole * LANES..], LANES, false);
+                product(
+                    ROWS,
+                    depth,
+                    edge,
+                    Order::Rows(depth),
+                    panel,
+                    &mut tile[whole * LANES..],
+                    LANES,
+                    false,
+                );
             }
             let from_tile = if full { whole } else { 0 };
             for (out, tile) in out.chunks_exact_mut(plane).zip(tile.chunks_exact(LANES)).skip(from_tile) {
@@ -301,8 +319,7 @@ impl Plan {
                         (rows - row).min(2 * ROWS),
                         depth,
                         &w[block * w_pitch + row..],
-                        1,
-                        w_pitch,
+                        Order::Columns(w_pitch),
                         &panel[block * LANES..],
                         &mut sums[row * pitch + run.start..],
                         pitch,
@@ -371,7 +388,16 @@ impl Plan {
                     );
                     let panel_b = &panels[panel * LANES * LANES..];
                     let sums = &mut sums[panel * LANES..];
-                    tile::product(whole, run.len(), &y[run.start..], plane, 1, panel_b, sums, pitch, add);
+                    tile::product(
+                        whole,
+                        run.len(),
+                        &y[run.start..],
+                        Order::Rows(plane),
+                        panel_b,
+                        sums,
+                        pitch,
+                        add,
+                    );
                     if whole < g.co {
                         for (tile, y) in tile.chunks_exact_mut(LANES).zip(y.chunks_exact(plane).skip(whole)) {
                             tile[..run.len()].copy_from_slice(&y[run.clone()]);
@@ -380,8 +406,7 @@ impl Plan {
                             ROWS,
                             run.len(),
                             tile,
-                            LANES,
-                            1,
+                            Order::Rows(LANES),
                             panel_b,
                             &mut sums[whole * pitch..],
                             pitch,

@@ -12,7 +12,7 @@ use super::{Axis, has_phases, pixel};
 use crate::epilogue::{Channels, Tail};
 use crate::precision::Precision;
 use crate::tasks::share;
-use crate::tile::{self, LANES, ROWS, WIDTH, bf16, simd};
+use crate::tile::{self, LANES, Order, ROWS, WIDTH, bf16, simd};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -20,9 +20,8 @@ use std::ops::Range;
 const BLOCK: usize = 64;
 /// Inner indices multiplied in one go: a panel of weights of this depth fills the first-level cache.
 const DEPTH: usize = 256;
-/// Distance of rows, not a power of two, so that the rows of a tile fall into different cache sets. Of
-/// numbers in bfloat16 twice as many fit, and are multiplied in one go.
-const PITCH: usize = DEPTH + WIDTH;
+/// Distance of rows. Of numbers in bfloat16 twice as many fit, and are multiplied in one go.
+const PITCH: usize = tile::PITCH;
 /// Pieces wanted at least: enough for a few threads to end together.
 const PIECES: usize = 4;
 
@@ -279,8 +278,7 @@ impl Plan {
                                 run.count.next_multiple_of(ROWS),
                                 inner.len(),
                                 &rows[product * BLOCK * PITCH..],
-                                PITCH,
-                                1,
+                                Order::Rows(PITCH),
                                 weights(product, panel, &inner),
                                 &mut sums[(product * lanes + panel * LANES) * BLOCK..],
                                 LANES,

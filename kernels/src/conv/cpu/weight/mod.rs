@@ -11,7 +11,7 @@ use super::super::{Conv, Geometry};
 use super::{Axis, pixel};
 use crate::precision::Precision;
 use crate::tasks::share;
-use crate::tile::{self, LANES, WIDTH};
+use crate::tile::{self, LANES, Order, WIDTH};
 use rayon::prelude::*;
 
 /// Positions whose rows are in flight together: the inner index of one product.
@@ -151,8 +151,7 @@ impl Plan {
                             WIDTH,
                             count,
                             &rows[row * count..],
-                            1,
-                            WIDTH,
+                            Order::Columns(WIDTH),
                             &columns[panel * count * LANES..],
                             &mut sums[row * lanes + panel * LANES..],
                             lanes,

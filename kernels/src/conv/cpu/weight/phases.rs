@@ -12,7 +12,7 @@ use super::super::super::{Face, Geometry};
 use super::super::has_phases;
 use super::super::winograd::{self, PRODUCTS};
 use crate::tasks::{Shared, share};
-use crate::tile::{self, LANES, WIDTH, simd};
+use crate::tile::{self, LANES, Order, WIDTH, simd};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -190,7 +190,8 @@ impl Plan {
                     let rows = &rows[(at / panels * PHASES + phase) * ROW_PANEL..];
                     let next = &next[phase * quarter..][..quarter];
                     let add = group > part * self.part;
-                    tile::product_ahead(WIDTH, count, rows, 1, WIDTH, panel_of(at), sums, LANES, add, next);
+                    let (order, panel) = (Order::Columns(WIDTH), panel_of(at));
+                    tile::product_ahead(WIDTH, count, rows, order, panel, sums, LANES, add, next);
                 }
             }
         }
