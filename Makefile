@@ -7,8 +7,18 @@ PYTHON ?= python3
 SECONDS ?= 60
 PEERS ?=
 DATA ?=
+# python, serve, web: BRIEF=yes takes the program that `make test` built, and some of what they check.
+BRIEF ?=
+BUILD = $(CARGO) build --locked $(if $(BRIEF),--workspace,--release)
+PROGRAM = target/$(if $(BRIEF),debug,release)/ganomede
 
-.PHONY: help demo demo-picture test onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-full check-sides features doc bench bench-peers bench-scoring bench-growth bench-half bench-real figures
+# A virtual environment in target/$(1) with what the file $(2) lists.
+define venv
+test -x target/$(1)/venv/bin/pip || $(PYTHON) -m venv target/$(1)/venv
+	target/$(1)/venv/bin/pip install --quiet --disable-pip-version-check --requirement $(2)
+endef
+
+.PHONY: help demo demo-picture test fetch onnx torch python pages ranks web serve site test-adapters tensorboard docs-check fuzz check check-full check-sides features doc bench bench-peers bench-scoring bench-growth bench-half bench-real figures
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,9 +31,14 @@ test: ## all tests, on the CPU and on the GPU path
 	scripts/ensure-adapter.sh
 	$(CARGO) test --workspace --locked
 
+fetch: ## the Python packages of onnx, python, serve and web, which these fetch otherwise
+	$(call venv,onnx,tests/onnx/requirements.txt)
+	$(call venv,python,python/tests/requirements.txt)
+	$(call venv,serve,tests/serve/requirements.txt)
+	$(call venv,web,tests/web/requirements.txt)
+
 onnx: ## the ONNX operators' own test vectors on both devices, and `export --onnx` in onnxruntime; needs python3 with venv and pip, fetches the onnx and onnxruntime wheels
-	test -x target/onnx/venv/bin/pip || $(PYTHON) -m venv target/onnx/venv
-	target/onnx/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/onnx/requirements.txt
+	$(call venv,onnx,tests/onnx/requirements.txt)
 	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
 	$(CARGO) test --workspace --locked --test onnx
 	$(CARGO) build --workspace --locked
@@ -31,8 +46,7 @@ onnx: ## the ONNX operators' own test vectors on both devices, and `export --onn
 
 torch: ## `export --torch` in PyTorch: scores, maps, gradients, the way back; needs python3 with venv and pip, fetches torch (3 GB)
 	$(CARGO) build --workspace --locked
-	test -x target/torch/venv/bin/pip || $(PYTHON) -m venv target/torch/venv
-	target/torch/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/torch/requirements.txt
+	$(call venv,torch,tests/torch/requirements.txt)
 	target/torch/venv/bin/python tests/torch/export.py target/debug/ganomede target/torch/export
 
 docs-check: ## every command that README and docs show, minutes of training included; needs python3 (3.11)
@@ -40,17 +54,15 @@ docs-check: ## every command that README and docs show, minutes of training incl
 	$(PYTHON) scripts/docs_check.py --slow
 
 python: ## the Python package: built, its tests, types and notebooks; needs python3 with venv and pip, fetches maturin and more
-	$(CARGO) build --release --locked
-	test -x target/python/venv/bin/pip || $(PYTHON) -m venv target/python/venv
-	target/python/venv/bin/pip install --quiet --disable-pip-version-check --requirement python/tests/requirements.txt
-	cd python && VIRTUAL_ENV=$(CURDIR)/target/python/venv ../target/python/venv/bin/maturin develop --release --locked
+	$(BUILD) $(if $(BRIEF),--features ganomede-python/module)
+	$(call venv,python,python/tests/requirements.txt)
+	$(if $(BRIEF),cp target/debug/lib_ganomede.so python/ganomede/_ganomede.abi3.so,cd python && VIRTUAL_ENV=$(CURDIR)/target/python/venv ../target/python/venv/bin/maturin develop --release --locked)
 	cd python && ../target/python/venv/bin/mypy
-	cd python && GANOMEDE=$(CURDIR)/target/release/ganomede ../target/python/venv/bin/pytest --quiet
+	cd python && PYTHONPATH=$(CURDIR)/python GANOMEDE=$(CURDIR)/$(PROGRAM) ../target/python/venv/bin/pytest --quiet
 
 pages: ## how report.html and its like look on screens and paper; needs python3 with venv and pip, Chromium; fetches playwright
 	$(CARGO) build --release --locked
-	test -x target/pages/venv/bin/pip || $(PYTHON) -m venv target/pages/venv
-	target/pages/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/pages/requirements.txt
+	$(call venv,pages,tests/pages/requirements.txt)
 	target/pages/venv/bin/python tests/pages/pages.py --pictures target/pages/pictures
 
 ranks: ## trainings by `mpirun` against one process, bit for bit; needs OpenMPI and libclang (libopenmpi-dev, openmpi-bin, libclang-dev)
@@ -58,20 +70,18 @@ ranks: ## trainings by `mpirun` against one process, bit for bit; needs OpenMPI 
 	tests/ranks/ranks.sh target/ranks/debug/ganomede target/ranks/work
 
 web: ## what `export --web` writes, in Node on Dawn and in Chromium; root on Debian gets Chromium; fetches npm and Python packages
-	$(CARGO) build --release --locked
-	PYTHON=$(PYTHON) tests/web/run.sh target/release/ganomede
+	$(BUILD)
+	PYTHON=$(PYTHON) BRIEF=$(BRIEF) tests/web/run.sh $(PROGRAM)
 
 serve: ## what `serve` answers to tritonclient, schemathesis and Chromium, and under load; needs python3 with venv and pip; fetches these
-	$(CARGO) build --release --locked
-	test -x target/serve/venv/bin/pip || $(PYTHON) -m venv target/serve/venv
-	target/serve/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/serve/requirements.txt
-	target/serve/venv/bin/python tests/serve/clients.py target/release/ganomede target/serve/work --load $(SECONDS)
+	$(BUILD)
+	$(call venv,serve,tests/serve/requirements.txt)
+	target/serve/venv/bin/python tests/serve/clients.py $(PROGRAM) target/serve/work $(if $(BRIEF),--brief,--load $(SECONDS))
 
 site: ## README, documents, course and pages as one static site, in target/site; needs python3 with venv and pip; fetches markdown-it-py
 	$(CARGO) build --release --locked
-	test -x target/site-venv/bin/pip || $(PYTHON) -m venv target/site-venv
-	target/site-venv/bin/pip install --quiet --disable-pip-version-check --requirement scripts/site/requirements.txt
-	target/site-venv/bin/python scripts/site/site.py target/site --program target/release/ganomede
+	$(call venv,site-maker,scripts/site/requirements.txt)
+	target/site-maker/venv/bin/python scripts/site/site.py target/site --program target/release/ganomede
 
 test-adapters: ## which drivers and compilers run what, into docs/portability.md; after `make web` Dawn too; needs python3 (3.11)
 	$(CARGO) build --release --locked
@@ -79,8 +89,7 @@ test-adapters: ## which drivers and compilers run what, into docs/portability.md
 
 tensorboard: ## reads with TensorBoard what `train --log` writes; needs python3 with venv and pip, fetches tensorboard
 	$(CARGO) build --release --locked
-	test -x target/tensorboard/venv/bin/pip || $(PYTHON) -m venv target/tensorboard/venv
-	target/tensorboard/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/tensorboard/requirements.txt
+	$(call venv,tensorboard,tests/tensorboard/requirements.txt)
 	target/tensorboard/venv/bin/python tests/tensorboard/read.py target/release/ganomede
 
 fuzz: ## a minute of random files for every kind that is read; needs cargo-fuzz (fuzz/README.md); SECONDS=600 for longer

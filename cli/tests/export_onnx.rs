@@ -239,6 +239,7 @@ fn untrained(system: &'static str, form: Form, standardise: bool) -> Option<Mode
         batch: 4,
         seed: 1,
         device: String::new(),
+        precision: None,
         data: Default::default(),
         progress: Progress::default(),
         calibration: None,

@@ -36,6 +36,31 @@ fn models_are_trained_scored_and_searched_in_bf16() {
 }
 
 #[test]
+fn a_training_that_goes_on_in_another_precision_is_told() {
+    let out = folder("resumed").join("m.safetensors");
+    let told = "was trained in bf16, and this goes on in f32";
+    train(RETINA, &out, &["--width", "16", "--steps", "2", "--precision", "bf16"]).well();
+    let same = train(RETINA, &out, &["--width", "16", "--steps", "4", "--precision", "bf16", "--resume"]);
+    same.well();
+    assert!(
+        same.stderr.contains("resuming at step 2") && !same.stderr.contains("was trained in"),
+        "{}",
+        same.stderr
+    );
+    let other = train(RETINA, &out, &["--width", "16", "--steps", "6", "--resume"]);
+    other.well();
+    assert!(other.stderr.contains(told) && other.stderr.contains("--precision bf16"), "{}", other.stderr);
+    // From here on it is a training in f32.
+    let again = train(RETINA, &out, &["--width", "16", "--steps", "8", "--resume"]);
+    again.well();
+    assert!(
+        again.stderr.contains("resuming at step 6") && !again.stderr.contains("was trained in"),
+        "{}",
+        again.stderr
+    );
+}
+
+#[test]
 fn bench_names_the_instructions() {
     let sizes = ["--size", "16", "--width", "16", "--batch", "4", "--runs", "1", "--device", "cpu", "--json"];
     let step = |precision| {

@@ -2,6 +2,7 @@
 
 use crate::error::{KernelError, shape_error};
 use std::fmt;
+use std::str::FromStr;
 
 /// What the operands of matrix products and convolutions are rounded to before they are multiplied. Sums,
 /// results and everything that is no product stay in f32, whatever this says.
@@ -41,6 +42,17 @@ impl Precision {
                 Err(shape_error(kernel, "no GPU kernel rounds to bf16; use f32, or the CPU".into()))
             }
         }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    /// By its name.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = [Self::F32, Self::Bf16];
+        let found = known.into_iter().find(|precision| precision.name() == name);
+        found.ok_or_else(|| format!("there is no precision '{}'; use f32 or bf16", name.escape_debug()))
     }
 }
 

@@ -83,6 +83,9 @@ class BaseDetector:
         Seed of everything random; None draws one.
     device : str
         ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+    precision : str
+        What the operands of products are rounded to: ``f32``, which is not at all, or ``bf16``, which is
+        faster on processors that have instructions for it and less exact. The processor alone has it.
     form : str, optional
         ``image``, ``series`` or ``table``, where the samples leave it open.
     score_training : bool
@@ -124,6 +127,7 @@ class BaseDetector:
         contamination: float = 0.05,
         random_state: int | None = 0,
         device: str = "auto",
+        precision: str = "f32",
         form: Form | None = None,
         score_training: bool = True,
         verbose: int = 0,
@@ -146,6 +150,7 @@ class BaseDetector:
         self.contamination = contamination
         self.random_state = random_state
         self.device = device
+        self.precision = precision
         self.form = form
         self.score_training = score_training
         self.verbose = verbose
@@ -222,7 +227,7 @@ class BaseDetector:
             raise ValueError("Found array with 1 sample(s), which nothing can be learned from")
         try:
             with quiet(), _Telling(self.verbose, self.callback) as tell:
-                model = _ganomede.train(self._system_name(), self._given(given), how, self.device, tell)
+                model = _ganomede.train(self._system_name(), self._given(given), how, self._place(), tell)
         except ValueError as error:
             if isinstance(given, Measured) and given.values.shape[1] == 1:
                 raise ValueError(f"{error}; X has 1 feature(s)") from None
@@ -240,6 +245,9 @@ class BaseDetector:
 
     def _system_name(self) -> str:
         return self._system
+
+    def _place(self) -> tuple[str, str]:
+        return (self.device, self.precision)
 
     def _given(self, given: Samples) -> Any:
         if isinstance(given, Images):
@@ -408,7 +416,8 @@ class BaseDetector:
         self.__dict__.update(state)
         if found is not None:
             with quiet():
-                self._model = _ganomede.Model.from_bytes(found, self.device, float(self.contamination))
+                self._model = _ganomede.Model.from_bytes(found, self._place(), float(self.contamination))
+            _tell_precision(self._model)
 
 
 class Detector(BaseDetector):
@@ -445,7 +454,11 @@ def systems() -> list[dict[str, Any]]:
 
 
 def load(
-    path: str | os.PathLike[str], *, device: str = "auto", contamination: float | None = None
+    path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = "f32",
+    contamination: float | None = None,
 ) -> BaseDetector:
     """A detector of a model file, of whatever system it is.
 
@@ -455,11 +468,15 @@ def load(
         What ``ganomede train`` or :meth:`BaseDetector.save` wrote.
     device
         Where it runs.
+    precision
+        What the operands of products are rounded to, ``f32`` or ``bf16``. Who scores in another precision
+        than the threshold was chosen in is warned.
     contamination
         Share of normal samples that may be flagged; the model's own.
     """
     with quiet():
-        model = _ganomede.Model.load(path, device, contamination)
+        model = _ganomede.Model.load(path, (device, precision), contamination)
+    _tell_precision(model)
     header = json.loads(model.header())
     from . import _systems
 
@@ -472,6 +489,7 @@ def load(
     size = config["size"]
     params: dict[str, Any] = {
         "device": device,
+        "precision": precision,
         "width": config["width"],
         "latent": config["latent"],
         "batch_size": header["batch"],
@@ -487,6 +505,12 @@ def load(
         if columns := detector._columns(model):
             detector.feature_names_in_ = np.array(columns, dtype=object)
     return detector
+
+
+def _tell_precision(model: _ganomede.Model) -> None:
+    told = model.other_precision()
+    if told is not None:
+        warnings.warn(told, UserWarning, stacklevel=3)
 
 
 def _of_answers(answers: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:

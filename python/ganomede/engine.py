@@ -68,9 +68,9 @@ class States:
         self._entries[name] = (state, values)
         return state
 
-    def store(self, device: str = "auto") -> Store:
-        """Memory for them on a device."""
-        return Store(self, device)
+    def store(self, device: str = "auto", precision: str = "f32") -> Store:
+        """Memory for them on a device; programs on it round the operands of products as ``precision`` says."""
+        return Store(self, device, precision)
 
     def _shapes(self) -> list[tuple[str, list[int]]]:
         return [(state.name, list(state.shape)) for state, _ in self._entries.values()]
@@ -79,12 +79,12 @@ class States:
 class Store:
     """The states on a device, by name."""
 
-    def __init__(self, states: States, device: str = "auto") -> None:
+    def __init__(self, states: States, device: str = "auto", precision: str = "f32") -> None:
         entries = states._entries.values()
         given = [(s.name, list(s.shape), np.ascontiguousarray(v).reshape(-1)) for s, v in entries]
         self._states = states
         with quiet():
-            self._store = _ganomede.Store(device, given)
+            self._store = _ganomede.Store((device, precision), given)
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
         values = self._store.read(name)
@@ -143,12 +143,14 @@ class Tape:
         """The product of a vector and the Jacobian of ``y``."""
         return self._record("vjp", y, cotangent, *wrt, values=len(wrt))
 
-    def compile(self, store: Store | None = None, *, device: str = "auto") -> Program:
-        """Launches of fused kernels on the device of a store."""
+    def compile(
+        self, store: Store | None = None, *, device: str = "auto", precision: str = "f32"
+    ) -> Program:
+        """Launches of fused kernels on the device of a store; without one, on that of this name."""
         if store is None:
             if self._states:
                 raise ValueError("the tape has states: give the store that they are in")
-            store = Store(States(), device)
+            store = Store(States(), device, precision)
         return Program(self, store)
 
 

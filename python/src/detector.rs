@@ -2,7 +2,7 @@
 
 use ganomede::Detector;
 use ganomede::datasets::{Channels, SignalOptions, TableOptions};
-use ganomede::detect::{DetectError, Query, QueryData, Verdict, rate_of};
+use ganomede::detect::{DetectError, Query, QueryData, Verdict, other_precision, rate_of};
 use ganomede::models::scorer::ScoreConfig;
 use ganomede::models::{Form, SYSTEMS, Size};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray2};
@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::data::{Pixels, Source, form, rows};
 use crate::watch::{Calling, watched};
-use crate::{device, raised};
+use crate::{Place, device, raised};
 
 /// Samples that are scored before anybody is told of it.
 const BATCH: usize = 64;
@@ -25,22 +25,17 @@ pub(crate) struct Model(Detector);
 impl Model {
     /// Reads a model file.
     #[staticmethod]
-    #[pyo3(signature = (path, device_name, rate=None))]
-    fn load(
-        py: Python<'_>,
-        path: std::path::PathBuf,
-        device_name: &str,
-        rate: Option<f64>,
-    ) -> PyResult<Self> {
-        let device = device(device_name)?;
+    #[pyo3(signature = (path, place, rate=None))]
+    fn load(py: Python<'_>, path: std::path::PathBuf, place: Place, rate: Option<f64>) -> PyResult<Self> {
+        let device = device(&place)?;
         watched(py, || with_rate(Detector::load(path, &device)?, rate)).map(Self)
     }
 
     /// The same from the bytes of such a file.
     #[staticmethod]
-    #[pyo3(signature = (bytes, device_name, rate=None))]
-    fn from_bytes(py: Python<'_>, bytes: &[u8], device_name: &str, rate: Option<f64>) -> PyResult<Self> {
-        let device = device(device_name)?;
+    #[pyo3(signature = (bytes, place, rate=None))]
+    fn from_bytes(py: Python<'_>, bytes: &[u8], place: Place, rate: Option<f64>) -> PyResult<Self> {
+        let device = device(&place)?;
         watched(py, || with_rate(Detector::from_bytes(bytes, &device)?, rate)).map(Self)
     }
 
@@ -89,6 +84,11 @@ impl Model {
 
     fn describe_device(&self) -> String {
         self.0.device().describe()
+    }
+
+    /// What is to be told where the threshold was chosen in another precision.
+    fn other_precision(&self) -> Option<String> {
+        other_precision(self.0.model(), self.0.device())
     }
 
     /// Judges images.
@@ -282,13 +282,13 @@ impl Given<'_> {
 
 /// Trains a system and calibrates it.
 #[pyfunction]
-#[pyo3(signature = (system, given, how, device_name, call=None))]
+#[pyo3(signature = (system, given, how, place, call=None))]
 pub(crate) fn train(
     py: Python<'_>,
     system: &str,
     given: Given<'_>,
     how: HowTrained,
-    device_name: &str,
+    place: Place,
     call: Option<Py<PyAny>>,
 ) -> PyResult<Model> {
     let Some(&info) = SYSTEMS.iter().find(|info| info.name == system) else {
@@ -296,7 +296,7 @@ pub(crate) fn train(
         let text = format!("system '{system}' is unknown; use one of {}", names.join(", "));
         return Err(PyValueError::new_err(text));
     };
-    let (device, source) = (device(device_name)?, given.source()?);
+    let (device, source) = (device(&place)?, given.source()?);
     let size: Size = how.size.parse().map_err(|e| PyValueError::new_err(format!("size: {e}")))?;
     let channels = if how.channels == 3 { Channels::Rgb } else { Channels::Gray };
     let mut failed = None;

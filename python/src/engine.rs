@@ -10,21 +10,16 @@ use ganomede::device::Executable;
 use ganomede::program::compile;
 use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::Deserialize;
 
-use crate::device;
 use crate::watch::watched;
+use crate::{Place, device, refused};
 
 fn wrong(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
-}
-
-fn failed(error: ganomede::device::DeviceError) -> PyErr {
-    let text = error.to_string();
-    if error.is_machine_fault() { PyRuntimeError::new_err(text) } else { PyValueError::new_err(text) }
 }
 
 /// Values that programs of one device share and keep from run to run.
@@ -39,27 +34,24 @@ pub(crate) struct Store {
 impl Store {
     /// States by name, shape and initial values.
     #[new]
-    fn new(
-        device_name: &str,
-        states: Vec<(String, Vec<usize>, PyReadonlyArray1<'_, f32>)>,
-    ) -> PyResult<Self> {
+    fn new(place: Place, states: Vec<(String, Vec<usize>, PyReadonlyArray1<'_, f32>)>) -> PyResult<Self> {
         let mut registry = States::new();
         for (name, shape, values) in states {
             registry.add(name, &shape, Initial::Values(values.as_array().to_vec()));
         }
         registry.check().map_err(wrong)?;
-        let device = device(device_name)?;
-        let store = device.store(&registry, 0).map_err(failed)?;
+        let device = device(&place)?;
+        let store = device.store(&registry, 0).map_err(refused)?;
         Ok(Self { device, states: registry, store })
     }
 
     fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let values = self.store.read(self.find(name)?).map_err(failed)?;
+        let values = self.store.read(self.find(name)?).map_err(refused)?;
         Ok(PyArray1::from_vec(py, values))
     }
 
     fn write(&self, name: &str, values: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
-        self.store.write(self.find(name)?, &values.as_array().to_vec()).map_err(failed)
+        self.store.write(self.find(name)?, &values.as_array().to_vec()).map_err(refused)
     }
 
     fn describe_device(&self) -> String {
@@ -204,13 +196,13 @@ impl Program {
             });
             let outputs = outputs.collect();
             let program = compile(&tape.finish().map_err(wrong)?).map_err(wrong)?;
-            let executable = store.device.load(&program, &store.store).map_err(failed)?;
+            let executable = store.device.load(&program, &store.store).map_err(refused)?;
             Ok(Self { executable: Mutex::new(executable), outputs })
         })
     }
 
     fn write(&self, name: &str, values: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
-        self.executable().write(name, &values.as_array().to_vec()).map_err(failed)
+        self.executable().write(name, &values.as_array().to_vec()).map_err(refused)
     }
 
     /// Runs, and gives all outputs by name.
@@ -218,7 +210,7 @@ impl Program {
         watched(py, || Ok(self.executable().run(times)?))?;
         let found = PyDict::new(py);
         for (name, shape) in &self.outputs {
-            let values = self.executable().read(name).map_err(failed)?;
+            let values = self.executable().read(name).map_err(refused)?;
             found.set_item(name, PyArray1::from_vec(py, values).reshape(shape.clone())?)?;
         }
         Ok(found)

@@ -1,6 +1,8 @@
 //! What the Python package stands on: detectors, their data as arrays, and the engine. The package's modules
 //! give it the names and habits of Python.
 
+#![cfg(feature = "module")]
+
 mod data;
 mod detector;
 mod engine;
@@ -10,9 +12,9 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use ganomede::Device;
-use ganomede::device::{GpuOptions, Selector};
+use ganomede::device::{DeviceError, GpuOptions, Selector};
 use ganomede::models::SYSTEMS;
+use ganomede::{Device, Precision};
 
 /// An error of the library as Python knows it: what was asked for is at fault, or the machine is.
 fn raised(error: ganomede::DetectError) -> PyErr {
@@ -20,10 +22,22 @@ fn raised(error: ganomede::DetectError) -> PyErr {
     if error.is_machine_fault() { PyRuntimeError::new_err(text) } else { PyValueError::new_err(text) }
 }
 
-/// Opens a device by its name: `auto`, `cpu`, `gpu`, `gpu:N`.
-fn device(name: &str) -> PyResult<Device> {
+/// Where something runs: a device by its name (`auto`, `cpu`, `gpu`, `gpu:N`), and a precision by its name
+/// (`f32`, `bf16`).
+type Place = (String, String);
+
+/// Opens a device in a precision.
+fn device((name, precision): &Place) -> PyResult<Device> {
     let selector: Selector = name.parse().map_err(PyValueError::new_err::<String>)?;
-    Device::open(selector, GpuOptions::default()).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    let precision: Precision = precision.parse().map_err(PyValueError::new_err::<String>)?;
+    let opened = Device::open(selector, GpuOptions::default());
+    opened.and_then(|device| device.with_precision(precision)).map_err(refused)
+}
+
+/// An error of a device as Python knows it.
+fn refused(error: DeviceError) -> PyErr {
+    let text = error.to_string();
+    if error.is_machine_fault() { PyRuntimeError::new_err(text) } else { PyValueError::new_err(text) }
 }
 
 /// Every system, as dictionaries: name, title, paper, url, scores, options.
@@ -46,8 +60,8 @@ fn systems(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
 
 /// What a device is, in words.
 #[pyfunction]
-fn describe_device(name: &str) -> PyResult<String> {
-    Ok(device(name)?.describe())
+fn describe_device(place: Place) -> PyResult<String> {
+    Ok(device(&place)?.describe())
 }
 
 #[pymodule]

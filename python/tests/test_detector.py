@@ -246,6 +246,8 @@ def test_what_cannot_be_trained_on_is_said(X, words):
         ({"options": {"nothing": 1}}, "nothing"),
         ({"score_name": "beauty"}, "beauty"),
         ({"device": "abacus"}, "abacus"),
+        ({"precision": "f17"}, "f17.*bf16"),
+        ({"device": "gpu", "precision": "bf16"}, "cannot multiply in bf16"),
         ({"hold_out": 1.5}, "held out|hold"),
         ({"random_state": -3}, "random_state"),
         ({"random_state": "x"}, "random_state"),
@@ -351,3 +353,24 @@ def test_an_adapter_agrees_with_the_processor(parts):
     cpu = detector.decision_function(parts[1])
     gpu = pickle.loads(pickle.dumps(detector.set_params(device="gpu"))).decision_function(parts[1])
     assert np.allclose(cpu, gpu, rtol=1e-4)
+
+
+def test_products_are_rounded_where_that_is_asked_for(parts, program, folder, tmp_path):
+    make = lambda **params: ganomede.AE(size=16, width=16, steps=5, device="cpu", hold_out=0.2, **params)
+    plain, rounded = make().fit(parts[0]), make(precision="bf16").fit(parts[0])
+    scores = rounded.decision_function(parts[1])
+    # 8 bits of 24: others, and about the same.
+    assert (scores != plain.decision_function(parts[1])).any()
+    assert np.allclose(scores, plain.decision_function(parts[1]), rtol=0.1)
+    path = tmp_path / "rounded.safetensors"
+    rounded.save(path)
+    said = program("score", path, folder / "test/good", "--device", "cpu", "--precision", "bf16", "--json")
+    assert [row["score"] for row in said["images"]] == scores.tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = ganomede.load(path, device="cpu", precision="bf16")
+        assert (pickle.loads(pickle.dumps(again)).decision_function(parts[1]) == scores).all()
+    assert again.get_params()["precision"] == "bf16"
+    with pytest.warns(UserWarning, match="chosen by scores in bf16, and these are in f32"):
+        exact = ganomede.load(path, device="cpu")
+    assert (exact.decision_function(parts[1]) != scores).any()

@@ -100,3 +100,23 @@ def test_what_cannot_be_is_said():
         lone = engine.Tape()
         lone.output("w", lone.state(orphan))
         lone.compile(states.store("cpu"))
+
+
+def test_products_are_rounded_where_that_is_asked_for():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(64, 64)).astype(np.float32), rng.normal(size=(64, 64)).astype(np.float32)
+    tape = engine.Tape()
+    tape.output("y", tape.input("a", a.shape) @ tape.input("b", b.shape))
+    program = tape.compile(device="cpu", precision="bf16")
+
+    def rounded(x):
+        """To the nearest number of 8 bits, ties to even."""
+        bits = x.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
+
+    found = program.run(a=a, b=b)["y"]
+    assert np.allclose(found, rounded(a) @ rounded(b), rtol=1e-4, atol=1e-4)
+    assert np.abs(found - a @ b).max() > 1e-3
+    assert "bf16" in engine.States().store("cpu", "bf16").device
+    with pytest.raises(ValueError, match="f32 or bf16"):
+        tape.compile(device="cpu", precision="int8")

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import ganomede
 from ganomede import engine
 
-detector: ganomede.AE = ganomede.AE(size=(64, 48), epochs=2).fit("parts/")
+detector: ganomede.AE = ganomede.AE(size=(64, 48), epochs=2, precision="bf16").fit("parts/")
 scores: npt.NDArray[np.float64] = detector.decision_function(["a.png", "b.png"])
 labels: npt.NDArray[np.int64] = detector.predict(np.zeros((3, 64, 48), np.uint8))
 other: ganomede.Detector = ganomede.Detector("pca").fit(np.zeros((3, 2)))

@@ -1,4 +1,4 @@
-//! Connections: at most so many, none that stays silent, all finished when the server stops.
+//! Connections: at most so many, none that stays silent or does not read, all finished when the server stops.
 
 use std::io;
 use std::net::TcpListener;
@@ -11,6 +11,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 use crate::{Load, Shared, routes};
 
@@ -55,13 +56,20 @@ pub(crate) async fn serve(
             },
         };
         let _ = stream.set_nodelay(true);
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
-        let open = shared.metrics.connections.clone();
-        open.inc();
+        // Whoever asks and does not read would keep its connection for ever. Reading byte by byte does not
+        // help: the system takes more only once a third of its buffer was read.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(shared.options.timeout));
+        let stream = TokioIo::new(Box::pin(stream));
+        let connection = graceful.watch(http.serve_connection(stream, service.clone()));
+        let shared = Arc::clone(&shared);
+        shared.metrics.connections.inc();
         tokio::spawn(async move {
-            // What a client does to its connection is its own affair.
-            let _ = connection.await;
-            open.dec();
+            // What else a client does to its connection is its own affair.
+            if connection.await.is_err_and(|error| is_stalled(&error)) {
+                (shared.log)(&json!({"event": "answer not read"}));
+            }
+            shared.metrics.connections.dec();
             drop(permit);
         });
     }
@@ -71,6 +79,12 @@ pub(crate) async fn serve(
     watching.abort();
     (shared.log)(&json!({"event": "stopped", "all_answered": finished}));
     Ok(())
+}
+
+/// Whether a connection ended because nobody read what was answered.
+fn is_stalled(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Looks every second whether a model's file changed.

@@ -73,7 +73,8 @@ pub struct Options {
     pub max_bodies: usize,
     /// Connections; more wait to be accepted.
     pub connections: usize,
-    /// Time from a request's head to its answer; then status 408.
+    /// Time from a request's head to its answer; then status 408. An answer of which nothing is read for as
+    /// long is given up.
     pub timeout: Duration,
     /// Time that requests at hand have when the server stops.
     pub grace: Duration,

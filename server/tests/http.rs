@@ -1,6 +1,6 @@
 //! The server as its clients meet it, over real connections.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -460,6 +460,34 @@ fn cut_slow_and_nonsensical_connections_hurt_nobody() {
     drop(silent);
     let (status, _) = post(&served.url("/score"), "image/png", &png(1));
     assert_eq!(status, 200);
+}
+
+#[test]
+fn whoever_does_not_read_gives_the_connection_back() {
+    let served = serve(Options { timeout: Duration::from_secs(1), connections: 1, ..options() });
+    // Answers of about a megabyte, of which nothing is read.
+    let pixel = |x: u32, y: u32| Luma([(x * 7 + y * y) as u8]);
+    let image = DynamicImage::ImageLuma8(GrayImage::from_fn(320, 320, pixel));
+    let mut bytes = std::io::Cursor::new(vec![]);
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    let bytes = bytes.into_inner();
+    let length = bytes.len();
+    let head =
+        format!("POST /score?map=values HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    let request = [head.as_bytes(), &bytes].concat();
+    let mut stalled = TcpStream::connect(served.address).unwrap();
+    // The buffers between the two hold some answers; then the server reads no more, and closes.
+    stalled.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+    let ended = (0..10_000).find_map(|_| stalled.write_all(&request).err());
+    let ended = ended.expect("who does not read is answered for ever").kind();
+    assert!(matches!(ended, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "the server waits: {ended}");
+    // The only place is free again, while the client still holds its end.
+    let (status, answer) = post(&served.url("/score"), "image/png", &png(1));
+    assert_eq!(status, 200, "{answer}");
+    let told = served.events.lock().unwrap().iter().filter(|e| e["event"] == "answer not read").count();
+    assert_eq!(told, 1);
+    drop(stalled);
+    served.stop();
 }
 
 /// A device that gives zeros, until it is lost.

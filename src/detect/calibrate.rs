@@ -1,6 +1,7 @@
 //! The scale and threshold of a score, from held-out normal samples (split conformal prediction).
 
 use super::{Answer, Applied, DetectError, Observer, Samples};
+use crate::device::Device;
 use crate::eval::{Drift, Quantiles, Threshold};
 use crate::models::Form;
 use crate::models::file::{Calibration, MapCalibration, ModelFile};
@@ -95,12 +96,26 @@ pub fn calibrate(
     model: &mut Applied<'_>,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
-    let precision = model.device.precision();
     let calibration = calibration(samples.held_out(model)?, model.score, rate)?;
-    Ok(calibration.map(|calibration| Calibration {
-        precision: (precision != Precision::F32).then(|| precision.name().to_owned()),
-        ..calibration
-    }))
+    Ok(calibration.map(|calibration| Calibration { precision: rounding(model.device), ..calibration }))
+}
+
+/// What a device rounds the operands of products to, where that is not f32, as headers have it.
+pub(super) fn rounding(device: &Device) -> Option<String> {
+    Some(device.precision()).filter(|precision| *precision != Precision::F32).map(|p| p.name().to_owned())
+}
+
+/// What is to be told where a model's threshold was chosen in another precision than a device has.
+pub fn other_precision(model: &ModelFile, device: &Device) -> Option<String> {
+    let calibration = model.header.calibration.as_ref()?;
+    let (then, now) =
+        (calibration.precision.as_deref().unwrap_or(Precision::F32.name()), device.precision().name());
+    (then != now).then(|| {
+        format!(
+            "the threshold was chosen by scores in {then}, and these are in {now}: they differ in the third digit; \
+             `ganomede calibrate` chooses another"
+        )
+    })
 }
 
 /// The calibration of a model that belongs to a score; `None` where it was calibrated with other settings.

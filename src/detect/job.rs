@@ -9,8 +9,10 @@ use std::time::Instant;
 use ganomede_datasets::defects::photographs::Photographs;
 use ganomede_datasets::{Channels, Findings};
 use ganomede_host::{Hold, line};
+use ganomede_kernels::Precision;
 use serde::Serialize;
 
+use super::calibrate::rounding;
 use super::verdict::{appearance, synthetic_check};
 use super::{Applied, DetectError, Observer, Progress, Samples, calibrate, too_few_groups};
 use crate::device::Device;
@@ -150,6 +152,7 @@ impl Job {
         observer: &mut dyn Observer,
     ) -> Result<Trained, DetectError> {
         self.header.device = device.describe();
+        self.header.precision = rounding(device);
         let (batch, seed) = (self.header.batch, self.header.seed);
         let data = self.header.data.clone();
         if self.resume && self.out.is_none() {
@@ -399,6 +402,14 @@ impl Job {
         self.agree(&header, file.as_ref().map(|(file, _)| file))?;
         if let Some((file, checkpoint)) = file {
             check_resumable(&file.header, &header, checkpoint)?;
+            let name =
+                |precision: &Option<String>| precision.clone().unwrap_or_else(|| Precision::F32.to_string());
+            let [before, now] = [&file.header, &header].map(|header| name(&header.precision));
+            if before != now {
+                observer.note(&format!(
+                    "the checkpoint was trained in {before}, and this goes on in {now}: what follows is not the same                      training; `--precision {before}` goes on as it began"
+                ));
+            }
             let (parts, steps_per_epoch) = (header.recipe.parts, header.progress.steps_per_epoch);
             header.progress = file.header.progress.clone();
             let before = file.header.recipe.parts;

@@ -39,8 +39,8 @@ pub use assess::Pages;
 pub use assess::{Assess, Assessment, SampleAssessment, TestSet, check_limit, losses};
 pub use builder::TrainingBuilder;
 pub use calibrate::{
-    FALSE_ALARM_RATE, HeldOut, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, own, rate_of,
-    too_few_groups, usual_rate,
+    FALSE_ALARM_RATE, HeldOut, Judge, POINT_FALSE_ALARM_RATE, calibrate, calibration, other_precision, own,
+    rate_of, too_few_groups, usual_rate,
 };
 #[cfg(feature = "report")]
 pub use compare::{Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, Trial};

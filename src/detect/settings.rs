@@ -191,6 +191,7 @@ impl CheckedSettings {
             batch,
             seed: settings.seed,
             device: String::new(),
+            precision: None,
             progress: Progress { steps_per_epoch, ..Progress::default() },
             data,
             calibration: None,

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::wait::wait;
 use super::{Clock, DeviceError, Replay, Store};
 use crate::program::{Launch, Program};
 use crate::tape::StateId;
@@ -120,6 +121,15 @@ pub trait Loaded: Send + Sync {
 
     /// Copies an output to the host, after all that runs.
     fn read(&self, buffer: usize) -> Pending<'_, Vec<f32>>;
+
+    /// Appends an output to what is there, without a copy in between where the device can.
+    ///
+    /// # Errors
+    /// A device fault.
+    fn read_to(&self, buffer: usize, values: &mut Vec<f32>) -> Result<(), DeviceError> {
+        values.extend(wait(self.read(buffer))?);
+        Ok(())
+    }
 
     /// Replays the program `times` times; may return before the end, which [`Loaded::finished`] then waits
     /// for. Between two replays it asks [`ganomede_host::interrupt::check`]; one replay is always done

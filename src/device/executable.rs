@@ -86,6 +86,14 @@ impl Executable {
         wait(self.body.read(buffer))
     }
 
+    /// As [`Executable::read`], appended to what is there.
+    ///
+    /// # Errors
+    /// As for [`Executable::read`].
+    pub fn read_to(&self, name: &str, values: &mut Vec<f32>) -> Result<(), DeviceError> {
+        self.body.read_to(self.find(name, false)?, values)
+    }
+
     /// As [`Executable::read`], for who must not block.
     ///
     /// # Errors

@@ -271,6 +271,7 @@ fn filled(
         batch: info.defaults.batch,
         seed: 0,
         device: "another program".to_owned(),
+        precision: None,
         data: DataInfo {
             spec: format!("unknown: imported from {}", names.join(", ")),
             fit: plan.fit,

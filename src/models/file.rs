@@ -418,6 +418,9 @@ pub struct Header {
     pub seed: u64,
     /// Device that trained it.
     pub device: String,
+    /// What the operands of products were rounded to, where that was not f32 ([`crate::Precision::name`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Training data.
     pub data: DataInfo,
     /// Progress and loss history.

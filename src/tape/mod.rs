@@ -28,7 +28,7 @@ mod words;
 pub use custom::{Custom, Operation};
 pub use ops::{ConvOptions, Padding, PoolOptions, RandomState, Sampling};
 pub use parts::Parts;
-pub(crate) use parts::Split;
+pub(crate) use parts::{Level as PartLevel, Split};
 pub use state::{Initial, StateError, StateId, States, Variable};
 
 use std::cell::RefCell;

@@ -11,8 +11,14 @@
 //! A cut is differentiable. With L the mean over parts p of L_p, and m the mean of v_p, n·∂L/∂v_p is the mean
 //! over parts q of ∂L_q/∂m: the VJP of the mean over parts is the mean over parts, and so is that of the VJP.
 //! Batch norm over the whole batch is so two cuts in its definition, and nothing in its derivatives.
+//!
+//! What a level computed of a part is not computed again by the levels after it: results of products and of
+//! reductions that they need are kept for each part, in the host's memory, and become inputs. What lies
+//! between these is cheap, and computed wherever it is read.
 
-use super::{Graph, NodeId, Tape, TapeError, Tensor};
+use std::collections::BTreeSet;
+
+use super::{Graph, NodeId, Op, Tape, TapeError, Tensor};
 
 /// How a batch is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +55,38 @@ pub(crate) struct Split {
 pub(crate) struct Level {
     /// It assigns nothing.
     pub(crate) graph: Graph,
-    /// Inputs of later levels and of the rest, with their lengths, in the order in which they stand in the
-    /// output [`Split::OUTPUT`].
+    /// Outputs of which the mean over all parts is wanted, one after the other.
+    pub(crate) outputs: Vec<String>,
+    /// Inputs of later levels and of the rest, with their lengths, in the order in which they stand in
+    /// `outputs`.
     pub(crate) inputs: Vec<(String, usize)>,
+    /// Outputs that are inputs of the same name of later levels, of the same part.
+    pub(crate) kept: Vec<String>,
 }
 
 impl Split {
-    /// Name of the one output of a level.
-    pub(crate) const OUTPUT: &str = "of part";
+    /// Name of the output of all means that are short.
+    const SHORT: &str = "of part";
+    /// Elements of a mean from which on it is an output by itself, and not joined with others.
+    const LONG: usize = 1 << 14;
+    /// What names of values that are kept begin with.
+    const KEPT: &str = "kept.";
+}
+
+/// Whether the result of an operation is kept for later levels.
+fn is_dear(op: &Op) -> bool {
+    match op {
+        Op::Conv(..) | Op::MatMul { .. } | Op::MaxPool(_) | Op::Sparse(..) | Op::Custom(_) => true,
+        Op::Sum { .. } | Op::Max { .. } | Op::Variance { .. } => true,
+        Op::Input(_) | Op::State(_) | Op::Const(_) | Op::Random(..) => false,
+        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::StopGradient => false,
+        Op::Broadcast
+        | Op::Reshape
+        | Op::Permute(_)
+        | Op::Slice { .. }
+        | Op::Embed { .. }
+        | Op::Concat(_) => false,
+    }
 }
 
 impl Tape {
@@ -122,18 +152,21 @@ impl Tape {
     /// part, so that nothing says what it is of all.
     pub(crate) fn split(&self) -> Result<Split, TapeError> {
         let cuts = self.inner.borrow().cuts.clone();
-        let levels = self.levels(&cuts);
+        let (levels, first) = self.levels(&cuts);
         let count = levels.iter().max().map_or(0, |last| last + 1);
-        let mut outputs = vec![];
+        let mut means = vec![];
         for level in 0..count {
             let of_level = cuts.iter().enumerate().filter(|(cut, _)| levels[*cut] == level);
-            let (mut values, mut inputs) = (vec![], vec![]);
-            for (cut, &[of, _]) in of_level {
-                let value = Tensor { tape: self, id: of };
-                values.push(value.reshape(&[value.len()]));
-                inputs.push((format!("{}{cut}", Parts::WHOLE), value.len()));
+            let of_level = of_level.map(|(cut, &[of, _])| (cut, Tensor { tape: self, id: of }));
+            let (long, short): (Vec<_>, Vec<_>) = of_level.partition(|(_, value)| value.len() >= Split::LONG);
+            let name = |cut: &usize| format!("{}{cut}", Parts::WHOLE);
+            let inputs = long.iter().chain(&short).map(|(cut, value)| (name(cut), value.len())).collect();
+            let mut outputs: Vec<_> = long.iter().map(|(cut, value)| (name(cut), value.id)).collect();
+            if !short.is_empty() {
+                let values: Vec<_> = short.iter().map(|(_, value)| value.reshape(&[value.len()])).collect();
+                outputs.push((Split::SHORT.to_owned(), Tensor::concat(&values, 0).id));
             }
-            outputs.push((Tensor::concat(&values, 0).id, inputs));
+            means.push((outputs, inputs));
         }
         let graph = self.finish()?;
         let fault = |what: String| TapeError { op: "parts", scope: String::new(), what };
@@ -146,21 +179,37 @@ impl Tape {
         if let Some((name, _)) = graph.outputs.iter().find(|(_, node)| self.is_of_part(*node)) {
             return Err(fault(format!("output '{name}' is of the samples of one part of the batch")));
         }
-        let level = |(id, inputs)| Level {
-            graph: Graph {
-                outputs: vec![(Split::OUTPUT.to_owned(), id)],
-                assigns: Default::default(),
-                ..graph.clone()
-            },
-            inputs,
-        };
-        Ok(Split { levels: outputs.into_iter().map(level).collect(), rest: graph.clone() })
+        let of_part = |id: NodeId| self.is_of_part(id);
+        let mut kept: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new(); count];
+        let mut made = vec![];
+        for (level, (outputs, inputs)) in means.into_iter().enumerate().rev() {
+            // What later levels asked for has its own needs: the last level comes first.
+            let wanted: Vec<_> = kept[level].iter().map(|id| (format!("{}{id}", Split::KEPT), *id)).collect();
+            let roots = outputs.iter().chain(&wanted).map(|&(_, id)| id);
+            let is_kept = |id: NodeId| {
+                let is_earlier = first.get(id).is_some_and(|&at| at < level);
+                is_earlier && is_dear(&graph.nodes[id].op) && of_part(id)
+            };
+            let mut graph = graph.clone();
+            for id in reached(&graph, roots.collect(), is_kept) {
+                kept[first[id]].insert(id);
+                graph.nodes[id].op = Op::Input(format!("{}{id}", Split::KEPT));
+                graph.nodes[id].inputs.clear();
+            }
+            graph.assigns.clear();
+            let [outputs_of, kept] =
+                [&outputs, &wanted].map(|of| of.iter().map(|(name, _)| name.clone()).collect());
+            graph.outputs = outputs.into_iter().chain(wanted).collect();
+            made.push(Level { graph, outputs: outputs_of, inputs, kept });
+        }
+        made.reverse();
+        Ok(Split { levels: made, rest: graph })
     }
 
-    /// The level of each cut: one more than the last whose mean its value needs.
-    fn levels(&self, cuts: &[[NodeId; 2]]) -> Vec<usize> {
+    /// The level of each cut, one more than the last whose mean its value needs; and the first level at which
+    /// each node can be computed.
+    fn levels(&self, cuts: &[[NodeId; 2]]) -> (Vec<usize>, Vec<usize>) {
         let inner = self.inner.borrow();
-        // The first level at which each node can be computed.
         let mut first = vec![0; inner.graph.nodes.len()];
         let mut levels = vec![0; cuts.len()];
         for (id, node) in inner.graph.nodes.iter().enumerate() {
@@ -175,8 +224,23 @@ impl Tape {
                 }
             }
         }
-        levels
+        (levels, first)
     }
+}
+
+/// The nodes at which a walk from the roots to what they need ends.
+fn reached(graph: &Graph, roots: Vec<NodeId>, ends: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    let (mut seen, mut open, mut found) = (vec![false; graph.nodes.len()], roots, vec![]);
+    while let Some(id) = open.pop() {
+        if std::mem::replace(&mut seen[id], true) {
+            continue;
+        }
+        match ends(id) {
+            true => found.push(id),
+            false => open.extend(&graph.nodes[id].inputs),
+        }
+    }
+    found
 }
 
 #[cfg(test)]

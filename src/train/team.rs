@@ -23,14 +23,14 @@ pub trait Ranks: Send + Sync {
     ///
     /// # Errors
     /// A sentence about what failed.
-    fn gather(&self, mine: &[f32]) -> Result<Vec<f32>, String>;
+    fn gather(&self, mine: &[f32], all: &mut [f32]) -> Result<(), String>;
 
-    /// Sends the r-th of equal pieces to rank r; gives the pieces that are for this rank, in the order of
-    /// ranks.
+    /// Sends the r-th of equal pieces to rank r; gives the pieces that are for this rank, as many numbers, in
+    /// the order of ranks.
     ///
     /// # Errors
     /// A sentence about what failed.
-    fn exchange(&self, mine: &[f32]) -> Result<Vec<f32>, String>;
+    fn exchange(&self, mine: &[f32], theirs: &mut [f32]) -> Result<(), String>;
 }
 
 /// The ranks of a training as one of them sees them; by itself it is alone.
@@ -92,7 +92,8 @@ impl Team {
         let Some(ranks) = self.ranks.as_ref().filter(|_| !self.closed.load(Ordering::Relaxed)) else {
             return Ok(vec![says]);
         };
-        let all = self.gather(ranks.as_ref(), &[WELL, says])?;
+        let mut all = vec![0.0; 2 * ranks.count()];
+        self.gather(ranks.as_ref(), &[WELL, says], &mut all)?;
         if let Some(rank) = all.chunks(2).position(|word| word[0] == ENDED) {
             self.close();
             return Err(TrainError::Rank { rank });
@@ -129,34 +130,55 @@ impl Team {
     pub fn parts(&self, mine: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         self.all(WELL)?;
         match &self.ranks {
-            Some(ranks) => self.gather(ranks.as_ref(), &mine),
+            Some(ranks) => {
+                let mut all = vec![0.0; mine.len() * ranks.count()];
+                self.gather(ranks.as_ref(), &mine, &mut all)?;
+                Ok(all)
+            }
             None => Ok(mine),
         }
     }
 
-    /// The mean over `parts` parts of a batch, added in their order; `mine` are those of this rank, one after
-    /// the other. Each rank adds one piece of all parts, and gives it to the others.
+    /// The mean over `parts` parts of a batch, added in their order: takes those of this rank, one after the
+    /// other, from `values`, and leaves the mean there. Each rank adds one piece of all parts, and gives it
+    /// to the others. `spare` is memory that is kept from step to step.
     ///
     /// # Errors
     /// As [`Team::all`].
-    pub fn mean(&self, mine: Vec<f32>, parts: usize) -> Result<Vec<f32>, TrainError> {
+    pub fn mean(&self, values: &mut Vec<f32>, spare: &mut Vec<f32>, parts: usize) -> Result<(), TrainError> {
         self.all(WELL)?;
-        let Some(ranks) = &self.ranks else { return Ok(mean_of(&mine, parts)) };
+        let Some(ranks) = &self.ranks else {
+            let len = values.len() / parts.max(1);
+            to_mean(values, parts);
+            values.truncate(len);
+            return Ok(());
+        };
         let count = ranks.count();
         let each = parts / count;
-        let len = mine.len() / each.max(1);
+        let len = values.len() / each.max(1);
         let piece = len.div_ceil(count);
-        let mut pieces = vec![0.0; count * each * piece];
-        for (part, values) in mine.chunks_exact(len).enumerate() {
-            for (rank, values) in values.chunks(piece).enumerate() {
-                pieces[(rank * each + part) * piece..][..values.len()].copy_from_slice(values);
+        match each {
+            // The pieces of one part lie as they are sent.
+            1 => values.resize(count * piece, 0.0),
+            _ => {
+                spare.clear();
+                spare.resize(count * each * piece, 0.0);
+                for (part, of_part) in values.chunks_exact(len).enumerate() {
+                    for (rank, of_piece) in of_part.chunks(piece).enumerate() {
+                        spare[(rank * each + part) * piece..][..of_piece.len()].copy_from_slice(of_piece);
+                    }
+                }
+                std::mem::swap(values, spare);
             }
         }
-        self.sent.fetch_add(4 * (pieces.len() - each * piece) as u64, Ordering::Relaxed);
-        let pieces = ranks.exchange(&pieces).map_err(|reason| self.failed(reason))?;
-        let mut mean = self.gather(ranks.as_ref(), &mean_of(&pieces, parts))?;
-        mean.truncate(len);
-        Ok(mean)
+        self.sent.fetch_add(4 * (values.len() - each * piece) as u64, Ordering::Relaxed);
+        spare.resize(values.len(), 0.0);
+        ranks.exchange(values, spare).map_err(|reason| self.failed(reason))?;
+        to_mean(spare, parts);
+        values.resize(count * piece, 0.0);
+        self.gather(ranks.as_ref(), &spare[..piece], values)?;
+        values.truncate(len);
+        Ok(())
     }
 
     /// Tells the others that this rank cannot go on, if they wait for it.
@@ -165,7 +187,7 @@ impl Team {
             && !self.closed.swap(true, Ordering::Relaxed)
         {
             // Nobody is left to be told of a failure.
-            let _ = ranks.gather(&[ENDED, 0.0]);
+            let _ = ranks.gather(&[ENDED, 0.0], &mut vec![0.0; 2 * ranks.count()]);
         }
     }
 
@@ -174,9 +196,9 @@ impl Team {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    fn gather(&self, ranks: &dyn Ranks, mine: &[f32]) -> Result<Vec<f32>, TrainError> {
+    fn gather(&self, ranks: &dyn Ranks, mine: &[f32], all: &mut [f32]) -> Result<(), TrainError> {
         self.sent.fetch_add(4 * (mine.len() * (ranks.count() - 1)) as u64, Ordering::Relaxed);
-        ranks.gather(mine).map_err(|reason| self.failed(reason))
+        ranks.gather(mine, all).map_err(|reason| self.failed(reason))
     }
 
     fn failed(&self, reason: String) -> TrainError {
@@ -185,17 +207,15 @@ impl Team {
     }
 }
 
-/// The mean of tensors that lie one after the other, added in their order.
-fn mean_of(all: &[f32], count: usize) -> Vec<f32> {
+/// Turns the first of `count` tensors that lie one after the other into their mean, added in their order.
+fn to_mean(all: &mut [f32], count: usize) {
     let len = all.len() / count.max(1);
-    let (first, others) = all.split_at(len);
-    let mut sum = first.to_vec();
+    let (sum, others) = all.split_at_mut(len);
     for other in others.chunks_exact(len.max(1)) {
         sum.iter_mut().zip(other).for_each(|(sum, &value)| *sum += value);
     }
     let scale = 1.0 / count as f32;
     sum.iter_mut().for_each(|value| *value *= scale);
-    sum
 }
 
 /// Ranks that are threads of one process.
@@ -260,12 +280,14 @@ impl Ranks for Threads {
         self.table.count
     }
 
-    fn gather(&self, mine: &[f32]) -> Result<Vec<f32>, String> {
-        Ok(self.meet(mine, <[f32]>::to_vec))
+    fn gather(&self, mine: &[f32], all: &mut [f32]) -> Result<(), String> {
+        all.copy_from_slice(&self.meet(mine, <[f32]>::to_vec));
+        Ok(())
     }
 
-    fn exchange(&self, mine: &[f32]) -> Result<Vec<f32>, String> {
+    fn exchange(&self, mine: &[f32], theirs: &mut [f32]) -> Result<(), String> {
         let piece = mine.len() / self.table.count;
-        Ok(self.meet(mine, |of| of[self.rank * piece..][..piece].to_vec()))
+        theirs.copy_from_slice(&self.meet(mine, |of| of[self.rank * piece..][..piece].to_vec()));
+        Ok(())
     }
 }

@@ -66,19 +66,18 @@ impl Running {
     /// Gives the part its batch with what was made of it, and the rate of its step sizes where they change.
     fn write(&mut self, images: &[f32], made: &Inputs, rate: f32) -> Result<(), DeviceError> {
         write_rate(&mut self.program, rate)?;
-        write_batch(&mut self.program, images, made)
+        let made = made.iter().map(|(name, values)| (*name, values.as_slice()));
+        write_batch(&mut self.program, std::iter::once(("x", images)).chain(made))
     }
 }
 
-/// Gives a program of a step its batch and what was made of it, as far as it reads them; a generator's step
-/// reads none.
-pub(super) fn write_batch(
+/// Gives a program of a step its batch and what was made of it, by name, as far as it reads them; a
+/// generator's step reads none.
+pub(super) fn write_batch<'a>(
     program: &mut Executable,
-    images: &[f32],
-    made: &Inputs,
+    batch: impl Iterator<Item = (&'a str, &'a [f32])>,
 ) -> Result<(), DeviceError> {
-    let made = made.iter().map(|(name, values)| (*name, values.as_slice()));
-    for (name, values) in std::iter::once(("x", images)).chain(made) {
+    for (name, values) in batch {
         if program.program().input(name).is_some() {
             program.write(name, values)?;
         }

@@ -298,6 +298,7 @@ fn models() -> Vec<ModelFile> {
             batch: 8,
             seed: 0,
             device: "cpu".into(),
+            precision: None,
             data: DataInfo::default(),
             progress: Progress::default(),
             calibration: Some(calibration),

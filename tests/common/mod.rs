@@ -167,6 +167,7 @@ pub(crate) fn header(system: &str, config: &Config, batch: usize, options: &[(&s
         batch,
         seed: 3,
         device: String::new(),
+        precision: None,
         data,
         progress: Progress { steps_per_epoch: (IMAGES / batch) as u64, ..Progress::default() },
         calibration: None,

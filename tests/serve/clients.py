@@ -1,6 +1,6 @@
 """`ganomede serve` as clients of other makers meet it.
 
-    clients.py PROGRAM WORK [--load SECONDS] [--pictures DIR]
+    clients.py PROGRAM WORK [--brief] [--load SECONDS] [--pictures DIR]
 
 trains a small model with PROGRAM in the folder WORK, serves it, and checks
 
@@ -9,6 +9,8 @@ trains a small model with PROGRAM in the folder WORK, serves it, and checks
 * schemathesis against /openapi.json: thousands of requests, no answer that the document does not describe;
 * Chromium on the page, at a desk's width and at a phone's, light and dark: no error, no overflow;
 * a load of 32 clients beside the same model in a loop, kill -9 under it, memory, a graceful stop.
+
+`--brief` takes a tenth of schemathesis' requests, and two of the page's four screens.
 """
 
 import argparse
@@ -105,7 +107,7 @@ def clients(served, images, expected):
     print(f"tritonclient: {len(images)} images, binary, JSON and files: bits equal to `score --json`")
 
 
-def schema(served):
+def schema(served, examples):
     host, port = served.address.split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=60)
     connection.request("GET", "/openapi.json")
@@ -117,7 +119,7 @@ def schema(served):
     path.write_text(json.dumps(document))
     command = [
         pathlib.Path(sys.executable).parent / "schemathesis", "run", path.resolve(), "--url", f"http://{served.address}",
-        "--max-examples", "100", "--seed", "1", "--workers", "2", "--no-color",
+        "--max-examples", str(examples), "--seed", "1", "--workers", "2", "--no-color",
         # An image of one pixel, or a tensor of other channels than the model's, is refused as documented.
         "--exclude-checks", "positive_data_acceptance",
     ]
@@ -130,7 +132,7 @@ def schema(served):
     print("schemathesis:", "; ".join(found))
 
 
-def page(served, images, pictures):
+def page(served, images, pictures, screens):
     from playwright.sync_api import sync_playwright
 
     switches = [
@@ -139,7 +141,7 @@ def page(served, images, pictures):
     ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=switches)
-        for width, scheme in [(1400, "light"), (390, "dark"), (1400, "dark"), (390, "light")]:
+        for width, scheme in screens:
             context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
             tab = context.new_page()
             problems = []
@@ -172,7 +174,8 @@ def page(served, images, pictures):
                 tab.screenshot(path=f"{pictures}/serve-{width}-{scheme}.png", full_page=True)
             context.close()
         browser.close()
-    print(f"Chromium: {len(images)} images at 1400 and 390 pixels, light and dark: no error, no overflow")
+    seen = ", ".join(f"{width} {scheme}" for width, scheme in screens)
+    print(f"Chromium: {len(images)} images, {seen}: no error, no overflow")
 
 
 def load(program, what, model, images, seconds):
@@ -262,6 +265,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("work")
+    parser.add_argument("--brief", action="store_true", help="in half a minute what matters most")
     parser.add_argument("--load", type=float, metavar="SECONDS", help="also measure a load of this length")
     parser.add_argument("--pictures", metavar="DIR", help="keep pictures of the page there")
     args = parser.parse_args()
@@ -282,8 +286,9 @@ def main():
     rows = json.loads(run(program, "score", model, *images, "--device", "cpu", "--json"))["images"]
     served = Served(program, f"parts={model}")
     clients(served, images, [row["score"] for row in rows])
-    schema(served)
-    page(served, images, args.pictures)
+    schema(served, 10 if args.brief else 100)
+    screens = [(1400, "light"), (390, "dark"), (1400, "dark"), (390, "light")]
+    page(served, images, args.pictures, screens[: 2 if args.brief else 4])
     served.stop()
     if args.load:
         load(program, "ae 32×32, width 16", model, images, args.load)

@@ -3,7 +3,9 @@
 watches a search; on a desk and a phone, light and dark. Fails on an error in the console, on what overflows,
 on anything that does not fit what Node found. `--pictures DIR` keeps what was seen.
 
-usage: pages.py SCORE SEARCH TRAIN IMAGE... [--tape DIR --kernels DIR --toy DIR] [--pictures DIR]
+usage: pages.py SCORE SEARCH TRAIN IMAGE... [--tape DIR --kernels DIR --toy DIR] [--pictures DIR] [--brief]
+
+`--brief` opens each page on a phone alone, in the dark.
 """
 
 import argparse
@@ -120,6 +122,7 @@ def main():
     parser.add_argument("train")
     parser.add_argument("images", nargs="+")
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--brief", action="store_true")
     for name in OTHERS:
         parser.add_argument(f"--{name}")
     args = parser.parse_args()
@@ -132,6 +135,8 @@ def main():
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         for width, height in SCREENS.items():
             for scheme in ("light", "dark"):
+                if args.brief and (width, scheme) != (390, "dark"):
+                    continue
                 context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
                 problems = []
                 page = context.new_page()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What `ganomede export --web` writes, replayed by web/ganomede.js in Node on Dawn and in Chromium, both over
-# SwiftShader. Usage: tests/web/run.sh PROGRAM [FOLDER]
+# SwiftShader. Usage: [BRIEF=yes] tests/web/run.sh PROGRAM [FOLDER]. In brief: two systems in place of all,
+# and one screen of each page.
 set -euo pipefail
 program=$(realpath "$1")
 folder=${2:-target/web}
@@ -40,7 +41,8 @@ echo "types: checked by tsc; ganomede.js has $(gzip -9c "$here/../../web/ganomed
 
 work=$folder/work
 rm -rf "$work"
-VK_DRIVER_FILES="$driver" "$node" "$here/web.js" "$program" "$work" "$folder/node_modules"
+VK_DRIVER_FILES="$driver" "$node" "$here/web.js" "$program" "$work" "$folder/node_modules" \
+    ${BRIEF:+anogan,ganomaly}
 VK_DRIVER_FILES="$driver" "$node" "$here/kernels.js" "$program" "$work" "$folder/node_modules"
 "$program" export --web "$work/toy" --toy >/dev/null
 # Two sets of images, and the famous failures: what the page changes between.
@@ -48,4 +50,4 @@ VK_DRIVER_FILES="$driver" "$node" "$here/kernels.js" "$program" "$work" "$folder
     --data builtin:retina:train=64 --size 32 --width 4 --latent 8 --batch 8 --failures --record 5 >/dev/null
 "$venv/bin/python" "$here/pages.py" "$work/ganomaly-code" "$work/anogan-search" "$work/trainings" \
     "$work"/parts/test/*/00*.png --tape "$work/tape" --kernels "$work/kernels" --toy "$work/toy" \
-    --pictures "$folder/pictures"
+    --pictures "$folder/pictures" ${BRIEF:+--brief}

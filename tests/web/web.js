@@ -1,7 +1,7 @@
 // What `ganomede export --web` writes, replayed by web/ganomede.js in Node on Dawn: Chrome's WebGPU, another
 // compiler and, with SwiftShader, another driver than the command line's. Usage:
 //
-//     node web.js PROGRAM FOLDER MODULES      the built `ganomede`, a place to work in, node_modules
+//     node web.js PROGRAM FOLDER MODULES [SYSTEM,…]   the built `ganomede`, a place to work in, node_modules
 //
 // 1. The scores of every system that scores in one pass equal the command line's on the same PNGs: the first
 //    such score of each system, all of them where ALL_SCORES is set.
@@ -17,7 +17,9 @@ import { pathToFileURL } from "node:url";
 import { Refusal, check, load, preprocess } from "../../web/ganomede.js";
 import { pixels } from "./png.js";
 
-const [program, folder, modules, only] = process.argv.slice(2);
+const [program, folder, modules, some] = process.argv.slice(2);
+/** Systems that are looked at; all of them, unless some are named. */
+const only = some?.split(",");
 const { create, globals } = await import(pathToFileURL(path.resolve(modules, "webgpu/index.js")).href);
 Object.assign(globalThis, globals);
 const gpu = create([]);
@@ -91,7 +93,7 @@ const tiny = [
 const systems = json("systems");
 const list = systems.systems ?? systems;
 let [scored, largest] = [0, 0];
-for (const { name, scores } of list.filter((system) => !only || system.name === only)) {
+for (const { name, scores } of list.filter((system) => !only || only.includes(system.name))) {
   const file = path.join(folder, `${name}.safetensors`);
   try {
     if (!existsSync(file)) run("train", name, "--data", parts, "--out", file, ...tiny);
@@ -129,7 +131,7 @@ for (const [name, ...more] of [
   ["anogan", "--search-steps", "50"],
   ["f-anogan", "--refine", "50"],
 ]) {
-  if (only && name !== only) continue;
+  if (only && !only.includes(name)) continue;
   const [file, dir] = [path.join(folder, `${name}.safetensors`), path.join(folder, `${name}-search`)];
   run("export", "--web", dir, file, ...more);
   const model = await open(dir);
@@ -169,7 +171,7 @@ for (const [name, steps] of [
   ["anogan", 20],
   ["f-anogan", 10],
 ]) {
-  if (only && name !== only) continue;
+  if (only && !only.includes(name)) continue;
   const [dir, file, log] = [`${name}-train`, `${name}-trained.safetensors`, `${name}-log`].map((n) =>
     path.join(folder, n),
   );
@@ -240,7 +242,7 @@ for (const [name, steps] of [
 
 // 3. Hostile documents.
 {
-  const name = only ?? "anogan";
+  const name = only?.[0] ?? "anogan";
   const dir = path.join(folder, `${name}-search`);
   const source = existsSync(dir)
     ? dir

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Connections at once.
     #[arg(long, value_name = "N", default_value_t = 512)]
     connections: usize,
-    /// Seconds from a request's head to its answer.
+    /// Seconds from a request's head to its answer, and in which a reader takes something of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
 }

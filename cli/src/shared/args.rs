@@ -11,6 +11,7 @@ use ganomede_datasets::{Channels, DataError, Fit, GroupRule, OpenOptions, Prepro
 use crate::shared::samples::{Flag, For, refuse};
 use crate::shared::{CliError, note};
 use ganomede::Precision;
+use ganomede::detect::other_precision;
 use ganomede::device::gpu::GpuOptions;
 use ganomede::device::{Device, Selector, machine};
 use ganomede::models::Form;
@@ -92,13 +93,8 @@ impl Global {
     /// Opens the device for a model, with a word where its threshold was chosen in another precision.
     pub(crate) fn open_for(&self, model: &ModelFile) -> Result<Device, CliError> {
         let device = self.open()?;
-        let now = device.precision().name();
-        let calibrated = model.header.calibration.as_ref().map(|c| c.precision.as_deref().unwrap_or("f32"));
-        if let Some(then) = calibrated.filter(|then| *then != now) {
-            note(&format!(
-                "note: the threshold was chosen by scores in {then}, and these are in {now}: they differ in the \
-                 third digit; `ganomede calibrate` chooses another"
-            ));
+        if let Some(told) = other_precision(model, &device) {
+            note(&format!("note: {told}"));
         }
         Ok(device)
     }

@@ -115,16 +115,14 @@ mod world {
             self.count
         }
 
-        fn gather(&self, mine: &[f32]) -> Result<Vec<f32>, String> {
-            let mut all = vec![0.0; mine.len() * self.count];
-            SimpleCommunicator::world().all_gather_into(mine, &mut all[..]);
-            Ok(all)
+        fn gather(&self, mine: &[f32], all: &mut [f32]) -> Result<(), String> {
+            SimpleCommunicator::world().all_gather_into(mine, all);
+            Ok(())
         }
 
-        fn exchange(&self, mine: &[f32]) -> Result<Vec<f32>, String> {
-            let mut all = vec![0.0; mine.len()];
-            SimpleCommunicator::world().all_to_all_into(mine, &mut all[..]);
-            Ok(all)
+        fn exchange(&self, mine: &[f32], theirs: &mut [f32]) -> Result<(), String> {
+            SimpleCommunicator::world().all_to_all_into(mine, theirs);
+            Ok(())
         }
     }
 }

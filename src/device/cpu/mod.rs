@@ -301,6 +301,11 @@ impl Loaded for CpuExecutable {
         done(Ok(self.buffers[buffer].to_vec()))
     }
 
+    fn read_to(&self, buffer: usize, values: &mut Vec<f32>) -> Result<(), DeviceError> {
+        values.extend_from_slice(&self.buffers[buffer]);
+        Ok(())
+    }
+
     fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         // On a thread of the pool, so that a launch begins at once and only its helpers have to be woken.
         rayon::scope(|_| (0..times).try_for_each(|i| between(i).and_then(|()| self.replay(None, None))))

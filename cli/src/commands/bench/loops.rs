@@ -55,6 +55,7 @@ pub(super) fn header(program: &ProgramArgs, seed: u64, device: &Device) -> Resul
         batch: program.batch,
         seed,
         device: device.describe(),
+        precision: None,
         data: DataInfo { spec: "builtin:retina".to_owned(), ..DataInfo::default() },
         progress: Progress::default(),
         calibration: None,
