@@ -417,7 +417,7 @@ fn candidates_are_drawn_evenly() {
         let store = device.store(&states, seed).unwrap();
         let session = Session { system, states, store, device, batch };
         pass_over(&session, &rows);
-        session.read("image.candidates")
+        session.read("image.candidates.0")
     };
     let mut found = drawn(1);
     assert_eq!(found.len(), 256);

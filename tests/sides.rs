@@ -42,6 +42,7 @@ const CASES: [(&str, &[(&str, &str)]); 30] = [
     ("feature-gaussian", &[("features", "critic"), ("dimensions", "6")]),
     ("knn", &[("images", "4"), ("places", "40")]),
     ("knn", &[("features", "encoder"), ("scales", "1"), ("images", "30"), ("places", "300")]),
+    ("knn", &[("features", "gradients"), ("images", "4"), ("places", "40")]),
     ("nsa", &[]),
     ("nsa", &[("pool", "no"), ("gradients", "mixed")]),
     ("draem", &[]),

@@ -51,6 +51,8 @@ const CASES: &[Case] = &[
     ("feature-gaussian", &[("features", "critic"), ("scales", "1")], "max"),
     ("knn", &[("images", "9"), ("places", "40")], "image"),
     ("knn", &[("features", "critic"), ("images", "300"), ("places", "40")], "places"),
+    ("knn", &[("features", "gradients"), ("images", "9"), ("places", "40")], "image"),
+    ("feature-gaussian", &[("features", "gradients")], "max"),
     ("nsa", &[], ""),
     ("nsa", &[("pool", "no"), ("label", "binary")], "peak"),
     ("draem", &[], ""),

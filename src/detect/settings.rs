@@ -59,6 +59,11 @@ impl Settings {
         self.config.check()?;
         let given = self.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let options = Options::new(info.options, given)?;
+        // Whether other samples fit depends on their channels, which may not be known yet.
+        match info.build(&mut States::new(), &self.config, &options) {
+            Err(refused) if refused.field == "form" => return Err(refused.into()),
+            _ => {}
+        }
         self.score.score = info.score(&self.score.score)?.to_owned();
         self.score.check()?;
         self.score.tiles.map_or(Ok(()), |tiles| tiles.check(&self.config))?;
