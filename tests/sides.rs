@@ -14,7 +14,7 @@ use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 const RETINA: &str = "builtin:retina:train=24,test=4,seed=5";
 
 /// Systems with options that give them other networks.
-const CASES: [(&str, &[(&str, &str)]); 30] = [
+const CASES: [(&str, &[(&str, &str)]); 31] = [
     ("anogan", &[]),
     ("f-anogan", &[]),
     ("f-anogan", &[("nets", "resnet")]),

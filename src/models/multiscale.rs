@@ -107,7 +107,7 @@ impl Multiscale {
             return Err(ConfigError::new("option features", options.text("features"), allowed));
         }
         if source == Source::Gradients && config.form != Form::Image {
-            let allowed = "random, encoder or critic: gradients are of images";
+            let allowed = "random, encoder or critic for signals: gradients are of images";
             return Err(ConfigError::new("option features", options.text("features"), allowed));
         }
         let has_net = !is_table && source != Source::Gradients;
