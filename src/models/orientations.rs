@@ -1,5 +1,5 @@
-//! Orientations of edges, a description that is not learned: histograms of oriented gradients (Dalal & Triggs,
-//! *Histograms of Oriented Gradients for Human Detection*, CVPR 2005).
+//! Orientations of edges, a description that is not learned: histograms of oriented gradients (Dalal &
+//! Triggs, *Histograms of Oriented Gradients for Human Detection*, CVPR 2005).
 //!
 //! | | formula |
 //! |---|---|
