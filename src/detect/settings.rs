@@ -157,6 +157,15 @@ impl CheckedSettings {
         Ok(system.build(&mut States::new(), config, &self.options)?.is_tried_briefly())
     }
 
+    /// An option and its value with which the system is recommended as well, beside these settings.
+    ///
+    /// # Errors
+    /// As [`CheckedSettings::takes_budget`].
+    pub fn also_tried(&self) -> Result<Option<[&'static str; 2]>, DetectError> {
+        let Settings { system, config, .. } = &self.settings;
+        Ok(system.build(&mut States::new(), config, &self.options)?.also_tried())
+    }
+
     /// Programs of a step of training, those of all stages together: a measure of what it costs.
     ///
     /// # Errors

@@ -115,6 +115,10 @@ impl System for Knn {
         self.seed = seed;
     }
 
+    fn also_tried(&self) -> Option<[&'static str; 2]> {
+        self.features.also_tried()
+    }
+
     fn needs_host(&self) -> bool {
         true
     }

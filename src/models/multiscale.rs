@@ -190,6 +190,12 @@ impl Multiscale {
         self.config.extent_at(level)
     }
 
+    /// What suits other images than the default does, of images: edges in place of an untrained network.
+    pub fn also_tried(&self) -> Option<[&'static str; 2]> {
+        let is_default = self.config.form == Form::Image && self.source == Source::Random;
+        is_default.then_some(["features", "gradients"])
+    }
+
     /// Whether the numbers of a sample come in one unit, so that none is to be stretched.
     pub fn has_one_unit(&self) -> bool {
         self.source == Source::Gradients
