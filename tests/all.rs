@@ -46,6 +46,7 @@ mod kernels_small_gpu;
 mod layers;
 mod load_checks;
 mod misuse;
+mod orientations;
 mod parts;
 mod pipelines;
 mod precision;

@@ -376,14 +376,18 @@ fn neighbours_are_those_of_numpy_on_the_gpu() {
 #[test]
 fn what_a_bank_holds_is_at_no_distance_from_it() {
     let config = Config { form: Form::Table, size: Size::square(1), channels: 9, ..Config::default() };
-    let rows: Vec<f32> = common::numbers(64 * 9, 3).iter().map(|v| 100.0 + v).collect();
-    for device in [common::cpu(), common::gpu()] {
-        let session = Session::new(&device, "knn", &[("images", "300")], &config, Training::default(), 8);
-        pass_over(&session, &rows);
-        let found = session.score(&rows, 64, "image");
-        assert!(found.iter().all(|d| *d < 1e-5), "{found:?}");
-        let moved: Vec<f32> = rows.iter().map(|v| v + 0.01).collect();
-        assert!(session.score(&moved, 64, "image").iter().all(|d| *d > 1e-3));
+    // Few rows, and more than a piece of the candidates holds.
+    for (count, images, batch) in [(64, "300", 8), (1536, "2000", 96)] {
+        let rows: Vec<f32> = common::numbers(count * 9, 3).iter().map(|v| 100.0 + v).collect();
+        for device in [common::cpu(), common::gpu()] {
+            let options = [("images", images)];
+            let session = Session::new(&device, "knn", &options, &config, Training::default(), batch);
+            pass_over(&session, &rows);
+            let found = session.score(&rows, count, "image");
+            assert!(found.iter().all(|d| *d < 1e-5), "{count}: {found:?}");
+            let moved: Vec<f32> = rows.iter().map(|v| v + 0.01).collect();
+            assert!(session.score(&moved, count, "image").iter().all(|d| *d > 1e-3), "{count}");
+        }
     }
 }
 
@@ -417,7 +421,7 @@ fn candidates_are_drawn_evenly() {
         let store = device.store(&states, seed).unwrap();
         let session = Session { system, states, store, device, batch };
         pass_over(&session, &rows);
-        session.read("image.candidates")
+        session.read("image.candidates.0")
     };
     let mut found = drawn(1);
     assert_eq!(found.len(), 256);

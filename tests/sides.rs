@@ -14,7 +14,7 @@ use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 const RETINA: &str = "builtin:retina:train=24,test=4,seed=5";
 
 /// Systems with options that give them other networks.
-const CASES: [(&str, &[(&str, &str)]); 30] = [
+const CASES: [(&str, &[(&str, &str)]); 31] = [
     ("anogan", &[]),
     ("f-anogan", &[]),
     ("f-anogan", &[("nets", "resnet")]),
@@ -42,6 +42,7 @@ const CASES: [(&str, &[(&str, &str)]); 30] = [
     ("feature-gaussian", &[("features", "critic"), ("dimensions", "6")]),
     ("knn", &[("images", "4"), ("places", "40")]),
     ("knn", &[("features", "encoder"), ("scales", "1"), ("images", "30"), ("places", "300")]),
+    ("knn", &[("features", "gradients"), ("images", "4"), ("places", "40")]),
     ("nsa", &[]),
     ("nsa", &[("pool", "no"), ("gradients", "mixed")]),
     ("draem", &[]),

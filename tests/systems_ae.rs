@@ -51,6 +51,8 @@ const CASES: &[Case] = &[
     ("feature-gaussian", &[("features", "critic"), ("scales", "1")], "max"),
     ("knn", &[("images", "9"), ("places", "40")], "image"),
     ("knn", &[("features", "critic"), ("images", "300"), ("places", "40")], "places"),
+    ("knn", &[("features", "gradients"), ("images", "9"), ("places", "40")], "image"),
+    ("feature-gaussian", &[("features", "gradients")], "max"),
     ("nsa", &[], ""),
     ("nsa", &[("pool", "no"), ("label", "binary")], "peak"),
     ("draem", &[], ""),
@@ -261,11 +263,12 @@ fn signals_and_tables_train_and_score() {
     let table = Config { form: Form::Table, size: Size::square(1), channels: 12, latent: 3, ..TINY };
     let tables = ["ae", "vae", "memae", "pca", "gmm", "feature-gaussian", "knn"];
     let maps_of_images = ["nsa", "draem"];
-    let images_only = [("loss", "ssim"), ("features", "encoder"), ("features", "critic")];
+    let gradients = ("features", "gradients");
+    let images_only = [("loss", "ssim"), ("features", "encoder"), ("features", "critic"), gradients];
     for case in CASES {
         for config in [&signal, &table] {
             let fits = match config.form {
-                Form::Signal => !maps_of_images.contains(&case.0),
+                Form::Signal => !maps_of_images.contains(&case.0) && !case.1.contains(&gradients),
                 _ => tables.contains(&case.0) && !case.1.iter().any(|o| images_only.contains(o)),
             };
             if !fits {

@@ -52,6 +52,23 @@ fn a_system_is_recommended_and_its_command_trains_it() {
 }
 
 #[test]
+fn edges_are_tried_beside_a_network_and_stand_in_the_command() {
+    let fixed = ["recommend", "--systems", "knn", "--minutes", "0.1", "--json"];
+    let document = ganomede(fixed.iter().chain(&SMALL)).json();
+    let systems = document["systems"].as_array().unwrap();
+    let edges = |tried: &&serde_json::Value| tried["options"]["features"] == "gradients";
+    assert_eq!((systems.len(), systems.iter().filter(edges).count()), (4, 2), "{document}");
+    assert!(edges(&&systems[0]), "outlines of castings show best: {document}");
+    let command = document["command"].as_str().unwrap();
+    assert!(command.contains(" -O features=gradients "), "{command}");
+    let model = folder("edges").join("m.safetensors");
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    ganomede(words[..words.len() - 1].iter().chain(&[text(&model)])).well();
+    let info = ganomede(["info", text(&model), "--json"]).json();
+    assert_eq!(info["options"]["features"], "gradients", "{info}");
+}
+
+#[test]
 fn what_cannot_be_judged_is_refused() {
     let run = |more: &[&str]| ganomede(["recommend"].iter().chain(&SMALL).chain(more));
     run(&["--minutes", "0"]).refused(2, &["--minutes", "positive"]);

@@ -52,7 +52,9 @@ fn segmentations_are_of_images_alone() {
             [(&series, ["--signal", "--train-part", "0.5"].as_slice()), (&table, ["--table"].as_slice())];
         for (data, form) in forms {
             let arguments = ["train", system, "--data", text(data), "--out", text(&model)];
-            ganomede(arguments.iter().chain(form)).refused(2, &["form", "image for this system"]);
+            let ended = ganomede(arguments.iter().chain(form));
+            ended.refused(2, &["form", "image for this system"]);
+            assert!(ended.stderr.starts_with("error: "), "before data are read: {}", ended.stderr);
             assert!(!model.exists());
         }
     }

@@ -59,6 +59,11 @@ impl Settings {
         self.config.check()?;
         let given = self.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let options = Options::new(info.options, given)?;
+        // Whether other samples fit depends on their channels, which may not be known yet.
+        match info.build(&mut States::new(), &self.config, &options) {
+            Err(refused) if refused.field == "form" => return Err(refused.into()),
+            _ => {}
+        }
         self.score.score = info.score(&self.score.score)?.to_owned();
         self.score.check()?;
         self.score.tiles.map_or(Ok(()), |tiles| tiles.check(&self.config))?;
@@ -150,6 +155,15 @@ impl CheckedSettings {
     pub fn is_tried_briefly(&self) -> Result<bool, DetectError> {
         let Settings { system, config, .. } = &self.settings;
         Ok(system.build(&mut States::new(), config, &self.options)?.is_tried_briefly())
+    }
+
+    /// An option and its value with which the system is recommended as well, beside these settings.
+    ///
+    /// # Errors
+    /// As [`CheckedSettings::takes_budget`].
+    pub fn also_tried(&self) -> Result<Option<[&'static str; 2]>, DetectError> {
+        let Settings { system, config, .. } = &self.settings;
+        Ok(system.build(&mut States::new(), config, &self.options)?.also_tried())
     }
 
     /// Programs of a step of training, those of all stages together: a measure of what it costs.

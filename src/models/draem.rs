@@ -34,7 +34,7 @@ use ganomede_datasets::defects::texture::{perlin_mask, texture};
 use ganomede_datasets::{Image, Rng};
 use rayon::prelude::*;
 
-use super::nsa::{images, peak, reach};
+use super::nsa::{images, peak};
 use super::system::{Defaults, Info, Inputs, Length, Losses, Named, Scored, Share, Stage, System, Training};
 use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior};
 use crate::nn::{Adam, BatchNorm, Conv2d, Mode, focal, mse, ssim_gaussian};
@@ -251,12 +251,9 @@ impl Draem {
             Some(textures) => textures.draw(rng),
             None => texture(image.channels, height, width, rng),
         };
-        // Of standardised images values go beyond [−1, 1]; textures then do so too.
-        let reach = reach(&image.pixels);
         let beta = rng.range(0.0, 0.8);
         let covered = image.pixels.iter().zip(&cover.pixels).zip(mask.iter().cycle());
-        let covered =
-            covered.map(|((&x, &a), &here)| if here { (1.0 - beta) * reach * a + beta * x } else { x });
+        let covered = covered.map(|((&x, &a), &here)| if here { (1.0 - beta) * a + beta * x } else { x });
         (covered.collect(), mask.iter().map(|&here| if here { 1.0 } else { 0.0 }).collect())
     }
 }

@@ -201,6 +201,10 @@ impl System for FeatureGaussian {
         });
     }
 
+    fn also_tried(&self) -> Option<[&'static str; 2]> {
+        self.features.also_tried()
+    }
+
     fn needs_host(&self) -> bool {
         true
     }

@@ -17,6 +17,8 @@
 //! Distances are products of matrices, ‖f‖² − 2fᵀm + ‖m‖², by blocks of the bank; of each block the nearest
 //! row is then subtracted itself, so that small distances keep their digits.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::feature_gaussian::enlarged;
@@ -113,6 +115,10 @@ impl System for Knn {
         self.seed = seed;
     }
 
+    fn also_tried(&self) -> Option<[&'static str; 2]> {
+        self.features.also_tried()
+    }
+
     fn needs_host(&self) -> bool {
         true
     }
@@ -126,9 +132,11 @@ impl System for Knn {
         match stage.checked_sub(self.features.stages().len()) {
             None => return self.features.record(tape, part, x),
             Some(0) => {
-                for (bank, rows) in self.described(tape, x) {
-                    bank.standard.observe(tape, rows);
+                let [image, places] = self.described(tape, x);
+                if !self.features.has_one_unit() {
+                    image.0.standard.observe(tape, image.1);
                 }
+                places.0.standard.observe(tape, places.1);
             }
             Some(_) => {
                 for (bank, rows) in self.described(tape, x) {
@@ -188,8 +196,16 @@ pub struct Bank {
     /// The coreset, `[M, d]`; where there were fewer rows, the first of them again.
     pub rows: Variable,
     candidates: usize,
-    /// Candidates `[S, d]`, and how many of them there are, `[1]`.
-    drawn: Option<[Variable; 2]>,
+    drawn: Option<Drawn>,
+}
+
+/// What is drawn for a bank.
+#[derive(Debug, Clone)]
+struct Drawn {
+    /// Candidates, `[S, d]` in pieces of [`Bank::PIECE`] rows: a step copies only the pieces that it changes.
+    pieces: Vec<Variable>,
+    /// How many of them there are, `[1]`.
+    count: Variable,
 }
 
 impl Bank {
@@ -197,6 +213,8 @@ impl Bank {
     const BLOCK: usize = 256;
     /// The most numbers of all candidates together: 1 GiB. Counts of them are exact in f32.
     const MOST: usize = 1 << 28;
+    /// Rows of a piece of the candidates.
+    const PIECE: usize = 1024;
     /// The most candidates.
     const DRAWN: usize = 1 << 20;
 
@@ -224,12 +242,17 @@ impl Bank {
         let mut add = |part: &str, shape: &[usize]| {
             states.add(format!("{}.{part}", self.name), shape, Initial::Constant(0.0))
         };
-        self.drawn = Some([add("candidates", &[self.candidates, d]), add("count", &[1])]);
+        let pieces = (0..self.candidates).step_by(Self::PIECE).map(|from| {
+            let rows = Self::PIECE.min(self.candidates - from);
+            add(&format!("candidates.{}", from / Self::PIECE), &[rows, d])
+        });
+        let pieces = pieces.collect();
+        self.drawn = Some(Drawn { pieces, count: add("count", &[1]) });
     }
 
     /// Draws from the rows of step `at`: row t of all, counted from 0, is kept with probability S / (t + 1).
     fn collect(&self, at: u64, rows: &[f32], seed: u64, store: &Store) -> Result<(), DeviceError> {
-        let Some([drawn, count]) = &self.drawn else { return Ok(()) };
+        let Some(Drawn { pieces, count }) = &self.drawn else { return Ok(()) };
         let d = self.rows.shape[1];
         let first = at * (rows.len() / d) as u64;
         let kept = |t: u64| match t < self.candidates as u64 {
@@ -239,32 +262,43 @@ impl Bank {
                 (place < self.candidates as u128).then_some(place as usize)
             }
         };
-        let moves: Vec<_> = (first..)
-            .zip(rows.chunks_exact(d))
-            .filter_map(|(t, row)| kept(t).map(|place| (place, row)))
-            .collect();
+        let mut moves: BTreeMap<usize, Vec<(usize, &[f32])>> = BTreeMap::new();
+        for (t, row) in (first..).zip(rows.chunks_exact(d)) {
+            if let Some(place) = kept(t) {
+                moves.entry(place / Self::PIECE).or_default().push((place % Self::PIECE, row));
+            }
+        }
         if moves.is_empty() {
             return Ok(());
         }
-        let mut all = store.read(drawn.id)?;
-        for (place, row) in moves {
-            all[place * d..][..d].copy_from_slice(row);
+        for (piece, moves) in moves {
+            let piece = pieces[piece].id;
+            let mut all = store.read(piece)?;
+            moves.into_iter().for_each(|(place, row)| all[place * d..][..d].copy_from_slice(row));
+            store.write(piece, &all)?;
         }
-        store.write(drawn.id, &all)?;
         let seen = first + (rows.len() / d) as u64;
         store.write(count.id, &[seen.min(self.candidates as u64) as f32])
     }
 
     /// Makes the coreset of the candidates the bank.
     fn choose(&self, store: &Store) -> Result<(), DeviceError> {
-        let Some([drawn, count]) = &self.drawn else { return Ok(()) };
+        let Some(Drawn { pieces, count }) = &self.drawn else { return Ok(()) };
         let [size, d] = [self.rows.shape[0], self.rows.shape[1]];
-        let mut candidates = store.read(drawn.id)?;
-        candidates.truncate(store.read(count.id)?[0] as usize * d);
+        let len = store.read(count.id)?[0] as usize * d;
+        let mut candidates = vec![];
+        for piece in pieces {
+            if candidates.len() < len {
+                candidates.extend(store.read(piece.id)?);
+            }
+        }
+        candidates.truncate(len);
         if candidates.is_empty() {
             return Ok(());
         }
-        let mut chosen = coreset(&candidates, d, size);
+        let count = candidates.len() / d;
+        // What fits is taken whole, without the search, which takes time like its square.
+        let mut chosen = if count <= size { (0..count).collect() } else { coreset(&candidates, d, size) };
         chosen.resize(size, 0);
         let rows: Vec<f32> =
             chosen.into_iter().flat_map(|i| candidates[i * d..][..d].iter().copied()).collect();

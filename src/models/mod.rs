@@ -26,6 +26,7 @@ pub mod multiscale;
 pub mod nets;
 pub mod nsa;
 pub mod options;
+pub mod orientations;
 pub mod pca;
 pub mod recipe;
 pub mod resnet;

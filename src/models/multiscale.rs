@@ -18,9 +18,13 @@
 //! * *image*: mean, standard deviation, least and greatest value of each channel of all of them: a vector for
 //!   the sample, which does not change much where its content moves or turns.
 //!
+//! With `gradients` there is no network: places and image are described by the
+//! [orientations of their edges](super::orientations), the image by those of all places in their order.
+//!
 //! A row of a table is both descriptions of itself, without a network.
 
 use super::dcgan::{Generator, Pyramid};
+use super::orientations;
 use super::system::{Losses, Part, Share, Stage, Training};
 use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options};
 use crate::nn::{self, Adam, Mode, NormKind};
@@ -30,8 +34,8 @@ use crate::tape::{Initial, RandomState, Sampling, States, Tape, Tensor, Variable
 pub(super) const FEATURES: OptionInfo = OptionInfo {
     key: "features",
     default: "random",
-    kind: OptionKind::Choice(&["random", "encoder", "critic"]),
-    help: "network whose features are looked at: untrained, an autoencoder's encoder, a WGAN-GP's critic",
+    kind: OptionKind::Choice(&["random", "encoder", "critic", "gradients"]),
+    help: "what is looked at: an untrained network, an autoencoder's encoder, a WGAN-GP's critic, or edges",
 };
 
 /// `-O scales`.
@@ -56,6 +60,7 @@ enum Source {
     Random,
     Encoder,
     Critic,
+    Gradients,
 }
 
 /// The network, and what trains it.
@@ -63,7 +68,7 @@ enum Source {
 pub struct Multiscale {
     /// Sizes of the network and of its samples.
     pub config: Config,
-    /// Absent for tables.
+    /// Absent for tables and gradients.
     net: Option<Pyramid>,
     source: Source,
     scales: usize,
@@ -88,11 +93,12 @@ impl Multiscale {
     /// Registers the parameters as `features.*`.
     ///
     /// # Errors
-    /// [`ConfigError`] for tables with a network.
+    /// [`ConfigError`] for tables with a network, and for gradients of what is no image.
     pub fn new(states: &mut States, config: &Config, options: &Options) -> Result<Self, ConfigError> {
         let source = match options.text("features") {
             "encoder" => Source::Encoder,
             "critic" => Source::Critic,
+            "gradients" => Source::Gradients,
             _ => Source::Random,
         };
         let is_table = config.form == Form::Table;
@@ -100,8 +106,13 @@ impl Multiscale {
             let allowed = "random for tables, whose rows are their own features";
             return Err(ConfigError::new("option features", options.text("features"), allowed));
         }
+        if source == Source::Gradients && config.form != Form::Image {
+            let allowed = "random, encoder or critic for signals: gradients are of images";
+            return Err(ConfigError::new("option features", options.text("features"), allowed));
+        }
+        let has_net = !is_table && source != Source::Gradients;
         let outputs = if source == Source::Encoder { config.latent } else { 1 };
-        let net = (!is_table).then(|| Pyramid::new(states, "features", config, NormKind::None, outputs));
+        let net = has_net.then(|| Pyramid::new(states, "features", config, NormKind::None, outputs));
         let scales = options.whole("scales").clamp(1, config.levels().max(1));
         Ok(Self { config: config.clone(), net, source, scales, learning: None })
     }
@@ -123,7 +134,7 @@ impl Multiscale {
     pub fn stages(&self) -> Vec<Stage> {
         let part = |name, every| Part { name, every };
         match self.source {
-            Source::Random => vec![],
+            Source::Random | Source::Gradients => vec![],
             Source::Encoder => vec![Stage::simple("encoder", Share::Part(1.0))],
             Source::Critic => vec![Stage {
                 name: "critic",
@@ -171,13 +182,30 @@ impl Multiscale {
 
     /// Rows and columns of places.
     pub fn grid(&self) -> [usize; 2] {
-        self.config.extent_at(if self.net.is_some() { self.finest() + 1 } else { 0 })
+        let level = match (&self.net, self.source) {
+            (Some(_), _) => self.finest() + 1,
+            (None, Source::Gradients) => orientations::STEP.ilog2() as usize,
+            (None, _) => 0,
+        };
+        self.config.extent_at(level)
+    }
+
+    /// What suits other images than the default does, of images: edges in place of an untrained network.
+    pub fn also_tried(&self) -> Option<[&'static str; 2]> {
+        let is_default = self.config.form == Form::Image && self.source == Source::Random;
+        is_default.then_some(["features", "gradients"])
+    }
+
+    /// Whether the numbers of a sample come in one unit, so that none is to be stretched.
+    pub fn has_one_unit(&self) -> bool {
+        self.source == Source::Gradients
     }
 
     /// Features of a place.
     pub fn at_place(&self) -> usize {
         match self.net {
             Some(_) => (self.finest()..self.scales).map(|level| self.config.channels_at(level)).sum(),
+            None if self.source == Source::Gradients => orientations::COUNT * self.config.channels,
             None => self.config.channels,
         }
     }
@@ -186,13 +214,15 @@ impl Multiscale {
     pub fn at_image(&self) -> usize {
         match self.net {
             Some(_) => (0..self.scales).map(|level| 4 * self.config.channels_at(level)).sum(),
-            None => self.config.channels,
+            None => self.grid().iter().product::<usize>() * self.at_place(),
         }
     }
 
     /// The features of each place, row by row: `[n · places, at_place]`.
     pub fn places<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
-        let Some(net) = &self.net else { return x.flatten() };
+        let Some(net) = &self.net else {
+            return if self.source == Source::Gradients { orientations::places(x) } else { x.flatten() };
+        };
         let maps = net.maps(tape, x, Mode::Eval, self.scales);
         let grid = self.grid();
         let maps: Vec<_> = maps[self.finest()..].iter().map(|h| h.resize(grid, Sampling::Linear)).collect();
@@ -203,7 +233,9 @@ impl Multiscale {
 
     /// The features of each sample: `[n, at_image]`.
     pub fn image<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
-        let Some(net) = &self.net else { return x.flatten() };
+        let Some(net) = &self.net else {
+            return if self.source == Source::Gradients { orientations::samples(x) } else { x.flatten() };
+        };
         let mut all = vec![];
         for h in net.maps(tape, x, Mode::Eval, self.scales) {
             let [n, c] = [h.shape()[0], h.shape()[1]];

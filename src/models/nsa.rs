@@ -145,15 +145,7 @@ impl System for Nsa {
         let images = images(&self.config, batch);
         let pairs = images.par_iter().enumerate().map(|(i, image)| {
             let source = &images[(i + 1) % images.len()];
-            let key = [NATURAL, seed, step, i as u64];
-            let reach = reach(&image.pixels).max(reach(&source.pixels));
-            if reach == 1.0 {
-                return self.natural.draw(image, source, &key);
-            }
-            // Of standardised images values go beyond [−1, 1], which is where blends end.
-            let [image, source] = [image, source].map(|image| scaled(image, 1.0 / reach));
-            let (made, labels) = self.natural.draw(&image, &source, &key);
-            (scaled(&made, reach), labels)
+            self.natural.draw(image, source, &[NATURAL, seed, step, i as u64])
         });
         let (made, labels): (Vec<_>, Vec<_>) = pairs.collect();
         let made = made.into_iter().flat_map(|image| image.pixels).collect();
@@ -186,17 +178,6 @@ impl System for Nsa {
 
 /// Domain of the random numbers.
 const NATURAL: u64 = 0x006e_6174_7572_616c;
-
-/// How far values go from 0, and 1 at least: pixels lie in [−1, 1] unless images are
-/// [standardised](super::standardise).
-pub fn reach(pixels: &[f32]) -> f32 {
-    pixels.iter().fold(1.0, |most, v| v.abs().max(most))
-}
-
-/// An image times a number.
-fn scaled(image: &Image, factor: f32) -> Image {
-    Image { pixels: image.pixels.iter().map(|v| factor * v).collect(), ..*image }
-}
 
 /// The images of a batch; what is left of one is dropped.
 pub fn images(config: &Config, batch: &[f32]) -> Vec<Image> {

@@ -263,6 +263,12 @@ pub trait System {
         true
     }
 
+    /// An option and its value with which the system is tried a second time, beside its defaults, where
+    /// systems are recommended.
+    fn also_tried(&self) -> Option<[&'static str; 2]> {
+        None
+    }
+
     /// Whether training needs the host between replays: one of [`System::synthesise`], [`System::after_step`]
     /// and [`System::after_stage`].
     fn needs_host(&self) -> bool {

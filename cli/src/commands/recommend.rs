@@ -68,27 +68,34 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
             Ok(()) => {
                 let settings = train::settings(&training, global.seed, samples.channels());
                 let samples = samples.as_ref();
-                if args.systems.is_empty() && !settings.clone().checked()?.is_tried_briefly()? {
+                let checked = settings.clone().checked()?;
+                if args.systems.is_empty() && !checked.is_tried_briefly()? {
                     note(&format!(
                         "{0} is left out: a short training says little of it; --systems {0} tries it",
                         system.name()
                     ));
                     continue;
                 }
-                if !settings.recipe.standardise {
-                    let recipe = Recipe { standardise: true, ..settings.recipe };
-                    let variant = vec!["--standardise".to_owned()];
-                    let settings = Settings { recipe, ..settings.clone() };
-                    candidates.push(Candidate { settings, samples, variant });
+                let other = checked.also_tried()?.map(|[key, value]| {
+                    let options = vec![(key.to_owned(), value.to_owned())];
+                    Settings { options, ..settings.clone() }
+                });
+                for settings in [Some(settings), other].into_iter().flatten() {
+                    if !settings.recipe.standardise {
+                        let recipe = Recipe { standardise: true, ..settings.recipe };
+                        let variant = vec!["--standardise".to_owned()];
+                        let settings = Settings { recipe, ..settings.clone() };
+                        candidates.push(Candidate { settings, samples, variant });
+                    }
+                    candidates.push(Candidate { settings, samples, variant: vec![] });
                 }
-                candidates.push(Candidate { settings, samples, variant: vec![] });
             }
         }
     }
     let device = global.open()?;
     let found = recommend(&candidates, args.minutes, &device, &mut terminal)?;
     let best = found.choice.map(|at| &found.systems[at]);
-    let command = best.map(|tried| args.command(tried, &candidates[tried.candidate].variant, global));
+    let command = best.map(|tried| args.command(&candidates[tried.candidate], global));
     if global.json {
         let choice = best.map(|tried| tried.system.as_str());
         return say_json(&Document { choice, command: command.as_deref(), recommendation: &found });
@@ -214,9 +221,10 @@ impl Args {
     }
 
     /// The command that trains it fully.
-    fn command(&self, tried: &Tried, variant: &[String], global: &Global) -> String {
+    fn command(&self, candidate: &Candidate<'_>, global: &Global) -> String {
         let (data, images) = (&self.data, &self.preprocess);
-        let mut words = ["ganomede", "train", &tried.system].map(str::to_owned).to_vec();
+        let Candidate { settings, variant, .. } = candidate;
+        let mut words = ["ganomede", "train", settings.system.name].map(str::to_owned).to_vec();
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         data.data.flags().into_iter().for_each(|(flag, place)| add(flag, place));
         for (flag, classes) in
@@ -251,11 +259,12 @@ impl Args {
         ];
         numbers.into_iter().filter_map(|(flag, value)| Some((flag, value?))).for_each(|(f, v)| add(f, v));
         add("--width", self.width.to_string());
+        settings.options.iter().for_each(|(key, value)| add("-O", format!("{key}={value}")));
         let switches =
             [("--flatten", images.flatten), ("--standardise", images.standardise), ("--strict", data.strict)];
         words.extend(switches.iter().filter(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned()));
         words.extend(variant.iter().cloned());
-        words.extend(["--out".to_owned(), format!("{}.safetensors", tried.system)]);
+        words.extend(["--out".to_owned(), format!("{}.safetensors", settings.system.name)]);
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 }
