@@ -407,7 +407,7 @@ impl Job {
             let [before, now] = [&file.header, &header].map(|header| name(&header.precision));
             if before != now {
                 observer.note(&format!(
-                    "the checkpoint was trained in {before}, and this goes on in {now}: what follows is not the same                      training; `--precision {before}` goes on as it began"
+                    "the checkpoint was trained in {before}, and this goes on in {now}: what follows is not the same training; `--precision {before}` goes on as it began"
                 ));
             }
             let (parts, steps_per_epoch) = (header.recipe.parts, header.progress.steps_per_epoch);
