@@ -101,7 +101,7 @@ def toy(page):
     before = page.evaluate(shown)
     page.click("#go")
     page.locator("#losses[aria-label^='Step']").wait_for(timeout=120_000)
-    page.wait_for_function(f"before => {shown} !== before", arg=before, timeout=120_000)
+    page.wait_for_function(f"before => {shown} !== before", arg=before, timeout=120_000, polling=100)
     page.click("#go")
     page.locator("#go", has_text="Train on").wait_for(timeout=60_000)
     said = page.inner_text("#summary")
