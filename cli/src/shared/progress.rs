@@ -23,7 +23,8 @@ pub(crate) struct Meter {
     total: Option<u64>,
     /// When progress was first heard of, and how far it was: whatever came before took an unknown time.
     since: Option<(Instant, u64)>,
-    last_line: Option<Instant>,
+    /// When the last plain line came, and how far it was.
+    last_line: Option<(Instant, u64)>,
 }
 
 impl Meter {
@@ -59,8 +60,9 @@ impl Meter {
             return;
         }
         let finished = self.total.is_some_and(|t| done >= t);
-        if finished || self.last_line.is_none_or(|t| t.elapsed() >= INTERVAL) {
-            self.last_line = Some(Instant::now());
+        let told = |(at, of): (Instant, u64)| if finished { of == done } else { at.elapsed() < INTERVAL };
+        if !self.last_line.is_some_and(told) {
+            self.last_line = Some((Instant::now(), done));
             let of = self.total.map_or(String::new(), |t| format!("/{t}"));
             let left = left.filter(|_| !finished).map_or(String::new(), |s| format!(", {} left", span(s)));
             let comma = if rate.is_empty() { "" } else { "," };
