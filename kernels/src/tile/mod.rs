@@ -284,6 +284,12 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool, con
         assert!(last < a.len(), "a tile reads number {last} of {}", a.len());
         let starts: [*const f32; R] = std::array::from_fn(|i| a[order.at(row + i, 0)..].as_ptr());
         for lane in (0..lanes).step_by(L * N) {
+            // Outputs come while their sums are made.
+            for row in row..row + R {
+                for line in (0..L * N).step_by(ALIGN) {
+                    fetch::<true>(c, row * ldc + lane + line);
+                }
+            }
             let mut acc = [[[0.0; L]; N]; R];
             let mut at = 0_usize;
             for (k, b) in b.iter().enumerate() {
@@ -320,11 +326,20 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool, con
 /// Asks for element `at` to be brought into the second-level cache; may lie outside.
 #[inline(always)]
 pub(crate) fn prefetch(values: &[f32], at: usize) {
+    fetch::<false>(values, at);
+}
+
+/// [`prefetch`], with `FIRST` into the first-level cache.
+#[inline(always)]
+fn fetch<const FIRST: bool>(values: &[f32], at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let place = values.as_ptr().wrapping_add(at).cast();
         // SAFETY: a prefetch reads nothing that the program can see and does not fault on any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().wrapping_add(at).cast()) };
+        unsafe {
+            if FIRST { _mm_prefetch::<_MM_HINT_T0>(place) } else { _mm_prefetch::<_MM_HINT_T1>(place) }
+        };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (values, at);
