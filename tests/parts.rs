@@ -192,17 +192,19 @@ fn accumulated_parts_are_one_batch_on_cpu() {
     parts_are_one_batch(&cpu(), 5);
 }
 
-/// Norms one after the other, in networks that are applied two and three times in a step, and in an encoder
-/// behind a generator.
+/// Norms one after the other, in networks that are applied two and three times in a step, in an encoder
+/// behind a generator, and in a critic whose gradient is penalised.
 #[test]
 fn synced_norms_are_those_of_one_batch() {
     let data = images();
-    for system in ["ae", "anogan", "ganomaly", "egbad"] {
+    let resize = &[("nets", "resize"), ("critic-steps", "1"), ("gan-share", "0.5")];
+    let all = ["ae", "anogan", "ganomaly", "egbad"].map(|system| (system, &[][..]));
+    for (system, options) in all.into_iter().chain([("f-anogan", &resize[..])]) {
         let recipe = Recipe { batch_norm_pass: true, ..Recipe::default() };
-        let whole = trained(&cpu(), of(system, &[], recipe, 1), &data, 2);
+        let whole = trained(&cpu(), of(system, options, recipe, 1), &data, 2);
         let synced = Recipe { sync_bn: true, ..recipe };
-        let parts = trained(&cpu(), of(system, &[], synced, 3), &data, 2);
-        let apart = trained(&cpu(), of(system, &[], recipe, 3), &data, 2);
+        let parts = trained(&cpu(), of(system, options, synced, 3), &data, 2);
+        let apart = trained(&cpu(), of(system, options, recipe, 3), &data, 2);
         let (synced, each) = (self::apart(&whole, &parts), self::apart(&whole, &apart));
         assert!(synced.0 < 1e-5, "{system}: {synced:?}");
         assert!(each.0 > 1e-3, "{system}: {each:?}");
