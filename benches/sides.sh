@@ -9,6 +9,7 @@ sizes=${3:-96x64 33x50 17x128 200x200}
 systems="anogan f-anogan ganomaly skip-ganomaly egbad memae adae dagan beatgan ae vae acae deep-svdd pca gmm feature-gaussian knn nsa draem"
 cases=$(for system in $systems; do echo "$system"; done; cat <<'OPTIONS'
 f-anogan -O nets=resnet
+f-anogan -O nets=resize
 memae -O memory=flat
 ae -O nets=lenet
 ae -O nets=lenet-small -O loss=ssim

@@ -30,7 +30,7 @@ fn step() -> (States, Program) {
 fn search() -> (States, Program) {
     let mut states = States::new();
     let model = AnoGan::new(&mut states, &config()).expect("sizes in range");
-    let search = Search::new(&mut states, &config(), "anogan", &SearchConfig::default(), BATCH);
+    let search = Search::new(&mut states, &model, "anogan", &SearchConfig::default(), BATCH);
     let tape = Tape::new();
     search.step(&tape, &model);
     (states, compile(&tape.finish().expect("shapes fit")).expect("it compiles"))

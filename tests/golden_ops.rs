@@ -514,6 +514,7 @@ fn record_random(tape: &Tape, random: &RandomState) {
     tape.output("mask", tape.grad((y * tape.input("w", &[SAMPLES])).sum_all(), &[x])[0]);
     tape.output("uniform", tape.uniform(random, &[SAMPLES]));
     tape.output("normal", tape.normal(random, &[SAMPLES]));
+    tape.output("channels", x.reshape(&[SAMPLES / 8, 2, 4]).dropout_channels(random, 0.3));
     tape.assign(&random.step, tape.state(&random.step) + 1.0);
 }
 
@@ -542,6 +543,16 @@ fn check_random(device: &Device) {
             assert!((dropped[i] - scale * x[i]).abs() < 1e-5, "value {i}: {} of {}", dropped[i], x[i]);
             assert!((mask[i] - scale * w[i]).abs() < 1e-5, "gradient {i}: {} of {}", mask[i], w[i]);
         }
+        // Whole channels, of four numbers each, none of which is zero.
+        let channels = read("channels");
+        let is_kept = |channel: &[f32]| channel.iter().filter(|v| **v != 0.0).count();
+        assert!(channels.chunks_exact(4).all(|channel| [0, 4].contains(&is_kept(channel))));
+        for (value, x) in channels.iter().zip(&x).filter(|(value, _)| **value != 0.0) {
+            assert!((value - x / 0.7).abs() < 1e-5, "{value} of {x}");
+        }
+        let of_channels = channels.iter().filter(|v| **v != 0.0).count() as f64 / SAMPLES as f64;
+        // Six standard errors of a quarter of the numbers.
+        assert!((of_channels - 0.7).abs() < 0.04, "{of_channels} of channels kept");
         let kept = dropped.iter().filter(|v| **v != 0.0).count() as f64 / SAMPLES as f64;
         // Six standard errors: 6 · √(p (1 − p) / n).
         assert!((kept - 0.7).abs() < 0.02, "{kept} kept");

@@ -118,6 +118,61 @@ fn f_anogan_in_half_precision_gives_what_torch_gives() {
     agrees(&model, "f-anogan", &[("f-anogan", "score"), ("critic", "critic"), ("z-distance", "z-distance")]);
 }
 
+/// A03ki's networks: norms behind activations, with 0.8 added to the variance, and files without an ending.
+#[test]
+fn f_anogan_of_resize_convolutions_gives_what_torch_gives() {
+    let files = ["resize/discriminator", "resize/generator", "resize/encoder"];
+    let model = import("f-anogan", &files, None);
+    assert_eq!(model.notes, [""; 0]);
+    let header = &model.model.header;
+    assert!(header.options.is("nets", "resize"));
+    let config = &header.config;
+    assert_eq!(
+        (config.size.sides().as_str(), config.channels, config.width, config.latent),
+        ("48×48", 3, 2, 5)
+    );
+    let scores = [("f-anogan", "score"), ("residual", "residual"), ("critic", "critic")];
+    agrees(&model, "f-anogan-resize", &scores);
+    agrees(&model, "f-anogan-resize", &[("z-distance", "z-distance")]);
+    for (system, files, what) in [
+        (
+            "f-anogan",
+            &files[..2],
+            &["encoder is missing: name generator, encoder, discriminator of A03ki"][..],
+        ),
+        // Its networks and those of another repository.
+        (
+            "f-anogan",
+            &["resize/encoder", "f-anogan-netG.pth"],
+            &["f-anogan-netG.pth' is no network of A03ki/f-AnoGAN (generator, encoder, discriminator): "],
+        ),
+        (
+            "f-anogan",
+            &["ganomaly-netG.pth"],
+            &["is no network of dbbbbm/f-AnoGAN-PyTorch (netG.pth, netE.pth, netD.pth) or A03ki/f-AnoGAN ("],
+        ),
+        ("ganomaly", &files[..1], &["those of A03ki/f-AnoGAN are read with --system f-anogan"]),
+    ] {
+        let found = refused(system, files, None);
+        assert!(what.iter().all(|part| found.contains(part)), "{system} {files:?}: {found}");
+    }
+}
+
+/// Above 96 pixels these go on doubling channels, where ours would stop at eight times the width.
+#[test]
+fn networks_whose_channels_go_on_doubling_give_what_torch_gives() {
+    let model = import("ganomaly", &["ganomaly-128-netG.pth"], None);
+    let header = &model.model.header;
+    assert_eq!((header.config.size.sides().as_str(), header.options.text("cap")), ("128×128", "none"));
+    agrees(&model, "ganomaly-128", &[("code", "score")]);
+    let files = ["skip-ganomaly-128-netD.pth", "skip-ganomaly-128-netG.pth"];
+    let model = import("skip-ganomaly", &files, None);
+    assert!(model.model.header.options.is("cap", "none"));
+    agrees(&model, "skip-ganomaly-128", &[("code", "score")]);
+    // Smaller ones are what they were.
+    assert!(import("ganomaly", &["ganomaly-netG.pth"], None).model.header.options.is("cap", "8"));
+}
+
 #[test]
 fn deep_svdd_of_both_networks_gives_what_torch_gives() {
     for (name, objective) in [("deep-svdd-mnist", "one-class"), ("deep-svdd-cifar10", "soft-boundary")] {
@@ -143,10 +198,10 @@ fn an_imported_model_is_a_model_file() {
 fn other_networks_are_refused_with_the_first_layer_that_differs() {
     for (system, files, range, what) in [
         (
-            "ganomaly",
-            &["ganomaly-128.pth"][..],
+            "skip-ganomaly",
+            &["skip-ganomaly-netG.pth", "skip-ganomaly-128-netD.pth"][..],
             None,
-            &["'encoder1.main.pyramid-8-16-conv.weight'", "[16, 8, 4, 4]", "[8, 8, 4, 4]"][..],
+            &["has no tensor 'feat.initial-conv-3-1.weight'", "[2, 3, 4, 4]"][..],
         ),
         ("skip-ganomaly", &["skip-ganomaly-netG.pth"], None, &["netD.pth is missing", "netG.pth, netD.pth"]),
         ("f-anogan", &["f-anogan-netG.pth", "f-anogan-netD.pth"], None, &["netE.pth is missing"]),
@@ -361,7 +416,13 @@ fn missing_surplus_and_misshapen_tensors_are_named() {
     for part in ["'encoder1.main.extra-layers-0-2-conv.weight' [2, 2, 3, 3]", "ganomaly here has no layer"] {
         assert!(error.contains(part), "{error}");
     }
-    let dense = [("model.0.weight".to_owned(), vec![2, 2])];
-    let error = write("dense.pth", &dense).expect_err("another port").to_string();
-    assert!(error.contains("A03ki/f-AnoGAN has norms after activations"), "{error}");
+    // Networks of another port that none here is.
+    for (name, shape) in [("model.0.weight", vec![2, 2]), ("last_layer.0.weight", vec![1, 2])] {
+        let dense = checkpoint(&[(name, &shape, "FloatStorage")]);
+        let path = place.join("dense.pth");
+        std::fs::write(&path, dense).unwrap();
+        let error =
+            published("f-anogan", &Given { files: vec![path], range: None }).expect_err(name).to_string();
+        assert!(error.contains("A03ki/f-AnoGAN's networks of its folder mnist are dense"), "{error}");
+    }
 }

@@ -209,6 +209,37 @@ fn synced_norms_are_those_of_one_batch() {
     }
 }
 
+/// Norms and dropout of a critic whose gradient is penalised: the gradients of its first step, and what its
+/// norms found. Weights go by the sign of a gradient there, which is rounding's where it is nearly zero.
+#[test]
+fn synced_norms_go_through_a_penalty_as_those_of_one_batch() {
+    let data = images();
+    let after = |parts: usize, sync_bn: bool| {
+        let options = [("nets", "resize"), ("gan-share", "0.5")];
+        let recipe = Recipe { sync_bn, ..Recipe::default() };
+        let file = trained(&cpu(), of("f-anogan", &options, recipe, parts), &data, 2);
+        let is_of_critic = |tensor: &NamedTensor| {
+            let name = &tensor.name;
+            name.starts_with("adam_d.m") || name.starts_with("critic.") && name.contains(".running_")
+        };
+        file.tensors.into_iter().filter(is_of_critic).collect::<Vec<_>>()
+    };
+    let apart = |a: &[NamedTensor], b: &[NamedTensor]| {
+        let largest = |values: &[f32]| values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+        let of = |(a, b): (&NamedTensor, &NamedTensor)| {
+            assert_eq!(a.name, b.name);
+            let difference: Vec<f32> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
+            largest(&difference) / largest(&a.values).max(1e-3)
+        };
+        a.iter().zip(b).map(of).fold(0.0, f32::max)
+    };
+    let whole = after(1, false);
+    assert_eq!(whole.len(), 16 + 6, "gradients of five layers and three norms, and what these found");
+    let (synced, each) = (apart(&whole, &after(3, true)), apart(&whole, &after(3, false)));
+    assert!(synced < 1e-4, "{synced}");
+    assert!(each > 1e-2, "{each}");
+}
+
 #[test]
 fn accumulated_parts_are_one_batch_on_gpu() {
     let data = images();

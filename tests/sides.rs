@@ -14,11 +14,12 @@ use ganomede_datasets::{Dataset, OpenOptions, Preprocess, Split};
 const RETINA: &str = "builtin:retina:train=24,test=4,seed=5";
 
 /// Systems with options that give them other networks.
-const CASES: [(&str, &[(&str, &str)]); 31] = [
+const CASES: [(&str, &[(&str, &str)]); 32] = [
     ("anogan", &[]),
     ("f-anogan", &[]),
     ("f-anogan", &[("nets", "resnet")]),
     ("f-anogan", &[("nets", "resnet-port")]),
+    ("f-anogan", &[("nets", "resize")]),
     ("ganomaly", &[]),
     ("skip-ganomaly", &[]),
     ("egbad", &[]),

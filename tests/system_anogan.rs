@@ -123,7 +123,7 @@ fn scoring_changes_no_weight(device: &Device) {
     let mut search = None;
     let file = Some((model(), Path::new("tiny")));
     let loaded = load(device, &model().header, file, false, |system, states| {
-        search = Some(Search::new(states, system.config(), "anogan", &config, 4));
+        search = Some(Search::new(states, system, "anogan", &config, 4));
     });
     let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
     let (search, net, store) = (search.unwrap(), loaded.system.latent().unwrap(), &loaded.store);

@@ -18,8 +18,8 @@ use ganomede_datasets::Split;
 
 const TOLERANCE: f32 = 1e-3;
 const NETS: [&str; 2] = ["lite", "resnet"];
-/// Those, and the ones of a port, whose outputs `import.rs` compares.
-const ALL_NETS: [&str; 3] = ["lite", "resnet", "resnet-port"];
+/// Those, and the ones of two ports, whose outputs `import.rs` compares.
+const ALL_NETS: [&str; 4] = ["lite", "resnet", "resnet-port", "resize"];
 const TINY: Config = Config {
     form: Form::Image,
     size: Size::square(16),
@@ -457,6 +457,53 @@ fn every_encoder_net_size_and_colour_trains_and_scores() {
     let table = Config { form: Form::Table, size: Size::square(1), ..TINY };
     let refused = FAnoGan::new(&mut States::new(), &table, &options(&[])).expect_err("no tables");
     assert!(refused.to_string().contains("images or signals"), "{refused}");
+}
+
+/// Resize-convolutions have batch norm in the critic: both of its players' steps move its statistics, and
+/// nothing of the second stage does.
+#[test]
+fn a_critic_with_batch_norm_is_in_eval_mode_in_the_encoders_stage() {
+    let mut states = States::new();
+    let mut model = FAnoGan::new(&mut states, &TINY, &options(&[("nets", "resize")])).unwrap();
+    let names: Vec<String> = states.entries().iter().map(|entry| entry.name.to_string()).collect();
+    model.register_training(&mut states, Training { lr: 1e-4, betas: [0.0, 0.9] }, 0);
+    let moved = |stage: usize, part: usize| -> Vec<&str> {
+        let tape = Tape::new();
+        model.record(&tape, stage, part, tape.input("x", &TINY.images(4)));
+        let assigns = tape.finish().unwrap().assigns;
+        let moved = assigns.keys().filter_map(|id| names.get(id.0)).map(String::as_str);
+        moved.filter(|name| !name.starts_with("generator.")).collect()
+    };
+    let statistics = |name: &&&str| name.contains(".running_");
+    for part in [0, 1] {
+        let moved = moved(0, part);
+        assert!(moved.iter().all(|name| name.starts_with("critic.")), "{moved:?}");
+        assert_eq!(moved.iter().filter(statistics).count(), 6, "{moved:?}");
+    }
+    let moved = moved(1, 0);
+    assert!(moved.iter().all(|name| name.starts_with("encoder.")), "{moved:?}");
+    assert_eq!(moved.iter().filter(statistics).count(), 6, "{moved:?}");
+}
+
+/// Four halvings and two doublings at any size, PyTorch's start.
+#[test]
+fn resize_convolutions_have_the_published_layers() {
+    for (size, bottom, quarter) in [("64", 16, 256), ("48x16", 3, 48), ("33x50", 3 * 4, 9 * 13)] {
+        let mut states = States::new();
+        let config = Config { size: size.parse().unwrap(), width: 16, channels: 3, ..TINY };
+        FAnoGan::new(&mut states, &config, &options(&[("nets", "resize")])).unwrap();
+        let shape = |name: &str| states.find(name).unwrap().shape.clone();
+        assert_eq!(shape("generator.project.weight"), [128 * quarter, 6], "{size}");
+        assert_eq!(shape("generator.up1.weight"), [128, 128, 3, 3]);
+        assert_eq!(shape("generator.up2.weight"), [64, 128, 3, 3]);
+        assert_eq!(shape("critic.down3.weight"), [128, 64, 3, 3]);
+        assert_eq!(shape("encoder.output.weight"), [6, 128 * bottom], "{size}");
+        for (name, fan_in) in [("critic.down3.weight", 9.0 * 64.0), ("generator.up2.bias", 9.0 * 128.0)] {
+            let values = states.initial_values(states.find(name).unwrap().id, 1).unwrap();
+            let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs())) * f32::sqrt(fan_in);
+            assert!((0.8..=1.0001).contains(&largest), "{name}: {largest}");
+        }
+    }
 }
 
 /// He's and Glorot's starts, as the published code has them.

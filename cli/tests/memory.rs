@@ -21,7 +21,7 @@ fn programs(size: usize, batch: usize) -> [(States, Program); 2] {
 
     let mut searched = States::new();
     let model = AnoGan::new(&mut searched, &config).expect("sizes in range");
-    let search = Search::new(&mut searched, &config, "anogan", &SearchConfig::default(), batch);
+    let search = Search::new(&mut searched, &model, "anogan", &SearchConfig::default(), batch);
     let tape = Tape::new();
     search.step(&tape, &model);
     let z_step = compile(&tape.finish().expect("shapes fit")).expect("it compiles");

@@ -50,13 +50,13 @@ pub(super) type Names = Vec<(String, Vec<usize>)>;
 pub(super) struct Network {
     /// What the repository calls its file.
     pub(super) file: &'static str,
-    /// A name that only this network has, or the beginning of one.
-    pub(super) sign: &'static str,
+    /// Whether these are the tensors of this network, by a name that only it has.
+    pub(super) is: fn(&Names) -> bool,
     /// What a model is without it; empty where it cannot be.
     pub(super) without: &'static str,
 }
 
-/// What a repository's checkpoints are.
+/// What a repository's checkpoints are. A system may have several.
 pub(super) struct Table {
     pub(super) system: &'static str,
     pub(super) repository: &'static str,
@@ -99,16 +99,21 @@ pub(super) struct Plan {
     pub(super) values: Vec<(&'static str, Vec<f32>)>,
 }
 
-/// Names of the systems whose published checkpoints are read, with their repositories.
-pub const SYSTEMS: [(&str, &str); 4] = {
-    let mut all = [("", ""); 4];
-    let mut i = 0;
-    while i < 4 {
-        all[i] = (tables::ALL[i].system, tables::ALL[i].repository);
-        i += 1;
+/// Names of the systems whose published checkpoints are read.
+pub const SYSTEMS: [&str; 4] = ["ganomaly", "skip-ganomaly", "f-anogan", "deep-svdd"];
+
+impl Table {
+    /// Which of its networks these are the tensors of.
+    fn place(&self, names: &Names) -> Option<usize> {
+        self.networks.iter().position(|network| (network.is)(names))
     }
-    all
-};
+
+    /// The repository with what it calls its files.
+    fn describe(&self) -> String {
+        let files: Vec<_> = self.networks.iter().map(|network| network.file).collect();
+        format!("{} ({})", self.repository, files.join(", "))
+    }
+}
 
 /// A model of a system from the checkpoints of the repository that published it.
 ///
@@ -116,33 +121,34 @@ pub const SYSTEMS: [(&str, &str); 4] = {
 /// [`ImportError`] for files that cannot be read, and for networks that ours cannot express, with the first
 /// layer that differs.
 pub fn published(system: &str, given: &Given) -> Result<Imported, ImportError> {
-    let Some(table) = tables::ALL.iter().find(|table| table.system == system) else {
-        let known = SYSTEMS.map(|(name, _)| name).join(", ");
+    let mut of_system: Vec<&Table> = tables::ALL.iter().filter(|table| table.system == system).collect();
+    if of_system.is_empty() {
         return Err(ImportError::Asked(format!(
-            "published checkpoints of '{system}' are not known; those of {known} are"
+            "published checkpoints of '{system}' are not known; those of {} are",
+            SYSTEMS.join(", ")
         )));
-    };
-    let mut sources: Vec<Option<Source>> = table.networks.iter().map(|_| None).collect();
+    }
+    let mut sources: Vec<Option<Source>> = vec![];
     for path in &given.files {
         let source = Source::open(path)?;
         let names = source.names();
-        let at = table
-            .networks
-            .iter()
-            .position(|network| names.iter().any(|(name, _)| name.starts_with(network.sign)));
-        let at = at.ok_or_else(|| {
+        // The first file says which repository all are of.
+        let found = of_system.iter().find_map(|&table| Some((table, table.place(&names)?)));
+        let (table, at) = found.ok_or_else(|| {
             let beginning: Vec<&str> = names.iter().take(3).map(|(name, _)| name.as_str()).collect();
-            let files = table.networks.iter().map(|network| network.file).collect::<Vec<_>>().join(", ");
+            let known: Vec<_> = of_system.iter().map(|table| table.describe()).collect();
             ImportError::refused(
                 path,
                 format!(
-                    "is no network of {} ({files}): its tensors are {}, …{}",
-                    table.repository,
+                    "is no network of {}: its tensors are {}, …{}",
+                    known.join(" or "),
                     beginning.join(", "),
-                    tables::known_others(&names)
+                    tables::known_others(system, &names)
                 ),
             )
         })?;
+        of_system = vec![table];
+        sources.resize_with(table.networks.len(), || None);
         if let Some(before) = &sources[at] {
             let what = format!(
                 "is {} as '{}' is; name one of them",
@@ -153,6 +159,8 @@ pub fn published(system: &str, given: &Given) -> Result<Imported, ImportError> {
         }
         sources[at] = Some(source);
     }
+    let table = of_system[0];
+    sources.resize_with(table.networks.len(), || None);
     let mut notes = vec![];
     for (network, source) in table.networks.iter().zip(&sources) {
         match (source, network.without) {

@@ -6,15 +6,15 @@ use super::published::{Found, Layout, Names, Network, Plan, Row, Table};
 use crate::models::{Config, Prior};
 
 /// All that are known.
-pub(super) const ALL: [Table; 4] = [
+pub(super) const ALL: [Table; 5] = [
     Table {
         system: "ganomaly",
         repository: "samet-akcay/ganomaly",
         networks: &[
-            Network { file: "netG.pth", sign: "encoder1.main.", without: "" },
+            Network { file: "netG.pth", is: |names| begins(names, "encoder1.main."), without: "" },
             Network {
                 file: "netD.pth",
-                sign: "features.0.",
+                is: |names| begins(names, "features.0."),
                 without: "the discriminator is as before training; no score of ganomaly asks it",
             },
         ],
@@ -24,8 +24,8 @@ pub(super) const ALL: [Table; 4] = [
         system: "skip-ganomaly",
         repository: "samet-akcay/skip-ganomaly",
         networks: &[
-            Network { file: "netG.pth", sign: "model.model.", without: "" },
-            Network { file: "netD.pth", sign: "feat.", without: "" },
+            Network { file: "netG.pth", is: |names| begins(names, "model.model."), without: "" },
+            Network { file: "netD.pth", is: |names| begins(names, "feat."), without: "" },
         ],
         plan: skip_ganomaly,
     },
@@ -33,27 +33,48 @@ pub(super) const ALL: [Table; 4] = [
         system: "f-anogan",
         repository: "dbbbbm/f-AnoGAN-PyTorch",
         networks: &[
-            Network { file: "netG.pth", sign: "bn.", without: "" },
-            Network { file: "netE.pth", sign: "conv_in.", without: "" },
-            Network { file: "netD.pth", sign: "rb1.", without: "" },
+            Network { file: "netG.pth", is: |names| begins(names, "bn."), without: "" },
+            Network { file: "netE.pth", is: |names| begins(names, "conv_in."), without: "" },
+            Network { file: "netD.pth", is: |names| begins(names, "rb1."), without: "" },
         ],
         plan: f_anogan,
     },
     Table {
+        system: "f-anogan",
+        repository: "A03ki/f-AnoGAN",
+        networks: &[
+            Network { file: "generator", is: |names| begins(names, "conv_blocks."), without: "" },
+            Network { file: "encoder", is: |names| outputs(names).is_some_and(|n| n != 1), without: "" },
+            Network { file: "discriminator", is: |names| outputs(names) == Some(1), without: "" },
+        ],
+        plan: f_anogan_resize,
+    },
+    Table {
         system: "deep-svdd",
         repository: "lukasruff/Deep-SVDD-PyTorch",
-        networks: &[Network { file: "model.tar", sign: "conv1.", without: "" }],
+        networks: &[Network { file: "model.tar", is: |names| begins(names, "conv1."), without: "" }],
         plan: deep_svdd,
     },
 ];
 
+fn begins(names: &Names, beginning: &str) -> bool {
+    names.iter().any(|(name, _)| name.starts_with(beginning))
+}
+
+/// Outputs of the head that A03ki's critic and encoder share.
+fn outputs(names: &Names) -> Option<usize> {
+    let (_, shape) = names.iter().find(|(name, _)| name == "adv_layer.0.weight")?;
+    shape.first().copied()
+}
+
 /// A word about networks of other ports that people have.
-pub(super) fn known_others(names: &Names) -> &'static str {
-    let has = |name: &str| names.iter().any(|(of, _)| of == name);
-    if has("conv_blocks.0.weight") || has("l1.0.weight") || has("adv_layer.0.weight") || has("model.0.weight")
-    {
-        "; A03ki/f-AnoGAN has norms after activations with an epsilon of 0.8, or dense networks, which none here has: \
-         train f-anogan with `ganomede train`"
+pub(super) fn known_others(system: &str, names: &Names) -> &'static str {
+    let is_dense = |(name, shape): &(String, Vec<usize>)| name == "model.0.weight" && shape.len() == 2;
+    if begins(names, "last_layer.") || names.iter().any(is_dense) {
+        "; A03ki/f-AnoGAN's networks of its folder mnist are dense, and no network of f-anogan here is: train it with \
+         `ganomede train f-anogan`"
+    } else if system != "f-anogan" && (begins(names, "conv_blocks.") || outputs(names).is_some()) {
+        "; those of A03ki/f-AnoGAN are read with --system f-anogan"
     } else {
         ""
     }
@@ -169,7 +190,13 @@ fn ganomaly(found: &mut Found<'_>) -> Result<Plan, String> {
     }
     rows.push(row(1, format!("{ours}.output.weight"), "classifier.0.weight"));
     let config = sizes(levels, channels, width, latent);
-    Ok(Plan { config, options: vec![], fit: Fit::Crop, rows, values: vec![] })
+    Ok(Plan { config, options: cap(levels), fit: Fit::Crop, rows, values: vec![] })
+}
+
+/// What says that channels double at each of so many levels, where that is more than elsewhere here.
+fn cap(levels: usize) -> Vec<(&'static str, String)> {
+    let goes_on = levels > Config::DOUBLINGS + 1;
+    goes_on.then(|| ("cap", "none".to_owned())).into_iter().collect()
 }
 
 /// Blocks of a U-Net lie within each other: level i is the fourth layer of level i − 1, the second of the
@@ -208,7 +235,48 @@ fn skip_ganomaly(found: &mut Found<'_>) -> Result<Plan, String> {
     let verdict = row(1, "discriminator.verdict.weight", "clas.classifier.weight");
     rows.push(Row { layout: Layout::Middle, ..verdict });
     let config = sizes(depth - 2, channels, width, latent);
-    Ok(Plan { config, options: vec![], fit: Fit::Crop, rows, values: vec![] })
+    Ok(Plan { config, options: cap(levels), fit: Fit::Crop, rows, values: vec![] })
+}
+
+/// Rows of a weight and its bias.
+fn both(rows: &mut Vec<Row>, network: usize, ours: String, theirs: String) {
+    for part in ["weight", "bias"] {
+        rows.push(row(network, format!("{ours}.{part}"), format!("{theirs}.{part}")));
+    }
+}
+
+/// The resize-convolutions: layers numbered in one sequence, activations and dropout among them.
+fn f_anogan_resize(found: &mut Found<'_>) -> Result<Plan, String> {
+    let [features, latent] = found.shape_of::<2>(0, "l1.0.weight")?;
+    let [top] = found.shape_of::<1>(0, "conv_blocks.0.weight")?;
+    let [channels, ..] = found.shape_of::<4>(0, "conv_blocks.9.weight")?;
+    let mut rows = vec![];
+    both(&mut rows, 0, "generator.project".into(), "l1.0".into());
+    norm(&mut rows, 0, "generator.project_bn", "conv_blocks.0", true);
+    for (up, at) in [(1, 2), (2, 6)] {
+        both(&mut rows, 0, format!("generator.up{up}"), format!("conv_blocks.{at}"));
+        norm(&mut rows, 0, &format!("generator.up{up}_bn"), &format!("conv_blocks.{}", at + 1), true);
+    }
+    both(&mut rows, 0, "generator.output".into(), "conv_blocks.9".into());
+    for (network, name) in [(1, "encoder"), (2, "critic")] {
+        both(&mut rows, network, format!("{name}.input"), "model.0".into());
+        for level in 1..=3 {
+            let at = 4 * level - 1;
+            both(&mut rows, network, format!("{name}.down{level}"), format!("model.{at}"));
+            norm(&mut rows, network, &format!("{name}.down{level}_bn"), &format!("model.{}", at + 3), true);
+        }
+        both(&mut rows, network, format!("{name}.output"), "adv_layer.0".into());
+    }
+    let config = Config {
+        size: Size::square((features / top.max(1)).isqrt().saturating_mul(4)),
+        channels,
+        width: top / 8,
+        latent,
+        prior: Prior::Normal,
+        ..Config::default()
+    };
+    let options = vec![("nets", "resize".to_owned())];
+    Ok(Plan { config, options, fit: Fit::Stretch, rows, values: vec![] })
 }
 
 /// The residual networks of 64×64, with layer norm in critic and encoder.
@@ -216,11 +284,6 @@ fn f_anogan(found: &mut Found<'_>) -> Result<Plan, String> {
     let [width, channels, ..] = found.shape_of::<4>(1, "conv_in.weight")?;
     let [latent, _] = found.shape_of::<2>(1, "fc.weight")?;
     let mut rows = vec![];
-    let both = |rows: &mut Vec<Row>, network: usize, ours: String, theirs: String| {
-        for part in ["weight", "bias"] {
-            rows.push(row(network, format!("{ours}.{part}"), format!("{theirs}.{part}")));
-        }
-    };
     both(&mut rows, 0, "generator.project".into(), "ln1".into());
     norm(&mut rows, 0, "generator.output_bn", "bn", true);
     both(&mut rows, 0, "generator.output".into(), "conv1.conv".into());

@@ -140,6 +140,10 @@ impl Latent for AnoGan {
         self.discriminator.features(tape, x, Mode::Eval).flatten()
     }
 
+    fn feature_count(&self) -> usize {
+        self.config.features()
+    }
+
     /// Sums over pixels and features, as printed.
     fn search_losses<'t>(
         &self,

@@ -89,7 +89,8 @@ pub struct Config {
     pub size: Size,
     /// Channels of the images (1 gray, 3 colour) or signals; features of a table.
     pub channels: usize,
-    /// Channels of the first layer's feature maps, w; later layers have up to 8·w.
+    /// Channels of the first layer's feature maps, w; later layers have up to 8·w, unless an option says
+    /// otherwise.
     pub width: usize,
     /// Length of the latent vector.
     pub latent: usize,
@@ -185,9 +186,17 @@ impl Config {
         std::iter::successors(Some(side), halved).count() - 1
     }
 
+    /// Doublings after which channels stay the same: 8·w.
+    pub const DOUBLINGS: usize = 3;
+
     /// Channels that halving i leads to, the first being 0: w·min(2^i, 8).
     pub fn channels_at(&self, level: usize) -> usize {
-        self.width * (1 << level.min(3))
+        self.channels_within(level, Self::DOUBLINGS)
+    }
+
+    /// As [`Config::channels_at`] with so many doublings at most.
+    pub fn channels_within(&self, level: usize, doublings: usize) -> usize {
+        self.width << level.min(doublings)
     }
 
     /// Height and width of a sample.

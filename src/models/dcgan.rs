@@ -1,6 +1,6 @@
 //! DCGAN (Radford, Metz & Chintala 2016, arXiv 1511.06434), in the form that AnoGAN trains.
 //!
-//! For a side s = 4·2ᴸ and width w, c_i = w·min(2^i, 8):
+//! For a side s = 4·2ᴸ and width w, c_i = w·min(2^i, 8), or w·2^i where asked for:
 //!
 //! | generator | out | | discriminator | out |
 //! |---|---|---|---|---|
@@ -28,34 +28,47 @@ pub struct Generator {
 impl Generator {
     /// Registers the parameters under `name`.
     pub fn new(states: &mut States, name: &str, config: &Config) -> Self {
-        Self::with(states, name, config, NormKind::Batch, true)
+        Self::with(states, name, config, Config::DOUBLINGS, NormKind::Batch, true)
     }
 
     /// As [`Generator::new`] with a norm of one's own; where there is none, its layers have biases instead.
     pub fn normed(states: &mut States, name: &str, config: &Config, norm: NormKind) -> Self {
-        Self::with(states, name, config, norm, true)
+        Self::with(states, name, config, Config::DOUBLINGS, norm, true)
     }
 
     /// As [`Generator::new`] without the output's bias: GANomaly's decoder.
     pub fn unbiased(states: &mut States, name: &str, config: &Config) -> Self {
-        Self::with(states, name, config, NormKind::Batch, false)
+        Self::unbiased_within(states, name, config, Config::DOUBLINGS)
     }
 
-    fn with(states: &mut States, name: &str, config: &Config, kind: NormKind, bias: bool) -> Self {
+    /// As [`Generator::unbiased`] with so many doublings of the channels at most.
+    pub fn unbiased_within(states: &mut States, name: &str, config: &Config, doublings: usize) -> Self {
+        Self::with(states, name, config, doublings, NormKind::Batch, false)
+    }
+
+    fn with(
+        states: &mut States,
+        name: &str,
+        config: &Config,
+        doublings: usize,
+        kind: NormKind,
+        bias: bool,
+    ) -> Self {
         let own_bias = kind == NormKind::None;
         let levels = config.levels();
-        let ([h, w], top) = (config.bottom(), config.channels_at(levels - 1));
+        let at = |level| config.channels_within(level, doublings);
+        let ([h, w], top) = (config.bottom(), at(levels - 1));
         let linear = Linear::new(states, &format!("{name}.project"), [config.latent, h * w * top], own_bias);
         let norm = Norm::new(states, &format!("{name}.project_{}", kind.suffix()), top, kind);
         let kernel = config.kernel(config.kernel);
         let mut up = vec![];
         for level in (1..levels).rev() {
-            let channels = [config.channels_at(level), config.channels_at(level - 1)];
+            let channels = [at(level), at(level - 1)];
             let layer = format!("{name}.up{}", levels - level);
             let conv = Conv2d::transposed(states, &layer, channels, kernel, config.halving(level), own_bias);
             up.push((conv, Norm::new(states, &format!("{layer}_{}", kind.suffix()), channels[1], kind)));
         }
-        let last = [config.channels_at(0), config.channels];
+        let last = [at(0), config.channels];
         let output =
             Conv2d::transposed(states, &format!("{name}.output"), last, kernel, config.halving(0), bias);
         Self { top: [top, h, w], project: (linear, norm), up, output }
@@ -106,35 +119,49 @@ impl Pyramid {
 
     /// Registers the parameters under `name`; the head has `outputs` values.
     pub fn new(states: &mut States, name: &str, config: &Config, norm: NormKind, outputs: usize) -> Self {
-        Self::with_bias(states, name, config, norm, outputs, true)
+        Self::with(states, name, config, Config::DOUBLINGS, (norm, true), outputs)
     }
 
     /// Batch norm and no bias anywhere: GANomaly's encoders and discriminator. The head, a linear layer, is
     /// their unpadded convolution of the bottom (4×4 there).
     pub fn unbiased(states: &mut States, name: &str, config: &Config, outputs: usize) -> Self {
-        Self::with_bias(states, name, config, NormKind::Batch, outputs, false)
+        Self::unbiased_within(states, name, config, Config::DOUBLINGS, outputs)
     }
 
-    fn with_bias(
+    /// As [`Pyramid::unbiased`] with so many doublings of the channels at most.
+    pub fn unbiased_within(
         states: &mut States,
         name: &str,
         config: &Config,
-        norm: NormKind,
+        doublings: usize,
         outputs: usize,
-        bias: bool,
     ) -> Self {
-        let first = [config.channels, config.channels_at(0)];
+        Self::with(states, name, config, doublings, (NormKind::Batch, false), outputs)
+    }
+
+    fn with(
+        states: &mut States,
+        name: &str,
+        config: &Config,
+        doublings: usize,
+        (norm, bias): (NormKind, bool),
+        outputs: usize,
+    ) -> Self {
+        let at = |level| config.channels_within(level, doublings);
+        let first = [config.channels, at(0)];
         let kernel = config.kernel(config.kernel);
         let input = Conv2d::new(states, &format!("{name}.input"), first, kernel, config.halving(0), bias);
         let mut down = vec![];
         for level in 1..config.levels() {
-            let channels = [config.channels_at(level - 1), config.channels_at(level)];
+            let channels = [at(level - 1), at(level)];
             let layer = format!("{name}.down{level}");
             let conv =
                 Conv2d::new(states, &layer, channels, kernel, config.halving(level), norm == NormKind::None);
             down.push((conv, Norm::new(states, &format!("{layer}_{}", norm.suffix()), channels[1], norm)));
         }
-        let output = Linear::new(states, &format!("{name}.output"), [config.features(), outputs], bias);
+        let [h, w] = config.bottom();
+        let features = h * w * at(config.levels() - 1);
+        let output = Linear::new(states, &format!("{name}.output"), [features, outputs], bias);
         Self { input, down, output }
     }
 

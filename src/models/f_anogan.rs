@@ -14,15 +14,16 @@
 //! | score | A(x) = A_R(x) + κ·A_D(x), the two means of izi_f for one sample |
 //! | residual map | ∣x − G(E(x))∣ |
 //!
-//! E ends in a tanh, as published, except for ziz, whose targets leave [−1, 1]. G has batch norm in eval mode
-//! in the second stage, the critic has no norm over the batch at all. `nets=lite` are [DCGAN's](super::dcgan)
-//! without norm in the critic; `nets=resnet` the published [residual networks](super::resnet), with layer
-//! norm in it; `nets=resnet-port` those of a port to PyTorch, with layer norm in the encoder too, and weights
-//! of it for each element.
+//! E ends in a tanh, as published, except for ziz, whose targets leave [−1, 1]. G and D are in eval mode in
+//! the second stage. `nets=lite` are [DCGAN's](super::dcgan) without norm in the critic; `nets=resnet` the
+//! published [residual networks](super::resnet), with layer norm in it; `nets=resnet-port` those of a port to
+//! PyTorch, with layer norm in the encoder too, and weights of it for each element; `nets=resize` the
+//! [resize-convolutions](super::resize) of another port. Only the critic of the last has a norm over the
+//! batch, and dropout.
 
 use super::search::{Latent, SearchLosses};
 use super::system::{Defaults, Info, Length, Losses, Named, Part, Scored, Share, Stage, System, Training};
-use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior, dcgan, resnet};
+use super::{Config, ConfigError, Form, OptionInfo, OptionKind, Options, Prior, dcgan, resize, resnet};
 use crate::nn::{self, Adam, Mode, NormKind, RmsProp, mse};
 use crate::tape::{RandomState, States, Tape, Tensor, Variable};
 
@@ -42,9 +43,9 @@ pub const INFO: Info = Info {
         OptionInfo {
             key: "nets",
             default: "lite",
-            kind: OptionKind::Choice(&["lite", "resnet", "resnet-port"]),
-            help: "DCGAN's networks, the published residual ones (50 times the work), or those as dbbbbm/f-AnoGAN-PyTorch \
-                   has them",
+            kind: OptionKind::Choice(&["lite", "resnet", "resnet-port", "resize"]),
+            help: "DCGAN's networks, the published residual ones (50 times the work), those as dbbbbm/f-AnoGAN-PyTorch \
+                   has them, or the resize-convolutions of A03ki/f-AnoGAN",
         },
         OptionInfo {
             key: "encoder",
@@ -95,18 +96,21 @@ pub const INFO: Info = Info {
     new: |states, config, options| Ok(Box::new(FAnoGan::new(states, config, options)?)),
 };
 
-/// G, light or as published.
+/// G, light, as published or as ported.
 #[derive(Debug, Clone)]
 enum Generator {
     Lite(dcgan::Generator),
     Residual(resnet::Generator),
+    Resize(resize::Generator),
 }
 
-/// D or E, light or as published.
+/// D or E, light, as published or as ported. With `learning`, norms over the batch are in train mode and
+/// dropout draws from these random numbers.
 #[derive(Debug, Clone)]
 enum Pyramid {
     Lite(dcgan::Pyramid),
     Residual(resnet::Pyramid),
+    Resize(resize::Pyramid),
 }
 
 impl Generator {
@@ -114,6 +118,7 @@ impl Generator {
         match self {
             Self::Lite(net) => net.forward(tape, z, mode),
             Self::Residual(net) => net.forward(tape, z, mode),
+            Self::Resize(net) => net.forward(tape, z, mode),
         }
     }
 
@@ -121,15 +126,18 @@ impl Generator {
         match self {
             Self::Lite(net) => net.parameters(),
             Self::Residual(net) => net.parameters(),
+            Self::Resize(net) => net.parameters(),
         }
     }
 }
 
 impl Pyramid {
-    fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
+    fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>, learning: Option<&RandomState>) -> Tensor<'t> {
+        let mode = if learning.is_some() { Mode::Train } else { Mode::Eval };
         match self {
             Self::Lite(net) => net.features(tape, x, mode),
             Self::Residual(net) => net.features(tape, x, mode),
+            Self::Resize(net) => net.features(tape, x, learning),
         }
     }
 
@@ -137,17 +145,27 @@ impl Pyramid {
         match self {
             Self::Lite(net) => net.head(tape, features),
             Self::Residual(net) => net.head(tape, features),
+            Self::Resize(net) => net.head(tape, features),
         }
     }
 
-    fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
-        self.head(tape, self.features(tape, x, mode))
+    fn forward<'t>(&self, tape: &'t Tape, x: Tensor<'t>, learning: Option<&RandomState>) -> Tensor<'t> {
+        self.head(tape, self.features(tape, x, learning))
+    }
+
+    /// Features of a sample.
+    fn feature_count(&self, config: &Config) -> usize {
+        match self {
+            Self::Lite(_) | Self::Residual(_) => config.features(),
+            Self::Resize(_) => resize::features(config),
+        }
     }
 
     fn parameters(&self) -> Vec<Variable> {
         match self {
             Self::Lite(net) => net.parameters(),
             Self::Residual(net) => net.parameters(),
+            Self::Resize(net) => net.parameters(),
         }
     }
 }
@@ -199,22 +217,26 @@ impl FAnoGan {
             return Err(ConfigError::new("form", "table", "images or signals for f-anogan"));
         }
         let latent = config.latent;
-        let (generator, critic, encoder) = if !options.is("nets", "lite") {
-            let [of_critic, of_encoder] = match options.is("nets", "resnet") {
-                true => [NormKind::Layer, NormKind::Batch],
-                false => [NormKind::Elements(config.extent()); 2],
-            };
+        let residual = |states: &mut States, [of_critic, of_encoder]: [NormKind; 2]| {
             (
                 Generator::Residual(resnet::Generator::new(states, "generator", config)),
                 Pyramid::Residual(resnet::Pyramid::new(states, "critic", config, of_critic, 1)),
                 Pyramid::Residual(resnet::Pyramid::new(states, "encoder", config, of_encoder, latent)),
             )
-        } else {
-            (
+        };
+        let (generator, critic, encoder) = match options.text("nets") {
+            "resnet" => residual(states, [NormKind::Layer, NormKind::Batch]),
+            "resnet-port" => residual(states, [NormKind::Elements(config.extent()); 2]),
+            "resize" => (
+                Generator::Resize(resize::Generator::new(states, "generator", config)),
+                Pyramid::Resize(resize::Pyramid::new(states, "critic", config, 1)),
+                Pyramid::Resize(resize::Pyramid::new(states, "encoder", config, latent)),
+            ),
+            _ => (
                 Generator::Lite(dcgan::Generator::new(states, "generator", config)),
                 Pyramid::Lite(dcgan::Pyramid::new(states, "critic", config, NormKind::None, 1)),
                 Pyramid::Lite(dcgan::Pyramid::new(states, "encoder", config, NormKind::Batch, latent)),
-            )
+            ),
         };
         Ok(Self {
             config: config.clone(),
@@ -236,14 +258,14 @@ impl FAnoGan {
     }
 
     /// E(x), `[n, latent]`.
-    fn code<'t>(&self, tape: &'t Tape, x: Tensor<'t>, mode: Mode) -> Tensor<'t> {
-        let z = self.encoder.forward(tape, x, mode);
+    fn code<'t>(&self, tape: &'t Tape, x: Tensor<'t>, learning: Option<&RandomState>) -> Tensor<'t> {
+        let z = self.encoder.forward(tape, x, learning);
         if self.goal == Goal::Ziz { z } else { z.tanh() }
     }
 
-    /// f(x), flat. The critic treats samples one by one, so its mode makes no difference.
+    /// f(x), flat, in eval mode: whatever norm the critic has, a sample's features are its own.
     fn critic_features<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t> {
-        self.critic.features(tape, x, Mode::Eval).flatten()
+        self.critic.features(tape, x, None).flatten()
     }
 
     /// One step of the critic on real images `x`, latents `z` and `alpha` of the penalty, `[n]`.
@@ -257,7 +279,7 @@ impl FAnoGan {
         alpha: Tensor<'t>,
     ) -> Losses<'t> {
         let Some(optimisers) = &self.optimisers else { return vec![] };
-        let critic = |x| self.critic.forward(tape, x, Mode::Train);
+        let critic = |x| self.critic.forward(tape, x, Some(&optimisers.random));
         let fake = self.generator.forward(tape, z, Mode::Train).stop_gradient();
         let (d_real, d_fake) = (critic(x).mean_all(), critic(fake).mean_all());
         let penalty = nn::gradient_penalty(tape, critic, x, fake, alpha);
@@ -270,7 +292,7 @@ impl FAnoGan {
     pub fn generator_step<'t>(&self, tape: &'t Tape, z: Tensor<'t>) -> Losses<'t> {
         let Some(optimisers) = &self.optimisers else { return vec![] };
         let fake = self.generator.forward(tape, z, Mode::Train);
-        let loss = -self.critic.forward(tape, fake, Mode::Train).mean_all();
+        let loss = -self.critic.forward(tape, fake, Some(&optimisers.random)).mean_all();
         optimisers.generator.minimise(tape, loss);
         vec![("loss_g", loss)]
     }
@@ -278,12 +300,13 @@ impl FAnoGan {
     /// One step of the encoder on real images `x`, or on latents `z` where it learns ziz.
     pub fn encoder_step<'t>(&self, tape: &'t Tape, x: Tensor<'t>, z: Tensor<'t>) -> Losses<'t> {
         let Some(optimisers) = &self.optimisers else { return vec![] };
+        let learning = Some(&optimisers.random);
         if self.goal == Goal::Ziz {
-            let loss = mse(z, self.code(tape, self.generate(tape, z), Mode::Train));
+            let loss = mse(z, self.code(tape, self.generate(tape, z), learning));
             optimisers.encoder.minimise(tape, loss);
             return vec![("loss_e", loss)];
         }
-        let image = self.generate(tape, self.code(tape, x, Mode::Train));
+        let image = self.generate(tape, self.code(tape, x, learning));
         let residual = mse(x, image);
         if self.goal == Goal::Izi {
             optimisers.encoder.minimise(tape, residual);
@@ -305,6 +328,10 @@ impl Latent for FAnoGan {
         self.critic_features(tape, x)
     }
 
+    fn feature_count(&self) -> usize {
+        self.critic.feature_count(&self.config)
+    }
+
     /// A(x) with z in place of E(x), or its first term alone; κ weighs, not λ.
     fn search_losses<'t>(
         &self,
@@ -324,7 +351,7 @@ impl Latent for FAnoGan {
     }
 
     fn encode<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Option<Tensor<'t>> {
-        Some(self.code(tape, x, Mode::Eval))
+        Some(self.code(tape, x, None))
     }
 
     fn refines(&self, score: &str) -> bool {
@@ -383,12 +410,12 @@ impl System for FAnoGan {
                 features: Some(features),
             };
         }
-        let z = self.code(tape, x, Mode::Eval);
+        let z = self.code(tape, x, None);
         let SearchLosses { loss, residual, discrimination, image } =
             self.search_losses(tape, score, 0.0, x, features, z);
         let (score, parts) = match score {
             "residual" => (loss, vec![]),
-            "z-distance" => ((z - self.code(tape, image, Mode::Eval)).square().mean_per_sample(), vec![]),
+            "z-distance" => ((z - self.code(tape, image, None)).square().mean_per_sample(), vec![]),
             _ => (loss, vec![("residual", residual), ("discrimination", discrimination)]),
         };
         let map = Some((x - image).abs().mean(&[1]));

@@ -13,7 +13,8 @@
 //! | discriminator | L_D = ½·(BCE(D(x), 1) + BCE(D(x̂), 0)) | |
 //! | score | A(x) = ‖G_E(x) − E(G(x))‖₁ in the paper, the mean square in the authors' code | (6) |
 //!
-//! Networks are [DCGAN](super::dcgan)'s without any bias; the second encoder has weights of its own. Where
+//! Networks are [DCGAN](super::dcgan)'s without any bias; the second encoder has weights of its own. Channels
+//! stop at 8·w; with `cap=none` they double at every halving, as in the authors' code. Where
 //! paper and code differ this follows the code: (2) compares samples, not batch means, and (4) moves both
 //! encoders, so that small codes are an easy way down: `var_z` shows it. The code starts D anew where L_D <
 //! 1e-5; this does not, and `d_saturated` counts how often it would have been.
@@ -42,6 +43,7 @@ pub const INFO: Info = Info {
         weight("w-adv", "1", "weight of L_adv, feature matching"),
         weight("w-con", "50", "weight of L_con, |x − x̂|"),
         weight("w-enc", "1", "weight of L_enc, (z − ẑ)²"),
+        CAP,
     ],
     defaults: Defaults {
         batch: 64,
@@ -61,6 +63,19 @@ pub(super) const INSTANCE: Named = Named {
     name: "instance",
     about: "the default score with batch norm over each sample alone: train mode at batch size 1, as published",
 };
+
+/// Where channels stop doubling.
+pub(super) const CAP: OptionInfo = OptionInfo {
+    key: "cap",
+    default: "8",
+    kind: OptionKind::Choice(&["8", "none"]),
+    help: "most channels of a layer, in widths; none goes on doubling as the authors' code, which differs above 96 pixels",
+};
+
+/// Doublings that [`CAP`] leaves.
+pub(super) fn doublings(options: &Options) -> usize {
+    if options.is(CAP.key, "none") { usize::MAX } else { Config::DOUBLINGS }
+}
 
 /// An option that weighs a loss.
 pub(super) const fn weight(key: &'static str, default: &'static str, help: &'static str) -> OptionInfo {
@@ -125,13 +140,17 @@ impl Ganomaly {
     pub fn new(states: &mut States, config: &Config, options: &Options) -> Result<Self, ConfigError> {
         config.check()?;
         config.check_form(&[Form::Image, Form::Signal])?;
+        let doublings = doublings(options);
+        let pyramid = |states: &mut States, name: &str, outputs| {
+            Pyramid::unbiased_within(states, name, config, doublings, outputs)
+        };
         Ok(Self {
             config: config.clone(),
             weights: ["w-adv", "w-con", "w-enc"].map(|key| options.number(key)),
-            encoder1: Pyramid::unbiased(states, "generator.encoder1", config, config.latent),
-            decoder: Generator::unbiased(states, "generator.decoder", config),
-            encoder2: Pyramid::unbiased(states, "generator.encoder2", config, config.latent),
-            discriminator: Pyramid::unbiased(states, "discriminator", config, 1),
+            encoder1: pyramid(states, "generator.encoder1", config.latent),
+            decoder: Generator::unbiased_within(states, "generator.decoder", config, doublings),
+            encoder2: pyramid(states, "generator.encoder2", config.latent),
+            discriminator: pyramid(states, "discriminator", 1),
             optimisers: None,
         })
     }

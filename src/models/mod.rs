@@ -29,6 +29,7 @@ pub mod options;
 pub mod orientations;
 pub mod pca;
 pub mod recipe;
+pub mod resize;
 pub mod resnet;
 pub mod resnet18;
 pub mod scorer;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::common::{Apart, apart};
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, System};
 use crate::device::{DeviceError, Store};
 use crate::nn::Adam;
 use crate::program::StateId;
@@ -17,6 +17,9 @@ pub trait Latent {
 
     /// f(x), `[n, features]`: what does not change while the latent of a query moves.
     fn features<'t>(&self, tape: &'t Tape, x: Tensor<'t>) -> Tensor<'t>;
+
+    /// How many features [`Latent::features`] has for a sample.
+    fn feature_count(&self) -> usize;
 
     /// What is minimised, and scores at the end, for queries `x` with features f(x) at latents `z`; affine in
     /// `lambda`, if it depends on it.
@@ -128,24 +131,30 @@ pub struct Search {
 
 impl Search {
     /// Registers the states of `n` searches as `search.*`.
-    pub fn new(states: &mut States, sizes: &Config, score: &str, config: &SearchConfig, n: usize) -> Self {
-        Self::named("search", states, sizes, score, config, n)
+    pub fn new(
+        states: &mut States,
+        system: &dyn System,
+        score: &str,
+        config: &SearchConfig,
+        n: usize,
+    ) -> Self {
+        Self::named("search", states, system, score, config, n)
     }
 
     /// As [`Search::new`], and as many searches as may still go on when half of them, a quarter and so on
     /// have converged, under names of their own.
     pub fn levels(
         states: &mut States,
-        sizes: &Config,
+        system: &dyn System,
         score: &str,
         config: &SearchConfig,
         n: usize,
     ) -> Vec<Self> {
-        let mut levels = vec![Self::new(states, sizes, score, config, n)];
+        let mut levels = vec![Self::new(states, system, score, config, n)];
         let mut lanes = n;
         while lanes > 1 && config.tolerance > 0.0 {
             lanes = lanes.div_ceil(2);
-            levels.push(Self::named(&format!("search{lanes}"), states, sizes, score, config, lanes));
+            levels.push(Self::named(&format!("search{lanes}"), states, system, score, config, lanes));
         }
         levels
     }
@@ -153,14 +162,16 @@ impl Search {
     fn named(
         name: &str,
         states: &mut States,
-        sizes: &Config,
+        system: &dyn System,
         score: &str,
         config: &SearchConfig,
         n: usize,
     ) -> Self {
         let zero = Initial::Constant(0.0);
+        let sizes = system.config();
+        let count = system.latent().map_or_else(|| sizes.features(), Latent::feature_count);
         let x = states.add(format!("{name}.x"), &sizes.images(n), zero.clone());
-        let features = states.add(format!("{name}.features"), &[n, sizes.features()], zero.clone());
+        let features = states.add(format!("{name}.features"), &[n, count], zero.clone());
         let z = states.add(format!("{name}.z"), &[n, sizes.latent], zero.clone());
         let first = states.entries().len();
         let adam = Adam::new(states, &format!("{name}.adam"), vec![z.clone()], config.lr, [0.9, 0.999]);

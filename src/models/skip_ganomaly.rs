@@ -19,7 +19,7 @@
 //! stepped; neither is here.
 
 use super::dcgan::Pyramid;
-use super::ganomaly::{Adversary, INSTANCE, mode_of, weight};
+use super::ganomaly::{Adversary, CAP, INSTANCE, doublings, mode_of, weight};
 use super::system::{
     Defaults, Info, Length, Losses, Named, Scored, Share, Stage, System, Training, residual_map,
 };
@@ -59,6 +59,11 @@ pub const INFO: Info = Info {
             kind: OptionKind::Choice(&["no", "yes"]),
             help: "whether L_lat is in the discriminator's loss too, as in the authors' code",
         },
+        OptionInfo {
+            help: "most channels of a layer of the discriminator, in widths; none goes on doubling as the authors' code, \
+                   which differs above 96 pixels",
+            ..CAP
+        },
     ],
     defaults: Defaults {
         batch: 64,
@@ -96,13 +101,14 @@ impl SkipGanomaly {
     pub fn new(states: &mut States, config: &Config, options: &Options) -> Result<Self, ConfigError> {
         config.check()?;
         config.check_form(&[Form::Image, Form::Signal])?;
+        let (features, doublings) = ("discriminator.features", doublings(options));
         Ok(Self {
             config: config.clone(),
             weights: ["w-adv", "w-con", "w-lat"].map(|key| options.number(key)),
             lambda: options.number("lambda"),
             d_latent: options.is("d-latent", "yes"),
             generator: UNet::new(states, "generator", config),
-            features: Pyramid::unbiased(states, "discriminator.features", config, config.latent),
+            features: Pyramid::unbiased_within(states, features, config, doublings, config.latent),
             verdict: Linear::new(states, "discriminator.verdict", [config.latent, 1], false),
             optimisers: None,
         })

@@ -138,6 +138,12 @@ impl BatchNorm {
         Self { affine: Some([gamma, beta]), ..Self::plain(states, name, channels, Self::EPSILON) }
     }
 
+    /// The same with another number added to the variance.
+    #[must_use]
+    pub fn with_epsilon(self, epsilon: f32) -> Self {
+        Self { epsilon, ..self }
+    }
+
     /// Registers the running statistics of a norm without γ and β.
     pub fn plain(states: &mut States, name: &str, channels: usize, epsilon: f32) -> Self {
         let mut add = |part: &str, initial| states.add(format!("{name}.{part}"), &[channels], initial);

@@ -15,12 +15,12 @@ use super::parts::{Batch, Levels, kind_of, write_rate};
 use super::statistics::Statistics;
 use super::{Epoch, Limits, Team, TrainError, record, stage_end};
 use crate::device::{Device, DeviceError, Executable, NonFinite};
-use crate::models::ConfigError;
 use crate::models::file::{FileError, Header, ModelFile, NamedTensor, Progress, StageStart};
 use crate::models::recipe::{Recipe, Schedule};
 use crate::models::scorer::{Loaded, Sampler, compiled, load};
 use crate::models::standardise::standardised;
 use crate::models::system::{Inputs, Losses, Part, Stage, System};
+use crate::models::{ConfigError, find};
 use crate::nn::Ema;
 use crate::program::{CompileError, Program, StateId, compile};
 use crate::tape::{Parts, Purpose, Tape, Tensor, Variable};
@@ -623,6 +623,12 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
             [$(($name, text(&found.$($field).+), text(&asked.$($field).+))),*]
         };
     }
+    // Options that came after the checkpoint have their defaults in it.
+    let options = |header: &Header| {
+        let all = find(&header.system).and_then(|info| header.options.checked(info.options).ok());
+        text(all.unwrap_or_else(|| header.options.clone()))
+    };
+    let options = ("options", options(found), options(asked));
     // Another number of parts is another batch, which may go on with a word about it.
     let parts = (found.recipe.parts, asked.recipe.parts);
     let textures =
@@ -630,7 +636,6 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
     let textures = ("`textures`", textures(found), textures(asked));
     let fields = compare![
         "system" => system,
-        "options" => options,
         "`size`" => config.size,
         "form" => config.form,
         "`channels`" => config.channels,
@@ -668,7 +673,7 @@ pub fn check_resumable(found: &Header, asked: &Header, path: &Path) -> Result<()
         "steps in an epoch" => progress.steps_per_epoch,
     ];
     let of_steps = of_steps.into_iter().filter(|_| parts.0 == parts.1);
-    match fields.into_iter().chain([textures]).chain(of_steps).find(|(_, a, b)| a != b) {
+    match fields.into_iter().chain([options, textures]).chain(of_steps).find(|(_, a, b)| a != b) {
         None => Ok(()),
         Some((field, found, asked)) => {
             Err(TrainError::Mismatch { path: path.to_owned(), field, found, asked })

@@ -180,12 +180,12 @@ def check_series(ganomede, system, folder, rng, errors):
     assert verdicts(errors, [f[0] for f in found], answers, known) > 5
 
 
-def check_search(ganomede, system, more, folder, rng, errors):
+def check_search(ganomede, system, more, options, folder, rng, errors):
     """The graphs of a search, by the loop beside them. Images are of the networks' own size: then the pixels that the
     networks see have the same bits, and so has the start of the search, which is a function of these."""
     model, graphs = folder / f"{system}-search.safetensors", folder / f"{system}-search"
     command = ["train", system, "--data", folder.parent / "normal", "--out", model, "--size", f"{SIZE[1]}x{SIZE[0]}"]
-    ganomede(*command, "--width", 4, "--latent", 8, "--steps", 8, "--batch", 8, "--search-steps", 10)
+    ganomede(*command, "--width", 4, "--latent", 8, "--steps", 8, "--batch", 8, "--search-steps", 10, *options)
     said = ganomede("export", "--onnx", graphs, model, *more)
     for name in said["files"]:
         if name.endswith(".onnx"):
@@ -257,9 +257,12 @@ def main(program, folder, only):
         run(f"{system} of series", check_series, system, models, rng)
     for system in ["memae", "gmm", "pca"]:
         run(f"{system} of tables", check_table, system, models, rng)
-    run("anogan search", check_search, "anogan", [], models, rng)
-    run("anogan search from two starts", check_search, "anogan", ["--score", "reference", "--restarts", 2], models, rng)
-    run("f-anogan search", check_search, "f-anogan", ["--refine", 6], models, rng)
+    run("anogan search", check_search, "anogan", [], [], models, rng)
+    two = ["--score", "reference", "--restarts", 2]
+    run("anogan search from two starts", check_search, "anogan", two, [], models, rng)
+    run("f-anogan search", check_search, "f-anogan", ["--refine", 6], [], models, rng)
+    resize = ["-O", "nets=resize"]
+    run("f-anogan search, nets=resize", check_search, "f-anogan", ["--refine", 6], resize, models, rng)
     run.end()
 
 

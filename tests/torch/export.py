@@ -199,6 +199,7 @@ def main(program, folder, only):
             ("ganomaly", "--kernel", 5, "--score", "instance"),
             ("f-anogan", "-O", "nets=resnet"),
             ("f-anogan", "-O", "nets=resnet-port"),
+            ("f-anogan", "-O", "nets=resize"),
             ("ae", "-O", "nets=lenet", "-O", "loss=ssim"),
             ("deep-svdd", "-O", "nets=lenet", "-O", "objective=soft-boundary"),
         ]

@@ -1,10 +1,10 @@
 """The networks of the published repositories, as far as `ganomede import --system` reads their checkpoints,
-and what they give: tests/torch/published/*.pth, and outputs in expected.safetensors.
+and what they give: files in tests/torch/published, and outputs in expected.safetensors.
 
 Run `python3 tests/torch/published.py` with the packages of `tests/torch/requirements.txt`; `tests/import.rs`
 reads the files. Modules have the structure and the names of those of samet-akcay/ganomaly,
-samet-akcay/skip-ganomaly, dbbbbm/f-AnoGAN-PyTorch and lukasruff/Deep-SVDD-PyTorch, at small widths. Images
-are x[i] = sin(0.37 i), which the test computes again.
+samet-akcay/skip-ganomaly, dbbbbm/f-AnoGAN-PyTorch, A03ki/f-AnoGAN and lukasruff/Deep-SVDD-PyTorch, at small
+widths. Images are x[i] = sin(0.37 i), which the test computes again.
 """
 
 from pathlib import Path
@@ -145,9 +145,11 @@ class Skip(nn.Module):
 
 
 class SkipGanomaly(nn.Module):
-    def __init__(self, channels=3, width=2):
+    def __init__(self, channels=3, width=2, depth=5):
         super().__init__()
         block = Skip(8 * width, 8 * width)
+        for _ in range(depth - 5):
+            block = Skip(8 * width, 8 * width, block)
         for outer, inner in ((4, 8), (2, 4), (1, 2)):
             block = Skip(outer * width, inner * width, block)
         self.model = Skip(channels, width, block, image=channels)
@@ -270,6 +272,44 @@ class Encoder(nn.Module):
         return torch.tanh(self.fc(h.flatten(1)))
 
 
+class ResizeGenerator(nn.Module):
+    """A linear layer, and convolutions of pixels that were doubled twice."""
+
+    def __init__(self, side, channels, width, latent):
+        super().__init__()
+        top, self.bottom = 8 * width, side // 4
+        self.l1 = nn.Sequential(nn.Linear(latent, top * self.bottom**2))
+        layers = [nn.BatchNorm2d(top)]
+        for wide in (top, top // 2):
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(top, wide, 3, padding=1)]
+            layers += [nn.BatchNorm2d(wide, eps=0.8), nn.LeakyReLU(0.2)]
+        self.conv_blocks = nn.Sequential(*layers, nn.Conv2d(top // 2, channels, 3, padding=1), nn.Tanh())
+
+    def forward(self, z):
+        return self.conv_blocks(self.l1(z).unflatten(1, (-1, self.bottom, self.bottom)))
+
+
+class ResizePyramid(nn.Module):
+    """Four halvings, with norms behind the activations; the critic's head, or the encoder's with its tanh."""
+
+    def __init__(self, side, channels, width, *head):
+        super().__init__()
+        layers, fewer = [], channels
+        for more in (width, 2 * width, 4 * width, 8 * width):
+            layers += [nn.Conv2d(fewer, more, 3, 2, 1), nn.LeakyReLU(0.2), nn.Dropout2d(0.25)]
+            layers += [nn.BatchNorm2d(more, eps=0.8)] if more > width else []
+            fewer = more
+        self.model = nn.Sequential(*layers)
+        outputs, *rest = head
+        self.adv_layer = nn.Sequential(nn.Linear(fewer * (side // 16) ** 2, outputs), *rest)
+
+    def features(self, x):
+        return self.model(x).flatten(1)
+
+    def forward(self, x):
+        return self.adv_layer(self.features(x))
+
+
 class Lenet(nn.Module):
     """Deep SVDD's networks: of MNIST with the norms `bn`, of CIFAR-10 with `bn2d`."""
 
@@ -322,6 +362,21 @@ def main():
     expected["skip-ganomaly.reconstruction"] = made
     expected["skip-ganomaly.score"] = 0.9 * per_sample(x - made) + 0.1 * per_sample(d(x)[1] - d(made)[1])
 
+    # At 128x128, where channels go on doubling, in halves.
+    x = images(1, 1, 128)
+    g = lived_in(Ganomaly(side=128, width=1), x).half()
+    torch.save({"epoch": 15, "state_dict": g.state_dict()}, HERE / "ganomaly-128-netG.pth")
+    made, z, z_made = g.float()(x)
+    expected["ganomaly-128.reconstruction"] = made
+    expected["ganomaly-128.score"] = per_sample(z - z_made)
+    g = lived_in(SkipGanomaly(channels=1, width=1, depth=7), x).half()
+    d = lived_in(SkipDiscriminator(side=128, channels=1, width=1), x).half()
+    torch.save({"epoch": 3, "state_dict": g.state_dict()}, HERE / "skip-ganomaly-128-netG.pth")
+    torch.save({"epoch": 3, "state_dict": d.state_dict()}, HERE / "skip-ganomaly-128-netD.pth")
+    made, d = g.float()(x), d.float()
+    expected["skip-ganomaly-128.reconstruction"] = made
+    expected["skip-ganomaly-128.score"] = 0.9 * per_sample(x - made) + 0.1 * per_sample(d(x)[1] - d(made)[1])
+
     x = images(1, 3, 64)
     networks = {"netG": Generator(), "netE": Encoder(), "netD": Critic()}
     latents = torch.randn(4, 16, generator=torch.Generator().manual_seed(2))
@@ -337,6 +392,25 @@ def main():
     expected["f-anogan.score"] = per_sample(x - made) + per_sample(features[0] - features[1])
     expected["f-anogan.critic"] = -networks["netD"](x)
     expected["f-anogan.z-distance"] = per_sample(networks["netE"](x) - networks["netE"](made))
+
+    # A03ki's files have no ending.
+    side, channels, width, latent = 48, 3, 2, 5
+    x = images(2, channels, side)
+    generator = ResizeGenerator(side, channels, width, latent)
+    encoder = ResizePyramid(side, channels, width, latent, nn.Tanh())
+    critic = ResizePyramid(side, channels, width, 1)
+    (HERE / "resize").mkdir(exist_ok=True)
+    for name, network in (("generator", generator), ("encoder", encoder), ("discriminator", critic)):
+        lived_in(network, latents[:, :latent] if name == "generator" else x)
+        network.half()
+        torch.save(network.state_dict(), HERE / "resize" / name)
+        network.float()
+    made = generator(encoder(x))
+    expected["f-anogan-resize.reconstruction"] = made
+    expected["f-anogan-resize.score"] = per_sample(x - made) + per_sample(critic.features(x) - critic.features(made))
+    expected["f-anogan-resize.residual"] = per_sample(x - made)
+    expected["f-anogan-resize.critic"] = -critic(x).flatten()
+    expected["f-anogan-resize.z-distance"] = per_sample(encoder(x) - encoder(made))
 
     for name, network, side, radius in (
         ("mnist", Lenet([1, 8, 4], "bn", 28, 32), 28, 0.0),
@@ -355,9 +429,6 @@ def main():
     torch.save({"w": torch.ones(2)}, HERE / "legacy.pth", _use_new_zipfile_serialization=False)
     torch.jit.save(torch.jit.trace(nn.Linear(1, 1), torch.ones(1)), str(HERE / "script.pth"))
     torch.save(nn.Linear(1, 1), HERE / "module.pth")
-    encoder = Ganomaly(side=128, width=1).half().state_dict()
-    encoder = {name: value for name, value in encoder.items() if name.startswith("encoder1")}
-    torch.save({"state_dict": encoder}, HERE / "ganomaly-128.pth")
     expected = {name: value.detach().contiguous() for name, value in expected.items()}
     save_file(expected, HERE / "expected.safetensors")
 

@@ -23,6 +23,7 @@ use crate::shared::{CliError, Interrupt, quoted, say, say_json, say_warning, sho
 #[command(
     group = ArgGroup::new("what").required(true).args(["system", "like"]),
     after_help = "Examples:\n  ganomede import netG.pth netD.pth --system ganomaly --out m.safetensors --data good/\n  \
+    ganomede import results/generator results/discriminator results/encoder --system f-anogan --out m.safetensors\n  \
     ganomede import tuned.safetensors --like parts.safetensors --out m.safetensors --data good/"
 )]
 pub(crate) struct Args {
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     #[arg(value_name = "F", required = true)]
     files: Vec<PathBuf>,
     /// The system whose published checkpoints they are.
-    #[arg(long, value_name = "SYSTEM", value_parser = PossibleValuesParser::new(SYSTEMS.map(|(name, _)| name)))]
+    #[arg(long, value_name = "SYSTEM", value_parser = PossibleValuesParser::new(SYSTEMS))]
     system: Option<String>,
     /// A model with the same networks: its names and shapes, its preprocessing.
     #[arg(long, value_name = "M")]

@@ -184,7 +184,7 @@ pub(crate) fn record_program(
                 return Err(CliError::input(format!("{} has no latent search", system.name())));
             };
             let score = system.info.scores[0].name;
-            let search = Search::new(&mut states, config, score, &SearchConfig::default(), batch);
+            let search = Search::new(&mut states, model.as_ref(), score, &SearchConfig::default(), batch);
             search.step(&tape, latent);
             let start = Tape::new();
             search.prepare(&start, latent, false);

@@ -393,7 +393,7 @@ fn chosen<'a>(
     let lanes = batch * config.restarts;
     let prepared = Prepared::new(header, file, false, |system, states| {
         if system.is_searched(name) || score.refine > 0 {
-            levels = Search::levels(states, system.config(), name, &config, lanes);
+            levels = Search::levels(states, system, name, &config, lanes);
         }
     })?;
     let own = !is_common(header.info(Path::new(""))?, name);

@@ -39,11 +39,23 @@ impl Tape {
 impl<'t> Tensor<'t> {
     /// Zeroes elements with probability `p` and scales the rest by 1 / (1 − p).
     pub fn dropout(self, random: &RandomState, p: f32) -> Tensor<'t> {
+        self.dropped(random, p, &self.shape())
+    }
+
+    /// As [`Tensor::dropout`], of whole channels of the samples `[n, c, …]`: PyTorch's `Dropout2d`.
+    pub fn dropout_channels(self, random: &RandomState, p: f32) -> Tensor<'t> {
+        let shape = self.shape();
+        let channels: Vec<_> = (0..shape.len()).map(|d| if d < 2 { shape[d] } else { 1 }).collect();
+        self.dropped(random, p, &channels)
+    }
+
+    /// Dropout of what shares a number of a tensor of this shape.
+    fn dropped(self, random: &RandomState, p: f32, numbers: &[usize]) -> Tensor<'t> {
         if !(0.0..1.0).contains(&p) {
             let shape = self.shape();
             return self.tape.poison("dropout", format!("probability {p} is not in [0, 1)"), &shape);
         }
-        let keep = (self.tape.uniform(random, &self.shape()) - p).step();
+        let keep = (self.tape.uniform(random, numbers) - p).step();
         keep.select(self, self.tape.constant(0.0)) * (1.0 / (1.0 - p))
     }
 }
