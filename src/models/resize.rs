@@ -18,6 +18,10 @@
 //! whole channels. Convolutions have one row of zeros before and one behind, as PyTorch's with padding 1,
 //! where the other networks have the smaller half before. All begin as PyTorch's layers do: weights and
 //! biases uniform within 1/√(fan in), γ = 1.
+//!
+//! A norm just before the head fixes the mean of each channel of f over batch and places, so that a mean of
+//! D over a batch tells places apart and nothing else: at 16×16, where f has one place, it is the same for
+//! every batch, and the critic says nothing.
 
 use super::Config;
 use super::resnet::enlarge;
