@@ -23,7 +23,7 @@ use crate::shared::{CliError, Interrupt, quoted, say, say_json, say_warning, sho
 #[command(
     group = ArgGroup::new("what").required(true).args(["system", "like"]),
     after_help = "Examples:\n  ganomede import netG.pth netD.pth --system ganomaly --out m.safetensors --data good/\n  \
-    ganomede import results/generator results/discriminator results/encoder --system f-anogan --out m.safetensors\n  \
+    ganomede import generator discriminator encoder --system f-anogan --out m.safetensors\n  \
     ganomede import tuned.safetensors --like parts.safetensors --out m.safetensors --data good/"
 )]
 pub(crate) struct Args {
