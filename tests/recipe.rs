@@ -13,7 +13,9 @@ use ganomede::models::system::{Defaults, Info, Length, Losses, Scored, Share, St
 use ganomede::models::{Config, Form, Prior, SYSTEMS, Size, register};
 use ganomede::nn::{Adam, BatchNorm, Mode, RmsProp, Sgd};
 use ganomede::tape::{Initial, Purpose, States, Tape, Tensor, Variable};
-use ganomede::train::{End, Epoch, HELD_OUT, Limits, LoopOptions, Trainer, kept_path, train};
+use ganomede::train::{
+    End, Epoch, HELD_OUT, Limits, LoopOptions, Trainer, check_resumable, kept_path, train,
+};
 use ganomede_datasets::{DataError, Split};
 
 const BATCH: usize = 8;
@@ -418,5 +420,20 @@ fn held_out_samples_are_looked_at_and_the_look_is_right() {
         let (got, want) = (f64::from(model.header.progress.held_out.expect("a look")), left / constant);
         assert!((got - want).abs() < 1e-4 * want, "{system}: {got} and {want}");
         assert!(system != "pca" || got < 1.0, "principal components beat the mean: {got}");
+    }
+}
+
+#[test]
+fn an_option_that_came_after_a_checkpoint_has_its_default_in_it() {
+    for (system, key, other) in [("ganomaly", "cap", "none"), ("f-anogan", "nets", "resize")] {
+        let asked = |options: &[(&str, &str)]| header(system, &TINY, BATCH, options);
+        let mut found = asked(&[]);
+        let mut options = serde_json::to_value(&found.options).unwrap();
+        assert!(options.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+        found.options = serde_json::from_value(options).unwrap();
+        assert_eq!(found.options.text(key), "");
+        check_resumable(&found, &asked(&[]), Path::new("m")).unwrap();
+        let refused = check_resumable(&found, &asked(&[(key, other)]), Path::new("m")).unwrap_err();
+        assert!(refused.to_string().contains("options"), "{refused}");
     }
 }
