@@ -106,5 +106,7 @@ fn out_offset(s: Slice, row: u32, col: Col) -> u32 {
     return s.phase.out_start + row * params.out_row + col.out;
 }
 
+/// The outermost digit of a column: its image, but in the face weight.
+fn image(s: Slice, j: u32) -> u32 { return j / (s.phase.cols_h * s.phase.cols_w); }
 fn channel(row: u32, col: Col) -> u32 { return row; }
 //#end

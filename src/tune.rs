@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ganomede_kernels::Kernel;
 
-pub use ganomede_kernels::sample::{TOLERANCE, relative_error, run_twin};
+pub use ganomede_kernels::sample::{TOLERANCE, relative_error, run_twin, tolerance};
 
 use crate::device::gpu::Gpu;
 use crate::device::tuning::Choice;
@@ -101,7 +101,7 @@ pub fn tune(gpu: &Gpu, kernel: &Kernel) -> Result<(Choice, Vec<Candidate>), Devi
         } else {
             let (error, _) =
                 relative_error(&gpu.run_kernel(kernel, Some(variant), &views, Some(&olds))?, &want);
-            if error > TOLERANCE {
+            if error > tolerance(kernel) {
                 Outcome::Wrong(error)
             } else {
                 let mut executable = device.load_variants(&program, &store, |_, _| Some(variant))?;

@@ -2,15 +2,16 @@
 /** The page of kernels: read a variant, change it, run it; right or not, how fast, and how far from the peak. */
 import { DeviceError, load } from "./ganomede.js";
 import { at, data, digits, make, say, table, unavailable } from "./page.js";
-import { doubles, errorOf, lanesOf, numbers, part, planFor, seconds } from "./part.js";
+import { doubles, errorOf, featuresOf, lanesOf, numbers, part, planFor, seconds } from "./part.js";
 
 /**
  * @typedef {{state: string, low: number, high: number, whole: boolean}} Numbers
- * @typedef {{line: string, flop: number, bytes: number, plans: {program: string, lanes: number | null}[],
- *     inputs: Numbers[], outputs: Numbers[], want: string[], twin_error: number | null}} Sample
+ * @typedef {{line: string, flop: number, bytes: number, tolerance: number,
+ *     plans: {program: string, lanes: number | null, f16: boolean}[], inputs: Numbers[], outputs: Numbers[],
+ *     want: string[], twin_error: number | null}} Sample
  * @typedef {{name: string, tile: string, chosen: string, samples: Sample[]}} Rung
  * @typedef {{name: string, computes: string, rungs: Rung[]}} Ladder
- * @typedef {{tolerance: number, oracle: string, ladders: Ladder[],
+ * @typedef {{oracle: string, ladders: Ladder[],
  *     peaks: {program: string, flop: number, bytes: number}[]}} Page
  */
 
@@ -24,7 +25,7 @@ const HEADINGS = ["kernel", "variant", "right", "error", "ms", "GFLOP/s", "GB/s"
 let whole;
 /** @type {Page} */
 let page;
-/** @type {{device: GPUDevice, lanes: number, name: string} | null} */
+/** @type {{device: GPUDevice, lanes: number, f16: boolean, name: string} | null} */
 let gpu = null;
 /** Operations and bytes a second. @type {number[] | null} */
 let peaks = null;
@@ -37,7 +38,7 @@ try {
 
 const ladder = () => page.ladders[Number(at("ladder").value)];
 const rung = () => ladder().rungs[Number(at("rung").value)];
-const plan = (/** @type {Sample} */ sample) => planFor(sample.plans, gpu?.lanes ?? 0);
+const plan = (/** @type {Sample} */ sample) => planFor(sample.plans, gpu ?? { lanes: 0, f16: false });
 
 async function begin() {
   options(
@@ -70,12 +71,13 @@ async function begin() {
           : "this browser has no WebGPU: use Chrome or Edge 113, Firefox 141 or Safari 26, or newer",
       );
     const lanes = lanesOf(adapter);
-    const requiredFeatures = /** @type {GPUFeatureName[]} */ (lanes > 0 ? ["subgroups"] : []);
+    const requiredFeatures = featuresOf(adapter);
+    const f16 = requiredFeatures.includes("shader-f16");
     const { vendor, architecture, description } = adapter.info;
     const name = description || `${vendor} ${architecture}`.trim() || "a GPU";
-    gpu = { device: await adapter.requestDevice({ requiredFeatures }), lanes, name };
+    gpu = { device: await adapter.requestDevice({ requiredFeatures }), lanes, f16, name };
     gpu.device.lost.then(() => say("The GPU was lost. Reload the page.", true));
-    at("model").textContent = `on ${name}${lanes > 0 ? `, subgroups of ${lanes}` : ", without subgroups"}`;
+    at("model").textContent = `on ${name}${lanes > 0 ? `, subgroups of ${lanes}` : ", without subgroups"}${f16 ? ", with halves" : ""}`;
     say("Ready.");
   } catch (error) {
     for (const id of ["run", "time", "all"]) at(id).disabled = true;
@@ -159,8 +161,9 @@ async function run({ name: family }, { name, samples }, timed, texts) {
   const chosen = plan(small);
   const title = `${family} ${name}`;
   if (!chosen) {
-    say(`${title} needs subgroups of one size, which this GPU does not offer to pages.`);
-    results.set(title, [family, name, "not run: no subgroups of one size", "", "", "", "", ""]);
+    const missing = small.plans[0].f16 ? "arithmetic in halves" : "subgroups of one size";
+    say(`${title} needs ${missing}, which this GPU does not offer to pages.`);
+    results.set(title, [family, name, `not run: no ${missing}`, "", "", "", "", ""]);
     return show();
   }
   say(`Running ${title}…`);
@@ -168,7 +171,7 @@ async function run({ name: family }, { name, samples }, timed, texts) {
   const model = await open(chosen.program, texts);
   const error = await errorOf(model, small, chosen.program, oracle);
   model.destroy();
-  const right = error <= page.tolerance;
+  const right = error <= small.tolerance;
   const cells = [family, name, right ? "yes" : "NO", error.toExponential(1), "", "", "", ""];
   if (right && timed) {
     const { program } = plan(typical) ?? chosen;
@@ -190,7 +193,7 @@ async function run({ name: family }, { name, samples }, timed, texts) {
   say(
     right
       ? `${title} is right: at most ${cells[3]} from what 64-bit loops give.`
-      : `${title} is wrong: ${cells[3]} from what 64-bit loops give, where ${page.tolerance} is allowed.`,
+      : `${title} is wrong: ${cells[3]} from what 64-bit loops give, where ${small.tolerance} is allowed.`,
     !right,
   );
 }

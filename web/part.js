@@ -117,8 +117,18 @@ export async function errorOf(model, sample, name, oracle) {
   return worst;
 }
 
-/** The plan of a sample that a device can run: without subgroups, or for subgroups of its size. @param {{program: string, lanes: number | null}[]} plans @param {number} lanes  0 without subgroups */
-export const planFor = (plans, lanes) => plans.find((plan) => plan.lanes === null || plan.lanes === lanes);
+/** The plan of a sample that a device can run: without subgroups, or for subgroups of its size, and in halves only where it has them. @param {{program: string, lanes: number | null, f16: boolean}[]} plans @param {{lanes: number, f16: boolean}} device  lanes 0 without subgroups */
+export const planFor = (plans, device) =>
+  plans.find(({ lanes, f16 }) => (lanes === null || lanes === device.lanes) && (!f16 || device.f16));
+
+/** WebGPU's names of what the kernels use beyond its defaults, where an adapter has it. @param {GPUAdapter} adapter */
+export function featuresOf(adapter) {
+  const f16 = adapter.features.has("shader-f16");
+  return /** @type {GPUFeatureName[]} */ ([
+    ...(lanesOf(adapter) > 0 ? ["subgroups"] : []),
+    ...(f16 ? ["shader-f16"] : []),
+  ]);
+}
 
 /** The lanes that all subgroups of a device have; 0 without subgroups or where they differ. @param {GPUAdapter} adapter */
 export function lanesOf(adapter) {

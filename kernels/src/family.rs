@@ -3,6 +3,7 @@
 use crate::error::KernelError;
 use crate::ladder::Ladder;
 use crate::launch::{Cost, GpuPlan, GpuTraits, Slot};
+use crate::precision::Precision;
 use crate::text::rounded;
 use std::fmt::Debug;
 
@@ -27,6 +28,11 @@ pub trait Family: Debug {
 
     /// FLOPs, where a multiply-add counts two, and bytes, each buffer once.
     fn cost(&self) -> Cost;
+
+    /// What the operands of its products are rounded to.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
 
     /// The sizes that a choice of variant depends on, those that follow the batch rounded up to powers of
     /// two, so that a choice measured at one batch holds for its neighbours.

@@ -30,6 +30,8 @@ pub struct GpuTraits {
     pub max_shared_bytes: u32,
     /// Lanes of a subgroup, where the adapter has subgroup operations and all its subgroups have that many.
     pub subgroup: Option<u32>,
+    /// It has arithmetic in halves, and storage of them in shared memory.
+    pub f16: bool,
     /// Texts that plans are made of. Variant choice does not look at them.
     pub shaders: Shaders,
 }
@@ -44,6 +46,7 @@ impl Default for GpuTraits {
             max_invocations: 256,
             max_shared_bytes: 16_384,
             subgroup: None,
+            f16: false,
             shaders: Shaders::default(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::Kernel;
 use crate::family::{Family, Values};
 use crate::launch::Slot;
+use crate::precision::Precision;
 use crate::random::{Distribution, Random};
 
 /// What the inputs of a kernel hold, and its outputs before it runs.
@@ -36,9 +37,19 @@ pub(crate) fn data(kernel: &dyn Family, seed: u64) -> Data {
     (of(kernel.input_lens(), 0, Slot::Input), of(kernel.output_lens(), 100, Slot::Output))
 }
 
-/// Largest error of a variant, relative to the root mean square of the right values: sums of any order stay
-/// below it.
+/// Largest error of a variant in f32, relative to the root mean square of the right values: sums of any order
+/// stay below it.
 pub const TOLERANCE: f64 = 1e-4;
+
+/// The same of a kernel's variants, whose operands may be rounded.
+pub fn tolerance(kernel: &Kernel) -> f64 {
+    match kernel.family().precision() {
+        Precision::F32 => TOLERANCE,
+        // Operands within 2^-12 and, in halves, chains of sums within 2^-11.
+        Precision::F16 => 1e-2,
+        Precision::Bf16 => 2e-2,
+    }
+}
 
 /// Outputs of the kernel's CPU twin.
 pub fn run_twin(kernel: &Kernel, inputs: &[&[f32]], before: &[&[f32]]) -> Vec<Vec<f32>> {

@@ -17,4 +17,5 @@ fn a_row_step() -> u32 { return params.a_row; }
 fn b_offset(s: Slice, k: Inner, col: Col) -> u32 { return s.b + k.b + col.b; }
 fn b_inside(k: Inner, col: Col) -> bool { return true; } // a zero that is in no buffer: never here
 fn out_offset(s: Slice, row: u32, col: Col) -> u32 { return s.out + row * params.cols + col.out; }
+fn image(s: Slice, j: u32) -> u32 { return 0u; } // no operand's columns are images
 fn channel(row: u32, col: Col) -> u32 { return col.out / params.channel_width; }

@@ -91,19 +91,34 @@ impl Device {
         }
     }
 
-    /// The same device with the operands of products rounded: several times faster where the processor has
-    /// instructions for it, and less exact ([`Precision`]). Sums, statistics, losses and weights stay in f32.
+    /// The same device with the operands of products rounded: several times faster where the processor or the
+    /// GPU has instructions for it, and less exact ([`Precision`]). Sums, statistics, losses and weights stay
+    /// in f32.
     ///
     /// # Errors
     /// [`DeviceError::Unsupported`] where the device does not multiply so.
     pub fn with_precision(self, precision: Precision) -> Result<Self, DeviceError> {
         match (self, precision) {
             (Self::Cpu | Self::Rounded(_), Precision::F32) => Ok(Self::Cpu),
-            (Self::Cpu | Self::Rounded(_), _) => Ok(Self::Rounded(precision)),
+            (Self::Cpu | Self::Rounded(_), Precision::Bf16) => Ok(Self::Rounded(precision)),
+            (Self::Cpu | Self::Rounded(_), Precision::F16) => {
+                Err(DeviceError::Unsupported { what: "multiply in f16; use bf16 or f32, or --device gpu" })
+            }
+            #[cfg(feature = "gpu")]
+            (Self::Gpu(gpu), Precision::F32) => Ok(Self::Gpu(gpu.with_precision(precision))),
+            #[cfg(feature = "gpu")]
+            (Self::Gpu(gpu), Precision::F16) if gpu.traits().f16 => {
+                Ok(Self::Gpu(gpu.with_precision(precision)))
+            }
+            #[cfg(feature = "gpu")]
+            (Self::Gpu(_), Precision::F16) => {
+                Err(DeviceError::Unsupported { what: "multiply in f16 (it has no SHADER_F16); use f32" })
+            }
             (device, Precision::F32) => Ok(device),
             (_, Precision::Bf16) => {
-                Err(DeviceError::Unsupported { what: "multiply in bf16; use --device cpu, or f32" })
+                Err(DeviceError::Unsupported { what: "multiply in bf16; use f32, or --device cpu" })
             }
+            (_, Precision::F16) => Err(DeviceError::Unsupported { what: "multiply in f16; use f32" }),
         }
     }
 
@@ -111,6 +126,8 @@ impl Device {
     pub fn precision(&self) -> Precision {
         match self {
             Self::Rounded(precision) => *precision,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.precision(),
             _ => Precision::F32,
         }
     }
@@ -123,7 +140,7 @@ impl Device {
         }
     }
 
-    /// `cpu`, or `gpu` with the adapter's name.
+    /// `cpu`, or `gpu` with the adapter's name, and what products are rounded to.
     pub fn describe(&self) -> String {
         match self {
             Self::Rounded(precision) => {

@@ -45,7 +45,8 @@ impl Device {
     pub fn peaks(&self) -> Result<Peaks, DeviceError> {
         let [flops, bytes_per_second] = self.backend().rates()?;
         let flops_per_second = match self.precision() {
-            Precision::F32 => flops,
+            // Halves have a higher one, which no kernel measures.
+            Precision::F32 | Precision::F16 => flops,
             Precision::Bf16 => cpu::bf16_flops()?,
         };
         Ok(Peaks { flops_per_second, bytes_per_second, launch_seconds: self.launch_seconds()? })

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ganomede_kernels::peak::Peak;
-use ganomede_kernels::sample::{TOLERANCE, relative_error, run_twin};
+use ganomede_kernels::sample::{relative_error, run_twin, tolerance};
 use ganomede_kernels::{
-    FAMILIES, GpuPlan, GpuTraits, Kernel, KernelError, Ladder, Size, Slot, Values, Variant,
+    FAMILIES, GpuPlan, GpuTraits, Kernel, KernelError, Ladder, Precision, Size, Slot, Values, Variant,
 };
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -34,7 +34,6 @@ const COPY: Peak = Peak::Copy { len: 1 << 24 };
 /// `kernels.json`.
 #[derive(Debug, Serialize)]
 struct Page {
-    tolerance: f64,
     /// File with what is wanted.
     oracle: &'static str,
     peaks: Vec<Measured>,
@@ -73,6 +72,8 @@ struct Sample {
     line: String,
     flop: u64,
     bytes: u64,
+    /// Largest error, relative to the root mean square of what is wanted.
+    tolerance: f64,
     plans: Vec<Plan>,
     inputs: Vec<Numbers>,
     outputs: Vec<Numbers>,
@@ -88,6 +89,8 @@ struct Plan {
     program: String,
     /// The lanes that all subgroups must have, of plans that use subgroups.
     lanes: Option<u32>,
+    /// It has arithmetic in halves: WebGPU's feature `shader-f16`.
+    f16: bool,
 }
 
 /// A buffer of a sample: a state of `program.json`, and what makes sense in it.
@@ -154,7 +157,7 @@ impl Export {
             ladders.push(ShownLadder { name: ladder.name, computes: ladder.computes, rungs });
         }
         let peaks = vec![samples.peak("peak-fma", FMA)?, samples.peak("peak-copy", COPY)?];
-        let page = serde_json::to_vec(&Page { tolerance: TOLERANCE, oracle: ORACLE, peaks, ladders });
+        let page = serde_json::to_vec(&Page { oracle: ORACLE, peaks, ladders });
         let page = page.map_err(|e| ExportError::Document(e.to_string()))?;
         let Samples { modules, states, programs, stored, wanted, .. } = samples;
         let is_stored = |name: &str| stored.iter().any(|(known, ..)| known == name);
@@ -200,16 +203,17 @@ impl Samples {
         let program = launch(&kernel, &inputs, &outputs, &format!("{} {}", ladder.name, variant.name));
         let which = if size == Size::Small { "small" } else { "typical" };
         let mut plans = vec![];
+        let f16 = kernel.family().precision() == Precision::F16;
         for lanes in std::iter::once(None).chain(LANES.map(Some)) {
             let name = format!("{}-{}-{which}", ladder.name, variant.name);
             let name = lanes.map_or(name.clone(), |lanes| format!("{name}-{lanes}"));
-            let traits = GpuTraits { subgroup: lanes, ..GpuTraits::default() };
+            let traits = GpuTraits { subgroup: lanes, f16, ..GpuTraits::default() };
             if let Err(KernelError::Missing { .. }) = kernel.gpu(&traits, Some(variant.name)) {
                 continue;
             }
             let plan = |kernel: &Kernel| kernel.gpu(&traits, Some(variant.name)).map(enabled);
             self.programs.insert(name.clone(), self.modules.planned(&program, &self.states, plan)?);
-            plans.push(Plan { program: name, lanes });
+            plans.push(Plan { program: name, lanes, f16 });
             // A variant that needs no subgroups is the same whatever they are.
             if lanes.is_none() {
                 break;
@@ -230,7 +234,8 @@ impl Samples {
             Size::Typical => vec![],
         };
         let bytes = cost.bytes_read + cost.bytes_written;
-        Ok(Sample { line: kernel.line(), flop: cost.flops, bytes, plans, inputs, outputs, want, twin_error })
+        let (line, flop, tolerance) = (kernel.line(), cost.flops, tolerance(&kernel));
+        Ok(Sample { line, flop, bytes, tolerance, plans, inputs, outputs, want, twin_error })
     }
 
     /// The buffers of a kernel, which variants share; of a small one with numbers and what is wanted.

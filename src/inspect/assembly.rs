@@ -9,6 +9,8 @@ pub struct Loop {
     pub valu: u32,
     /// Of them, fused or plain multiply-adds; the halves of a dual-issue pair count one each.
     pub fma: u32,
+    /// Of those, packed ones of two halves each.
+    pub packed: u32,
 }
 
 impl Loop {
@@ -74,6 +76,7 @@ pub fn hottest_loop(assembly: &str) -> Option<Loop> {
             let name = text.split_whitespace().next().unwrap_or("");
             counted.valu += u32::from(name.starts_with("v_"));
             counted.fma += u32::from(is_multiply_add(name));
+            counted.packed += u32::from(name.starts_with("v_pk_fma"));
         }
         counted
     };
@@ -101,7 +104,7 @@ BB3:
 \ts_cbranch_vccnz BB1
 \ts_endpgm
 ";
-        assert_eq!(hottest_loop(assembly), Some(Loop { valu: 4, fma: 2 }));
+        assert_eq!(hottest_loop(assembly), Some(Loop { valu: 4, fma: 2, packed: 0 }));
         assert_eq!(hottest_loop("BB0:\n\tv_fma_f32 v1, v2, v3, v1\n\ts_endpgm\n"), None);
     }
 }

@@ -57,8 +57,10 @@ pub struct Statistics {
     /// Multiply-adds of the vector instructions of the innermost loop with the most of them, 0 to 1; `None`
     /// where no loop has any.
     pub fma_share: Option<f64>,
-    /// Multiply-adds in one pass of that loop.
+    /// Multiply-adds in one pass of that loop; a packed one counts one.
     pub loop_fma: u32,
+    /// Of them, packed ones of two halves each.
+    pub loop_packed: u32,
     /// Machine code as text.
     #[serde(skip)]
     pub assembly: String,
@@ -223,6 +225,7 @@ fn statistics(compiled: super::radv::Compiled) -> Statistics {
         instructions: read("Instructions"),
         fma_share: hottest.map(|l| l.fma_share()),
         loop_fma: hottest.map_or(0, |l| l.fma),
+        loop_packed: hottest.map_or(0, |l| l.packed),
         assembly: compiled.assembly,
     }
 }

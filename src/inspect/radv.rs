@@ -68,13 +68,19 @@ pub fn compile(jobs: &[Job]) -> Result<Reply, String> {
     let mut executables =
         vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
     let extensions = [khr::pipeline_executable_properties::NAME.as_ptr()];
-    // As wgpu opens devices.
+    // As wgpu opens devices, with halves.
     let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
+    let mut halves = vk::PhysicalDeviceVulkan12Features::default().shader_float16(true);
+    let mut storage = vk::PhysicalDeviceVulkan11Features::default()
+        .storage_buffer16_bit_access(true)
+        .uniform_and_storage_buffer16_bit_access(true);
     let description = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queue)
         .enabled_extension_names(&extensions)
         .enabled_features(&features)
-        .push_next(&mut executables);
+        .push_next(&mut executables)
+        .push_next(&mut halves)
+        .push_next(&mut storage);
     // SAFETY: as above; family 0 exists on every device.
     let device =
         unsafe { instance.create_device(physical, &description, None) }.map_err(failed("vkCreateDevice"))?;

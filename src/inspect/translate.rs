@@ -17,7 +17,7 @@ pub enum Language {
     Spirv,
     /// Metal Shading Language.
     Msl,
-    /// DX12's, shader model 6.0.
+    /// DX12's, shader model 6.2.
     Hlsl,
     /// OpenGL's, 4.30.
     Glsl,
@@ -39,9 +39,12 @@ pub fn specialise(dispatch: &Dispatch) -> String {
             let (name, ty) = rest.split_once(':')?;
             let (ty, default) = ty.split_once('=')?;
             let given = dispatch.constants.iter().find(|(known, _)| *known == name.trim());
-            let suffix = if ty.trim() == "u32" { "u;" } else { ";" };
-            let value =
-                given.map_or_else(|| default.trim().to_owned(), |(_, value)| format!("{value}{suffix}"));
+            let written = |value: f64| match ty.trim() {
+                "bool" => format!("{};", value != 0.0),
+                "u32" => format!("{value}u;"),
+                _ => format!("{value};"),
+            };
+            let value = given.map_or_else(|| default.trim().to_owned(), |&(_, value)| written(value));
             Some(format!("const {name}:{ty}= {value}"))
         });
         text += value.as_deref().unwrap_or(line);
@@ -56,7 +59,7 @@ fn parse(dispatch: &Dispatch) -> Result<(Module, ModuleInfo), InspectError> {
     let module = naga::front::wgsl::parse_str(&text).map_err(|e| failed(e.emit_to_string(&text)))?;
     let info = Validator::new(
         ValidationFlags::all(),
-        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     )
     .validate(&module)
     .map_err(|e| failed(e.emit_to_string(&text)))?;
@@ -141,7 +144,7 @@ pub fn translate(dispatch: &Dispatch, language: Language) -> Result<Vec<u8>, Ins
         Language::Hlsl => {
             let (module, info) = parse(dispatch)?;
             let options = hlsl::Options {
-                shader_model: hlsl::ShaderModel::V6_0,
+                shader_model: hlsl::ShaderModel::V6_2,
                 zero_initialize_workgroup_memory: false,
                 restrict_indexing: false,
                 force_loop_bounding: false,

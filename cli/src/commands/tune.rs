@@ -13,6 +13,7 @@ use crate::shared::programs::{
 use crate::shared::session::check_folder;
 use crate::shared::table::{TextTable, digits};
 use crate::shared::{CliError, Interrupt, note, say, say_json};
+use ganomede::Precision;
 use ganomede::device::tuning::Choice;
 use ganomede::device::{Device, machine};
 use ganomede::tune::{Candidate, Outcome, tune};
@@ -89,7 +90,7 @@ struct TuneDocument {
 }
 
 /// One kernel of each shape class in the system's programs.
-fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError> {
+fn classes(args: &Args, precision: Precision, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError> {
     let names = ladders().map(|ladder| ladder.name);
     if let Some(unknown) = args.kernel.iter().find(|name| !names.clone().any(|known| known == *name)) {
         let known: Vec<&str> = names.collect();
@@ -108,7 +109,9 @@ fn classes(args: &Args, seed: u64) -> Result<BTreeMap<String, Kernel>, CliError>
             Err(_) if which == Which::Search => continue, // a system without one
             recorded => recorded?,
         };
-        for launch in recorded.prepare.iter().flat_map(|p| &p.launches).chain(&recorded.program.launches) {
+        let programs = recorded.prepare.into_iter().chain([recorded.program]);
+        let programs: Vec<_> = programs.map(|program| program.with_precision(precision)).collect();
+        for launch in programs.iter().flat_map(|program| &program.launches) {
             if let Some(class) = launch.kernel.class().filter(|_| wanted(&launch.kernel)) {
                 found.entry(class).or_insert_with(|| launch.kernel.clone());
             }
@@ -133,7 +136,7 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
     if let Some(folder) = folder.as_deref().filter(|_| !args.dry_run) {
         check_folder(folder, &Reads::new())?;
     }
-    let classes = classes(args, global.seed)?;
+    let classes = classes(args, gpu.precision(), global.seed)?;
     note(&format!("{} shape classes on {}", classes.len(), gpu.describe()));
     let mut tuning = gpu.tuning().clone();
     let mut rows = Vec::new();

@@ -26,9 +26,9 @@ pub(crate) struct Global {
     /// Where to compute: auto (a hardware GPU, else cpu), cpu, gpu (software adapters included), gpu:N.
     #[arg(long, global = true, default_value = "auto", env = "GANOMEDE_DEVICE", value_parser = parse_device)]
     pub device: Selector,
-    /// What the operands of matrix products and convolutions are rounded to. bf16 is faster on processors
-    /// that have instructions for it (AMX, AVX512-BF16), and costs accuracy; sums, statistics, losses and
-    /// weights stay in f32. The CPU alone has it.
+    /// What the operands of matrix products and convolutions are rounded to: bf16 on processors (faster
+    /// where they have instructions for it, AMX or AVX512-BF16), f16 on GPUs that have arithmetic in halves.
+    /// Both cost accuracy; sums, statistics, losses and weights stay in f32.
     #[arg(long, global = true, value_enum, default_value_t = PrecisionArg::F32)]
     pub precision: PrecisionArg,
     /// Seed of everything random.
@@ -60,6 +60,8 @@ pub(crate) enum PrecisionArg {
     F32,
     /// 8 bits with the range of f32.
     Bf16,
+    /// 11 bits, operands scaled into their range.
+    F16,
 }
 
 impl From<PrecisionArg> for Precision {
@@ -67,6 +69,7 @@ impl From<PrecisionArg> for Precision {
         match value {
             PrecisionArg::F32 => Self::F32,
             PrecisionArg::Bf16 => Self::Bf16,
+            PrecisionArg::F16 => Self::F16,
         }
     }
 }

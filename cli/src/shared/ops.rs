@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::shared::CliError;
+use ganomede::Precision;
 use ganomede::nn::{Adam, BatchNorm, Mode, random_state};
 use ganomede::program::{CompileError, Program, compile};
 use ganomede::tape::{ConvOptions, Initial, PoolOptions, Sampling, States, Tape, Tensor};
@@ -153,8 +154,8 @@ impl OpArgs {
         self.shape.clone().unwrap_or_else(|| Shape(small.to_vec()))
     }
 
-    /// Records the operation on inputs that the host writes.
-    pub(crate) fn record(&self) -> Result<(States, Program), CliError> {
+    /// Records the operation on inputs that the host writes, its products rounded to `precision`.
+    pub(crate) fn record(&self, precision: Precision) -> Result<(States, Program), CliError> {
         let Shape(dims) = self.shape();
         let rank = |allowed: std::ops::RangeInclusive<usize>| {
             if allowed.contains(&dims.len()) {
@@ -267,6 +268,7 @@ impl OpArgs {
                 adam.apply(&tape, &[gradient]);
             }
         }
-        Ok((states, compile(&tape.finish().map_err(CompileError::from)?)?))
+        let program = compile(&tape.finish().map_err(CompileError::from)?)?;
+        Ok((states, program.with_precision(precision)))
     }
 }

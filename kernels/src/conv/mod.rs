@@ -158,7 +158,7 @@ pub struct Conv {
     pub geometry: Geometry,
     /// w is stored in halves ([`crate::half`]). Not of [`Face::Weight`], which makes w.
     pub half: bool,
-    /// What the operands are rounded to. Not on GPUs.
+    /// What the operands are rounded to.
     pub precision: Precision,
     /// Fused tail.
     pub epilogue: Epilogue,
@@ -229,7 +229,7 @@ impl Family for Conv {
     }
 
     fn plan(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        self.precision.on_gpus(self.name())?;
+        self.precision.on_gpus(self.name(), traits)?;
         gpu::plan(self, traits, variant)
     }
 
@@ -257,12 +257,16 @@ impl Family for Conv {
         cpu::run(self, inputs, Some(kept), outputs, scratch);
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn class(&self) -> String {
         let g = &self.geometry;
         let pair = |[h, w]: [usize; 2]| format!("{h}×{w}");
         let padding = [g.pad_low[0] + g.pad_high[0], g.pad_low[1] + g.pad_high[1]];
         format!(
-            "{}→{} x {} k {} s {} p {} d {} n {}",
+            "{}→{} x {} k {} s {} p {} d {} n {}{}",
             g.ci,
             g.co,
             pair(g.x),
@@ -270,7 +274,8 @@ impl Family for Conv {
             pair(g.stride),
             pair(padding),
             pair(g.dilation),
-            rounded(g.batch)
+            rounded(g.batch),
+            self.precision.class()
         )
     }
 

@@ -3,11 +3,11 @@
 use super::{Conv, Face, Geometry};
 use crate::epilogue::Epilogue;
 use crate::family::Size;
-use crate::gemm::{REGISTERS, SUBGROUPS, TILE32, TILE64};
+use crate::gemm::{REGISTERS, SUBGROUPS, TILE32, TILE32_F16, TILE64, TILE64_F16};
 use crate::ladder::{Ladder, Variant, variant};
 use crate::precision::Precision;
 
-const CONV: [Variant; 7] = [
+const CONV: [Variant; 9] = [
     variant("naive", "1 output a thread, from the definition", "more than 64 stride phases"),
     TILE32,
     TILE64,
@@ -23,8 +23,10 @@ const CONV: [Variant; 7] = [
         "9 products for 16 on 2 × 2 outputs of a 4 × 4 kernel at stride 2, as 9 matrix products",
         "software adapters, from 64 tiles and 8 channels on",
     ),
+    TILE32_F16,
+    TILE64_F16,
 ];
-const CONV_TRANSPOSE: [Variant; 8] = [
+const CONV_TRANSPOSE: [Variant; 10] = [
     CONV[0],
     CONV[1],
     CONV[2],
@@ -37,6 +39,8 @@ const CONV_TRANSPOSE: [Variant; 8] = [
         "4 × 4 pixels of all channels a thread",
         "hardware: onto at most four channels, 4 × 4 kernels at stride 2",
     ),
+    TILE32_F16,
+    TILE64_F16,
 ];
 
 /// In the order of the faces.
@@ -91,7 +95,7 @@ pub(super) fn sample(ladder: &str, variant: &str, size: Size) -> Conv {
             dilation: [1; 2],
         },
         half: false,
-        precision: Precision::F32,
+        precision: Precision::of_variant(variant),
         epilogue: Epilogue::default(),
     }
 }

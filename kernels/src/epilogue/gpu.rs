@@ -5,6 +5,9 @@ use crate::launch::{Bind, GpuTraits, Slot};
 use crate::plan::read;
 use crate::sections::splice;
 
+/// The directive of shaders with arithmetic in halves.
+const ENABLE: &str = "\nenable f16;\n";
+
 /// `main`, then the epilogue's operands.
 pub(crate) fn bindings(mut main: Vec<Bind>, epilogue: &Epilogue) -> Vec<Bind> {
     main.extend((0..epilogue.operands.len()).map(|i| read(Slot::Input(i + 2))));
@@ -34,5 +37,10 @@ pub(crate) fn with_epilogue(file: &str, epilogue: &Epilogue, first: usize, trait
     text += &format!(
         "fn epilogue(acc: f32, channel: u32, index: u32) -> f32 {{\n{body}    return r{last};\n}}\n"
     );
-    format!("{}\n{}", traits.shaders.text("expr.wgsl"), splice(shader, "epilogue", &text))
+    let whole = format!("{}\n{}", traits.shaders.text("expr.wgsl"), splice(shader, "epilogue", &text));
+    // Directives stand before everything else.
+    match whole.split_once(ENABLE) {
+        Some((before, after)) => format!("{ENABLE}{before}{after}"),
+        None => whole,
+    }
 }

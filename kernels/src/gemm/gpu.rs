@@ -7,17 +7,26 @@
 //! | `tile64`, `tile32` | shared-memory tiles, split-K | hardware |
 //! | `registers` | register tiles on packed A, split-K | software adapters without subgroups; at most four rows |
 //! | `subgroups` | register tiles whose A a subgroup shares, split-K | software adapters |
+//! | `tile64_f16`, `tile32_f16` | shared-memory tiles of halves, split-K | products in f16 |
 
 use super::Gemm;
 use super::product::{self, Product, Stages, Sums};
+use super::tile_f16::{self, Scaled};
 use crate::epilogue::{bindings, with_epilogue};
 use crate::error::KernelError;
 use crate::family::Family;
 use crate::launch::{Dispatch, GpuPlan, GpuTraits, Slot};
 use crate::plan::{begin, check_bindings, fold, half_constants, read, write};
+use crate::precision::Precision;
 
-pub(super) const VARIANTS: [&str; 6] =
-    ["naive", "dot", product::VARIANTS[0], product::VARIANTS[1], product::VARIANTS[2], product::VARIANTS[3]];
+pub(super) fn variants(gemm: &Gemm) -> Vec<&'static str> {
+    let mut names = vec!["naive", "dot"];
+    names.extend(product::VARIANTS);
+    if gemm.precision == Precision::F16 {
+        names.extend(tile_f16::VARIANTS);
+    }
+    names
+}
 
 pub(super) fn plan(gemm: &Gemm, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
     let variant = begin(gemm, traits, variant, || chosen(gemm, traits))?;
@@ -67,6 +76,7 @@ const NOMINAL_ROWS: usize = 512;
 
 fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'_> {
     let &Gemm { batch, m, n, k, .. } = gemm;
+    let [of_a, of_b] = [gemm.batched_a, gemm.batched_b].map(|batched| if batched { batch } else { 1 });
     let strides = [
         if gemm.batched_a { m * k } else { 0 },
         if gemm.trans_a { 1 } else { k },
@@ -91,6 +101,10 @@ fn product_of(gemm: &Gemm, [a, b]: [Slot; 2], channel_width: usize) -> Product<'
         b,
         half: [false, gemm.half_b],
         packed: false,
+        halves: (gemm.precision == Precision::F16).then(|| {
+            let rows = Scaled { slices: of_a, lines: m, line: k, own: true };
+            [if gemm.trans_a { Scaled::whole(of_a, m * k) } else { rows }, Scaled::whole(of_b, k * n)]
+        }),
         epilogue: &gemm.epilogue,
     }
 }

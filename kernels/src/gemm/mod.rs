@@ -6,6 +6,7 @@ pub(crate) mod gpu;
 mod oracle;
 mod pairs;
 pub(crate) mod product;
+pub(crate) mod tile_f16;
 
 use crate::epilogue::Epilogue;
 use crate::error::{KernelError, shape_error};
@@ -37,6 +38,16 @@ pub(crate) const SUBGROUPS: Variant = variant(
     "32 rows × 4 columns a lane of a subgroup (8 in winograd), A shared by shuffles, no shared memory; split-K",
     "software adapters whose subgroups have one size",
 );
+pub(crate) const TILE32_F16: Variant = variant(
+    "tile32_f16",
+    "tile32 on operands scaled and rounded to halves, two multiply-adds an instruction; sums in f32",
+    "--precision f16, where tile32 is in f32",
+);
+pub(crate) const TILE64_F16: Variant = variant(
+    "tile64_f16",
+    "tile64 on operands scaled and rounded to halves, two multiply-adds an instruction; sums in f32",
+    "--precision f16, otherwise",
+);
 const LADDERS: [Ladder; 1] = [Ladder {
     name: "gemm",
     computes: "batched, transposed matrix products",
@@ -51,6 +62,8 @@ const LADDERS: [Ladder; 1] = [Ladder {
             "matrix × vector, at most 4096 outputs of sums of 256 and more",
         ),
         SUBGROUPS,
+        TILE32_F16,
+        TILE64_F16,
     ],
 }];
 
@@ -77,7 +90,7 @@ pub struct Gemm {
     pub batched_b: bool,
     /// B is stored in halves ([`crate::half`]).
     pub half_b: bool,
-    /// What the operands are rounded to. Not on GPUs.
+    /// What the operands are rounded to.
     pub precision: Precision,
     /// Fused tail.
     pub epilogue: Epilogue,
@@ -133,11 +146,11 @@ impl Family for Gemm {
     }
 
     fn variants(&self) -> Vec<&'static str> {
-        gpu::VARIANTS.to_vec()
+        gpu::variants(self)
     }
 
     fn plan(&self, traits: &GpuTraits, variant: Option<&str>) -> Result<GpuPlan, KernelError> {
-        self.precision.on_gpus(self.name())?;
+        self.precision.on_gpus(self.name(), traits)?;
         gpu::plan(self, traits, variant)
     }
 
@@ -161,11 +174,15 @@ impl Family for Gemm {
         cpu::run(self, inputs, Some(kept), outputs, scratch);
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn class(&self) -> String {
         let stored = |transposed| if transposed { "t" } else { "n" };
         let (a, b) = (stored(self.trans_a), stored(self.trans_b));
         let [batch, m, n, k] = [self.batch, self.m, self.n, self.k].map(rounded);
-        format!("{batch}×{m}×{n}×{k} {a}{b}")
+        format!("{batch}×{m}×{n}×{k} {a}{b}{}", self.precision.class())
     }
 
     fn line(&self) -> String {
@@ -213,7 +230,7 @@ impl Family for Gemm {
             batched_a: false,
             batched_b: false,
             half_b: false,
-            precision: Precision::F32,
+            precision: Precision::of_variant(variant),
             epilogue: Epilogue::default(),
         }
     }

@@ -8,6 +8,8 @@ use crate::plan::{fold, half_constants, read, write};
 use crate::sections::{section, splice};
 use std::borrow::Cow;
 
+use super::tile_f16::{self, Scaled};
+
 /// Fewest inner values in a chunk of split-K: below, moving partial sums costs more than idle units.
 const SHORTEST_CHUNK: usize = 128;
 /// Workgroups that keep a hardware adapter busy: about two for each compute unit of a large one.
@@ -53,6 +55,8 @@ pub(crate) struct Product<'a> {
     /// Both operands lie in the form of `gemm_packed.wgsl`, and the sums are left in scratch buffer 0, for
     /// stages that the caller adds: Winograd's.
     pub(crate) packed: bool,
+    /// Which numbers of the operands share a scale, where they are rounded to halves.
+    pub(crate) halves: Option<[Scaled; 2]>,
     /// Fused tail.
     pub(crate) epilogue: &'a Epilogue,
 }
@@ -85,37 +89,47 @@ impl Product<'_> {
     /// those have a fixed size and have work for half of their lanes at least; so do products of at most four
     /// rows. On hardware 64 × 64 tiles reuse each loaded value most, but 32 × 32 tiles waste less where a
     /// side is short and give four times the workgroups where, split-K included, the grid would leave the
-    /// adapter idle.
+    /// adapter idle. Products in halves take the same tiles of halves, whatever the adapter; those of at most
+    /// four rows or columns stay in f32.
     pub(crate) fn choose(&self, traits: &GpuTraits) -> &'static str {
         let fits = |stages: Stages| stages.fit(traits);
         let [rows, cols, _] = self.nominal;
         let groups = self.rows.div_ceil(64) * self.cols.div_ceil(64) * self.slices;
         let subgroups = traits.software && rows >= 4 && cols >= 4;
-        if subgroups && self.subgroups(traits).is_ok_and(fits) {
+        let small = self.rows.min(self.cols) <= 32
+            || groups * (self.inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2;
+        if rows.min(cols) > 4 && self.multiplies_halves(traits) {
+            tile_f16::VARIANTS[usize::from(small)]
+        } else if subgroups && self.subgroups(traits).is_ok_and(fits) {
             "subgroups"
         } else if (traits.software || rows <= 4) && self.registers(traits).is_ok_and(fits) {
             "registers"
-        } else if self.rows.min(self.cols) <= 32
-            || groups * (self.inner / SHORTEST_CHUNK).max(1) < BUSY_WORKGROUPS / 2
-        {
+        } else if small {
             "tile32"
         } else {
             "tile64"
         }
     }
 
-    /// The dispatches of one of [`VARIANTS`].
+    /// The dispatches of one of [`VARIANTS`] or [`tile_f16::VARIANTS`].
     pub(crate) fn stages(&self, variant: &str, traits: &GpuTraits) -> Result<Stages, KernelError> {
         match variant {
-            "tile64" => self.tile(8, traits),
-            "tile32" => self.tile(4, traits),
+            "tile64" => self.tile(8, "gemm_tile.wgsl", traits),
+            "tile32" => self.tile(4, "gemm_tile.wgsl", traits),
+            "tile64_f16" => self.tile_f16(8, traits),
+            "tile32_f16" => self.tile_f16(4, traits),
             "subgroups" => self.subgroups(traits),
             _ => self.registers(traits),
         }
     }
 
-    /// Shared-memory tiles of `8 r` by `8 r`.
-    fn tile(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
+    /// Shared-memory tiles of `8 r` by `8 r`, by one of two shaders.
+    pub(super) fn tile(
+        &self,
+        r: usize,
+        shader: &'static str,
+        traits: &GpuTraits,
+    ) -> Result<Stages, KernelError> {
         let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
         let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols, splits: 1 };
         // Both sizes of tiles add in the same order if they are split alike.
@@ -124,9 +138,10 @@ impl Product<'_> {
         let splits = sums.splits;
         let in_scratch = splits > 1 || self.packed;
         let target = if in_scratch { Slot::Scratch(0) } else { Slot::Output(0) };
+        let operands = if shader == "gemm_tile.wgsl" { 4 } else { 5 };
         let mut dispatches = vec![Dispatch {
-            shader: "gemm_tile.wgsl",
-            source: self.source("gemm_tile.wgsl", Some(4), &format!("const R: u32 = {r}u;\n"), traits),
+            shader,
+            source: self.source(shader, Some(operands), &format!("const R: u32 = {r}u;\n"), traits),
             entry: "main",
             constants: self.half_constants(),
             workgroups: fold(self.kernel, groups * splits, traits)?,

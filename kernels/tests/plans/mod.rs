@@ -10,14 +10,14 @@ pub(crate) fn software() -> GpuTraits {
     GpuTraits { software: true, ..GpuTraits::default() }
 }
 
-/// Parses and validates WGSL text without any optional capability but subgroups, which plans ask traits for;
-/// `unpack2x16float` is none, WebGPU has it.
+/// Parses and validates WGSL text without any optional capability but subgroups and halves, which plans ask
+/// traits for; `unpack2x16float` is none, WebGPU has it.
 pub(crate) fn validate(name: &str, source: &str) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
     let info = Validator::new(
         ValidationFlags::all(),
-        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     )
     .validate(&module)
     .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
@@ -77,7 +77,7 @@ pub(crate) fn assert_consistent(dispatch: &Dispatch) {
 pub(crate) fn assert_all_variants_consistent(kernel: &Kernel) {
     for variant in kernel.variants() {
         for traits in [GpuTraits::default(), software()] {
-            let traits = GpuTraits { subgroup: Some(8), ..traits };
+            let traits = GpuTraits { subgroup: Some(8), f16: true, ..traits };
             let plan = kernel.gpu(&traits, Some(variant)).unwrap();
             assert_eq!(plan.variant, variant);
             assert!(!plan.dispatches.is_empty());

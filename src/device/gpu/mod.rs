@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ganomede_kernels::shaders::Shaders;
-use ganomede_kernels::{Cost, GpuPlan, GpuTraits, Kernel};
+use ganomede_kernels::{Cost, GpuPlan, GpuTraits, Kernel, Precision};
 
 pub use super::options::GpuOptions;
 pub use adapters::AdapterReport;
@@ -63,6 +63,7 @@ pub struct Gpu {
     shared: Arc<Shared>,
     traits: GpuTraits,
     checked: bool,
+    precision: Precision,
     tuning: Arc<Tuning>,
     tuning_problem: Option<String>,
 }
@@ -96,8 +97,10 @@ impl Gpu {
         if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
             return Err(failed("it has no compute shaders".to_owned()));
         }
-        let optional =
-            wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let optional = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ganomede"),
             required_features: adapter.features() & optional,
@@ -122,6 +125,7 @@ impl Gpu {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_shared_bytes: limits.max_compute_workgroup_storage_size,
             subgroup: adapters::subgroup(&info, device.features()),
+            f16: device.features().contains(wgpu::Features::SHADER_F16),
             shaders: Shaders::default(),
         };
         let found = options.cache.as_deref().map(|folder| Tuning::load(folder, &identity(&info)));
@@ -135,7 +139,7 @@ impl Gpu {
         if let Some(disk) = disk {
             shared.pipelines.disk.get_or_init(|| disk);
         }
-        Ok(Self { shared, traits, checked, tuning, tuning_problem })
+        Ok(Self { shared, traits, checked, precision: Precision::F32, tuning, tuning_problem })
     }
 
     /// Adapter, driver and program version: what tuning results are for.
@@ -181,16 +185,30 @@ impl Gpu {
         Self { checked: true, ..self.clone() }
     }
 
+    /// The same adapter, whose programs round the operands of products.
+    pub(super) fn with_precision(&self, precision: Precision) -> Self {
+        Self { precision, ..self.clone() }
+    }
+
+    /// What programs that are loaded through a [`Device`] of this handle round the operands of products to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// What kernels may know of the adapter.
     pub fn traits(&self) -> &GpuTraits {
         &self.traits
     }
 
-    /// Adapter, backend and driver in one line.
+    /// Adapter, backend and driver in one line, and what products are rounded to.
     pub fn describe(&self) -> String {
         let info = &self.shared.info;
         let driver = format!("{} {}", info.driver, info.driver_info);
-        format!("{} ({}, {})", info.name, info.backend.to_str(), driver.trim())
+        let rounded = match self.precision {
+            Precision::F32 => String::new(),
+            precision => format!(", products in {precision}"),
+        };
+        format!("{} ({}, {}){rounded}", info.name, info.backend.to_str(), driver.trim())
     }
 
     /// Bytes of all stores and loaded programs now alive on this device.

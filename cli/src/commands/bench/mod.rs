@@ -184,7 +184,7 @@ fn bench_op(
         return Err(CliError::input("--variant chooses among GPU kernels; add --device gpu"));
     }
     let started = Instant::now();
-    let (states, program) = op.record()?;
+    let (states, program) = op.record(device.precision())?;
     if let (Some(loaded), Device::Gpu(gpu)) = (&mut loaded, device) {
         // Bounds and loops are checked here, so that a shader's mistake shows before it is timed without
         // checks.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::shared::CliError;
 use crate::shared::ops::{OpArgs, OpName};
 use crate::shared::programs::{ChosenSystem, Which, fill_inputs, random_values, record_program};
+use ganomede::Precision;
 use ganomede::device::{Device, DeviceError, Executable};
 use ganomede::models::{Config, Size};
 use ganomede::program::{Program, Role};
@@ -84,7 +85,7 @@ fn op(name: OpName, shape: &str) -> Result<OpArgs, CliError> {
 pub(super) fn of_cpu(seed: u64) -> Result<Vec<SelfTest>, CliError> {
     let mut tests = vec![];
     for (op_name, shape) in OPS {
-        let (_, program) = op(op_name, shape)?.record()?;
+        let (_, program) = op(op_name, shape)?.record(Precision::F32)?;
         let [launch] = program.launches.as_slice() else { continue };
         let kernel = &launch.kernel;
         let inputs: Vec<Vec<f32>> =
@@ -110,7 +111,7 @@ pub(super) fn of_cpu(seed: u64) -> Result<Vec<SelfTest>, CliError> {
 pub(super) fn of_gpu(device: &Device, seed: u64) -> Result<Vec<SelfTest>, CliError> {
     let mut tests = vec![];
     for (op_name, shape) in OPS {
-        let (states, program) = op(op_name, shape)?.record()?;
+        let (states, program) = op(op_name, shape)?.record(Precision::F32)?;
         tests.push(SelfTest::new(&op_name.name(), compare(device, &states, &program, seed)));
     }
     let config = Config { size: Size::square(16), width: 8, latent: 16, ..Config::default() };

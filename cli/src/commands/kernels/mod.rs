@@ -48,8 +48,8 @@ pub(crate) fn run(args: &Args, global: &Global, interrupt: &Interrupt) -> Result
 }
 
 /// The kernels of an operation's launches, each with a variant where `--variant` names one for it.
-fn kernels(op: &OpArgs) -> Result<Vec<(Kernel, Option<&'static str>)>, CliError> {
-    let (_, program) = op.record()?;
+fn kernels(op: &OpArgs, global: &Global) -> Result<Vec<(Kernel, Option<&'static str>)>, CliError> {
+    let (_, program) = op.record(global.precision.into())?;
     let variant = op.variant_of(&program)?;
     let kernels = program.launches.iter().map(|launch| launch.kernel.clone()).enumerate();
     Ok(kernels.map(|(i, kernel)| (kernel, variant.filter(|_| i == 0))).collect())
@@ -66,10 +66,10 @@ fn ladder(kernel: &Kernel) -> Vec<(usize, &'static str)> {
 }
 
 /// What kernels may know of a typical adapter: WebGPU's default limits, hardware unless `software`, subgroups
-/// of one size so that every variant can be shown.
+/// of one size and halves so that every variant can be shown.
 fn traits(software: bool) -> GpuTraits {
     let subgroup = Some(if software { 8 } else { 32 });
-    GpuTraits { software, subgroup, ..GpuTraits::default() }
+    GpuTraits { software, subgroup, f16: true, ..GpuTraits::default() }
 }
 
 impl From<ganomede::inspect::InspectError> for CliError {

@@ -78,7 +78,7 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<(), CliError> {
     let (language, extension) = args.language.language();
     let mut shown = Vec::new();
     // Of an operation with several launches, `--variant` names the first's.
-    let mut all = kernels(&args.op)?;
+    let mut all = kernels(&args.op, global)?;
     if args.op.variant.is_some() {
         all.truncate(1);
     }

@@ -10,7 +10,7 @@ use crate::shared::programs::go_on;
 use crate::shared::table::TextTable;
 use crate::shared::{CliError, Interrupt, say, say_json};
 use ganomede::device::Device;
-use ganomede::tune::{TOLERANCE, relative_error};
+use ganomede::tune::{relative_error, tolerance};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  ganomede kernels verify conv --device gpu\n  \
@@ -69,8 +69,8 @@ fn check(
                 device: if matches!(device, Device::Gpu(_)) { "gpu" } else { "cpu" },
                 max_relative_error: relative,
                 max_absolute_error: absolute,
-                tolerance: TOLERANCE,
-                passed: relative <= TOLERANCE,
+                tolerance: tolerance(kernel),
+                passed: relative <= tolerance(kernel),
             })
         })
         .collect()
@@ -83,7 +83,7 @@ pub(super) fn run(args: &VerifyArgs, global: &Global, interrupt: &Interrupt) -> 
     if op.variant.is_some() && !matches!(device, Device::Gpu(_)) {
         return Err(CliError::input("--variant chooses among GPU kernels; add --device gpu"));
     }
-    let mut all = kernels(&op)?;
+    let mut all = kernels(&op, global)?;
     if op.variant.is_some() {
         all.truncate(1);
     }
@@ -118,7 +118,7 @@ pub(super) fn run(args: &VerifyArgs, global: &Global, interrupt: &Interrupt) -> 
                 row.variant.to_owned(),
                 format!("{:.1e}", row.max_relative_error),
                 format!("{:.1e}", row.max_absolute_error),
-                if row.passed { "ok".to_owned() } else { format!("WRONG, allowed {TOLERANCE:.0e}") },
+                if row.passed { "ok".to_owned() } else { format!("WRONG, allowed {:.0e}", row.tolerance) },
             ]);
         }
         say(&format!(

@@ -8,6 +8,7 @@
 //! | `registers` | implicit GEMM, register tiles on packed weights, split-K | software adapters without subgroups; at most four output channels |
 //! | `subgroups` | implicit GEMM, register tiles whose weights a subgroup shares, split-K | software adapters |
 //! | `winograd` | F(2×2, 2×2) on the stride phases of a 4×4 kernel at stride 2 | software adapters, from 8 channels and 4 tiles an image on |
+//! | `tile64_f16`, `tile32_f16` | implicit GEMM, shared-memory tiles of halves, split-K | products in f16 |
 //! | `direct` | 4×4 pixels of all channels a thread | transposes of 4×4 kernels at stride 2 onto at most four channels |
 
 mod phases;
@@ -20,8 +21,10 @@ use crate::family::Family;
 use crate::gemm::Gemm;
 use crate::gemm::gpu::{chosen as chosen_gemm, stages as gemm_stages};
 use crate::gemm::product::{self, Product};
+use crate::gemm::tile_f16::{self, Scaled};
 use crate::launch::{Dispatch, GpuPlan, GpuTraits, Slot};
 use crate::plan::{begin, check_bindings, fold, half_constants, read, write};
+use crate::precision::Precision;
 use crate::sections::splice;
 use phases::Phase;
 
@@ -37,6 +40,9 @@ pub(super) fn variants(conv: &Conv) -> Vec<&'static str> {
     }
     if phases::count(conv) <= MOST_PHASES {
         names.extend(product::VARIANTS);
+        if conv.precision == Precision::F16 {
+            names.extend(tile_f16::VARIANTS);
+        }
     }
     if winograd::applies(conv) {
         names.push("winograd");
@@ -88,7 +94,7 @@ fn chosen(conv: &Conv, traits: &GpuTraits) -> &'static str {
     if direct_applies(conv) {
         return "direct";
     }
-    if winograd::pays(conv, traits) {
+    if conv.precision != Precision::F16 && winograd::pays(conv, traits) {
         return "winograd";
     }
     let phases = phases::of(conv);
@@ -278,6 +284,14 @@ fn product_of<'a>(conv: &'a Conv, phases: &[Phase]) -> Product<'a> {
         b: Slot::Input(0),
         half: [conv.half, false],
         packed: false,
+        halves: (conv.precision == Precision::F16).then(|| {
+            let images = |lines, line| Scaled { slices: 1, lines, line, own: true };
+            match conv.face {
+                Face::Conv => [Scaled::whole(1, g.co * w_image), images(g.batch, x_image)],
+                Face::Transpose => [Scaled::whole(1, g.co * w_image), images(g.batch, y_image)],
+                Face::Weight => [Scaled::whole(1, g.batch * y_image), Scaled::whole(1, g.batch * x_image)],
+            }
+        }),
         epilogue: &conv.epilogue,
     }
 }

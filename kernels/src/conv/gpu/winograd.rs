@@ -82,6 +82,7 @@ pub(super) fn plan(conv: &Conv, traits: &GpuTraits) -> Result<(Vec<Dispatch>, Ve
         b: Slot::Scratch(2),
         half: [false; 2],
         packed: true,
+        halves: None,
         epilogue: &Epilogue::default(),
     };
     let Stages { dispatches: products, scratch_lens, sums } =
