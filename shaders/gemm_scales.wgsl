@@ -32,6 +32,11 @@ fn scale_of(peak: f32) -> f32 {
     return bitcast<f32>(clamp(258u - exponent, 31u, 223u) << 23u);
 }
 
+/// |value|, or 0 where that is not finite: it stays so at any scale, and the others are not lost beside it.
+fn size(value: f32) -> f32 {
+    return select(0.0, abs(value), abs(value) <= 0x1.fffffep+127f);
+}
+
 /// Where a piece begins and ends, of lines of `line` numbers.
 fn span(piece: u32, line: u32, pieces: u32) -> vec2u {
     let len = (line + pieces - 1u) / pieces;
@@ -51,10 +56,10 @@ fn main(
     var peak = 0.0;
     if id < of_a {
         let range = span(id, params.a_line, params.a_pieces);
-        for (var i = range.x + lane; i < range.y; i += LANES) { peak = max(peak, abs(a_at(i))); }
+        for (var i = range.x + lane; i < range.y; i += LANES) { peak = max(peak, size(a_at(i))); }
     } else {
         let range = span(id - of_a, params.b_line, params.b_pieces);
-        for (var i = range.x + lane; i < range.y; i += LANES) { peak = max(peak, abs(b_at(i))); }
+        for (var i = range.x + lane; i < range.y; i += LANES) { peak = max(peak, size(b_at(i))); }
     }
     peaks[lane] = peak;
     for (var half = LANES / 2u; half > 0u; half /= 2u) {

@@ -6,8 +6,8 @@
 //   out[slice, i, j] = epilogue(sum over k of A[i, k] · B[k, j])
 //
 // Range: an operand is multiplied by a power of two of gemm_scales.wgsl before it is rounded, and the sum
-// divided by it: one power for all of it, or one for each line of A (A_OWN) or for each outermost digit of the
-// columns of B (B_OWN), which is an image.
+// divided by it: one power for all of it, or one for each line of A (A_OWN) or for each outermost digit of
+// the columns of B (B_OWN), which is an image.
 //
 // Sums: 8 products are added in halves, so that they stay packed, and such sums in f32. What a chain of
 // halves loses is 2^-11 of its largest partial sum at each of its steps.
@@ -55,8 +55,8 @@ const CHAIN: u32 = 8u; // products that are added in halves
 const LINE: u32 = 2u * R + 1u; // quads from one inner value to the next
 var<workgroup> tile_a: array<vec4<f16>, DEPTH * LINE>;
 var<workgroup> tile_b: array<vec4<f16>, DEPTH * LINE>;
-var<workgroup> scale_a: array<f32, 8u * R>; // of each row of the tile
-var<workgroup> scale_b: array<f32, 8u * R>; // of each column
+var<workgroup> scale_a: array<vec4f, 2u * R>; // of each row of the tile
+var<workgroup> scale_b: array<vec4f, 2u * R>; // of each column
 var<workgroup> smallest: array<vec2f, 64>; // of A and of B, as far as one lane looked
 
 /// Where the scales of a slice begin: `lines` are those of one slice where each has its own.
@@ -108,11 +108,16 @@ fn main(
     smallest[lane] = found;
     workgroupBarrier();
     for (var i = 0u; i < 64u; i++) { found = min(found, smallest[i]); }
-    if lane < edge {
-        if A_OWN { found.x = scales[a_scales + min(row0 + lane, params.rows - 1u)]; }
-        if B_OWN { found.y = scales[b_scales + image(s, min(col0 + lane, s.cols - 1u))]; }
-        scale_a[lane] = found.x;
-        scale_b[lane] = found.y;
+    if lane < 2u * R {
+        var of_rows = vec4f(found.x);
+        var of_cols = vec4f(found.y);
+        for (var i = 0u; i < 4u; i++) {
+            let line = 4u * lane + i;
+            if A_OWN { of_rows[i] = scales[a_scales + min(row0 + line, params.rows - 1u)]; }
+            if B_OWN { of_cols[i] = scales[b_scales + image(s, min(col0 + line, s.cols - 1u))]; }
+        }
+        scale_a[lane] = of_rows;
+        scale_b[lane] = of_cols;
     }
     workgroupBarrier();
 
@@ -121,11 +126,7 @@ fn main(
     let load_col = lane % quads;
     let load_line = lane / quads;
     var cols: array<Col, 4>;
-    var col_scales: vec4f;
-    for (var j = 0u; j < 4u; j++) {
-        cols[j] = col_at(s, min(col0 + 4u * load_col + j, s.cols - 1u));
-        col_scales[j] = scale_b[4u * load_col + j];
-    }
+    for (var j = 0u; j < 4u; j++) { cols[j] = col_at(s, min(col0 + 4u * load_col + j, s.cols - 1u)); }
     // A thread of A keeps its inner value for all of its rows, one of B walks the tile in steps of 64/quads.
     let lines = 64u / quads;
     let a_step = inner_at(s, DEPTH);
@@ -147,13 +148,13 @@ fn main(
         let left = last - k0;
         let a_live = lane % DEPTH < left;
         for (var p = 0u; p < R; p++) {
+            let quad = 64u / DEPTH * p; // behind the first
             var value = vec4f();
             for (var i = 0u; i < 4u; i++) {
-                let row = 4u * (a_quad0 + 64u / DEPTH * p) + i;
-                let at = min(a_first + a_inner.a + (row - 4u * a_quad0) * a_row_step(), a_last);
-                value[i] = select(0.0, a_at(at), a_live) * scale_a[row];
+                let at = min(a_first + a_inner.a + (4u * quad + i) * a_row_step(), a_last);
+                value[i] = select(0.0, a_at(at), a_live);
             }
-            tile_a[lane % DEPTH * LINE + a_quad0 + 64u / DEPTH * p] = vec4<f16>(value);
+            tile_a[lane % DEPTH * LINE + a_quad0 + quad] = vec4<f16>(value * scale_a[a_quad0 + quad]);
         }
         a_inner = inner_add(s, a_inner, a_step);
         for (var p = 0u; p < R; p++) {
@@ -164,7 +165,7 @@ fn main(
                 let inside = live & b_inside(b_inner, cols[j]);
                 value[j] = select(0.0, b_at(select(0u, b_offset(s, b_inner, cols[j]), inside)), inside);
             }
-            tile_b[line * LINE + load_col] = vec4<f16>(value * col_scales);
+            tile_b[line * LINE + load_col] = vec4<f16>(value * scale_b[load_col]);
             b_inner = inner_add(s, b_inner, b_step);
         }
         workgroupBarrier();
@@ -198,14 +199,13 @@ fn main(
 
     for (var v = 0u; v < WIDE; v++) {
         for (var j = 0u; j < 4u; j++) {
-            let place = 4u * (tx + 8u * v) + j;
-            let col = col_at(s, min(col0 + place, s.cols - 1u));
+            let number = col0 + 4u * (tx + 8u * v) + j;
+            let col = col_at(s, min(number, s.cols - 1u));
             for (var u = 0u; u < WIDE; u++) {
                 for (var i = 0u; i < 4u; i++) {
-                    let row = 4u * (ty + 8u * u) + i;
-                    // One after the other: their product may be out of range.
-                    let value = acc[u][i][v][j] / scale_a[row] / scale_b[place];
-                    store(s, slice, split, row0 + row, col0 + place, col, value);
+                    // One after the other: the product of both may be out of range.
+                    let value = acc[u][i][v][j] / scale_a[ty + 8u * u][i] / scale_b[tx + 8u * v][j];
+                    store(s, slice, split, row0 + 4u * (ty + 8u * u) + i, number, col, value);
                 }
             }
         }

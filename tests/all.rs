@@ -42,6 +42,7 @@ mod import;
 mod intermediates;
 mod kept_weights;
 mod kernels_conv_gpu;
+mod kernels_f16_gpu;
 mod kernels_small_gpu;
 mod layers;
 mod load_checks;

@@ -1,5 +1,6 @@
-//! Products in bfloat16: a device of its own, on which trainings detect as they do in f32, scores are near
-//! those of f32 and the same in every batch, and a model remembers what its threshold was chosen in.
+//! Products in bfloat16 on the CPU and in halves on a GPU: a device of its own, on which trainings detect as
+//! they do in f32, scores are near those of f32 and the same in every batch, and a model remembers what its
+//! threshold was chosen in.
 
 use ganomede::detect::Detector;
 use ganomede::device::{Device, DeviceError, GpuOptions, Selector};
@@ -12,9 +13,25 @@ fn bf16() -> Device {
     Device::Cpu.with_precision(Precision::Bf16).unwrap()
 }
 
+/// The GPU path with products in f16, where the adapter has halves.
+fn f16() -> Option<Device> {
+    let gpu = Device::open(Selector::Gpu, GpuOptions::default()).expect("an adapter");
+    match gpu.with_precision(Precision::F16) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(error.to_string().contains("cannot multiply in f16 (it has no SHADER_F16)"), "{error}");
+            None
+        }
+    }
+}
+
 fn trained(system: &'static Info, device: &Device) -> Detector {
+    trained_for(120, system, device)
+}
+
+fn trained_for(steps: u64, system: &'static Info, device: &Device) -> Detector {
     let training = Detector::train(system).images(RETINA).size(16).width(16).latent(16).batch(16);
-    training.steps(120).lr(1e-3).hold_out(0.2).seed(5).run(device).unwrap()
+    training.steps(steps).lr(1e-3).hold_out(0.2).seed(5).run(device).unwrap()
 }
 
 fn images() -> Vec<image::DynamicImage> {
@@ -52,21 +69,43 @@ fn trainings_detect_as_in_f32() {
     }
 }
 
+/// Few steps: a software adapter converts every half by itself.
+#[test]
+fn trainings_in_halves_stay_near_those_in_f32_and_repeat() {
+    let Some(halves) = f16() else { return };
+    let [plain, rounded] = [&Device::Cpu, &halves].map(|device| trained_for(6, &ae::INFO, device));
+    assert_eq!(rounded.model().tensors, trained_for(6, &ae::INFO, &halves).model().tensors, "the same bits");
+    let calibration = rounded.model().header.calibration.as_ref().expect("samples were held out");
+    assert_eq!(calibration.precision.as_deref(), Some("f16"));
+    // How far all weights are apart, relative to how far they went from where the first step left them.
+    let began = trained_for(1, &ae::INFO, &Device::Cpu);
+    let distance = |a: &Detector, b: &Detector| {
+        let pairs = a.model().tensors.iter().zip(&b.model().tensors);
+        let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+        pairs.map(|(a, b)| a.values.iter().zip(&b.values).map(square).sum::<f64>()).sum::<f64>().sqrt()
+    };
+    let apart = distance(&plain, &rounded) / distance(&plain, &began);
+    assert!((1e-6..0.05).contains(&apart), "{apart} of the way apart");
+}
+
 #[test]
 fn scores_are_near_those_of_f32_and_the_same_in_every_batch() {
     let bytes = trained(&ganomaly::INFO, &Device::Cpu).to_bytes().unwrap();
-    let [plain, rounded] = [Device::Cpu, bf16()].map(|d| Detector::from_bytes(&bytes, &d).unwrap());
-    let images = images();
-    let alone: Vec<_> = images.iter().map(|image| rounded.score(image).unwrap()).collect();
-    assert_eq!(rounded.score_many(&images).unwrap(), alone);
-    let mut differ = 0;
-    for (image, rounded) in images.iter().zip(&alone) {
-        let plain = plain.score(image).unwrap();
-        let apart = (rounded.score / plain.score - 1.0).abs();
-        assert!(apart < 0.05, "{} in f32, {} in bf16", plain.score, rounded.score);
-        differ += usize::from(rounded.score != plain.score);
+    for device in [Some(bf16()), f16()].into_iter().flatten() {
+        let [plain, rounded] =
+            [&Device::Cpu, &device].map(|device| Detector::from_bytes(&bytes, device).unwrap());
+        let images = images();
+        let alone: Vec<_> = images.iter().map(|image| rounded.score(image).unwrap()).collect();
+        assert_eq!(rounded.score_many(&images).unwrap(), alone);
+        let mut differ = 0;
+        for (image, rounded) in images.iter().zip(&alone) {
+            let plain = plain.score(image).unwrap();
+            let apart = (rounded.score / plain.score - 1.0).abs();
+            assert!(apart < 0.05, "{} in f32, {} in {}", plain.score, rounded.score, device.precision());
+            differ += usize::from(rounded.score != plain.score);
+        }
+        assert_eq!(differ, images.len(), "no score is that of f32");
     }
-    assert_eq!(differ, images.len(), "no score is that of f32");
 }
 
 #[test]
@@ -79,6 +118,14 @@ fn devices_say_what_they_round_to() {
     let gpu = Device::open(Selector::Gpu, GpuOptions::default()).expect("an adapter");
     let Err(error) = gpu.clone().with_precision(Precision::Bf16) else { panic!("no kernel rounds so") };
     assert!(matches!(error, DeviceError::Unsupported { .. }), "{error}");
-    assert_eq!(error.to_string(), "this device cannot multiply in bf16; use --device cpu, or f32");
+    assert_eq!(error.to_string(), "this device cannot multiply in bf16; use f32, or --device cpu");
+    let Err(error) = Device::Cpu.with_precision(Precision::F16) else { panic!("no twin rounds so") };
+    assert_eq!(error.to_string(), "this device cannot multiply in f16; use bf16 or f32, or --device gpu");
+    if let Some(halves) = f16() {
+        assert_eq!(halves.precision(), Precision::F16);
+        assert!(halves.describe().ends_with(", products in f16"), "{}", halves.describe());
+        let plain = halves.with_precision(Precision::F32).unwrap();
+        assert_eq!((plain.precision(), plain.describe()), (Precision::F32, gpu.describe()));
+    }
     assert_eq!(gpu.with_precision(Precision::F32).unwrap().precision(), Precision::F32);
 }

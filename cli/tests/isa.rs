@@ -39,6 +39,15 @@ fn assert_good(row: &Value) {
             let share = stage["fma_share"].as_f64().expect("a loop of multiply-adds");
             assert!((0.6..=1.0).contains(&share), "{name}: {share} of the inner loop are multiply-adds");
         }
+        if stage["shader"] == "gemm_tile_f16.wgsl" {
+            let subgroups = number(stage, "subgroups_per_simd");
+            assert!(subgroups >= 6, "{name} keeps {subgroups} subgroups in flight");
+            let (packed, all) = (number(stage, "loop_packed"), number(stage, "loop_fma"));
+            assert!(
+                packed > 0 && 4 * packed >= 3 * all,
+                "{name}: {packed} of {all} multiply-adds are packed"
+            );
+        }
     }
 }
 
@@ -62,9 +71,13 @@ fn every_variant_fits_the_registers_of_rdna2() {
         }
         assert!(row.get("fma_share").is_some(), "{row}");
     }
-    for (kernel, variant) in
-        [("conv", "tile64"), ("conv_transpose", "tile32"), ("conv_weight", "tile64"), ("gemm", "tile32")]
-    {
+    for (kernel, variant) in [
+        ("conv", "tile64"),
+        ("conv_transpose", "tile32"),
+        ("conv_weight", "tile64"),
+        ("gemm", "tile32"),
+        ("gemm", "tile64_f16"),
+    ] {
         assert!(rows.iter().any(|r| r["kernel"] == kernel && r["variant"] == variant), "{kernel} {variant}");
     }
 }
@@ -92,7 +105,7 @@ fn one_variant_can_be_asked_for_and_its_machine_code_kept() {
     assert!(std::fs::read_to_string(file).expect("text").contains("v_fma"));
     for wrong in [
         &["no-such"][..],
-        &["conv", "--variant", "9"],
+        &["conv", "--variant", "10"],
         &["--target", "navi99"],
         &["--programs", "--width", "0"],
     ] {

@@ -1,4 +1,4 @@
-//! `--precision bf16`: for every command that computes, with a word where a threshold is of another
+//! `--precision bf16` and `f16`: for every command that computes, with a word where a threshold is of another
 //! precision.
 
 use crate::binary::{RETINA, folder, ganomede, number, text, train};
@@ -73,11 +73,45 @@ fn bench_names_the_instructions() {
 }
 
 #[test]
-fn gpus_refuse_it_before_any_work() {
+fn devices_refuse_the_others_before_any_work() {
     let out = folder("gpus").join("m.safetensors");
     train(RETINA, &out, &["--device", "gpu", "--precision", "bf16"])
         .refused(2, &["cannot multiply in bf16", "--device cpu"]);
+    train(RETINA, &out, &["--device", "cpu", "--precision", "f16"])
+        .refused(2, &["cannot multiply in f16", "use bf16 or f32, or --device gpu"]);
     assert!(!out.exists());
     train(RETINA, &out, &["--device", "gpu", "--precision", "bf16", "--gpu-launches", "1..2"])
         .refused(2, &["--gpu-launches", "--precision"]);
+}
+
+/// Trained, resumed, scored, measured and checked in halves, where the adapter has them.
+#[test]
+fn gpus_compute_in_halves() {
+    let devices = ganomede(["devices", "--json"]).json();
+    let halves = devices["adapters"][0]["features"].as_array().expect("features");
+    let halves = halves.iter().any(|name| name == "SHADER_F16");
+    let out = folder("halves").join("m.safetensors");
+    let half = ["--device", "gpu", "--precision", "f16"];
+    let with = |more: &[&str]| train(RETINA, &out, &[&half[..], &["--width", "16"], more].concat());
+    if !halves {
+        with(&["--steps", "2"]).refused(2, &["cannot multiply in f16 (it has no SHADER_F16)", "use f32"]);
+        return;
+    }
+    with(&["--steps", "2", "--search-steps", "5", "--val-fraction", "0.2"]).well();
+    let more = with(&["--steps", "4", "--search-steps", "5", "--val-fraction", "0.2", "--resume"]);
+    more.well();
+    assert!(more.stderr.contains("resuming at step 2"), "{}", more.stderr);
+    let score = ganomede(["score", text(&out), RETINA, "--json"].iter().chain(&half));
+    assert!(score.json()["device"].as_str().unwrap().ends_with("products in f16"), "{}", score.stdout);
+    assert!(!score.stderr.contains("the threshold was chosen"), "{}", score.stderr);
+    let plain = ganomede(["score", text(&out), RETINA, "--json", "--device", "gpu"]);
+    assert!(plain.stderr.contains("chosen by scores in f16, and these are in f32"), "{}", plain.stderr);
+    let verify = |kernel| ganomede(["kernels", "verify", kernel, "--json"].iter().chain(&half)).json();
+    for kernel in ["gemm", "conv", "conv_transpose", "conv_weight"] {
+        let rows = verify(kernel);
+        let rows: Vec<_> = rows.as_array().unwrap().iter().filter(|row| row["tolerance"] == 1e-2).collect();
+        assert!(rows.iter().all(|row| row["passed"] == true), "{kernel}");
+        let rounded = |row: &&&serde_json::Value| row["max_relative_error"].as_f64().unwrap() > 1e-4;
+        assert_eq!(rows.iter().filter(rounded).count(), 2, "{kernel}: two variants round");
+    }
 }

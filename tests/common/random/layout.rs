@@ -51,13 +51,13 @@ impl Author {
         }
     }
 
-    /// Entries of an axis picked, mirrored, repeated or interpolated.
+    /// Entries of an axis picked, mirrored, repeated, interpolated or filtered.
     pub(super) fn sampled(&mut self) -> Option<Id> {
         let x = self.pick();
         let mut shape = self.shape(x);
         let axis = (0..shape.len()).rfind(|&d| shape[d] > 1)?;
         let (rank, n) = (shape.len(), shape[axis]);
-        let make = match self.dice.below(3) {
+        let make = match self.dice.below(4) {
             0 => {
                 let indices: Vec<_> = (0..1 + self.dice.below(4)).map(|_| self.dice.below(n)).collect();
                 shape[axis] = indices.len();
@@ -69,6 +69,13 @@ impl Author {
                 shape[axis] += low[axis] + high[axis];
                 let padding = self.dice.of(&[Padding::Reflect, Padding::Edge, Padding::Constant(0.5)]);
                 Make::Pad { low, high, padding }
+            }
+            2 => {
+                let axis = self.dice.below(rank);
+                let fractions: [&[f32]; 3] = [&[0.25, 0.5, 0.25], &[-0.3], &[0.1, -0.2, 0.0, 0.4, 0.15]];
+                let whole: [&[f32]; 3] = [&[1.0, -2.0, 1.0], &[2.0], &[-1.0, 0.0, 1.0, 1.0, 0.0]];
+                let taps = self.dice.of(if self.script.whole { &whole } else { &fractions });
+                Make::Filter { axis, taps: taps.to_vec() }
             }
             _ => {
                 shape[axis] = 1 + self.dice.below(5);

@@ -155,6 +155,18 @@ impl Run<'_> {
             Make::Resample { axis, sampling } => {
                 gather(&mut |i| resampled(x(0), from(0), *axis, value.shape[*axis], *sampling, i))
             }
+            // y_i = Σ_k taps_k · x_{i + k − ⌊taps / 2⌋}, zeros beyond the ends.
+            Make::Filter { axis, taps } => gather(&mut |i| {
+                let place = |k: usize| (i[*axis] + k).checked_sub(taps.len() / 2);
+                let inside =
+                    (0..taps.len()).filter_map(|k| Some((k, place(k).filter(|&j| j < from(0)[*axis])?)));
+                let term = |sum: Sum, (k, j): (usize, usize)| {
+                    let mut i = i.to_vec();
+                    i[*axis] = j;
+                    sum.product(Number::exact(f64::from(taps[k])), x(0)[at(from(0), &i)])
+                };
+                inside.fold(Sum::default(), term).total()
+            }),
             Make::Select => (0..value.len()).map(|i| x(0)[i].select(x(1)[i], x(2)[i])).collect(),
             Make::Random { normal: true, .. } => {
                 let roots = self.draw(id, Distribution::Normal).into_iter();

@@ -72,6 +72,10 @@ pub(crate) enum Make {
         axis: usize,
         sampling: Sampling,
     },
+    Filter {
+        axis: usize,
+        taps: Vec<f32>,
+    },
     /// Input 1 where input 0 is not 0, else input 2.
     Select,
     /// Random numbers, normal or uniform; the number tells draws apart.
@@ -250,6 +254,7 @@ impl Script {
                 Make::Gather { axis, indices } => x().gather(*axis, indices),
                 Make::Pad { low, high, padding } => x().pad_with(low, high, *padding),
                 Make::Resample { axis, sampling } => x().resample(*axis, value.shape[*axis], *sampling),
+                Make::Filter { axis, taps } => x().filter(*axis, taps),
                 Make::Select => x().select(of(1), of(2)),
                 Make::Random { normal: true, .. } => tape.normal(random, &value.shape),
                 Make::Random { .. } => tape.uniform(random, &value.shape),
