@@ -26,12 +26,8 @@ fn f16() -> Option<Device> {
 }
 
 fn trained(system: &'static Info, device: &Device) -> Detector {
-    trained_for(120, system, device)
-}
-
-fn trained_for(steps: u64, system: &'static Info, device: &Device) -> Detector {
     let training = Detector::train(system).images(RETINA).size(16).width(16).latent(16).batch(16);
-    training.steps(steps).lr(1e-3).hold_out(0.2).seed(5).run(device).unwrap()
+    training.steps(120).lr(1e-3).hold_out(0.2).seed(5).run(device).unwrap()
 }
 
 fn images() -> Vec<image::DynamicImage> {
@@ -73,19 +69,24 @@ fn trainings_detect_as_in_f32() {
 #[test]
 fn trainings_in_halves_stay_near_those_in_f32_and_repeat() {
     let Some(halves) = f16() else { return };
-    let [plain, rounded] = [&Device::Cpu, &halves].map(|device| trained_for(6, &ae::INFO, device));
-    assert_eq!(rounded.model().tensors, trained_for(6, &ae::INFO, &halves).model().tensors, "the same bits");
+    let trained = |steps, device| {
+        let training = Detector::train(&ae::INFO).images("builtin:retina:train=24,test=8").size(16).width(8);
+        training.latent(8).batch(8).steps(steps).hold_out(0.2).seed(5).run(device).unwrap()
+    };
+    let [plain, rounded] = [&Device::Cpu, &halves].map(|device| trained(4, device));
+    assert_eq!(rounded.model().tensors, trained(4, &halves).model().tensors, "the same bits");
     let calibration = rounded.model().header.calibration.as_ref().expect("samples were held out");
     assert_eq!(calibration.precision.as_deref(), Some("f16"));
     // How far all weights are apart, relative to how far they went from where the first step left them.
-    let began = trained_for(1, &ae::INFO, &Device::Cpu);
+    // Adam takes whole steps of gradients that are next to nothing, whatever their sign.
+    let began = trained(1, &Device::Cpu);
     let distance = |a: &Detector, b: &Detector| {
         let pairs = a.model().tensors.iter().zip(&b.model().tensors);
         let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
         pairs.map(|(a, b)| a.values.iter().zip(&b.values).map(square).sum::<f64>()).sum::<f64>().sqrt()
     };
     let apart = distance(&plain, &rounded) / distance(&plain, &began);
-    assert!((1e-6..0.05).contains(&apart), "{apart} of the way apart");
+    assert!((1e-6..0.25).contains(&apart), "{apart} of the way apart");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(crate) const ROWS: usize = 8;
 pub(crate) const LANES: usize = 32;
 /// Distance of rows of up to 256 numbers that are read side by side: they fall into different cache sets.
 pub(crate) const PITCH: usize = 256 + WIDTH;
+/// Steps between looks at what to fetch ahead: a fetch in every step would ask for each cache line many times.
+const STEPS: usize = 8;
 /// Terms of one running sum; longer sums are sums of such sums, whose rounding errors grow more slowly.
 const CHAIN: usize = 512;
 /// Width of the vectors that transforms and copies work in.
@@ -276,8 +278,9 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool, con
     next: &[f32],
 ) {
     let depth = b.len();
-    // Numbers of `next` to fetch in each step of a tile, if `AHEAD`.
-    let ahead = (next.len() * R).checked_div(rows * depth).unwrap_or(0);
+    // Numbers of `next` to fetch in each step of a tile, if `AHEAD`, and the steps of the tiles before.
+    let ahead = (next.len() * R * L * N).checked_div(rows * lanes * depth).unwrap_or(0);
+    let mut before = 0_usize;
     for row in (0..rows).step_by(R) {
         // The last number of the tile: no other lies further on.
         let last = order.at(row + R - 1, depth - 1);
@@ -292,23 +295,29 @@ fn block_in<const R: usize, const L: usize, const N: usize, const FMA: bool, con
             }
             let mut acc = [[[0.0; L]; N]; R];
             let mut at = 0_usize;
-            for (k, b) in b.iter().enumerate() {
-                let b: [[f32; L]; N] = std::array::from_fn(|v| vector(&b[lane + v * L..]));
-                for i in 0..R {
-                    // SAFETY: `starts[i]` is the place of row `row + i` and `at` the distance of column k <
-                    // depth, so the number is not behind `last`, which was checked. A check for each number
-                    // took a quarter of the time; slices of known lengths let LLVM see that the numbers are
-                    // neighbours, and it vectorises along the rows.
-                    let a = unsafe { *starts[i].wrapping_add(at) };
-                    for v in 0..N {
-                        acc[i][v] = multiply_add::<L, FMA>(a, b[v], acc[i][v]);
+            for (some, b) in b.chunks(STEPS).enumerate() {
+                if AHEAD {
+                    let first = before.wrapping_add(some * STEPS).wrapping_mul(ahead);
+                    for line in (0..STEPS * ahead).step_by(ALIGN) {
+                        prefetch(next, first.wrapping_add(line));
                     }
                 }
-                if AHEAD {
-                    prefetch(next, (row / R * depth).wrapping_add(k).wrapping_mul(ahead));
+                for b in b {
+                    let b: [[f32; L]; N] = std::array::from_fn(|v| vector(&b[lane + v * L..]));
+                    for i in 0..R {
+                        // SAFETY: `starts[i]` is the place of row `row + i` and `at` the distance of a column
+                        // < depth, so the number is not behind `last`, which was checked. A check for each
+                        // number took a quarter of the time; slices of known lengths let LLVM see that the
+                        // numbers are neighbours, and it vectorises along the rows.
+                        let a = unsafe { *starts[i].wrapping_add(at) };
+                        for v in 0..N {
+                            acc[i][v] = multiply_add::<L, FMA>(a, b[v], acc[i][v]);
+                        }
+                    }
+                    at = at.wrapping_add(order.at(0, 1));
                 }
-                at = at.wrapping_add(order.at(0, 1));
             }
+            before = before.wrapping_add(depth);
             for (i, acc) in acc.iter().enumerate() {
                 for (v, acc) in acc.iter().enumerate() {
                     let c = &mut c[(row + i) * ldc + lane + v * L..][..L];
