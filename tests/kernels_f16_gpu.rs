@@ -204,7 +204,7 @@ fn what_is_made_of_an_image_does_not_depend_on_the_others() {
     }
 }
 
-/// What is no number stays none, and nothing but the outputs that it reaches becomes one.
+/// What is not finite stays so, and nothing but the outputs that it reaches becomes so.
 #[test]
 fn nan_and_infinity_reach_what_they_belong_to_and_zeros_give_zeros() {
     let kernel = Kernel::Gemm(gemm([1, 70, 66, 100], [false; 4]));

@@ -17,7 +17,8 @@ pub(crate) const ROWS: usize = 8;
 pub(crate) const LANES: usize = 32;
 /// Distance of rows of up to 256 numbers that are read side by side: they fall into different cache sets.
 pub(crate) const PITCH: usize = 256 + WIDTH;
-/// Steps between looks at what to fetch ahead: a fetch in every step would ask for each cache line many times.
+/// Steps between looks at what to fetch ahead: a fetch in every step would ask for each cache line many
+/// times.
 const STEPS: usize = 8;
 /// Terms of one running sum; longer sums are sums of such sums, whose rounding errors grow more slowly.
 const CHAIN: usize = 512;
