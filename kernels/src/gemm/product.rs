@@ -123,13 +123,32 @@ impl Product<'_> {
         }
     }
 
+    /// Whether the operands are rounded to halves, and the adapter multiplies such.
+    fn multiplies_halves(&self, traits: &GpuTraits) -> bool {
+        self.halves.is_some() && traits.f16
+    }
+
+    /// Shared-memory tiles of `8 r` by `8 r` halves, after the scales of both operands.
+    fn tile_f16(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
+        let (Some(operands), true) = (self.halves, traits.f16) else {
+            let variant = tile_f16::VARIANTS[usize::from(r == 4)];
+            let what = "arithmetic in halves (SHADER_F16)";
+            return Err(KernelError::Missing { kernel: self.kernel, variant, what });
+        };
+        let mut stages = self.tile(r, "gemm_tile_f16.wgsl", traits)?;
+        let at = Slot::Scratch(stages.scratch_lens.len());
+        stages.scratch_lens.push(tile_f16::scales_len(operands));
+        let (scales, constants) =
+            tile_f16::scales(self.kernel, operands, [self.a, self.b], self.half, at, traits)?;
+        // Before the operands of the epilogue.
+        stages.dispatches[0].bindings.insert(3, read(at));
+        stages.dispatches[0].constants.extend(constants);
+        stages.dispatches.insert(0, scales);
+        Ok(stages)
+    }
+
     /// Shared-memory tiles of `8 r` by `8 r`, by one of two shaders.
-    pub(super) fn tile(
-        &self,
-        r: usize,
-        shader: &'static str,
-        traits: &GpuTraits,
-    ) -> Result<Stages, KernelError> {
+    fn tile(&self, r: usize, shader: &'static str, traits: &GpuTraits) -> Result<Stages, KernelError> {
         let groups = self.rows.div_ceil(8 * r) * self.cols.div_ceil(8 * r) * self.slices;
         let sums = Sums { start: 0, quads: self.rows.div_ceil(4), cols: self.cols, splits: 1 };
         // Both sizes of tiles add in the same order if they are split alike.

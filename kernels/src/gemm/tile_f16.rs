@@ -1,7 +1,6 @@
-//! The matrix product on packed halves (`gemm_tile_f16.wgsl`): its scales, then its tiles.
+//! What the matrix product on packed halves (`gemm_tile_f16.wgsl`) has beside its tiles: scales of its
+//! operands.
 
-use super::product::{Product, Stages};
-use crate::epilogue::bindings;
 use crate::error::KernelError;
 use crate::launch::{Dispatch, GpuTraits, Slot};
 use crate::plan::{fold, half_constants, read, write};
@@ -39,45 +38,36 @@ impl Scaled {
     }
 }
 
-impl Product<'_> {
-    /// Whether the operands are rounded to halves, and the adapter multiplies such.
-    pub(crate) fn multiplies_halves(&self, traits: &GpuTraits) -> bool {
-        self.halves.is_some() && traits.f16
-    }
+/// Scales of both operands.
+pub(crate) fn scales_len(operands: [Scaled; 2]) -> usize {
+    operands.iter().map(|operand| operand.scales()).sum()
+}
 
-    /// Shared-memory tiles of `8 r` by `8 r` halves, after the scales of both operands.
-    pub(super) fn tile_f16(&self, r: usize, traits: &GpuTraits) -> Result<Stages, KernelError> {
-        let variant = VARIANTS[usize::from(r == 4)];
-        let (Some([a, b]), true) = (self.halves, self.multiplies_halves(traits)) else {
-            let what = "arithmetic in halves (SHADER_F16)";
-            return Err(KernelError::Missing { kernel: self.kernel, variant, what });
-        };
-        let mut stages = self.tile(r, "gemm_tile_f16.wgsl", traits)?;
-        // The one whose number of scales does not follow the batch stands first: fewer pipelines.
-        let (a_base, b_base) = if a.own { (b.scales(), 0) } else { (0, a.scales()) };
-        let scales = Slot::Scratch(stages.scratch_lens.len());
-        stages.scratch_lens.push(a.scales() + b.scales());
-        let tile = &mut stages.dispatches[0];
-        let flags =
-            [("A_OWN", a.own), ("B_OWN", b.own), ("A_SLICES", a.slices > 1), ("B_SLICES", b.slices > 1)];
-        tile.constants.extend(flags.map(|(name, flag)| (name, f64::from(u8::from(flag)))));
-        tile.constants.extend([("A_BASE", a_base as f64), ("B_BASE", b_base as f64)]);
-        tile.bindings.truncate(3);
-        tile.bindings = bindings([&tile.bindings[..], &[read(scales)]].concat(), self.epilogue);
-        let params = [
-            [a.slices * a.lines, a.line, a.pieces(), a_base],
-            [b.slices * b.lines, b.line, b.pieces(), b_base],
-        ];
-        let scaling = Dispatch {
-            shader: "gemm_scales.wgsl",
-            source: traits.shaders.text("gemm_scales.wgsl").to_owned().into(),
-            entry: "main",
-            constants: half_constants(self.half[0], self.half[1]),
-            workgroups: fold(self.kernel, a.scales() + b.scales(), traits)?,
-            bindings: vec![read(self.a), read(self.b), write(scales)],
-            params: params.iter().flatten().map(|&size| size as u32).collect(),
-        };
-        stages.dispatches.insert(0, scaling);
-        Ok(stages)
-    }
+/// The dispatch that puts the scales of A and B, from `slots` and perhaps stored in halves, into `scales`,
+/// and the constants by which the tiles find them there.
+pub(crate) fn scales(
+    kernel: &'static str,
+    [a, b]: [Scaled; 2],
+    slots: [Slot; 2],
+    half: [bool; 2],
+    scales: Slot,
+    traits: &GpuTraits,
+) -> Result<(Dispatch, Vec<(&'static str, f64)>), KernelError> {
+    // The one whose number of scales does not follow the batch stands first: fewer pipelines.
+    let (a_base, b_base) = if a.own { (b.scales(), 0) } else { (0, a.scales()) };
+    let flags = [("A_OWN", a.own), ("B_OWN", b.own), ("A_SLICES", a.slices > 1), ("B_SLICES", b.slices > 1)];
+    let mut constants = flags.map(|(name, flag)| (name, f64::from(u8::from(flag)))).to_vec();
+    constants.extend([("A_BASE", a_base as f64), ("B_BASE", b_base as f64)]);
+    let params =
+        [[a.slices * a.lines, a.line, a.pieces(), a_base], [b.slices * b.lines, b.line, b.pieces(), b_base]];
+    let dispatch = Dispatch {
+        shader: "gemm_scales.wgsl",
+        source: traits.shaders.text("gemm_scales.wgsl").to_owned().into(),
+        entry: "main",
+        constants: half_constants(half[0], half[1]),
+        workgroups: fold(kernel, a.scales() + b.scales(), traits)?,
+        bindings: vec![read(slots[0]), read(slots[1]), write(scales)],
+        params: params.iter().flatten().map(|&size| size as u32).collect(),
+    };
+    Ok((dispatch, constants))
 }
