@@ -395,7 +395,7 @@ fn every_variant_of_every_kernel_is_written_with_what_is_right() {
         for rung in shown["rungs"].as_array().unwrap() {
             let samples = rung["samples"].as_array().unwrap();
             let (small, typical) = (&samples[0], &samples[1]);
-            assert!(small["twin_error"].as_f64().unwrap() <= page["tolerance"].as_f64().unwrap());
+            assert!(small["twin_error"].as_f64().unwrap() <= small["tolerance"].as_f64().unwrap());
             assert!(typical["want"].as_array().unwrap().is_empty());
             for (output, want) in
                 small["outputs"].as_array().unwrap().iter().zip(small["want"].as_array().unwrap())
@@ -406,14 +406,14 @@ fn every_variant_of_every_kernel_is_written_with_what_is_right() {
                 assert_eq!(tensor.dtype(), safetensors::Dtype::F64);
             }
             let plans = small["plans"].as_array().unwrap();
-            // Subgroups are asked for by the texts that use them, and by no others.
+            // Subgroups and halves are asked for by the texts that use them, and by no others.
             for plan in plans {
                 let program = &document.programs[plan["program"].as_str().unwrap()];
                 let texts = program.launches.iter().map(|launch| &document.pipelines[launch.pipeline].module);
-                let asks = texts
-                    .map(|text| fs::read_to_string(at.join(text)).unwrap())
-                    .any(|t| t.contains("enable "));
-                assert_eq!(asks, !plan["lanes"].is_null(), "{}", rung["name"]);
+                let texts: Vec<_> = texts.map(|text| fs::read_to_string(at.join(text)).unwrap()).collect();
+                let asks = |what: &str| texts.iter().any(|text| text.contains(&format!("enable {what};")));
+                assert_eq!(asks("subgroups"), !plan["lanes"].is_null(), "{}", rung["name"]);
+                assert_eq!(asks("f16"), plan["f16"] == true, "{}", rung["name"]);
             }
             assert_eq!(plans.len(), if rung["name"] == "subgroups" { 4 } else { 1 });
         }
