@@ -160,6 +160,6 @@ fn gpus_refuse_it() {
     let kernel = conv(Face::Conv, square(1, [16, 16], 8, 4, 2, 1));
     let error = kernel.gpu(&GpuTraits::default(), None).expect_err("no such kernel");
     assert!(matches!(error, KernelError::Shape { .. }), "{error}");
-    assert_eq!(error.to_string(), "conv: no GPU kernel rounds to bf16; use f32, or the CPU");
+    assert_eq!(error.to_string(), "conv: no GPU kernel rounds to bf16; use f32, f16, or the CPU");
     assert!(kernel.line().contains("rounded to bf16"), "{}", kernel.line());
 }

@@ -205,6 +205,32 @@ fn subgroups_are_refused_where_their_size_is_not_one_that_fits() {
     }
 }
 
+/// Tiles of halves for products in f16, whatever the adapter that has them; none for what has few rows or
+/// columns, nor for any other product.
+#[test]
+fn halves_are_multiplied_where_products_are_in_f16() {
+    let halves = |gemm: Gemm| Kernel::Gemm(Gemm { precision: Precision::F16, ..gemm });
+    for traits in [GpuTraits::default(), subgroups()] {
+        let with = GpuTraits { f16: true, ..traits.clone() };
+        assert_eq!(chosen(&halves(gemm(1, 2048, 2048, 64)), &with), "tile64_f16");
+        assert_eq!(chosen(&halves(gemm(1, 64, 30, 64)), &with), "tile32_f16");
+        for few in [gemm(1, 64, 4, 64), gemm(1, 64, 1, 64), gemm(1, 64, 1, 300)] {
+            assert!(!chosen(&halves(few), &with).ends_with("_f16"));
+        }
+        assert!(!chosen(&Kernel::Gemm(gemm(1, 2048, 2048, 64)), &with).ends_with("_f16"));
+        let error = halves(gemm(1, 64, 64, 64)).gpu(&traits, None).unwrap_err();
+        assert!(error.to_string().contains("no arithmetic in halves (SHADER_F16)"), "{error}");
+        for face in FACES {
+            let kernel = Conv { precision: Precision::F16, ..conv(face, 4, [20, 40], 16, 4, 2, 1) };
+            assert!(chosen(&Kernel::Conv(kernel.clone()), &with).ends_with("_f16"), "{face:?}");
+            assert_all_variants_consistent(&Kernel::Conv(kernel));
+        }
+    }
+    for (batch, m, n, k) in [(1, 70, 66, 260), (3, 5, 9, 33)] {
+        assert_all_variants_consistent(&halves(gemm(batch, m, n, k)));
+    }
+}
+
 /// Nine products of padded lines, and the sums of all tiles.
 #[test]
 fn winograd_keeps_its_transforms_in_scratch() {
