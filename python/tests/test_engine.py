@@ -118,5 +118,5 @@ def test_products_are_rounded_where_that_is_asked_for():
     assert np.allclose(found, rounded(a) @ rounded(b), rtol=1e-4, atol=1e-4)
     assert np.abs(found - a @ b).max() > 1e-3
     assert "bf16" in engine.States().store("cpu", "bf16").device
-    with pytest.raises(ValueError, match="f32 or bf16"):
+    with pytest.raises(ValueError, match="f32, bf16 or f16"):
         tape.compile(device="cpu", precision="int8")
