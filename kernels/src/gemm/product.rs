@@ -138,11 +138,10 @@ impl Product<'_> {
         let mut stages = self.tile(r, "gemm_tile_f16.wgsl", traits)?;
         let at = Slot::Scratch(stages.scratch_lens.len());
         stages.scratch_lens.push(tile_f16::scales_len(operands));
-        let (scales, constants) =
-            tile_f16::scales(self.kernel, operands, [self.a, self.b], self.half, at, traits)?;
+        let scales = tile_f16::scales(self.kernel, operands, [self.a, self.b], self.half, at, traits)?;
         // Before the operands of the epilogue.
         stages.dispatches[0].bindings.insert(3, read(at));
-        stages.dispatches[0].constants.extend(constants);
+        stages.dispatches[0].constants.extend(tile_f16::constants(operands));
         stages.dispatches.insert(0, scales);
         Ok(stages)
     }

@@ -43,31 +43,41 @@ pub(crate) fn scales_len(operands: [Scaled; 2]) -> usize {
     operands.iter().map(|operand| operand.scales()).sum()
 }
 
-/// The dispatch that puts the scales of A and B, from `slots` and perhaps stored in halves, into `scales`,
-/// and the constants by which the tiles find them there.
+/// Where the scales of A and of B begin: those whose number does not follow the batch stand first, for fewer
+/// pipelines.
+fn bases([a, b]: [Scaled; 2]) -> [usize; 2] {
+    if a.own { [b.scales(), 0] } else { [0, a.scales()] }
+}
+
+/// The constants by which the tiles find the scales.
+pub(crate) fn constants(operands: [Scaled; 2]) -> Vec<(&'static str, f64)> {
+    let [a, b] = operands;
+    let flags = [("A_OWN", a.own), ("B_OWN", b.own), ("A_SLICES", a.slices > 1), ("B_SLICES", b.slices > 1)];
+    let mut constants = flags.map(|(name, flag)| (name, f64::from(u8::from(flag)))).to_vec();
+    let [a_base, b_base] = bases(operands);
+    constants.extend([("A_BASE", a_base as f64), ("B_BASE", b_base as f64)]);
+    constants
+}
+
+/// The dispatch that puts the scales of A and B, from `slots` and perhaps stored in halves, into `scales`.
 pub(crate) fn scales(
     kernel: &'static str,
-    [a, b]: [Scaled; 2],
+    operands: [Scaled; 2],
     slots: [Slot; 2],
     half: [bool; 2],
     scales: Slot,
     traits: &GpuTraits,
-) -> Result<(Dispatch, Vec<(&'static str, f64)>), KernelError> {
-    // The one whose number of scales does not follow the batch stands first: fewer pipelines.
-    let (a_base, b_base) = if a.own { (b.scales(), 0) } else { (0, a.scales()) };
-    let flags = [("A_OWN", a.own), ("B_OWN", b.own), ("A_SLICES", a.slices > 1), ("B_SLICES", b.slices > 1)];
-    let mut constants = flags.map(|(name, flag)| (name, f64::from(u8::from(flag)))).to_vec();
-    constants.extend([("A_BASE", a_base as f64), ("B_BASE", b_base as f64)]);
-    let params =
-        [[a.slices * a.lines, a.line, a.pieces(), a_base], [b.slices * b.lines, b.line, b.pieces(), b_base]];
-    let dispatch = Dispatch {
+) -> Result<Dispatch, KernelError> {
+    let words =
+        |operand: Scaled, base| [operand.slices * operand.lines, operand.line, operand.pieces(), base];
+    let ([a, b], [a_base, b_base]) = (operands, bases(operands));
+    Ok(Dispatch {
         shader: "gemm_scales.wgsl",
         source: traits.shaders.text("gemm_scales.wgsl").to_owned().into(),
         entry: "main",
         constants: half_constants(half[0], half[1]),
-        workgroups: fold(kernel, a.scales() + b.scales(), traits)?,
+        workgroups: fold(kernel, scales_len(operands), traits)?,
         bindings: vec![read(slots[0]), read(slots[1]), write(scales)],
-        params: params.iter().flatten().map(|&size| size as u32).collect(),
-    };
-    Ok((dispatch, constants))
+        params: [words(a, a_base), words(b, b_base)].iter().flatten().map(|&size| size as u32).collect(),
+    })
 }

@@ -190,7 +190,8 @@ impl Gpu {
         Self { precision, ..self.clone() }
     }
 
-    /// What programs that are loaded through a [`Device`] of this handle round the operands of products to.
+    /// What programs that are loaded through a [`super::Device`] of this handle round the operands of
+    /// products to.
     pub fn precision(&self) -> Precision {
         self.precision
     }
