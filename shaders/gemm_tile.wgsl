@@ -43,17 +43,7 @@ const LINE: u32 = 2u * R + 1u; // quads from one inner value to the next
 var<workgroup> tile_a: array<vec4f, DEPTH * LINE>;
 var<workgroup> tile_b: array<vec4f, DEPTH * LINE>;
 
-/// Stores an element of the tile, where it lies inside the output.
-fn store(s: Slice, slice: u32, split: u32, row: u32, j: u32, col: Col, value: f32) {
-    if row >= params.rows || j >= s.cols { return; }
-    if params.splits > 1u {
-        let line = (split * params.slices + slice) * ((params.rows + 3u) / 4u) + row / 4u;
-        out[(line * params.cols + j) * 4u + row % 4u] = value;
-    } else {
-        let index = out_offset(s, row, col);
-        out[index] = epilogue(value, channel(row, col), index);
-    }
-}
+//#use shared/store.wgsl
 
 @compute @workgroup_size(64)
 fn main(

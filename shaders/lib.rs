@@ -44,6 +44,7 @@ files![
     "shared/epilogue.wgsl",
     "shared/product.wgsl",
     "shared/source_at.wgsl",
+    "shared/store.wgsl",
     "shared/strides.wgsl",
     "shared/thread.wgsl",
     "sparse.wgsl",

@@ -35,7 +35,7 @@ fn assert_variants_match_oracle(kernel: &Kernel, seed: u32) {
 }
 
 /// Leaky ReLU of scale[channel] · acc + residual · gain.
-fn epilogue() -> Epilogue {
+pub(crate) fn epilogue() -> Epilogue {
     let code = vec![
         Instr::Operand(0),
         Instr::Operand(1),

@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 use ganomede::Precision;
 use ganomede::device::Device;
 use ganomede::device::gpu::{Gpu, GpuChoice, GpuOptions};
-use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry, Spread};
-use ganomede_kernels::expr::{Binary, Expr, Instr, Num, Unary};
+use ganomede_kernels::conv::{Conv, Epilogue, Face, Geometry};
 use ganomede_kernels::gemm::Gemm;
 use ganomede_kernels::{Kernel, KernelError, half};
 use proptest::prelude::*;
 
+use crate::kernels_conv_gpu::epilogue;
 use crate::products::{FACES, any_geometry, any_halving, inputs, noise, square};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {
@@ -65,8 +65,8 @@ fn halves(kernel: &Kernel) -> bool {
     false
 }
 
-/// Every output is as near as halves allow; `gain` is the steepest that the tail gets.
-fn assert_near(kernel: &Kernel, inputs: &[Vec<f32>], gain: f64) {
+/// Every output is as near as halves allow; no tail here makes errors larger.
+fn assert_near(kernel: &Kernel, inputs: &[Vec<f32>]) {
     if !halves(kernel) {
         return;
     }
@@ -77,8 +77,8 @@ fn assert_near(kernel: &Kernel, inputs: &[Vec<f32>], gain: f64) {
     for variant in VARIANTS {
         let got = run(kernel, variant, inputs);
         for (i, (&got, &want)) in got.iter().zip(&want).enumerate() {
-            let allowed = gain * (OF_PRODUCTS * absolute[i] + 2.0 * OF_LARGEST * largest * terms[i])
-                + 1e-5 * want.abs();
+            let allowed =
+                OF_PRODUCTS * absolute[i] + 2.0 * OF_LARGEST * largest * terms[i] + 1e-5 * want.abs();
             let error = (f64::from(got) - want).abs();
             assert!(
                 error <= allowed,
@@ -88,23 +88,8 @@ fn assert_near(kernel: &Kernel, inputs: &[Vec<f32>], gain: f64) {
     }
 }
 
-/// Leaky ReLU of scale[channel] · acc + residual · gain: all numbers below one.
-fn tail() -> Epilogue {
-    let code = vec![
-        Instr::Operand(0),
-        Instr::Operand(1),
-        Instr::Binary(Binary::Mul, 0, 1),
-        Instr::Operand(2),
-        Instr::Operand(3),
-        Instr::Binary(Binary::Mul, 3, 4),
-        Instr::Binary(Binary::Add, 2, 5),
-        Instr::Unary(Unary::LeakyRelu(Num(0.2)), 6),
-    ];
-    Epilogue { operands: vec![Spread::Channel, Spread::Full, Spread::Scalar], expr: Expr { code } }
-}
-
 fn conv(face: Face, geometry: Geometry) -> Kernel {
-    let epilogue = if face == Face::Weight { Epilogue::default() } else { tail() };
+    let epilogue = if face == Face::Weight { Epilogue::default() } else { epilogue() };
     Kernel::Conv(Conv { face, geometry, half: false, precision: Precision::F16, epilogue })
 }
 
@@ -128,7 +113,7 @@ proptest! {
     fn faces_are_near(geometry in prop_oneof![any_geometry(), any_halving()], seed in 0u32..1000) {
         for face in FACES {
             let kernel = conv(face, geometry);
-            assert_near(&kernel, &inputs(&kernel, seed), 1.0);
+            assert_near(&kernel, &inputs(&kernel, seed));
         }
     }
 
@@ -143,7 +128,7 @@ proptest! {
         seed in 0u32..1000,
     ) {
         let kernel = Kernel::Gemm(gemm([batch, m, n, k], forms));
-        assert_near(&kernel, &scaled(inputs(&kernel, seed), powers), 1.0);
+        assert_near(&kernel, &scaled(inputs(&kernel, seed), powers));
     }
 }
 
@@ -160,7 +145,7 @@ fn neither_small_gradients_nor_large_weights_are_lost() {
                 precision: Precision::F16,
                 epilogue: Epilogue::default(),
             });
-            assert_near(&kernel, &scaled(inputs(&kernel, 3), powers), 1.0);
+            assert_near(&kernel, &scaled(inputs(&kernel, 3), powers));
         }
     }
 }
@@ -256,6 +241,15 @@ fn weights_in_halves_are_multiplied_as_they_are() {
     }
 }
 
+/// So that the tests above hold something where Mesa's software driver runs them.
+#[test]
+fn software_vulkan_has_halves() {
+    let identity = GPU.identity();
+    if identity.adapter.contains("llvmpipe") && identity.backend == "vulkan" {
+        assert!(GPU.traits().f16, "{identity:?}");
+    }
+}
+
 #[test]
 fn products_in_f32_and_other_precisions_have_no_such_variants() {
     let mut product = gemm([1, 70, 66, 130], [false; 4]);
@@ -265,6 +259,7 @@ fn products_in_f32_and_other_precisions_have_no_such_variants() {
     assert!(kernel.variants().iter().all(|name| !VARIANTS.contains(name)));
     let error = kernel.gpu(GPU.traits(), Some(VARIANTS[0])).unwrap_err();
     assert!(matches!(error, KernelError::Variant { .. }), "{error}");
+    assert!(error.to_string().ends_with("others in f16 (--precision f16)"), "{error}");
     product.precision = Precision::Bf16;
     let error = Kernel::Gemm(product).gpu(GPU.traits(), None).unwrap_err();
     assert!(error.to_string().contains("no GPU kernel rounds to bf16"), "{error}");

@@ -5,6 +5,8 @@
 use ganomede::detect::Detector;
 use ganomede::device::{Device, DeviceError, GpuOptions, Selector};
 use ganomede::models::{ae, ganomaly};
+use ganomede::program::compile;
+use ganomede::tape::{States, Tape};
 use ganomede::{Precision, models::Info};
 
 const RETINA: &str = "builtin:retina:train=64,test=48";
@@ -129,4 +131,24 @@ fn devices_say_what_they_round_to() {
         assert_eq!((plain.precision(), plain.describe()), (Precision::F32, gpu.describe()));
     }
     assert_eq!(gpu.with_precision(Precision::F32).unwrap().precision(), Precision::F32);
+}
+
+/// A program may have been rounded by hand, without asking a device.
+#[test]
+fn a_device_refuses_a_program_in_a_precision_that_it_has_not() {
+    let tape = Tape::new();
+    tape.output("y", tape.input("x", &[3, 4]).matmul(tape.input("w", &[4, 5])));
+    let program = compile(&tape.finish().unwrap()).unwrap();
+    let refusal = |device: &Device, precision| {
+        let store = device.store(&States::new(), 1).unwrap();
+        let Err(error) = device.load(&program.clone().with_precision(precision), &store) else {
+            panic!("{precision} on {}", device.describe())
+        };
+        error.to_string()
+    };
+    let told = refusal(&Device::Cpu, Precision::F16);
+    assert_eq!(told, "this device cannot multiply in f16; use bf16 or f32, or --device gpu");
+    let gpu = Device::open(Selector::Gpu, GpuOptions::default()).expect("an adapter");
+    let told = refusal(&gpu, Precision::Bf16);
+    assert!(told.contains("no GPU kernel rounds to bf16"), "{told}");
 }

@@ -102,7 +102,7 @@ impl Device {
             (Self::Cpu | Self::Rounded(_), Precision::F32) => Ok(Self::Cpu),
             (Self::Cpu | Self::Rounded(_), Precision::Bf16) => Ok(Self::Rounded(precision)),
             (Self::Cpu | Self::Rounded(_), Precision::F16) => {
-                Err(DeviceError::Unsupported { what: "multiply in f16; use bf16 or f32, or --device gpu" })
+                Err(DeviceError::Unsupported { what: cpu::NO_F16 })
             }
             #[cfg(feature = "gpu")]
             (Self::Gpu(gpu), Precision::F32) => Ok(Self::Gpu(gpu.with_precision(precision))),

@@ -115,7 +115,7 @@ impl Global {
         let precision = Precision::from(self.precision);
         if self.gpu_launches.is_some() && precision != Precision::F32 {
             return Err(CliError::input(
-                "--gpu-launches compares with a GPU, which multiplies in f32 alone; leave --precision out",
+                "--gpu-launches compares the devices in f32, which both have; leave --precision out",
             ));
         }
         match (&self.gpu_launches, device.with_precision(precision)?) {

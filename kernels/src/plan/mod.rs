@@ -33,7 +33,8 @@ fn named(kernel: &dyn Family, asked: &str) -> Result<&'static str, KernelError> 
     names.iter().copied().find(|name| *name == asked).ok_or_else(|| KernelError::Variant {
         kernel: kernel.name(),
         variant: asked.to_owned(),
-        known: names.join(", "),
+        known: names.join(", ")
+            + if asked.ends_with("_f16") { "; others in f16 (--precision f16)" } else { "" },
     })
 }
 

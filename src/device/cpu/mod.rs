@@ -12,9 +12,13 @@ use super::list::Entry;
 use super::{Clock, Device, DeviceError, Replay, Store, machine};
 use crate::program::{Launch, Program, Role};
 use crate::tape::StateId;
+use ganomede_kernels::Precision;
 
 /// The line in the list of devices.
 pub(super) const ENTRY: Entry = Entry { name: "cpu", open: |_, _| Ok(Device::Cpu) };
+
+/// What the twins are not able to do.
+pub(super) const NO_F16: &str = "multiply in f16; use bf16 or f32, or --device gpu";
 
 /// Native code on the current rayon pool.
 pub(super) struct Cpu;
@@ -42,6 +46,9 @@ impl Backend for Cpu {
         store: &Store,
         _variant: &dyn Fn(usize, &Launch) -> Option<&'v str>,
     ) -> Result<Box<dyn Loaded>, DeviceError> {
+        if program.launches.iter().any(|launch| launch.kernel.family().precision() == Precision::F16) {
+            return Err(DeviceError::Unsupported { what: NO_F16 });
+        }
         Ok(Box::new(CpuExecutable::new(program, store)?))
     }
 
