@@ -7,9 +7,12 @@ PYTHON ?= python3
 SECONDS ?= 60
 PEERS ?=
 DATA ?=
-# python, serve, web: BRIEF=yes takes the program that `make test` built, and some of what they check.
+# python, serve, web, ranks: BRIEF=yes takes the program that `make test` built, and some of what they check.
 BRIEF ?=
-BUILD = $(CARGO) build --locked $(if $(BRIEF),--workspace,--release)
+# Features of crates, `ganomede-cli/mpi` say, that test, onnx and BRIEF=yes build alike.
+FEATURES ?=
+FLAGS = --locked $(if $(FEATURES),--features $(FEATURES))
+BUILD = $(CARGO) build $(FLAGS) $(if $(BRIEF),--workspace,--release)
 PROGRAM = target/$(if $(BRIEF),debug,release)/ganomede
 
 # A virtual environment in target/$(1) with what the file $(2) lists.
@@ -29,7 +32,7 @@ demo: ## train on built-in scans, search and score test scans, write report/repo
 
 test: ## all tests, on the CPU and on the GPU path
 	scripts/ensure-adapter.sh
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace $(FLAGS)
 
 fetch: ## the Python packages of onnx, python, serve and web, which these fetch otherwise
 	$(call venv,onnx,tests/onnx/requirements.txt)
@@ -40,8 +43,8 @@ fetch: ## the Python packages of onnx, python, serve and web, which these fetch 
 onnx: ## the ONNX operators' own test vectors on both devices, and `export --onnx` in onnxruntime; needs python3 with venv and pip, fetches the onnx and onnxruntime wheels
 	$(call venv,onnx,tests/onnx/requirements.txt)
 	target/onnx/venv/bin/python tests/onnx/vectors.py target/onnx
-	$(CARGO) test --workspace --locked --test onnx
-	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace $(FLAGS) --test onnx
+	$(CARGO) build --workspace $(FLAGS)
 	target/onnx/venv/bin/python tests/onnx/export.py target/debug/ganomede target/onnx/export
 
 torch: ## `export --torch` in PyTorch: scores, maps, gradients, the way back; needs python3 with venv and pip, fetches torch (3 GB)
@@ -66,8 +69,8 @@ pages: ## how report.html and its like look on screens and paper; needs python3 
 	target/pages/venv/bin/python tests/pages/pages.py --pictures target/pages/pictures
 
 ranks: ## trainings by `mpirun` against one process, bit for bit; needs OpenMPI and libclang (libopenmpi-dev, openmpi-bin, libclang-dev)
-	$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks
-	tests/ranks/ranks.sh target/ranks/debug/ganomede target/ranks/work
+	$(if $(BRIEF),$(BUILD),$(CARGO) build --locked --package ganomede-cli --features mpi --target-dir target/ranks)
+	tests/ranks/ranks.sh $(if $(BRIEF),$(PROGRAM),target/ranks/debug/ganomede) target/ranks/work
 
 web: ## what `export --web` writes, in Node on Dawn and in Chromium; root on Debian gets Chromium; fetches npm and Python packages
 	$(BUILD)
