@@ -129,6 +129,14 @@ fn series_and_tables_are_trained_and_evaluated() {
     let points = auroc(&scores, &PointTruths::of(&set).points).unwrap();
     assert!(points.is_some());
     assert_eq!(series.evaluate(spec).unwrap().auroc(), points);
+    // Thresholds are of points, and a window by itself has a score of another kind.
+    assert!(series.threshold().unwrap().is_some());
+    let window = series.score(vec![0.0f32; 16 * set.channels()]).unwrap();
+    assert!(window.score.is_finite());
+    assert_eq!(
+        (window.threshold, window.anomalous, window.percentile, window.p_value),
+        (None, None, None, None)
+    );
     let folder = folder("table");
     let mut text = "a,b,label\n".to_owned();
     for i in 0..300 {

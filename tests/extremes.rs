@@ -356,3 +356,37 @@ fn the_signs_of_zeros_and_the_order_of_constants_stay() {
         assert!(found["nothing"].iter().all(|v| v.is_nan()));
     }
 }
+
+/// x^0 does not move, at zero and next to it either.
+fn powers_of_none_have_no_curvature(device: &Device) {
+    let x = [0.0, 1e-25, 2.0, -3.0];
+    let found = run(device, &[("x", &x)], |tape, inputs| {
+        let x = inputs[0];
+        let zeroth = x.powf(0.0);
+        let polynomial = zeroth + x + x.powf(2.0) + x.powf(3.0);
+        for (name, y) in [("zeroth", zeroth), ("polynomial", polynomial)] {
+            let first = tape.grad(y.sum_all(), &[x])[0];
+            tape.output(&format!("{name}'"), first);
+            tape.output(&format!("{name}''"), tape.grad(first.sum_all(), &[x])[0]);
+        }
+    });
+    assert_eq!(found["zeroth'"], [0.0; 4]);
+    assert_eq!(found["zeroth''"], [0.0; 4]);
+    let close = |name: &str, wanted: [f32; 4]| {
+        for (got, wanted) in found[name].iter().zip(wanted) {
+            assert!((got - wanted).abs() <= 1e-4 * wanted.abs(), "{name}: {:?}", found[name]);
+        }
+    };
+    close("polynomial'", x.map(|x| 1.0 + 2.0 * x + 3.0 * x * x));
+    close("polynomial''", x.map(|x| 2.0 + 6.0 * x));
+}
+
+#[test]
+fn powers_of_none_have_no_curvature_on_cpu() {
+    powers_of_none_have_no_curvature(&common::cpu());
+}
+
+#[test]
+fn powers_of_none_have_no_curvature_on_gpu() {
+    powers_of_none_have_no_curvature(&common::gpu());
+}

@@ -183,3 +183,30 @@ fn what_has_no_module_is_refused() {
     ganomede(["export", "--torch", text(&place), text(&searched)]).refused(2, &["a.safetensors"]);
     assert!(!out.exists());
 }
+
+/// A network of such weights would call nothing anomalous in a runtime that compares with NaN.
+#[test]
+fn weights_that_are_no_numbers_are_refused_by_name() {
+    let place = folder("not-finite");
+    let exported = place.join("torch");
+    ganomede(["export", "--torch", text(&exported), text(model())]).well();
+    let whole = std::fs::read(exported.join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let described: serde_json::Value = serde_json::from_slice(&whole[8..8 + header]).unwrap();
+    let begin = |name: &str| 8 + header + described[name]["data_offsets"][0].as_u64().unwrap() as usize;
+    let names: Vec<&String> = described.as_object().unwrap().keys().collect();
+    let ending = |end: &str| names.iter().find(|name| name.ends_with(end)).unwrap().as_str();
+    for (name, value, said) in [
+        (ending(".weight"), f32::NAN, "NaN"),
+        (ending(".weight"), f32::INFINITY, "inf"),
+        (ending(".running_var"), -0.5, "the variance -0.5"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[begin(name)..][..4].copy_from_slice(&value.to_le_bytes());
+        let (file, out) = (place.join("changed.safetensors"), place.join("out.safetensors"));
+        std::fs::write(&file, bytes).unwrap();
+        ganomede(["import", text(&file), "--like", text(model()), "--out", text(&out)])
+            .refused(2, &[said, name]);
+        assert!(!out.exists());
+    }
+}

@@ -12,6 +12,7 @@ use crate::{DataError, files};
 
 /// Unpacked bytes of one file.
 const MAX_BYTES: u64 = 2 << 30;
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Bytes of one record: 65,536 columns of 32.
 const MAX_RECORD: u64 = 2 << 20;
 /// Memory that the parser takes for a byte of a record: of a record of commas, ends of fields in a list that
@@ -39,7 +40,16 @@ pub(crate) fn open(path: &Path) -> Result<Text, DataError> {
     let is_zipped = magic == [0x1f, 0x8b];
     let whole = BufReader::new(io::Cursor::new(magic).chain(file));
     let bytes: Box<dyn Read> = if is_zipped { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
-    Ok(Text { bytes, left: MAX_BYTES, record: 0 })
+    let mut text = Text { bytes, left: MAX_BYTES, record: 0 };
+    // The byte order mark that spreadsheets write is no part of the first name. What is wrong with the file
+    // is said by who reads on.
+    let mut start = Vec::new();
+    let ended = text.by_ref().take(3).read_to_end(&mut start);
+    if ended.is_ok() && start != BYTE_ORDER_MARK {
+        text.bytes = Box::new(io::Cursor::new(start).chain(text.bytes));
+    }
+    text.record = 0;
+    Ok(text)
 }
 
 /// The text of a file as it is unpacked.
@@ -102,15 +112,7 @@ pub(crate) fn rows(
                 longest = longest.max(length);
                 let kept = KEPT_FIELD * record.len() as u64 + record.as_slice().len() as u64;
                 charge.pay(path, kept + KEPT_ROW)?;
-                let line = record.position().map_or(0, csv::Position::line);
-                if line <= 1 && record.get(0).is_some_and(|first| first.starts_with('\u{feff}')) {
-                    // The byte order mark that spreadsheets write is no part of the first name.
-                    let fields = record.iter().enumerate();
-                    record = fields
-                        .map(|(i, f)| if i == 0 { f.trim_start_matches('\u{feff}') } else { f })
-                        .collect();
-                }
-                each(line, &record)?;
+                each(record.position().map_or(0, csv::Position::line), &record)?;
             }
             Ok(false) => return Ok(()),
             Err(error) => return Err(refused(path, error)),

@@ -131,6 +131,20 @@ struct Found {
     largest_sample: Option<u16>,
 }
 
+/// A specification that names again what another one names, and that one: the same path, or a path below it.
+fn twice<'s>(specs: &[&'s str]) -> Option<(&'s str, &'s str)> {
+    let paths: Vec<_> = specs.iter().map(|spec| Path::new(spec).canonicalize().ok()).collect();
+    specs.iter().enumerate().find_map(|(i, inner)| {
+        let outer = specs.iter().enumerate().find(|&(j, outer)| match (&paths[i], &paths[j]) {
+            _ if i == j => false,
+            (Some(inner), Some(outer)) if inner == outer => j < i,
+            (Some(inner), Some(outer)) => inner.starts_with(outer),
+            _ => inner == outer && j < i,
+        });
+        outer.map(|(_, outer)| (*inner, *outer))
+    })
+}
+
 impl Dataset {
     /// Opens a path or `builtin:NAME[:N | :train=N,test=N,seed=N]`; the layout is told from the contents.
     ///
@@ -157,6 +171,16 @@ impl Dataset {
         }
         check(options)?;
         let (mut sources, mut met) = (Vec::new(), Met::default());
+        if let Some((inner, outer)) = twice(&specs.iter().map(AsRef::as_ref).collect::<Vec<_>>()) {
+            let reason = match inner == outer {
+                true => "is given twice; its images would count twice".to_owned(),
+                false => format!("lies in `{outer}`, which is given too; its images would count twice"),
+            };
+            if options.for_training {
+                return Err(DataError::spec(inner, reason));
+            }
+            met.skipped.push(Rejected { path: inner.to_owned(), reason });
+        }
         for spec in specs.iter().map(AsRef::as_ref) {
             match source::open(spec, options, &mut met) {
                 Ok(source) => sources.push(source),

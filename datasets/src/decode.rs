@@ -16,7 +16,8 @@ use crate::pixels::{Raw, Samples};
 use crate::tiff::{self, Palette, Patched, Tiff};
 
 /// Extensions that are opened, lower case.
-pub(crate) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "dcm", "dicom"];
+pub(crate) const EXTENSIONS: [&str; 10] =
+    ["png", "jpg", "jpeg", "jpe", "jfif", "bmp", "tif", "tiff", "dcm", "dicom"];
 
 /// Whether a file has the name of an image that is opened.
 pub fn has_image_name(path: &Path) -> bool {
@@ -26,7 +27,10 @@ pub fn has_image_name(path: &Path) -> bool {
 
 /// Extensions that hold images this crate does not read: named as rejected, where other files are passed
 /// over.
-pub(crate) const FOREIGN: [&str; 9] = ["gif", "webp", "avif", "heic", "nii", "pgm", "ppm", "jp2", "exr"];
+pub(crate) const FOREIGN: [&str; 15] = [
+    "gif", "webp", "avif", "heic", "heif", "nii", "pgm", "ppm", "pbm", "pnm", "jp2", "jxl", "exr", "tga",
+    "dng",
+];
 
 /// Whether a file is taken for an image, by its name.
 pub(crate) enum Reads {
@@ -84,6 +88,18 @@ pub(crate) struct ImageHeader {
 }
 
 impl ImageHeader {
+    /// Of pixels that are stored so and turned so.
+    fn upright(stored: (u32, u32), color: ColorType, format: ImageFormat, orientation: Orientation) -> Self {
+        let (width, height) = match orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (stored.1, stored.0),
+            _ => stored,
+        };
+        Self { width, height, stored, color, format, orientation }
+    }
+
     /// Bytes of the pixels.
     fn decoded(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height) * u64::from(self.color.bytes_per_pixel())
@@ -162,7 +178,13 @@ fn of_pixels(image: ImageFile) -> Result<ImageFile, DataError> {
 /// As [`open`], of floating-point pixels as well: what is not 0 is marked, and no range need be known.
 pub(crate) fn open_mask(path: &Path) -> Result<ImageFile, DataError> {
     let (file, bytes) = files::open(path)?;
-    judged(path, Box::new(file), bytes, 0)
+    let mask = judged(path, Box::new(file), bytes, 0)?;
+    let pages = mask.frames.iter().filter(|is_own| **is_own).count();
+    if pages > 1 {
+        let reason = format!("holds {pages} images, and a mask is one; give a file for each image");
+        return Err(DataError::file(path, reason));
+    }
+    Ok(mask)
 }
 
 fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> Result<ImageFile, DataError> {
@@ -179,8 +201,9 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> 
     if let Some(header) = dicom::read(&mut BufReader::new(&mut file), bytes) {
         return open_dicom(path, file, bytes, header, frame);
     }
-    let Tiff { pages: frames, palette, floats, link } =
+    let Tiff { pages: frames, palette, floats, orientation, link } =
         tiff::read(&mut BufReader::new(&mut file), frame).unwrap_or_default();
+    let orientation = Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms);
     if frame >= frames.len().max(1) {
         return Err(DataError::file(path, "was changed while it was read; run again"));
     }
@@ -192,13 +215,13 @@ fn judged(path: &Path, mut file: Box<dyn Content>, bytes: u64, frame: usize) -> 
     let mut prefix = Vec::with_capacity(PREFIX_BYTES.min(bytes) as usize);
     file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(DataError::io("read", path))?;
     if let Some(palette) = palette {
-        return open_palette(path, file, bytes, frames, palette);
+        return open_palette(path, file, bytes, frames, palette, orientation);
     }
-    if let Some(stored @ (width, height)) = floats {
+    if let Some(stored) = floats {
         judge(path, stored)?;
         // Of three colours, as far as memory goes: gray is not among the types.
-        let (color, format, orientation) = (ColorType::Rgb32F, ImageFormat::Tiff, Orientation::NoTransforms);
-        let header = ImageHeader { width, height, stored, color, format, orientation };
+        let (color, format) = (ColorType::Rgb32F, ImageFormat::Tiff);
+        let header = ImageHeader::upright(stored, color, format, orientation);
         let path = path.to_owned();
         let image = ImageFile { path, file, bytes, header, frames, kind: Kind::Floats, window: None };
         memory::check(image.need()).map_err(|short| short.of(&image.path))?;
@@ -264,8 +287,9 @@ fn open_palette(
     bytes: u64,
     frames: Vec<bool>,
     palette: Palette,
+    orientation: Orientation,
 ) -> Result<ImageFile, DataError> {
-    let stored @ (width, height) = (palette.width, palette.height);
+    let stored = (palette.width, palette.height);
     judge(path, stored)?;
     if palette.bits != 8 {
         let bits = palette.bits;
@@ -274,8 +298,7 @@ fn open_palette(
             format!("has a palette of {bits} bits; convert it to 8 or 16 bit PNG"),
         ));
     }
-    let (color, format, orientation) = (ColorType::L8, ImageFormat::Tiff, Orientation::NoTransforms);
-    let header = ImageHeader { width, height, stored, color, format, orientation };
+    let header = ImageHeader::upright(stored, ColorType::L8, ImageFormat::Tiff, orientation);
     let (path, kind) = (path.to_owned(), Kind::Indices(palette));
     let image = ImageFile { path, file, bytes, header, frames, kind, window: None };
     memory::check(image.need()).map_err(|short| short.of(&image.path))?;
@@ -364,16 +387,20 @@ impl ImageFile {
                 Some(palette) => in_colours(path, raw, palette)?,
                 None => raw,
             };
-            if header.orientation == Orientation::NoTransforms {
-                return Ok(raw);
-            }
-            let upright = raw.into_dynamic().and_then(|mut image| {
-                image.apply_orientation(header.orientation);
-                Raw::from_dynamic(image)
-            });
-            upright.ok_or_else(|| DataError::file(path, "cannot be turned upright; remove it"))
+            turned(path, raw, header.orientation)
         })
     }
+}
+
+fn turned(path: &Path, raw: Raw, orientation: Orientation) -> Result<Raw, DataError> {
+    if orientation == Orientation::NoTransforms {
+        return Ok(raw);
+    }
+    let upright = raw.into_dynamic().and_then(|mut image| {
+        image.apply_orientation(orientation);
+        Raw::from_dynamic(image)
+    });
+    upright.ok_or_else(|| DataError::file(path, "cannot be turned upright; remove it"))
 }
 
 impl ImageFile {
@@ -399,14 +426,14 @@ fn floats(path: &Path, file: impl Read + Seek, header: ImageHeader) -> Result<Ra
     let most = usize::try_from(header.decoded()).unwrap_or(usize::MAX);
     (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
     let mut decoder = Decoder::new(file).map_err(damaged)?.with_limits(limits);
-    let (width, height) = (header.width as usize, header.height as usize);
+    let (width, height) = (header.stored.0 as usize, header.stored.1 as usize);
     let marked = match decoder.read_image().map_err(damaged)? {
         DecodingResult::F32(values) => values.iter().map(|&v| u8::from(v.abs() > 0.0)).collect(),
         DecodingResult::F64(values) => values.iter().map(|&v| u8::from(v.abs() > 0.0)).collect(),
         _ => Vec::new(),
     };
     match marked.len() == width * height {
-        true => Ok(Raw::gray8(width, height, marked)),
+        true => turned(path, Raw::gray8(width, height, marked), header.orientation),
         false => Err(DataError::file(path, "was changed while it was read; run again")),
     }
 }
@@ -472,12 +499,7 @@ fn header(path: &Path, reader: impl io::BufRead + Seek) -> Result<ImageHeader, D
     judge(path, stored)?;
     let color = decoder.color_type();
     let orientation = decoder.orientation().map_err(|e| refused(path, &e))?;
-    use Orientation as O;
-    let (width, height) = match orientation {
-        O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => (stored.1, stored.0),
-        _ => stored,
-    };
-    Ok(ImageHeader { width, height, stored, color, format, orientation })
+    Ok(ImageHeader::upright(stored, color, format, orientation))
 }
 
 /// A decoder that allocates at most `bytes`, pixels included.

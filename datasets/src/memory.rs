@@ -38,12 +38,20 @@ pub(crate) fn check(bytes: u64) -> Result<(), Short> {
     if bytes > total - held.min(total) { Err(Short { needed: bytes, total, held }) } else { Ok(()) }
 }
 
-/// Bytes from text such as `2GiB`, `1.5G`, `800MB` or `1073741824`: powers of 1024, but of 1000 with `KB`,
-/// `MB`, `GB`, `TB`.
+/// A budget from text, as [`parse_at_least`] reads it.
 ///
 /// # Errors
 /// What is allowed, where the text is something else or below [`MIN_BUDGET`].
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    parse_at_least(text, MIN_BUDGET)
+}
+
+/// Bytes from text such as `2GiB`, `1.5G`, `800MB` or `1073741824`: powers of 1024, but of 1000 with `KB`,
+/// `MB`, `GB`, `TB`.
+///
+/// # Errors
+/// What is allowed, where the text is something else or fewer bytes than `least`.
+pub fn parse_at_least(text: &str, least: u64) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -57,9 +65,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let bytes = factor.zip(number.parse::<f64>().ok()).map(|(factor, number)| factor * number);
     match bytes {
-        Some(bytes) if bytes < MIN_BUDGET as f64 => {
-            Err(format!("at least {} are needed", text_of(MIN_BUDGET)))
-        }
+        Some(bytes) if bytes < least as f64 => Err(format!("at least {} are needed", text_of(least))),
         // A larger number than any memory saturates.
         Some(bytes) => Ok(bytes as u64),
         None => Err("write bytes, or a number with KiB, MiB, GiB or TiB, for example 2GiB".to_owned()),
@@ -340,5 +346,9 @@ mod tests {
         for text in ["", "GiB", "-1GiB", "1e9", "2 GiBs", "1XB", "63MiB", "0", "nan", "1.2.3G", "２GiB"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
+        // What is no budget may be smaller.
+        assert_eq!(parse_at_least("1.5KiB", 1024), Ok(1536));
+        assert_eq!(parse_at_least("1023", 1024), Err("at least 1024 bytes are needed".to_owned()));
+        assert!(parse_bytes("63MiB").unwrap_err().contains("at least 64.0 MiB"));
     }
 }

@@ -18,6 +18,7 @@ const SAMPLE_FORMAT: u16 = 339;
 /// Value of [`SAMPLE_FORMAT`].
 const FLOAT: u64 = 3;
 const COLOUR_MAP: u16 = 320;
+const ORIENTATION: u16 = 274;
 /// Values of [`PHOTOMETRIC`].
 const BLACK_IS_ZERO: u64 = 1;
 const PALETTE: u64 = 3;
@@ -32,6 +33,8 @@ pub(crate) struct Tiff {
     pub(crate) palette: Option<Palette>,
     /// Width and height where its pixels are gray numbers with a floating point.
     pub(crate) floats: Option<(u32, u32)>,
+    /// How it is turned upright, as EXIF counts; 0 where nothing is said.
+    pub(crate) orientation: u8,
     /// What to put where in the file, so that this page becomes the first.
     pub(crate) link: Option<(u64, Vec<u8>)>,
 }
@@ -128,9 +131,11 @@ pub(crate) fn read(file: &mut (impl Read + Seek), page: usize) -> Option<Tiff> {
     while at != 0 && tiff.pages.len() < MAX_PAGES && seen.insert(at) {
         // A chain that leads out of the file ends it.
         let is_wanted = tiff.pages.len() == page;
-        let Some((is_own, palette, floats, next)) = reader.page(at, is_wanted) else { break };
+        let Some(Page { is_own, palette, floats, orientation, next }) = reader.page(at, is_wanted) else {
+            break;
+        };
         if is_wanted {
-            (tiff.palette, tiff.floats) = (palette, floats);
+            (tiff.palette, tiff.floats, tiff.orientation) = (palette, floats, orientation);
             if page > 0 {
                 let bytes = if reader.is_little { at.to_le_bytes() } else { at.to_be_bytes() };
                 let bytes = if reader.is_little { &bytes[..word] } else { &bytes[8 - word..] };
@@ -143,8 +148,15 @@ pub(crate) fn read(file: &mut (impl Read + Seek), page: usize) -> Option<Tiff> {
     (!tiff.pages.is_empty()).then_some(tiff)
 }
 
-/// Whether a page is an image of its own, its palette, the size of its floating-point numbers, the next page.
-type Page = (bool, Option<Palette>, Option<(u32, u32)>, u64);
+/// Whether a page is an image of its own, its palette, the size of its floating-point numbers, how it is
+/// turned upright, the next page.
+struct Page {
+    is_own: bool,
+    palette: Option<Palette>,
+    floats: Option<(u32, u32)>,
+    orientation: u8,
+    next: u64,
+}
 
 struct Reader<'a, F> {
     file: &'a mut F,
@@ -191,7 +203,10 @@ impl<F: Read + Seek> Reader<'_, F> {
         let palette = wanted.then(|| self.palette(&bytes, at + counted as u64)).flatten();
         // Smaller copies and masks of what is transparent (TIFF 6.0, NewSubfileType).
         let floats = wanted.then(|| self.floats(&bytes)).flatten();
-        Some((kind & 0b101 == 0, palette, floats, next))
+        let orientation =
+            bytes.chunks_exact(length as usize).find(|e| self.value(&e[..2]) == u64::from(ORIENTATION));
+        let orientation = orientation.map_or(0, |e| self.value(&e[4 + self.word()..][..2]) as u8);
+        Some(Page { is_own: kind & 0b101 == 0, palette, floats, orientation, next })
     }
 
     /// Width and height, where the entries `bytes` tell of gray numbers with a floating point.

@@ -306,6 +306,100 @@ fn masks_beside_a_few_images_are_no_images() {
     let data = open(dir.path(), &options(8)).unwrap();
     assert_eq!(ids(&data, dir.path(), Split::Test), ["a.png", "b.png", "c_mask.png"]);
     assert!(data.findings().skipped[0].reason.contains("`b_mask.png`"));
+    // Which of them are normal, nobody said.
+    let training = OpenOptions { for_training: true, ..options(8) };
+    let refused = refusal(open(dir.path(), &training));
+    assert!(refused.contains("1 of 3 images") && refused.contains("`a.png`"), "{refused}");
+}
+
+/// Pictures of masks are neither trained on nor found anomalous, and say which pixels are.
+#[test]
+fn masks_beside_images_of_classes_are_their_masks() {
+    let training = OpenOptions { for_training: true, ..options(8) };
+    let files = ["good/a.png", "good/b.png", "bad/c.png", "@bad/c_mask.png", "bad/d.png", "@bad/d_mask.png"];
+    let dir = tree(&files);
+    let data = open(dir.path(), &training).unwrap();
+    assert_eq!((data.layout(), data.len(Split::Train)), ("classes", 1));
+    assert_eq!(tested(&data), ([1, 2], [2, 1]));
+
+    let files = files.map(|file| match file.split_once("good/") {
+        Some(("", name)) => format!("train/good/{name}"),
+        _ => file.replace("bad/", "test/crack/"),
+    });
+    let dir = tree(&files.each_ref().map(String::as_str));
+    let data = open(dir.path(), &training).unwrap();
+    assert_eq!((data.layout(), data.len(Split::Train)), ("mvtec", 2));
+    assert_eq!(tested(&data), ([0, 2], [2, 0]));
+    // Where the layout has a place for masks, those beside the images are passed over.
+    mask(&dir.path().join("ground_truth/crack/c_mask.png"), 0, 4);
+    let data = open(dir.path(), &training).unwrap();
+    assert_eq!(tested(&data), ([0, 2], [1, 0]));
+    assert!(data.findings().skipped.iter().any(|s| s.reason.contains("`c_mask.png`")));
+}
+
+/// With a mask missing, images are not known to be normal any more.
+#[test]
+fn kolektor_with_a_mask_missing_is_not_trained_on() {
+    let training = OpenOptions { for_training: true, ..options(8) };
+    let dir = tree(&[
+        "train/0.png",
+        "0 train/0_GT.png",
+        "train/1.png",
+        "@train/1_GT.png",
+        "train/2.png",
+        "test/3.png",
+    ]);
+    let refused = refusal(open(dir.path(), &training));
+    assert!(refused.contains("2 of 3 images") && refused.contains("`2.png`"), "{refused}");
+    mask(&dir.path().join("train/2_GT.png"), 0, 0);
+    mask(&dir.path().join("test/3_GT.png"), 0, 8);
+    assert_eq!(open(dir.path(), &training).unwrap().len(Split::Train), 2);
+}
+
+#[test]
+fn capital_letters_and_long_words_name_the_same_folders() {
+    for [train, test] in [["Train", "Test"], ["training", "testing"], ["TRAINING", "test"]] {
+        let files = ["0/good/a.png", "1/Good/b.png", "1/crack/c.png"];
+        let files =
+            files.map(|file| file.replace("0/", &format!("{train}/")).replace("1/", &format!("{test}/")));
+        let dir = tree(&files.each_ref().map(String::as_str));
+        mask(&dir.path().join("Ground_Truth/crack/c_mask.png"), 0, 8);
+        let data = open(dir.path(), &named(&["good"])).unwrap();
+        assert_eq!((data.layout(), data.len(Split::Train)), ("mvtec", 1), "{train}");
+        assert_eq!(tested(&data), ([1, 1], [1, 1]), "{train}");
+    }
+}
+
+#[test]
+fn folders_of_classes_below_another_are_not_all_normal() {
+    let dir = tree(&["images/good/a.png", "images/bad/b.png"]);
+    let training = OpenOptions { for_training: true, ..options(8) };
+    let refused = refusal(open(dir.path(), &training));
+    assert!(refused.contains("`images/good` lies beside `bad`"), "{refused}");
+    assert_eq!(open(&dir.path().join("images"), &training).unwrap().layout(), "classes");
+    assert_eq!(open(dir.path(), &options(8)).unwrap().len(Split::Test), 2);
+}
+
+#[test]
+fn every_class_of_a_name_counts_whatever_its_case() {
+    let dir = tree(&["Good/a.png", "good/b.png", "Bad/c.png", "bad/d.png"]);
+    let truths = |options: &OpenOptions| tested(&open(dir.path(), options).unwrap()).0;
+    assert_eq!(truths(&named(&["good"])), [1, 2]);
+    let anomalous = OpenOptions { anomalous_classes: vec!["bad".into()], ..options(8) };
+    assert_eq!(truths(&anomalous), [1, 2]);
+}
+
+#[test]
+fn what_is_given_twice_is_not_trained_on() {
+    let dir = tree(&["a/0.png", "a/1.png", "b/2.png"]);
+    let [a, all] = ["a", "."].map(|name| dir.path().join(name).to_string_lossy().into_owned());
+    let training = OpenOptions { for_training: true, ..options(8) };
+    for specs in [[&a, &a], [&all, &a], [&a, &all]] {
+        let refused = refusal(Dataset::open_all(&specs, &training));
+        assert!(refused.contains("would count twice"), "{refused}");
+        let data = Dataset::open_all(&specs, &options(8)).unwrap();
+        assert!(data.findings().skipped[0].reason.contains("would count twice"));
+    }
 }
 
 #[cfg(unix)]

@@ -203,3 +203,40 @@ fn outputs_replace_nothing_that_a_list_or_a_pattern_names() {
     let reads = Reads::new().data(dir.path().join("a/*.png").to_str().unwrap());
     assert!(reads.check_file(&dir.path().join("a/001.png")).is_err());
 }
+
+#[test]
+fn an_image_occurs_once_however_its_path_is_written() {
+    let dir = place();
+    let up = format!("../{}/a/000.png", dir.path().file_name().unwrap().to_str().unwrap());
+    for again in [up, dir.path().join("a/000.png").to_string_lossy().into_owned()] {
+        let refused = refusal(list(dir.path(), &["path", "a/000.png", &again]));
+        assert!(refused.contains("line 3") && refused.contains("occurs above"), "{refused}");
+    }
+}
+
+#[test]
+fn labels_that_say_nothing_are_unknown_and_numbers_are_labels() {
+    let dir = place();
+    let lines = ["path,label,split", "a/000.png,good,test", "a/001.png,NA,test", "a/002.png,nan,test"];
+    let data = list(dir.path(), &lines).unwrap();
+    assert_eq!(truths(&data), [Truth::Normal, Truth::Unknown, Truth::Unknown]);
+    assert!(data.findings().skipped[0].reason.contains("2 images `NA`"), "{:?}", data.findings().skipped);
+    let lines = ["path,label,split", "a/000.png,0.0,test", "a/001.png,1.0,test"];
+    assert_eq!(truths(&list(dir.path(), &lines).unwrap()), [Truth::Normal, Truth::Anomalous]);
+}
+
+#[test]
+fn labels_in_both_cases_are_one() {
+    let dir = place();
+    let lines = ["path,label,split", "a/000.png,good,test", "a/001.png,Good,test", "a/002.png,Bad,test"];
+    let named = OpenOptions { normal_classes: vec!["good".into()], ..options(8) };
+    let data = list_with(dir.path(), &lines, &named).unwrap();
+    assert_eq!(truths(&data), [Truth::Normal, Truth::Normal, Truth::Anomalous]);
+}
+
+#[test]
+fn a_byte_order_mark_before_quotes_is_no_part_of_a_name() {
+    let dir = place();
+    let data = list(dir.path(), &["\u{feff}\"path\",\"label\"", "a/000.png,good", "a/001.png,bad"]).unwrap();
+    assert_eq!((data.layout(), data.len(Split::Train), data.len(Split::Test)), ("list", 1, 1));
+}

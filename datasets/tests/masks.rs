@@ -117,6 +117,22 @@ fn drawn() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ]
 }
 
+/// Nothing says which image each page belongs to.
+#[test]
+fn masks_of_several_pages_are_not_used() {
+    let dir = tempdir().unwrap();
+    set(dir.path(), &["0.png"]);
+    let page = vec![255; (SIDE * SIDE) as usize];
+    let pages = [vec![0; page.len()], page];
+    fs::write(dir.path().join("ground_truth/dent/0_mask.tif"), raw_tiff([SIDE; 2], None, &pages)).unwrap();
+    let data = open(dir.path(), &options(SIDE as usize)).unwrap();
+    let at =
+        (0..data.len(Split::Test)).find(|&i| data.entry(Split::Test, i).unwrap().truth == Truth::Anomalous);
+    assert!(data.load(Split::Test, at.unwrap()).unwrap().mask.is_none());
+    let report = data.findings().masks.unwrap();
+    assert!(report.unusable[0].reason.contains("holds 2 images"), "{report:?}");
+}
+
 #[test]
 fn any_colour_depth_and_palette_marks_the_same_pixels() {
     let dir = tempdir().unwrap();

@@ -281,6 +281,31 @@ fn plain_limits_find_spikes_but_not_what_is_wrong_in_context() {
     assert!(mean("stuck") < 0.97 && mean("off_hours") < 0.97, "{} {}", mean("stuck"), mean("off_hours"));
 }
 
+/// What would be learned with the questions.
+#[test]
+fn a_column_named_as_labels_are_is_no_channel_unless_it_is_named() {
+    let dir = tempdir().unwrap();
+    let lines: String = (0..20).map(|i| format!("{i},{},{}\n", i * i % 7, i % 2)).collect();
+    let path = written(dir.path(), "s.csv", &format!("timestamp,value,is_anomaly\n{lines}"));
+    assert!(refusal(open(&path, &rows(10))).contains("`is_anomaly`"));
+    let labelled = SignalOptions { label_column: Some("is_anomaly".into()), ..rows(10) };
+    assert_eq!(open(&path, &labelled).unwrap().channels(), 1);
+    let named = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+    for (names, channels) in [(&["value"][..], 1), (&["value", "is_anomaly"], 2)] {
+        let set = open(&path, &SignalOptions { channels: named(names), ..rows(10) }).unwrap();
+        assert_eq!(set.channels(), channels);
+    }
+    // A model knows its channels.
+    let scale = Some(
+        open(&path, &SignalOptions { channels: named(&["value"]), ..rows(10) }).unwrap().scale().clone(),
+    );
+    assert_eq!(open(&path, &SignalOptions { scale, ..rows(0) }).unwrap().channels(), 1);
+    // What numbers the rows is told.
+    let path = written(dir.path(), "p.csv", "index,value\n0,3\n1,4\n2,5\n3,6\n");
+    let set = open(&path, &rows(2)).unwrap();
+    assert!(set.notes().iter().any(|note| note.contains("`index`")), "{:?}", set.notes());
+}
+
 proptest! {
     #[test]
     fn windows_cover_every_row_and_stay_inside(

@@ -61,11 +61,13 @@ def samples(x: Data, form: Form | None = None) -> Samples:
             return Paths([os.fspath(item) for item in x])
         first = x[0]
         if hasattr(first, "convert") or (isinstance(first, np.ndarray) and first.ndim >= 2):
-            return _images([_array(item) for item in x]) if form in (None, "image") else _numbers(np.stack(x), form, None)
+            if form in (None, "image"):
+                return _images([_array(item) for item in x])
+            return _numbers(np.stack([unmasked(item) for item in x]), form, None)
     names = [str(name) for name in x.columns] if hasattr(x, "columns") else None
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError("sparse input is not supported; pass X.toarray()")
-    array = np.asarray(x)
+    array = unmasked(x)
     if form == "image" or (form is None and (array.ndim == 4 or (array.ndim == 3 and array.dtype == np.uint8))):
         if array.ndim not in (3, 4):
             raise ValueError(f"images of shape {array.shape}; [n, height, width] or [n, height, width, channels] is expected")
@@ -80,10 +82,35 @@ def samples(x: Data, form: Form | None = None) -> Samples:
     return _numbers(array, form, names)
 
 
+def unmasked(x: Any) -> npt.NDArray[Any]:
+    """An array. What is masked is no value, and nothing here takes missing ones."""
+    parts = x if isinstance(x, (list, tuple)) else [x]
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise ValueError("a masked array has masked entries, which are no values: fill them or leave them out")
+    return np.asarray(x)
+
+
+def real(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of real numbers; texts and times are none, whatever NumPy would make of them."""
+    if array.dtype.kind == "c":
+        raise ValueError("Complex data not supported: give real numbers")
+    if array.dtype.kind == "O":
+        others = (str, bytes, type(None), np.datetime64, np.timedelta64)
+        wrong = next((type(value).__name__ for value in array.flat if isinstance(value, others)), None)
+    else:
+        wrong = str(array.dtype) if array.dtype.kind not in "biuf" else None
+    if wrong is not None:
+        raise ValueError(f"values of {wrong} are not numeric: make numbers of them first")
+    try:
+        return array if array.dtype.kind != "O" else np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"values of {array.dtype} are not numeric: {error}") from None
+
+
 def _array(image: Any) -> npt.NDArray[Any]:
     """An image of NumPy or of Pillow as an array."""
     if isinstance(image, np.ndarray):
-        return image
+        return unmasked(image)
     if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     if image.mode in ("1", "LA"):
@@ -100,7 +127,7 @@ def _images(arrays: list[npt.NDArray[Any]]) -> Images:
 def _pixels(array: npt.NDArray[Any], i: int) -> npt.NDArray[Any]:
     """8 or 16 bits: numbers of 0 to 1 become 16 bits."""
     if array.dtype in (np.uint8, np.uint16):
-        return np.ascontiguousarray(array)
+        return np.require(array, requirements=["C", "A"])
     if array.dtype == np.bool_:
         return np.ascontiguousarray(array).astype(np.uint8) * np.uint8(255)
     if not np.issubdtype(array.dtype, np.floating):
@@ -115,12 +142,7 @@ def _pixels(array: npt.NDArray[Any], i: int) -> npt.NDArray[Any]:
 
 
 def _numbers(array: npt.NDArray[Any], form: Form | None, names: list[str] | None) -> Measured:
-    if np.iscomplexobj(array):
-        raise ValueError("Complex data not supported: give real numbers")
-    try:
-        values = np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"values of {array.dtype} are not numeric: {error}") from None
+    values = np.asarray(real(array), dtype=np.float64)
     if values.ndim == 1:
         raise ValueError(
             "Expected 2D array, got 1D array instead. Reshape your data either using array.reshape(-1, 1) if it has "
@@ -140,7 +162,7 @@ def _numbers(array: npt.NDArray[Any], form: Form | None, names: list[str] | None
         raise ValueError(f"Input X contains NaN or infinity, the first at {at}")
     return Measured(
         form="table" if values.ndim == 2 else "series",
-        values=np.ascontiguousarray(values.reshape(values.shape[0], -1)),
+        values=np.require(values.reshape(values.shape[0], -1), requirements=["C", "A"]),
         channels=values.shape[1],
         names=names,
     )

@@ -233,10 +233,10 @@ class BaseDetector:
                 raise ValueError(f"{error}; X has 1 feature(s)") from None
             raise
         self._take(model)
-        if isinstance(given, Measured) and given.form == "table":
-            self.n_features_in_ = given.values.shape[1]
-            if given.names is not None:
-                self.feature_names_in_ = np.array(given.names, dtype=object)
+        if isinstance(given, Measured):
+            self._keep_columns(given.names)
+        elif isinstance(given, Paths):
+            self._keep_columns(model.columns())
         if self.score_training and not isinstance(given, Paths):
             judged = self._judged(given, maps=False)
             self.decision_scores_ = judged["scores"]
@@ -253,7 +253,7 @@ class BaseDetector:
         if isinstance(given, Images):
             return given.pixels
         if isinstance(given, Measured):
-            names = given.names or [f"x{i}" for i in range(given.channels)]
+            names = given.names or _invented(given.channels)
             return (given.form, names, given.values)
         if len(given.names) != 1:
             raise ValueError("train on one folder, or on images as arrays; a list of files is for scoring")
@@ -270,6 +270,15 @@ class BaseDetector:
             self.threshold_ = threshold
         else:
             self.__dict__.pop("threshold_", None)
+
+    def _keep_columns(self, names: list[str] | None) -> None:
+        """What is known of a table's columns: their number, and the names that somebody gave."""
+        model = self._fitted()
+        if model.form() == "table":
+            self.n_features_in_ = model.shape()[0]
+            # One column of a file may have become several features.
+            if names and len(names) == self.n_features_in_:
+                self.feature_names_in_ = np.array(names, dtype=object)
 
     # Judging.
 
@@ -361,8 +370,19 @@ class BaseDetector:
                 else f"windows of {given.channels} channels and {found // given.channels} points; the model is of "
                 f"{channels} channels and {known // channels} points"
             )
-        columns = self._columns(model)
-        if given.names is not None and columns and given.names != columns:
+        if given.form != "table":
+            return
+        named = getattr(self, "feature_names_in_", None)
+        columns = model.columns() if named is None else [str(name) for name in named]
+        kind = type(self).__name__
+        if given.names is None:
+            if named is not None:
+                text = f"X does not have valid feature names, but {kind} was fitted with feature names"
+                warnings.warn(text, UserWarning, stacklevel=4)
+        elif given.names == columns:
+            pass
+        # Names that were invented can be in a wrong order too: in files they stand as those that were given.
+        elif named is not None or sorted(given.names) == sorted(columns):
             missing = [name for name in columns if name not in given.names]
             text = "The feature names should match those that were passed during fit.\n"
             if missing:
@@ -370,18 +390,9 @@ class BaseDetector:
             else:
                 text += "Feature names must be in the same order as they were in fit.\n"
             raise ValueError(text)
-        if given.names is None and columns:
-            warnings.warn(
-                f"X does not have valid feature names, but {type(self).__name__} was fitted with feature names",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    @staticmethod
-    def _columns(model: _ganomede.Model) -> list[str]:
-        """Names that somebody gave."""
-        columns = model.columns()
-        return [] if columns == [f"x{i}" for i in range(len(columns))] else columns
+        elif given.names != [str(i) for i in range(len(columns))]:
+            text = f"X has feature names, but {kind} was fitted without feature names"
+            warnings.warn(text, UserWarning, stacklevel=4)
 
     def _judged(self, given: Samples, maps: bool) -> dict[str, npt.NDArray[Any]]:
         model = self._fitted()
@@ -416,7 +427,8 @@ class BaseDetector:
         self.__dict__.update(state)
         if found is not None:
             with quiet():
-                self._model = _ganomede.Model.from_bytes(found, self._place(), float(self.contamination))
+                # At its own rate: `contamination` may have been set since, for a training to come.
+                self._model = _ganomede.Model.from_bytes(found, self._place())
             _tell_precision(self._model)
 
 
@@ -462,6 +474,11 @@ def load(
 ) -> BaseDetector:
     """A detector of a model file, of whatever system it is.
 
+    Its parameters are those that the file tells of, so that a clone of it trains in the same way: ``epochs``
+    (or ``steps``) are what the training took, and ``options`` has all options of the system. The file does
+    not hold ``minutes``, ``score_training``, ``verbose`` and ``callback``, which are the usual ones, nor can
+    a detector be told what the program alone has: its tiles, schedules and averages of weights.
+
     Parameters
     ----------
     path
@@ -485,26 +502,53 @@ def load(
     )
     own = next((c for c in classes if c._system == header["system"]), None)
     detector = own() if own is not None else Detector(header["system"])
-    config = header["config"]
-    size = config["size"]
+    detector.set_params(
+        device=device, precision=precision, contamination=model.rate(), form=model.form(), **_trained(header)
+    )
+    detector._take(model)
+    # Columns of arrays have invented names in the file; those of CSV files are their own.
+    columns = model.columns()
+    is_invented = header["data"]["spec"] == _IN_MEMORY and columns == _invented(len(columns))
+    detector._keep_columns(None if is_invented else columns)
+    return detector
+
+
+#: What model files say that they were trained on, where that was arrays.
+_IN_MEMORY = "samples in memory"
+
+
+def _invented(columns: int) -> list[str]:
+    """Names of columns that have none."""
+    return [f"x{i}" for i in range(columns)]
+
+
+def _trained(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a training, as far as the header of its model tells them."""
+    config, data, recipe = header["config"], header["data"], header.get("recipe", {})
     params: dict[str, Any] = {
-        "device": device,
-        "precision": precision,
         "width": config["width"],
         "latent": config["latent"],
-        "batch_size": header["batch"],
-        "random_state": header["seed"],
+        # The batch of the file is a part of what a step sees.
+        "batch_size": header["batch"] * recipe.get("parts", 1),
         "lr": header["training"]["lr"],
-        "size": size if isinstance(size, (int, str)) else tuple(size),
-        "contamination": model.rate(),
+        "options": dict(header["options"]) or None,
+        "augment": data["augment"],
+        "standardise": recipe.get("standardise", False),
+        "hold_out": data["val_fraction"],
+        "random_state": header["seed"],
     }
-    detector.set_params(**params)
-    detector._take(model)
-    if model.form() == "table":
-        detector.n_features_in_ = model.shape()[0]
-        if columns := detector._columns(model):
-            detector.feature_names_in_ = np.array(columns, dtype=object)
-    return detector
+    if config["form"] == "image":
+        size = config["size"]
+        params["size"] = size if isinstance(size, (int, str)) else tuple(size)
+    steps, in_epoch = header["progress"]["steps"], header["progress"]["steps_per_epoch"]
+    if steps > 0:
+        is_whole = in_epoch > 0 and steps % in_epoch == 0
+        params.update({"epochs": steps // in_epoch} if is_whole else {"steps": steps})
+    if (calibration := header.get("calibration")) is not None:
+        params["score_name"] = calibration["score"]["score"] or None
+    if (textures := data.get("textures")) is not None:
+        params["textures"] = textures["folder"]
+    return params
 
 
 def _tell_precision(model: _ganomede.Model) -> None:

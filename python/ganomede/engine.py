@@ -29,6 +29,7 @@ array([3.], dtype=float32)
 from __future__ import annotations
 
 import json
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Union
@@ -37,12 +38,44 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _ganomede
+from ._data import real, unmasked
 from ._device import quiet
 
 __all__ = ["Program", "State", "States", "Store", "Tape", "Tensor", "where"]
 
 Operand = Union["Tensor", float, int]
 Pair = Union[int, tuple[int, int]]
+
+
+def _values(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
+    """Numbers as the extension takes them."""
+    try:
+        values = real(unmasked(given))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what}: {error}") from None
+    return np.require(values, np.float32, ["C", "A"])
+
+
+def _flat(given: npt.ArrayLike, shape: tuple[int, ...], what: str) -> npt.NDArray[np.float32]:
+    """The same in one row, of this shape before."""
+    values = _values(given, what)
+    if values.shape != shape:
+        raise ValueError(f"{what} has shape {shape}, and what was given has shape {values.shape}")
+    return values.reshape(-1)
+
+
+def _number(value: Any) -> float:
+    """A constant of a graph."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, (numbers.Real, np.bool_)):
+        kind = type(value).__name__
+        raise TypeError(f"a number or a tensor is expected, no {kind}; arrays are given as inputs or states")
+    found = float(value)
+    # NaN fails the comparison too.
+    if not abs(found) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"the constant {found} is no finite number of float32; give such values as an input")
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,7 +96,7 @@ class States:
         """A state of the shape and values of an array."""
         if name in self._entries:
             raise ValueError(f"there is a state '{name}' already")
-        values = np.asarray(initial, dtype=np.float32)
+        values = _values(initial, f"state '{name}'").copy()
         state = State(name, values.shape)
         self._entries[name] = (state, values)
         return state
@@ -81,17 +114,29 @@ class Store:
 
     def __init__(self, states: States, device: str = "auto", precision: str = "f32") -> None:
         entries = states._entries.values()
-        given = [(s.name, list(s.shape), np.ascontiguousarray(v).reshape(-1)) for s, v in entries]
-        self._states = states
+        given = [(s.name, list(s.shape), v.reshape(-1)) for s, v in entries]
+        self._shapes = {s.name: s.shape for s, _ in entries}
+        self._place = (device, precision)
         with quiet():
             self._store = _ganomede.Store((device, precision), given)
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
         values = self._store.read(name)
-        return values.reshape(self._states._entries[name][0].shape)
+        return values.reshape(self._shapes[name])
 
     def __setitem__(self, name: str, values: npt.ArrayLike) -> None:
-        self._store.write(name, np.asarray(values, dtype=np.float32).reshape(-1))
+        if name not in self._shapes:
+            raise ValueError(f"there is no state '{name}'")
+        self._store.write(name, _flat(values, self._shapes[name], f"state '{name}'"))
+
+    def _check(self, tape: Tape) -> None:
+        """That the states of a tape are those here."""
+        for state in tape._states.values():
+            known = self._shapes.get(state.name, state.shape)
+            if known != state.shape:
+                raise ValueError(
+                    f"state '{state.name}' has shape {known} in the store, and {state.shape} on the tape"
+                )
 
     @property
     def device(self) -> str:
@@ -105,58 +150,105 @@ class Tape:
     def __init__(self) -> None:
         self._nodes: list[dict[str, Any]] = []
         self._states: dict[str, State] = {}
+        #: Inputs by name, and what states are here by now: recorded once.
+        self._inputs: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+        self._current: dict[str, Tensor] = {}
 
     def _record(self, op: str, *of: Tensor, values: int = 1, **more: Any) -> list[Tensor]:
         for operand in of:
             if operand._tape is not self:
                 raise ValueError(f"an operand of {op} is of another tape")
+        if "numbers" in more:
+            more["numbers"] = [_number(value) for value in more["numbers"]]
         self._nodes.append({"op": op, "of": [(t._node, t._value) for t in of], **more})
         return [Tensor(self, len(self._nodes) - 1, value) for value in range(values)]
 
     def input(self, name: str, shape: Sequence[int]) -> Tensor:
-        """What is given at each run."""
-        return self._record("input", name=name, sizes=[list(shape)])[0]
+        """What is given to a run, and kept for those after it."""
+        if name == "times":
+            raise ValueError("an input cannot be called 'times': run() takes the number of runs by this name")
+        sizes = tuple(shape)
+        if name not in self._inputs:
+            self._inputs[name] = (self._record("input", name=name, sizes=[list(sizes)])[0], sizes)
+        found, known = self._inputs[name]
+        if known != sizes:
+            raise ValueError(f"input '{name}' has shape {known} already, and not {sizes}")
+        return found
 
     def full(self, value: float, shape: Sequence[int] = ()) -> Tensor:
         """The same number everywhere."""
-        return self._record("full", numbers=[float(value)], sizes=[list(shape)])[0]
+        return self._record("full", numbers=[value], sizes=[list(shape)])[0]
+
+    def _know(self, state: State) -> None:
+        known = self._states.setdefault(state.name, state)
+        if known != state:
+            raise ValueError(f"state '{state.name}' has shape {known.shape} already, and not {state.shape}")
 
     def state(self, state: State) -> Tensor:
-        """The value that a state has before the run."""
-        self._states[state.name] = state
-        return self._record("state", name=state.name)[0]
+        """The value of a state: what this tape assigned to it last, else what it has before the run."""
+        self._know(state)
+        if state.name not in self._current:
+            self._current[state.name] = self._record("state", name=state.name)[0]
+        return self._current[state.name]
 
     def assign(self, state: State, value: Tensor) -> None:
-        """Gives a state its value after the run."""
-        self._states[state.name] = state
+        """Gives a state its value after the run; :meth:`state` is this value from here on."""
+        self._know(state)
         self._record("assign", value, values=0, name=state.name)
+        self._current[state.name] = value
 
     def output(self, name: str, value: Tensor) -> None:
         """What a run gives."""
         self._record("output", value, values=0, name=name)
 
     def grad(self, loss: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients of a number with respect to tensors; they can be differentiated again."""
+        """Gradients of a number with respect to tensors; they can be differentiated again.
+
+        The tensors are those that the number was made of: what is recorded after it is no part of it, and
+        refused. A tensor recorded before it that it does not depend on has a gradient of zeros.
+        """
+        _check_recorded_before("the loss", loss, wrt)
         return self._record("grad", loss, *wrt, values=len(wrt))
 
     def vjp(self, y: Tensor, cotangent: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
-        """The product of a vector and the Jacobian of ``y``."""
+        """The product of a vector and the Jacobian of ``y``; ``wrt`` as in :meth:`grad`."""
+        _check_recorded_before("y", y, wrt)
         return self._record("vjp", y, cotangent, *wrt, values=len(wrt))
 
     def compile(
-        self, store: Store | None = None, *, device: str = "auto", precision: str = "f32"
+        self, store: Store | None = None, *, device: str | None = None, precision: str | None = None
     ) -> Program:
-        """Launches of fused kernels on the device of a store; without one, on that of this name."""
+        """Launches of fused kernels on the device of a store, which has a precision too.
+
+        Without a store they are on the device of this name, ``auto`` if none is given, and in this precision,
+        ``f32`` if none is given.
+        """
         if store is None:
             if self._states:
                 raise ValueError("the tape has states: give the store that they are in")
-            store = Store(States(), device, precision)
+            store = Store(States(), device or "auto", precision or "f32")
+        for what, given, own in zip(("device", "precision"), (device, precision), store._place):
+            if given is not None and given != own:
+                raise ValueError(f"{what} {given!r} is not that of the store, {own!r}; leave it out")
+        store._check(self)
         return Program(self, store)
 
 
+def _check_recorded_before(what: str, y: Tensor, wrt: Sequence[Tensor]) -> None:
+    for i, tensor in enumerate(wrt):
+        if tensor._tape is y._tape and tensor._node > y._node:
+            raise ValueError(
+                f"tensor {i} of wrt was recorded after {what} and cannot be part of it; give the tensor that {what} "
+                "was made of (a state that was assigned is its new value: keep the tensor that you read before)"
+            )
+
+
 def _axes(axis: int | Sequence[int] | None, rank: int) -> list[int]:
-    axes = range(rank) if axis is None else [axis] if isinstance(axis, int) else axis
-    return sorted(a + rank if a < 0 else a for a in axes)
+    axes = range(rank) if axis is None else [axis] if isinstance(axis, (int, np.integer)) else axis
+    for a in axes:
+        if not -rank <= a < rank:
+            raise ValueError(f"axis {a} is out of range for a tensor of {rank} axes")
+    return sorted(int(a) + rank if a < 0 else int(a) for a in axes)
 
 
 def _pair(value: Pair) -> list[int]:
@@ -164,7 +256,11 @@ def _pair(value: Pair) -> list[int]:
 
 
 class Tensor:
-    """A value on a tape. Shapes broadcast as NumPy's do."""
+    """A value on a tape. Shapes broadcast as NumPy's do.
+
+    Comparisons (``==``, ``!=``, ``<``, ``>``) are recorded like other operations, and give 1 or 0 everywhere.
+    A tensor is a key of a dictionary by what it is, not by its values.
+    """
 
     __array_priority__ = 1000
 
@@ -187,27 +283,45 @@ class Tensor:
         return self._tape._record(op, self, *others, **more)[0]
 
     def _tensor(self, other: Operand) -> Tensor:
-        return other if isinstance(other, Tensor) else self._tape.full(float(other))
+        return other if isinstance(other, Tensor) else self._tape.full(other)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a tensor is neither true nor false before its program runs: use where(condition, a, b) in place of "
+            "if, `and`, `or` and `not`, and the product (low < x) * (x < high) in place of low < x < high"
+        )
+
+    def __eq__(self, other: Operand) -> Tensor:  # type: ignore[override]
+        return self._of("equal", self._tensor(other))
+
+    def __ne__(self, other: Operand) -> Tensor:  # type: ignore[override]
+        return self._of("equal", self._tensor(other))._of("affine", numbers=[-1.0, 1.0])
+
+    # A shift of −0 keeps the sign of a zero; one of 0 does not.
 
     def __neg__(self) -> Tensor:
-        return self._of("affine", numbers=[-1.0, 0.0])
+        return self._of("affine", numbers=[-1.0, -0.0])
 
     def __add__(self, other: Operand) -> Tensor:
         if not isinstance(other, Tensor):
-            return self._of("affine", numbers=[1.0, float(other)])
+            return self._of("affine", numbers=[1.0, other])
         return self._of("add", other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Operand) -> Tensor:
-        return self + (-other)
+        if not isinstance(other, Tensor):
+            return self._of("affine", numbers=[1.0, -_number(other)])
+        return self._of("sub", other)
 
     def __rsub__(self, other: Operand) -> Tensor:
-        return self._of("affine", numbers=[-1.0, float(other)]) if not isinstance(other, Tensor) else other - self
+        return self._of("affine", numbers=[-1.0, other]) if not isinstance(other, Tensor) else other - self
 
     def __mul__(self, other: Operand) -> Tensor:
         if not isinstance(other, Tensor):
-            return self._of("affine", numbers=[float(other), 0.0])
+            return self._of("affine", numbers=[other, -0.0])
         return self._of("mul", other)
 
     __rmul__ = __mul__
@@ -220,7 +334,7 @@ class Tensor:
 
     def __pow__(self, exponent: Operand) -> Tensor:
         if not isinstance(exponent, Tensor):
-            return self.square() if exponent == 2 else self._of("powf", numbers=[float(exponent)])
+            return self.square() if exponent == 2 else self._of("powf", numbers=[exponent])
         return self._of("pow", exponent)
 
     def __matmul__(self, other: Tensor) -> Tensor:
@@ -319,7 +433,9 @@ class Tensor:
 
     def softmax(self, axis: int = -1) -> Tensor:
         """Exponentials that add to 1 along an axis."""
-        return self._of("softmax", sizes=[_axes(axis, len(self.shape))])
+        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+            raise TypeError(f"softmax is along one axis, a whole number, and not {axis!r}")
+        return self._of("softmax", sizes=[_axes(int(axis), len(self.shape))])
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape."""
@@ -396,12 +512,21 @@ class Program:
 
     def __init__(self, tape: Tape, store: Store) -> None:
         self._program = _ganomede.Program(json.dumps(tape._nodes), store._store)
+        self._shapes = {name: shape for name, (_, shape) in tape._inputs.items()}
 
-    def run(self, times: int = 1, **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
-        """Runs with these inputs (those of before where none are given), and gives the outputs by name."""
+    def run(self, /, times: int = 1, **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
+        """Runs with these inputs, each of the shape that it was recorded with, and gives the outputs by name.
+
+        An input that is not given is that of the run before; one that the program needs and that was never
+        given is refused. Several threads may call it: each gets the outputs of its own inputs, as long as it
+        gives them all.
+        """
+        given = []
         for name, values in inputs.items():
-            self._program.write(name, np.asarray(values, dtype=np.float32).reshape(-1))
-        return self._program.run(times)
+            if name not in self._shapes:
+                raise ValueError(f"there is no input '{name}'; the inputs are: {', '.join(self._shapes) or 'none'}")
+            given.append((name, _flat(values, self._shapes[name], f"input '{name}'")))
+        return self._program.run(times, given)
 
     @property
     def launches(self) -> list[str]:

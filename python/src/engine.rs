@@ -3,9 +3,11 @@
 //! Python records nodes in a list, each naming the values that it is made of; here they are recorded again on
 //! a tape, which checks them.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ganomede::Device;
+use ganomede::detect::DetectError;
 use ganomede::device::Executable;
 use ganomede::program::compile;
 use ganomede::tape::{ConvOptions, Initial, States, Tape, Tensor};
@@ -46,12 +48,14 @@ impl Store {
     }
 
     fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let values = self.store.read(self.find(name)?).map_err(refused)?;
+        let id = self.find(name)?;
+        let values = py.detach(|| self.store.read(id)).map_err(refused)?;
         Ok(PyArray1::from_vec(py, values))
     }
 
-    fn write(&self, name: &str, values: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
-        self.store.write(self.find(name)?, &values.as_array().to_vec()).map_err(refused)
+    fn write(&self, py: Python<'_>, name: &str, values: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
+        let (id, values) = (self.find(name)?, values.as_array().to_vec());
+        py.detach(|| self.store.write(id, &values)).map_err(refused)
     }
 
     fn describe_device(&self) -> String {
@@ -177,8 +181,15 @@ fn nodes(graph: &str) -> PyResult<Vec<Node>> {
 /// A compiled graph on the device of its store.
 #[pyclass(frozen, module = "ganomede._ganomede")]
 pub(crate) struct Program {
-    executable: Mutex<Executable>,
+    loaded: Mutex<Loaded>,
     outputs: Vec<(String, Vec<usize>)>,
+}
+
+/// What one thread at a time writes, runs and reads.
+struct Loaded {
+    executable: Executable,
+    /// Inputs that the program reads and that nobody gave yet.
+    missing: BTreeSet<String>,
 }
 
 #[pymethods]
@@ -197,35 +208,64 @@ impl Program {
             let outputs = outputs.collect();
             let program = compile(&tape.finish().map_err(wrong)?).map_err(wrong)?;
             let executable = store.device.load(&program, &store.store).map_err(refused)?;
-            Ok(Self { executable: Mutex::new(executable), outputs })
+            let inputs = nodes.iter().filter(|node| node.op == "input").map(|node| &node.name);
+            let missing = inputs.filter(|name| executable.program().input(name).is_some()).cloned().collect();
+            Ok(Self { loaded: Mutex::new(Loaded { executable, missing }), outputs })
         })
     }
 
-    fn write(&self, name: &str, values: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
-        self.executable().write(name, &values.as_array().to_vec()).map_err(refused)
-    }
-
-    /// Runs, and gives all outputs by name.
-    fn run<'py>(&self, py: Python<'py>, times: usize) -> PyResult<Bound<'py, PyDict>> {
-        watched(py, || Ok(self.executable().run(times)?))?;
+    /// Runs with these inputs, and gives all outputs by name. No other thread's run comes between.
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        times: usize,
+        inputs: Vec<(String, PyReadonlyArray1<'py, f32>)>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let inputs: Vec<(String, Vec<f32>)> =
+            inputs.into_iter().map(|(name, values)| (name, values.as_array().to_vec())).collect();
+        let values = watched(py, || self.loaded().run(times, &inputs, &self.outputs))?;
         let found = PyDict::new(py);
-        for (name, shape) in &self.outputs {
-            let values = self.executable().read(name).map_err(refused)?;
+        for ((name, shape), values) in self.outputs.iter().zip(values) {
             found.set_item(name, PyArray1::from_vec(py, values).reshape(shape.clone())?)?;
         }
         Ok(found)
     }
 
     /// Kernels in the order in which they run, after fusing, with the layers that they are of.
-    fn launches(&self) -> Vec<(&'static str, String)> {
-        let executable = self.executable();
-        executable.program().launches.iter().map(|l| (l.kernel.name(), l.scope.to_string())).collect()
+    fn launches(&self, py: Python<'_>) -> Vec<(&'static str, String)> {
+        py.detach(|| {
+            let loaded = self.loaded();
+            let launches = loaded.executable.program().launches.iter();
+            launches.map(|l| (l.kernel.name(), l.scope.to_string())).collect()
+        })
     }
 }
 
 impl Program {
-    fn executable(&self) -> MutexGuard<'_, Executable> {
-        self.executable.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who waits here must not hold the interpreter's lock.
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loaded {
+    /// Writes, runs and reads: the values of each output.
+    fn run(
+        &mut self,
+        times: usize,
+        inputs: &[(String, Vec<f32>)],
+        outputs: &[(String, Vec<usize>)],
+    ) -> Result<Vec<Vec<f32>>, DetectError> {
+        for (name, values) in inputs {
+            self.executable.write(name, values)?;
+            self.missing.remove(name);
+        }
+        if let Some(name) = self.missing.first() {
+            let text = format!("the input '{name}' was never given; a run keeps only inputs of earlier runs");
+            return Err(DetectError::Input(text));
+        }
+        self.executable.run(times)?;
+        outputs.iter().map(|(name, _)| Ok(self.executable.read(name)?)).collect()
     }
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import pytest
 from PIL import Image
+from sklearn.base import clone
 
 import ganomede
 
@@ -198,6 +199,9 @@ def test_every_system_trains_on_images_saves_and_pickles(name, parts, tmp_path):
     ):
         assert np.array_equal(again.decision_function(parts[2][:4]), scores)
         assert again.threshold_ == detector.threshold_
+        # Whatever options the system has, the file tells them.
+        repeated = clone(again).set_params(score_training=False).fit(parts[0][:24])
+        assert np.array_equal(repeated.decision_function(parts[2][:4]), scores)
 
 
 def test_parameters_and_pickles_of_what_is_not_fitted():
@@ -280,6 +284,115 @@ def test_columns_go_by_name():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert detector.predict(frame).shape == (200,)
+
+
+@pytest.mark.parametrize("names", [list("abcdef"), [f"x{i}" for i in range(6)], ["x1", "x0", *"cdef"]])
+def test_columns_go_by_name_whatever_they_are_called(names, tmp_path):
+    frame = pandas.DataFrame(table(200, 0), columns=names)
+    detector = ganomede.PCA(latent=2, device="cpu").fit(frame)
+    detector.save(tmp_path / "pca.safetensors")
+    loaded = ganomede.load(tmp_path / "pca.safetensors", device="cpu")
+    for again in (detector, pickle.loads(pickle.dumps(detector)), loaded):
+        with pytest.raises(ValueError, match="same order"):
+            again.predict(frame[names[::-1]])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.array_equal(again.decision_function(frame), detector.decision_scores_)
+    for again in (detector, pickle.loads(pickle.dumps(detector))):
+        with pytest.raises(ValueError, match="missing"):
+            again.predict(frame.set_axis(list("uvwxyz"), axis=1))
+
+
+def test_columns_without_names(tmp_path):
+    X = table(200, 0)
+    detector = ganomede.PCA(latent=2, device="cpu").fit(X)
+    detector.save(tmp_path / "pca.safetensors")
+    for again in (detector, ganomede.load(tmp_path / "pca.safetensors", device="cpu")):
+        assert not hasattr(again, "feature_names_in_") and again.n_features_in_ == 6
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again.predict(X)
+            again.predict(pandas.DataFrame(X))
+        with pytest.warns(UserWarning, match="was fitted without feature names"):
+            again.predict(pandas.DataFrame(X, columns=list("abcdef")))
+
+
+def test_columns_of_files_go_by_name(tmp_path):
+    frame = pandas.DataFrame(table(200, 0), columns=[f"x{i}" for i in range(6)])
+    frame.assign(label="normal").to_csv(tmp_path / "rows.csv", index=False)
+    detector = ganomede.PCA(latent=2, device="cpu").fit(tmp_path / "rows.csv")
+    detector.save(tmp_path / "pca.safetensors")
+    for again in (detector, ganomede.load(tmp_path / "pca.safetensors", device="cpu")):
+        assert again.feature_names_in_.tolist() == list(frame.columns) and again.n_features_in_ == 6
+        with pytest.raises(ValueError, match="missing"):
+            again.predict(frame.set_axis(list("uvwxyz"), axis=1))
+
+
+def test_pickles_judge_as_what_they_were_made_of():
+    X = table(400, 0)
+    detector = ganomede.PCA(latent=2, device="cpu").fit(X)
+    # For a training to come.
+    detector.set_params(contamination=0.3)
+    again = pickle.loads(pickle.dumps(detector))
+    assert again.contamination == 0.3 and again.threshold_ == detector.threshold_
+    assert np.array_equal(again.predict(X), detector.labels_)
+    assert np.array_equal(again.predict(X), again.decision_function(X) >= again.threshold_)
+    assert again.fit(X).threshold_ < detector.threshold_
+
+
+def test_what_is_no_number_is_refused():
+    X = table(30, 0)
+    dates = np.arange(180).reshape(30, 6).astype("M8[s]")
+    masked = np.ma.masked_array(X, mask=X > np.median(X))
+    frame = pandas.DataFrame(X).astype({0: str})
+    for given, words in [
+        (dates, "datetime64.* not numeric"),
+        (X.astype(str), "not numeric"),
+        (frame, "str are not numeric"),
+        (masked, "masked entries"),
+        (list(masked), "masked entries"),
+        ([np.ma.masked_array(np.zeros((20, 20), np.uint8), mask=np.eye(20))] * 30, "masked entries"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            ganomede.PCA(device="cpu").fit(given)
+
+
+def test_arrays_lie_in_memory_as_they_like(parts):
+    X = table(100, 0)
+    detector = ganomede.PCA(latent=2, device="cpu").fit(X)
+    unaligned = np.frombuffer(b"\0" + X.tobytes(), np.float64, offset=1).reshape(X.shape)
+    whole = np.ma.masked_array(X, mask=np.zeros(X.shape, bool))
+    for given in (unaligned, np.asfortranarray(X), X.astype(">f8"), whole):
+        assert np.array_equal(detector.decision_function(given), detector.decision_scores_)
+    words = parts[0].astype(np.uint16) * 257
+    unaligned = np.frombuffer(b"\0" + words.tobytes(), np.uint16, offset=1).reshape(words.shape)
+    seen = ganomede.PCA(size=16, device="cpu", form="image").fit(words)
+    assert np.array_equal(seen.decision_function(unaligned), seen.decision_scores_)
+
+
+def test_clones_of_what_was_loaded_train_in_the_same_way(parts, folder, program, tmp_path):
+    made = [
+        (ganomede.AE(size=16, width=4, latent=4, epochs=3, batch_size=16, standardise=True, hold_out=0.25,
+                     options={"loss": "ssim"}, contamination=0.2, lr=1e-3, random_state=5, device="cpu"), parts[0]),
+        (ganomede.GANomaly(size=16, width=4, latent=4, steps=4, batch_size=16, device="cpu"), parts[0]),
+        (ganomede.GMM(latent=2, hold_out=0.3, score_name="residual", device="cpu"), table(200, 0)),
+        (ganomede.AE(width=8, latent=4, epochs=2, device="cpu", form="series"), table(960, 0).reshape(60, 6, 16)),
+    ]
+    for detector, X in made:
+        detector.fit(X).save(tmp_path / "m.safetensors")
+        loaded = ganomede.load(tmp_path / "m.safetensors", device="cpu")
+        again = clone(loaded).fit(X)
+        assert np.array_equal(again.decision_scores_, detector.decision_scores_), detector
+        assert again.threshold_ == detector.threshold_
+        assert clone(again).get_params() == loaded.get_params()
+    assert loaded.size == 64 and loaded.form == "series" and loaded.epochs == 2
+    model = tmp_path / "cli.safetensors"
+    program("train", "ae", "--data", folder, "--size", 16, "--width", 4, "--augment", "flip", "--standardise",
+            "--steps", 5, "--device", "cpu", "--out", model)
+    loaded = ganomede.load(model, device="cpu")
+    assert loaded.augment == "flip" and loaded.standardise and loaded.form == "image"
+    again = clone(loaded).fit(folder)
+    assert np.array_equal(again.decision_function(parts[1]), loaded.decision_function(parts[1]))
 
 
 def test_unusable_files_are_warned_of(folder, tmp_path):

@@ -14,5 +14,6 @@ threshold: float = ganomede.load("model.safetensors").threshold_
 
 tape = engine.Tape()
 x: engine.Tensor = tape.input("x", (2,))
+same: engine.Tensor = x == 1.0
 tape.output("y", (2.0 * x + 1.0).sum())
 found: dict[str, npt.NDArray[np.float32]] = tape.compile().run(x=[1, 2])

@@ -53,18 +53,14 @@ const OPEN: [&str; 5] = ["/v2/health/live", "/v2/health/ready", "/", "/page.js",
 fn allowed(shared: &Shared, route: &str, request: &Request) -> Result<(), Refusal> {
     let headers = request.headers();
     match &shared.options.token {
-        Some(_) if OPEN.contains(&route) && request.method() == Method::GET => Ok(()),
-        Some(token) => {
-            let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-            let given = given.strip_prefix(b"Bearer ").unwrap_or_default();
-            match bool::from(given.ct_eq(token.as_bytes())) {
-                true => Ok(()),
-                false => Err(Refusal::new(
-                    StatusCode::UNAUTHORIZED,
-                    "a token is needed: send it as 'Authorization: Bearer TOKEN'",
-                )),
-            }
-        }
+        Some(_) if OPEN.contains(&route) && is_read(request.method()) => Ok(()),
+        Some(token) => match bool::from(bearer(headers).ct_eq(token.as_bytes())) {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "a token is needed: send it as 'Authorization: Bearer TOKEN'",
+            )),
+        },
         // A page of another site can make a browser here ask for a name that leads to this machine.
         None if !shared.options.without_token && !is_local(headers) => Err(Refusal::new(
             StatusCode::FORBIDDEN,
@@ -72,6 +68,20 @@ fn allowed(shared: &Shared, route: &str, request: &Request) -> Result<(), Refusa
              address",
         )),
         None => Ok(()),
+    }
+}
+
+/// Whether nothing is sent but the head of a request.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The token that is given, empty for none; the case of `Bearer` does not count (RFC 9110, section 11.1).
+fn bearer(headers: &HeaderMap) -> &[u8] {
+    let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    match given.split_first_chunk::<7>() {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token.trim_ascii_start(),
+        _ => &[],
     }
 }
 
@@ -88,7 +98,7 @@ fn is_local(headers: &HeaderMap) -> bool {
 /// Takes the bytes of the body from what may be at hand; one that does not say how long it is counts as the
 /// longest.
 fn bodies(shared: &Shared, request: &Request) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Refusal> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    if is_read(request.method()) {
         return Ok(None);
     }
     let most = shared.options.max_body;

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 
+use crate::metrics::Counted;
 use crate::{Load, Shared, routes};
 
 /// Time that a client has to send the head of a request.
@@ -63,14 +64,13 @@ pub(crate) async fn serve(
         let stream = TokioIo::new(Box::pin(stream));
         let connection = graceful.watch(http.serve_connection(stream, service.clone()));
         let shared = Arc::clone(&shared);
-        shared.metrics.connections.inc();
+        let counted = Counted::new(&shared.metrics.connections);
         tokio::spawn(async move {
+            let _held = (counted, permit);
             // What else a client does to its connection is its own affair.
             if connection.await.is_err_and(|error| is_stalled(&error)) {
                 (shared.log)(&json!({"event": "answer not read"}));
             }
-            shared.metrics.connections.dec();
-            drop(permit);
         });
     }
     drop(listener);

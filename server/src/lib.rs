@@ -199,9 +199,10 @@ impl Server {
         let metrics = Metrics::new();
         let mut models = BTreeMap::new();
         for source in sources {
+            let stamp = model::stamp(&source.path);
             let detector = load(&source.path)?;
             let name = source.name.clone();
-            let model = Model::new(source, detector, &options, &metrics).map_err(failed)?;
+            let model = Model::new(source, stamp, detector, &options, &metrics).map_err(failed)?;
             log(&json!({"event": "loaded", "model": name, "system": model.detector().model().header.system}));
             models.insert(name, Arc::new(model));
         }

@@ -22,6 +22,22 @@ pub(crate) struct OfRequest {
 type Durations = Family<OfModel, Histogram, fn() -> Histogram>;
 type Counts = Family<OfModel, Counter>;
 
+/// Counts one more until it is dropped, by a panic too.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Counters, gauges and histograms.
 pub(crate) struct Metrics {
     registry: Registry,

@@ -18,12 +18,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::metrics::{Metrics, OfModel};
+use crate::metrics::{Counted, Metrics, OfModel};
 use crate::refusal::Refusal;
 use crate::{Load, Options, Shared, Source};
 
 /// What tells a file from what it was.
-type Stamp = Option<(u64, SystemTime)>;
+pub(crate) type Stamp = Option<(u64, SystemTime)>;
 
 /// A model that is served.
 pub(crate) struct Model {
@@ -79,9 +79,10 @@ impl Drop for Arriving {
 }
 
 impl Model {
-    /// Starts its worker, which ends with the model.
+    /// Starts its worker, which ends with the model; the stamp is of the file before the detector was loaded.
     pub(crate) fn new(
         source: Source,
+        stamp: Stamp,
         detector: Detector,
         options: &Options,
         metrics: &Metrics,
@@ -105,7 +106,7 @@ impl Model {
         };
         std::thread::Builder::new().name(format!("score {}", source.name)).spawn(move || worker.work())?;
         Ok(Self {
-            stamp: Mutex::new(stamp(&source.path)),
+            stamp: Mutex::new(stamp),
             source,
             detector: RwLock::new(Arc::new(detector)),
             healthy,
@@ -146,11 +147,7 @@ impl Model {
             metrics.refused.get_or_create(&self.label()).inc();
             return Err(Refusal::busy(&format!("{} images wait already", shared.options.queue)));
         };
-        let queued = metrics.queued.get_or_create(&self.label()).clone();
-        queued.inc();
-        let _queued = OnDrop(Some(move || {
-            queued.dec();
-        }));
+        let _queued = Counted::new(&metrics.queued.get_or_create(&self.label()));
         let arriving = Arriving::new(&self.arriving);
         let detector = self.detector();
         let ended = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
@@ -211,18 +208,8 @@ pub(crate) fn fault() -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the server; see its log")
 }
 
-/// Calls a function when it is dropped.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(call) = self.0.take() {
-            call();
-        }
-    }
-}
-
-fn stamp(path: &Path) -> Stamp {
+/// Of a file as it is now: taken before it is read, so that one which changes meanwhile is read again.
+pub(crate) fn stamp(path: &Path) -> Stamp {
     let meta = fs::metadata(path).ok()?;
     Some((meta.len(), meta.modified().ok()?))
 }
@@ -286,7 +273,6 @@ impl Worker {
         };
         let scoring = begun.elapsed();
         let batch = jobs.len();
-        self.batches.observe(batch as f64);
         let verdicts = match verdicts {
             // One sample's fault is not the others'.
             Err(refusal) if batch > 1 && refusal.status != StatusCode::SERVICE_UNAVAILABLE => {
@@ -295,6 +281,7 @@ impl Worker {
             }
             verdicts => verdicts,
         };
+        self.batches.observe(batch as f64);
         for (i, job) in jobs.into_iter().enumerate() {
             let done = match &verdicts {
                 Ok(_) if detector.is_tiled() => self.tiles(detector, &job),

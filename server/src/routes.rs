@@ -48,7 +48,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this address has another method; see /openapi.json")
         })
         .layer(limit)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
+        // Around each route and what answers for none: by then the route is known.
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .with_state(shared)
 }
 

@@ -125,7 +125,15 @@ pub(crate) async fn infer(
     let ([input], Some(elements)) = (&request.inputs[..], elements.into_iter().next()) else {
         return Err(Refusal::bad(format!("a request has one input, not {}", request.inputs.len())));
     };
-    let samples = samples(input, elements, &model.detector())?;
+    let detector = model.detector();
+    if detector.is_tiled() && request.outputs.iter().any(|output| output.name == "map") {
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "a model of tiles has no map of the networks' size; leave the output out, or ask POST /score?map=values for \
+             maps of the images' own sizes",
+        ));
+    }
+    let samples = samples(input, elements, &detector)?;
     let scored = samples.into_iter().map(|sample| {
         let (shared, model) = (&shared, &model);
         async move { model.score(shared, move |detector| sample.prepare(detector), false).await }
@@ -173,7 +181,8 @@ fn samples(input: &Input, elements: Elements, detector: &Detector) -> Result<Vec
                 [_, height, width, channels] => (height, width, channels),
                 _ => return Err(wrong("images have shape [n, height, width, channels]".to_owned())),
             };
-            images(elements, height, width, channels).map_err(wrong)
+            let bits = detector.model().header.data.bits.unwrap_or(u16::BITS);
+            images(elements, height, width, channels, bits).map_err(wrong)
         }
         (form, Elements::Bytes(_) | Elements::U8(_) | Elements::U16(_)) => {
             Err(wrong(format!("a model of {} takes FP32 or FP64", plural(form))))
@@ -204,8 +213,20 @@ fn plural(form: Form) -> &'static str {
     }
 }
 
-/// Pixels: whole numbers of 8 or 16 bits, or 0 to 1, which become 16 bits.
-fn images(elements: Elements, height: usize, width: usize, channels: usize) -> Result<Vec<Sample>, String> {
+/// Pixels: whole numbers of 8 or 16 bits, or 0 to 1, which become whole numbers of the bits that the model
+/// takes samples of 16 bits to have: parts of the highest value, as exported graphs take them.
+fn images(
+    elements: Elements,
+    height: usize,
+    width: usize,
+    channels: usize,
+    bits: u32,
+) -> Result<Vec<Sample>, String> {
+    let wrong_channels = || format!("images have 1 or 3 channels, the last dimension, not {channels}");
+    // Before anything is cut into pieces of an image's length, which none would divide.
+    if !matches!(channels, 1 | 3) {
+        return Err(wrong_channels());
+    }
     let side = |side: usize| u32::try_from(side).ok().filter(|&side| side > 0).ok_or("an image has no pixel");
     let (h, w, len) = (side(height)?, side(width)?, height * width * channels);
     let image = |pixels: Pixels| {
@@ -217,19 +238,20 @@ fn images(elements: Elements, height: usize, width: usize, channels: usize) -> R
             _ => None,
         }
         .map(Sample::Image)
-        .ok_or_else(|| format!("images have 1 or 3 channels, the last dimension, not {channels}"))
+        .ok_or_else(wrong_channels)
     };
     let in_range = |values: &[f32]| match values.iter().find(|v| !(0.0..=1.0).contains(*v)) {
         Some(value) => Err(format!("a pixel is {value}; pixels of FP32 are in [0, 1], 255 of UINT8 being 1")),
         None => Ok(()),
     };
-    let sixteen = |v: &f32| (v * 65_535.0).round() as u16;
+    let highest = f32::from(u16::MAX >> u16::BITS.saturating_sub(bits).min(15));
+    let whole = |v: &f32| (v * highest).round() as u16;
     match elements {
         Elements::U8(v) => v.chunks_exact(len).map(|one| image(Pixels::Eight(one.to_vec()))).collect(),
         Elements::U16(v) => v.chunks_exact(len).map(|one| image(Pixels::Sixteen(one.to_vec()))).collect(),
         Elements::F32(v) => {
             in_range(&v)?;
-            v.chunks_exact(len).map(|one| image(Pixels::Sixteen(one.iter().map(sixteen).collect()))).collect()
+            v.chunks_exact(len).map(|one| image(Pixels::Sixteen(one.iter().map(whole).collect()))).collect()
         }
         Elements::F64(_) | Elements::Bytes(_) => {
             Err("images are UINT8, UINT16 or FP32, files BYTES".to_owned())
@@ -292,7 +314,9 @@ fn output(name: &str, verdicts: &[Verdict], [height, width]: [usize; 2]) -> Resu
     let unknown = |what: &str| {
         Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
-            format!("the model has no calibration, so there is no {what}; ask for other outputs"),
+            format!(
+                "the model has no calibration of such samples, so there is no {what}; ask for other outputs"
+            ),
         )
     };
     let reals = |name: &'static str, values: Vec<f64>| Output {

@@ -1,19 +1,22 @@
 //! The server as its clients meet it, over real connections.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ganomede::detect::{DetectError, Detector};
 use ganomede::device::{Backend, Device, DeviceError, Loaded, Pending, Store, Stored};
+use ganomede::models::file::{DataInfo, ModelFile, TileInfo};
+use ganomede::models::scorer::Tiling;
 use ganomede::models::{ae, anogan, pca};
 use ganomede::program::{Launch, Program, StateId};
 use ganomede_server::{Options, ServeError, Server, Source};
-use image::{DynamicImage, GrayImage, ImageFormat, Luma};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma};
 use serde_json::{Value, json};
 
 /// A server on a free port, stopped and waited for when it is dropped.
@@ -44,13 +47,26 @@ fn serve_by(
     load: impl Fn(&Path) -> Result<Detector, DetectError> + Send + Sync + 'static,
     make: impl Fn(&Path),
 ) -> Served {
+    serve_seen(options, load, make, |_| {})
+}
+
+/// `see` is told what is logged, on the thread that logs it.
+fn serve_seen(
+    options: Options,
+    load: impl Fn(&Path) -> Result<Detector, DetectError> + Send + Sync + 'static,
+    make: impl Fn(&Path),
+    see: impl Fn(&Value) + Send + Sync + 'static,
+) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("parts.safetensors");
     make(&path);
     let (stop, events) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(vec![])));
     let log = {
         let events = Arc::clone(&events);
-        move |event: &Value| events.lock().unwrap().push(event.clone())
+        move |event: &Value| {
+            events.lock().unwrap().push(event.clone());
+            see(event);
+        }
     };
     let sources = vec![Source { name: "parts".to_owned(), path }];
     let server = Server::bind(sources, load, options, log).unwrap();
@@ -262,6 +278,63 @@ fn tensors_get_the_scores_that_the_library_gives() {
     assert_eq!(scores, expected);
 }
 
+/// Trains a model and changes what its file says of the images.
+fn trained_as(path: &Path, change: impl Fn(&mut DataInfo)) {
+    trained(path, 1);
+    let mut model = ModelFile::load(path).unwrap();
+    change(&mut model.header.data);
+    model.save(path).unwrap();
+}
+
+/// Scores of a tensor of images.
+fn scores(served: &Served, shape: Value, kind: &str, data: Value) -> Vec<f64> {
+    let input = json!({"name": "image", "shape": shape, "datatype": kind, "data": data});
+    let (status, answer) = infer(served, &json!({"inputs": [input], "outputs": [{"name": "score"}]}));
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_value(answer["outputs"][0]["data"].clone()).unwrap()
+}
+
+#[test]
+fn reals_are_parts_of_the_highest_value_of_the_models_bits() {
+    let served = serve_by(options(), cpu, |path| trained_as(path, |data| data.bits = Some(12)));
+    let detector = served.detector();
+    let shape = || json!([1, 20, 24, 1]);
+    // A dark image, one over the whole range, and one of 8 bits.
+    for most in [300, 4095] {
+        let samples: Vec<u16> = (0..480_u32).map(|i| (i * i * 7 % (most + 1)) as u16).collect();
+        let image = ImageBuffer::from_raw(24, 20, samples.clone()).map(DynamicImage::ImageLuma16).unwrap();
+        let mut png = std::io::Cursor::new(vec![]);
+        image.write_to(&mut png, ImageFormat::Png).unwrap();
+        let expected = vec![detector.score(&png.into_inner()).unwrap().score];
+        let reals: Vec<f64> = samples.iter().map(|&v| f64::from(v) / 4095.0).collect();
+        assert_eq!(scores(&served, shape(), "FP32", json!(reals)), expected);
+        assert_eq!(scores(&served, shape(), "UINT16", json!(samples)), expected);
+    }
+    let eight = picture(1).to_luma8().into_raw();
+    let expected = detector.score(&png(1)).unwrap().score;
+    assert_eq!(scores(&served, shape(), "UINT8", json!(eight)), [expected]);
+    let reals: Vec<f64> = eight.iter().map(|&v| f64::from(v) / 255.0).collect();
+    let score = scores(&served, shape(), "FP32", json!(reals))[0];
+    assert!((score - expected).abs() <= 1e-3 * expected, "{score} is not {expected}");
+}
+
+#[test]
+fn models_of_tiles_give_maps_of_images_only() {
+    let tiles = TileInfo { per_image: TileInfo::PER_IMAGE, tiling: Tiling::default() };
+    let served = serve_by(options(), cpu, |path| trained_as(path, |data| data.tiles = Some(tiles)));
+    let pixels = picture(1).to_luma8().into_raw();
+    let expected = served.detector().score(picture(1)).unwrap().score;
+    assert_eq!(scores(&served, json!([1, 20, 24, 1]), "UINT8", json!(pixels)), [expected]);
+    let input = json!({"name": "image", "shape": [1, 20, 24, 1], "datatype": "UINT8", "data": pixels});
+    let outputs = json!([{"name": "score"}, {"name": "map"}]);
+    let (status, answer) = infer(&served, &json!({"inputs": [input], "outputs": outputs}));
+    assert!(status == 422 && answer["error"].as_str().unwrap().contains("/score?map=values"), "{answer}");
+    let (_, described) = get(&served.url("/v2/models/parts"));
+    assert!(!described.contains("\"map\""), "{described}");
+    let (_, answer) = post(&served.url("/score?map=values"), "image/png", &png(1));
+    assert_eq!(answer["images"][0]["map"].as_array().unwrap().len(), 480);
+}
+
 #[test]
 fn hostile_tensors_are_refused() {
     let served = serve(options());
@@ -273,6 +346,12 @@ fn hostile_tensors_are_refused() {
         (input(json!([1, 1, 2, 1]), "UINT8", json!([256, 0])), "256"),
         (input(json!([1, 1, 2, 1]), "UINT8", json!([-1, 0])), "-1"),
         (input(json!([1, 1, 1, 2]), "UINT8", json!([1, 0])), "channels"),
+        (input(json!([1, 4, 4, 0]), "UINT8", json!([])), "channels"),
+        (input(json!([1, 4, 4, 0]), "UINT16", json!([])), "channels"),
+        (input(json!([1, 4, 4, 0]), "FP32", json!([])), "channels"),
+        (input(json!([1, 0, 4, 1]), "UINT8", json!([])), "no pixel"),
+        (input(json!([1, 4, 0]), "FP32", json!([])), "no pixel"),
+        (input(json!([]), "UINT8", json!([1])), "samples"),
         (input(json!([0, 4, 4, 1]), "UINT8", json!([])), "samples"),
         (input(json!([1, 2, 1, 1]), "FP32", json!([1.5, 0.0])), "[0, 1]"),
         (input(json!([1, 2, 1, 1]), "FP64", json!([0.5, 0.0])), "UINT8"),
@@ -385,6 +464,51 @@ fn a_file_that_changes_is_loaded_anew_and_a_broken_one_is_not() {
 }
 
 #[test]
+fn a_file_that_is_replaced_while_it_is_loaded_is_loaded_anew() {
+    let loads = Arc::new(AtomicUsize::new(0));
+    let load = {
+        let loads = Arc::clone(&loads);
+        move |path: &Path| {
+            let detector = cpu(path);
+            if loads.fetch_add(1, Ordering::SeqCst) == 0 {
+                trained(path, 2);
+            }
+            detector
+        }
+    };
+    let served = serve_by(options(), load, |path| {
+        trained(path, 1);
+        // Longer ago than the clock of any file system ticks.
+        let old = SystemTime::now() - Duration::from_secs(60);
+        File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+    });
+    let expected = served.detector().score(picture(1)).unwrap().score;
+    let score =
+        || post(&served.url("/score"), "image/png", &png(1)).1["images"][0]["score"].as_f64().unwrap();
+    let is_new = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        score() == expected
+    });
+    assert!(is_new, "the file that came meanwhile is not served");
+}
+
+#[test]
+fn a_connection_that_ends_in_a_panic_is_counted_no_more() {
+    let see = |event: &Value| assert_ne!(event["route"], "/models", "what no request should do");
+    let served = serve_seen(options(), cpu, |path| trained(path, 1), see);
+    let mut stream = TcpStream::connect(served.address).unwrap();
+    stream.write_all(b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert_eq!(answer, "", "it ends without an answer");
+    let alone = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        get(&served.url("/metrics")).1.contains("ganomede_connections 1\n")
+    });
+    assert!(alone, "{}", get(&served.url("/metrics")).1);
+}
+
+#[test]
 fn a_token_is_asked_for_and_other_hosts_are_not_answered() {
     let served = serve(Options { token: Some("a-long-secret".to_owned()), ..options() });
     let ask = |path: &str, token: Option<&str>| {
@@ -403,10 +527,56 @@ fn a_token_is_asked_for_and_other_hosts_are_not_answered() {
         assert_eq!(ask(path, Some("another-secret")), 401, "{path}");
         assert_eq!(ask(path, Some("a-long-secret")), 200, "{path}");
     }
+    // The head alone, as some probes ask; and schemes have no case.
+    let head = |path: &str| agent().head(served.url(path)).call().unwrap().status().as_u16();
+    assert_eq!([head("/v2/health/live"), head("/v2/health/ready"), head("/models")], [200, 200, 401]);
+    let given = |value: &str| {
+        let request = agent().get(served.url("/models")).header("Authorization", value);
+        request.call().unwrap().status().as_u16()
+    };
+    for value in ["bearer a-long-secret", "BEARER a-long-secret", "Bearer  a-long-secret"] {
+        assert_eq!(given(value), 200, "{value}");
+    }
+    for value in ["a-long-secret", "Bearer", "Bearer a-long", "Basic a-long-secret", "bearera-long-secret"] {
+        assert_eq!(given(value), 401, "{value}");
+    }
     let open = serve(options());
     let with =
         |host: &str| agent().get(open.url("/models")).header("Host", host).call().unwrap().status().as_u16();
     assert_eq!([with("localhost:8080"), with("127.0.0.1"), with("evil.example")], [200, 200, 403]);
+}
+
+#[test]
+fn addresses_that_there_are_not_are_guarded_as_others_are() {
+    let served = serve(Options { token: Some("a-long-secret".to_owned()), ..options() });
+    let ask = |path: &str, token: &str| {
+        let request = agent().get(served.url(path)).header("Authorization", format!("Bearer {token}"));
+        let response = request.call().unwrap();
+        for (name, value) in [("x-content-type-options", "nosniff"), ("cache-control", "no-store")] {
+            assert_eq!(response.headers()[name], value, "{path}");
+        }
+        response.status().as_u16()
+    };
+    for path in ["/nothing", "/models/", "/v2/models/parts/nothing", "//"] {
+        assert_eq!([ask(path, "a-long-secret"), ask(path, "another-secret")], [404, 401], "{path}");
+    }
+    // Another method than an address has is no other address.
+    let posted = agent().post(served.url("/models")).header("Authorization", "Bearer a-long-secret");
+    assert_eq!(posted.send(&[][..]).unwrap().status().as_u16(), 405);
+    let metrics = agent().get(served.url("/metrics")).header("Authorization", "Bearer a-long-secret");
+    let text = metrics.call().unwrap().body_mut().read_to_string().unwrap();
+    for line in [
+        "ganomede_requests_total{route=\"none\",status=\"404\"} 4",
+        "ganomede_requests_total{route=\"none\",status=\"401\"} 4",
+        "ganomede_requests_total{route=\"/models\",status=\"405\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let logged = served.events.lock().unwrap().iter().filter(|e| e["route"] == "none").count();
+    assert_eq!(logged, 8);
+    let open = serve(options());
+    let response = agent().get(open.url("/nothing")).header("Host", "evil.example").call().unwrap();
+    assert_eq!(response.status().as_u16(), 403);
 }
 
 #[test]
@@ -490,13 +660,16 @@ fn whoever_does_not_read_gives_the_connection_back() {
     served.stop();
 }
 
-/// A device that gives zeros, until it is lost.
-struct Brittle(Arc<AtomicBool>);
+/// A device that gives zeros, until a run of it fails.
+struct Brittle(Run);
+
+/// What a run of the device comes to.
+type Run = Arc<dyn Fn() -> Result<(), DeviceError> + Send + Sync>;
 
 struct Zeros(Mutex<Vec<Vec<f32>>>);
 
 struct Broken {
-    lost: Arc<AtomicBool>,
+    run: Run,
     program: Arc<Program>,
 }
 
@@ -528,7 +701,7 @@ impl Backend for Brittle {
         _variant: &dyn Fn(usize, &Launch) -> Option<&'v str>,
     ) -> Result<Box<dyn Loaded>, DeviceError> {
         store.own::<Zeros>(program)?;
-        Ok(Box::new(Broken { lost: Arc::clone(&self.0), program: Arc::clone(program) }))
+        Ok(Box::new(Broken { run: Arc::clone(&self.0), program: Arc::clone(program) }))
     }
 }
 
@@ -569,10 +742,7 @@ impl Loaded for Broken {
     }
 
     fn run(&mut self, _times: usize) -> Result<(), DeviceError> {
-        match self.lost.load(Ordering::SeqCst) {
-            true => Err(DeviceError::Lost { launches: "all".to_owned(), reason: "pulled out".to_owned() }),
-            false => Ok(()),
-        }
+        (self.run)()
     }
 
     fn finished(&self) -> Pending<'_, ()> {
@@ -589,7 +759,13 @@ fn a_lost_device_is_opened_again_and_nothing_hangs() {
             // The first device breaks; those that are opened later do not.
             let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
             let lost = if first { Arc::clone(&lost) } else { Arc::default() };
-            Detector::load(path, &Device::Other(Arc::new(Brittle(lost))))
+            let run = move || match lost.load(Ordering::SeqCst) {
+                true => {
+                    Err(DeviceError::Lost { launches: "all".to_owned(), reason: "pulled out".to_owned() })
+                }
+                false => Ok(()),
+            };
+            Detector::load(path, &Device::Other(Arc::new(Brittle(Arc::new(run)))))
         }
     };
     let served = serve_by(options(), load, |path| trained(path, 1));
@@ -612,6 +788,29 @@ fn a_lost_device_is_opened_again_and_nothing_hangs() {
     std::fs::remove_file(served.folder.path().join("parts.safetensors")).unwrap();
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!((score().0, loads.load(Ordering::SeqCst)), (200, 2));
+}
+
+#[test]
+fn a_batch_that_is_scored_again_one_by_one_is_counted_once() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let load = move |path: &Path| {
+        let panics = Arc::clone(&panics);
+        let run = move || match panics.swap(false, Ordering::SeqCst) {
+            true => panic!("what no device should do"),
+            false => Ok(()),
+        };
+        Detector::load(path, &Device::Other(Arc::new(Brittle(Arc::new(run)))))
+    };
+    // All samples of a request are on their way at once, and are waited for.
+    let options = Options { max_wait: Duration::from_secs(60), ..options() };
+    let served = serve_by(options, load, |path| trained(path, 1));
+    let pixels: Vec<u8> = (0..6).flat_map(|seed| picture(seed).to_luma8().into_raw()).collect();
+    assert_eq!(scores(&served, json!([6, 20, 24, 1]), "UINT8", json!(pixels)).len(), 6);
+    let (_, text) = get(&served.url("/metrics"));
+    for line in ["images_total", "batch_size_sum", "batch_size_count"] {
+        let line = format!("ganomede_{line}{{model=\"parts\"}} 6");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
 }
 
 #[test]

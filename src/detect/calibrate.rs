@@ -32,6 +32,8 @@ pub struct HeldOut {
     pub scores: Vec<f64>,
     /// Number of the group of each, where they come in groups; else empty.
     pub groups: Vec<u32>,
+    /// Whether they are those of the points of a series.
+    pub points: bool,
     /// Of large images: the fewest and the most tiles that one has.
     pub tiles: Option<[usize; 2]>,
     /// The scale of their maps, where they have maps.
@@ -53,7 +55,7 @@ pub fn calibration(
     score: &ScoreConfig,
     rate: f64,
 ) -> Result<Option<Calibration>, DetectError> {
-    let HeldOut { scores, groups, tiles, maps } = held_out;
+    let HeldOut { scores, groups, points, tiles, maps } = held_out;
     if scores.is_empty() {
         return Ok(None);
     }
@@ -69,6 +71,7 @@ pub fn calibration(
         source,
         rate: None,
         precision: None,
+        points,
         tiles,
         maps,
     }))
@@ -119,8 +122,17 @@ pub fn other_precision(model: &ModelFile, device: &Device) -> Option<String> {
 }
 
 /// The calibration of a model that belongs to a score; `None` where it was calibrated with other settings.
+/// Series are scored by their points: one of windows says nothing of these.
 pub fn own<'a>(model: &'a ModelFile, score: &ScoreConfig) -> Option<&'a Calibration> {
-    model.header.calibration.as_ref().filter(|c| c.score.scores_as(score))
+    let header = &model.header;
+    let fits = header.config.form != Form::Signal || header.is_of_points();
+    header.calibration.as_ref().filter(|c| fits && c.score.scores_as(score))
+}
+
+/// As [`own`], of single samples: what is known of the points of series says nothing of windows.
+pub(super) fn own_of_samples<'a>(model: &'a ModelFile, score: &ScoreConfig) -> Option<&'a Calibration> {
+    let header = &model.header;
+    header.calibration.as_ref().filter(|c| !header.is_of_points() && c.score.scores_as(score))
 }
 
 /// What a model's own calibration says of scores; nothing where other settings were calibrated.

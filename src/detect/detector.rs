@@ -9,6 +9,7 @@ use ganomede_datasets::{Dataset, OpenOptions, decode_image, prepare_image};
 use image::DynamicImage;
 
 use super::builder::TrainingBuilder;
+use super::calibrate::own_of_samples;
 use super::locate::one_split;
 use super::samples::check_measured;
 use super::{
@@ -168,7 +169,7 @@ impl Detector {
         }
         self.rate = rate;
         if rate != rate_of(&self.model)
-            && let Some(threshold) = self.judge()?.threshold
+            && let Some(threshold) = self.threshold()?
             && let Some(calibration) = &mut self.model.header.calibration
         {
             (calibration.threshold, calibration.source) = (threshold.value, threshold.source);
@@ -226,7 +227,7 @@ impl Detector {
 
     /// The calibration in use; `None` where nothing was held out or other settings were calibrated.
     pub fn calibration(&self) -> Option<&Calibration> {
-        own(&self.model, &self.score)
+        own(&self.model, &self.score).or_else(|| own_of_samples(&self.model, &self.score))
     }
 
     /// The threshold in use and where it comes from.
@@ -234,7 +235,7 @@ impl Detector {
     /// # Errors
     /// [`DetectError::Eval`] for a rate out of range.
     pub fn threshold(&self) -> Result<Option<Threshold>, DetectError> {
-        Ok(self.judge()?.threshold)
+        Ok(Judge::new(self.calibration(), self.rate)?.threshold)
     }
 
     /// Judges one sample.
@@ -243,7 +244,7 @@ impl Detector {
     /// [`DetectError::Data`] for what is no usable image, [`DetectError::Input`] for values of another
     /// length, [`DetectError::Score`] where the device fails or the score is NaN.
     pub fn score<'q>(&self, query: impl Into<Query<'q>>) -> Result<Verdict, DetectError> {
-        let (query, judge) = (query.into(), self.judge()?);
+        let (query, judge) = (query.into(), self.judge_of_samples()?);
         if self.is_tiled() {
             let found = self.found_by_tiles(&self.whole(query)?, None)?;
             return Ok(Verdict::new(found, &judge));
@@ -271,7 +272,7 @@ impl Detector {
         queries: impl IntoIterator<Item = Q>,
     ) -> Result<Vec<Verdict>, DetectError> {
         let largest = Self::BATCHES[Self::BATCHES.len() - 1];
-        let judge = self.judge()?;
+        let judge = self.judge_of_samples()?;
         let mut queries = queries.into_iter();
         if self.is_tiled() {
             return queries.map(|query| self.score(query)).collect();
@@ -425,8 +426,14 @@ impl Detector {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn judge(&self) -> Result<Judge<'_>, DetectError> {
+    /// Of samples in data sets.
+    fn judge(&self) -> Result<Judge<'_>, DetectError> {
         Judge::of(&self.model, &self.score, Some(self.rate))
+    }
+
+    /// Of samples by themselves.
+    pub(super) fn judge_of_samples(&self) -> Result<Judge<'_>, DetectError> {
+        Judge::new(own_of_samples(&self.model, &self.score), self.rate)
     }
 }
 

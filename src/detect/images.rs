@@ -170,7 +170,13 @@ fn held_out_of_selection(
         }
         Ok(())
     })?;
-    Ok(HeldOut { scores, groups: of_groups, tiles: None, maps: maps.and_then(HeldOutMaps::calibration) })
+    Ok(HeldOut {
+        scores,
+        groups: of_groups,
+        points: false,
+        tiles: None,
+        maps: maps.and_then(HeldOutMaps::calibration),
+    })
 }
 
 /// What whole held-out images give by their tiles.
@@ -229,7 +235,7 @@ fn held_out_by_tiles(
     let tiles = gather.tiles.iter().min().zip(gather.tiles.iter().max()).map(|(&few, &many)| [few, many]);
     let maps = gather.maps.and_then(HeldOutMaps::calibration);
     let groups = gather.entries.iter().filter_map(|&entry| group(entry)).collect();
-    Ok(HeldOut { scores: gather.scores, groups, tiles, maps })
+    Ok(HeldOut { scores: gather.scores, groups, points: false, tiles, maps })
 }
 
 /// Whether a set holds the images that a model was trained on.

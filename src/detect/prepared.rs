@@ -50,7 +50,7 @@ impl Detector {
     /// [`DetectError::Score`] where the device fails or a score is NaN.
     pub fn score_prepared(&self, samples: &[&Prepared]) -> Result<Vec<Verdict>, DetectError> {
         if self.is_tiled() {
-            let judge = self.judge()?;
+            let judge = self.judge_of_samples()?;
             let images = samples.iter().filter_map(|sample| sample.image.as_ref());
             return images.map(|image| Ok(Verdict::new(self.found_by_tiles(image, None)?, &judge))).collect();
         }
@@ -83,11 +83,13 @@ impl Detector {
             Ok(())
         };
         let verdict = match (&sample.image, sample.frame, verdict) {
-            (Some(image), ..) => Verdict::new(self.found_by_tiles(image, Some(&mut see))?, &self.judge()?),
+            (Some(image), ..) => {
+                Verdict::new(self.found_by_tiles(image, Some(&mut see))?, &self.judge_of_samples()?)
+            }
             (None, frame, verdict) => {
                 let verdict = match verdict {
                     Some(verdict) => verdict,
-                    None => Verdict::new(self.found_one(&sample.values)?, &self.judge()?),
+                    None => Verdict::new(self.found_one(&sample.values)?, &self.judge_of_samples()?),
                 };
                 if let (Some(map), Some(frame)) = (&verdict.map, frame) {
                     let [x, y, width, height] = frame.part;

@@ -36,6 +36,8 @@ pub struct Series {
     val_fraction: f64,
     stride: Option<usize>,
     warp: Warp,
+    /// Whether which rows are trained on was said beside the data.
+    is_told: bool,
 }
 
 impl Series {
@@ -45,7 +47,9 @@ impl Series {
     /// [`DataError`] where it cannot be read; else as [`Series::new`].
     pub fn open(data: &TrainingData) -> Result<Self, DataError> {
         let set = SignalSet::open(&data.spec, &data.reading.series)?;
-        Self::new(set, data.window, data.hold_out, data.reading.stride, data.augment.parse()?)
+        let is_told = data.reading.series.train.is_some();
+        let series = Self::new(set, data.window, data.hold_out, data.reading.stride, data.augment.parse()?)?;
+        Ok(Self { is_told, ..series })
     }
 
     /// Windows of `size` points every quarter of a window; the last rows of the training part are held out, a
@@ -63,7 +67,7 @@ impl Series {
     ) -> Result<Self, DataError> {
         let (training, held_out) = set.holdout(val_fraction, size)?;
         let windows = Windows::new(training, size, (size / 4).max(1))?;
-        Ok(Self { set: Arc::new(set), windows, held_out, val_fraction, stride, warp })
+        Ok(Self { set: Arc::new(set), windows, held_out, val_fraction, stride, warp, is_told: false })
     }
 }
 
@@ -93,7 +97,8 @@ impl Samples for Series {
         if self.held_out.is_empty() {
             return Ok(HeldOut::default());
         }
-        Ok(point_scores(model, &self.set, self.held_out.clone(), self.stride)?.into())
+        let scores = point_scores(model, &self.set, self.held_out.clone(), self.stride)?;
+        Ok(HeldOut { points: true, ..scores.into() })
     }
 
     /// What was decided about the series: how it was read, and which rows are held out.
@@ -114,6 +119,7 @@ impl Samples for Series {
                 true => String::new(),
                 false => self.set.place(self.held_out.clone()),
             },
+            train_rows: self.is_told.then(|| self.set.train_rows().len()),
             augment: if self.warp.share > 0.0 { format!("warp:{}", self.warp.share) } else { String::new() },
             scaling: Scaling::Signal(self.set.scale().clone()),
             ..DataInfo::default()

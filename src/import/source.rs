@@ -89,7 +89,28 @@ impl Source {
 
     /// The values of these tensors, which are there, and the names of those that were rounded to single
     /// precision.
+    ///
+    /// # Errors
+    /// [`ImportError`] for what cannot be read, and for numbers that no weight or variance is.
     pub(super) fn read(&mut self, names: &[&str]) -> Result<(Vec<Vec<f32>>, Vec<String>), ImportError> {
+        let (values, doubles) = self.read_any(names)?;
+        for (name, values) in names.iter().zip(&values) {
+            let is_variance = name.ends_with("running_var");
+            if let Some(bad) = values.iter().find(|v| !v.is_finite() || is_variance && **v < 0.0) {
+                let what = match bad.is_finite() {
+                    true => format!("has the variance {bad} in '{name}'; variances are not below 0"),
+                    false => format!(
+                        "has {bad} in '{name}', in single precision; a network of such weights scores nothing: train or \
+                         save it again"
+                    ),
+                };
+                return Err(ImportError::refused(&self.path, what));
+            }
+        }
+        Ok((values, doubles))
+    }
+
+    fn read_any(&mut self, names: &[&str]) -> Result<(Vec<Vec<f32>>, Vec<String>), ImportError> {
         let path = self.path.clone();
         let short = || ImportError::refused(&path, "promises more numbers than any memory holds");
         match &mut self.kind {

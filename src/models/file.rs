@@ -180,6 +180,10 @@ pub struct DataInfo {
     /// Which rows of a series are held out, a block of time; empty where samples are drawn at random.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub held_out_block: String,
+    /// The first rows of a series, from which training and held-out ones were taken, where that was said of a
+    /// file that does not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_rows: Option<usize>,
     /// Classes that are normal, in a labelled set.
     pub normal_classes: Vec<String>,
     /// Classes that are anomalous, in a labelled set.
@@ -294,6 +298,10 @@ pub struct Calibration {
     /// What the operands of products were rounded to, where that was not f32 ([`crate::Precision::name`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
+    /// Whether the scores are those of the points of series, each of all windows that cover it, and not those
+    /// of windows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub points: bool,
     /// Of large images: the fewest and the most tiles that a held-out one had. What is promised of thresholds
     /// holds for images of such sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -609,6 +617,14 @@ impl Seal {
 
     fn finish(self) -> String {
         self.0.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl Header {
+    /// Whether thresholds and percentiles are those of the points of series. Files of earlier versions say so
+    /// by the rows that were held out.
+    pub fn is_of_points(&self) -> bool {
+        self.calibration.as_ref().is_some_and(|c| c.points || !self.data.held_out_block.is_empty())
     }
 }
 

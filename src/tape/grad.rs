@@ -324,7 +324,11 @@ fn binary_vjp<'t>(
         Binary::Div => Some(g / b),
         Binary::Max => Some(pick(b.greater(a))),
         Binary::Min => Some(pick(a.greater(b))),
-        Binary::Pow => Some(b.select(g * (b * a.pow(b - 1.0)), b.tape.constant(0.0))),
+        // To no power nothing moves, and neither does its derivative: a^-1 would, at zero.
+        Binary::Pow => {
+            let zero = b.tape.constant(0.0);
+            Some(b.select(g * (b * a.pow(b.select(b - 1.0, zero))), zero))
+        }
         Binary::Greater | Binary::Equal => None,
     };
     let db = || match op {

@@ -283,6 +283,7 @@ fn models() -> Vec<ModelFile> {
             threshold: 0.25,
             source: "three images".into(),
             precision: None,
+            points: false,
             rate: None,
             tiles: None,
             maps: None,

@@ -237,6 +237,9 @@ fn command(path: &Path, model: &ModelFile) -> String {
     {
         add("--columns", &scale.names.join(","));
     }
+    if let Some(rows) = data.train_rows {
+        add("--train-part", &rows);
+    }
     if let Some(table) = &data.table {
         let label = if table.label.is_empty() { table.label_place.to_string() } else { table.label.clone() };
         add("--label-column", &label);

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 256)]
     queue: usize,
     /// Bytes of a request's body at most.
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = memory::parse_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = body)]
     max_body: u64,
     /// Connections at once.
     #[arg(long, value_name = "N", default_value_t = 512)]
@@ -52,6 +52,11 @@ pub(crate) struct Args {
     /// Seconds from a request's head to its answer, and in which a reader takes something of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
+}
+
+/// Bytes of a body, which may be fewer than a budget of memory has.
+fn body(text: &str) -> Result<u64, String> {
+    memory::parse_at_least(text, 1024)
 }
 
 /// `serve --json`: printed when it listens.
@@ -154,5 +159,25 @@ fn token(args: &Args) -> Result<Option<String>, CliError> {
     match String::from_utf8(bytes) {
         Ok(text) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
         _ => Err(CliError::input(format!("{} holds no token: one line of text", quoted(&shown(path))))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_body_may_be_smaller_than_the_budget_of_memory() {
+        let parsed = |text: &str| {
+            let typed = ["ganomede", "serve", "m.safetensors", "--max-body", text];
+            let matches = crate::command().try_get_matches_from(typed).map_err(|e| e.to_string())?;
+            let serve = matches.subcommand_matches("serve").ok_or("another command")?;
+            serve.get_one::<u64>("max_body").copied().ok_or_else(|| "no bytes".to_owned())
+        };
+        assert_eq!(parsed("1MiB"), Ok(1 << 20));
+        assert_eq!(parsed("1024"), Ok(1024));
+        for (text, says) in [("1023", "at least 1024 bytes"), ("0", "at least"), ("lots", "for example 2GiB")]
+        {
+            let error = parsed(text).unwrap_err();
+            assert!(error.contains(says) && error.contains("--max-body"), "{error}");
+        }
     }
 }

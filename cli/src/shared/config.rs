@@ -263,8 +263,11 @@ fn wrong(key: &str) -> String {
     format!("'{key}' is not the kind of value that --{key} takes")
 }
 
-/// What to say of a key that the command does not have.
+/// What to say of a key that the command does not have, or not in a file.
 fn unknown(key: &str, known: &[&Arg], names: &[String]) -> String {
+    if known.iter().any(|arg| key_of(arg) == key) {
+        return format!("'{key}' is not taken from a file; type --{key} where it is wanted");
+    }
     let mut near: Vec<(f64, String)> = known
         .iter()
         .filter(|arg| !NOT_KEPT.contains(&arg.get_id().as_str()))
@@ -328,7 +331,8 @@ mod tests {
         refused("size = true", &["size"]);
         refused("resume = 3", &["resume"]);
         refused("size = ", &["run.toml"]);
-        refused("config = \"x\"", &["config"]);
+        refused("config = \"x\"", &["'config'", "not taken from a file"]);
+        refused("json = true", &["'json'", "not taken from a file", "--json"]);
         let message = run("", "ganomede train --config FILE.not").unwrap_err();
         assert!(message.contains("run.toml.not"), "{message}");
     }

@@ -4,9 +4,13 @@ use std::path::Path;
 
 use super::{SignalOptions, time};
 use crate::DataError;
+use crate::table::header;
 
 /// Header names that are taken as the time of a row.
 const TIME_NAMES: [&str; 5] = ["timestamp", "time", "date", "datetime", "ts"];
+
+/// Header names of what data frames number their rows by.
+const INDEX_NAMES: [&str; 4] = ["", "Unnamed: 0", "index", "id"];
 
 /// Whether the column that is named as that of labels must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,25 @@ impl Columns {
         let rest = || (0..fields.len()).filter(|&c| Some(c) != time && Some(c) != label);
         let given = options.channels.iter().map(|name| wanted(name)).collect::<Result<Vec<_>, _>>()?;
         let channels = match (known, &given[..]) {
-            ([], []) => rest().collect(),
+            ([], []) => {
+                // The answers would be learned with the questions.
+                let is_open = has_header && options.label_column.is_none();
+                if let Some(answer) = rest().find(|&c| is_open && header::is_label(fields[c])) {
+                    return Err(refuse(format!(
+                        "has a column `{}`, named as labels are; name it as the column of labels, or name the columns \
+                         of the channels",
+                        fields[answer]
+                    )));
+                }
+                if let Some(place) = rest().find(|&c| has_header && INDEX_NAMES.contains(&fields[c])) {
+                    notes.push(format!(
+                        "column {place}, `{}`, is read as a channel; name the columns of the channels if it numbers \
+                         the rows",
+                        fields[place]
+                    ));
+                }
+                rest().collect()
+            }
             ([], _) => given,
             // Columns without names are those of the model where they are counted out for it, or were so when
             // it was trained.

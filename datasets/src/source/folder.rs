@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::layout::{Found, Masks, Plan, Training, recognise};
+use super::layout::{Found, Masks, Plan, Training, recognise, splits};
 use super::masks::{self, MaskReport};
 use super::names::Names;
 use super::tree::{Tree, below};
@@ -660,8 +660,10 @@ fn say_missing(tree: &Tree, layout: &str, classes: &BTreeMap<(Split, String), us
     if !matches!(layout, "mvtec" | "mvtec-loco" | "btad") {
         return;
     }
-    for (split, top) in [(Split::Train, "train"), (Split::Test, "test")] {
-        for class in tree.children(top) {
+    let [train, test] = splits(tree, "");
+    for (split, top) in [(Split::Train, train), (Split::Test, test)] {
+        let Some(top) = top else { continue };
+        for class in tree.children(&top) {
             let path = format!("{top}/{class}");
             let is_missing = match classes.get(&(split, class)) {
                 Some(&images) => images == 0,

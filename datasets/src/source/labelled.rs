@@ -209,21 +209,27 @@ fn select(
     let mut truths = vec![rest; classes.len()];
     for (list, truth) in [(normal, Truth::Normal), (anomalous, Truth::Anomalous)] {
         for wanted in list {
-            let by_name = classes.iter().position(|c| c.eq_ignore_ascii_case(wanted));
-            let number = by_name.or_else(|| wanted.parse().ok().filter(|&n: &usize| n < classes.len()));
-            let Some(number) = number else {
+            // All that are called so, in whatever case.
+            let is_called = |&n: &usize| classes[n].eq_ignore_ascii_case(wanted);
+            let mut numbers: Vec<usize> = (0..classes.len()).filter(is_called).collect();
+            if numbers.is_empty() {
+                numbers.extend(wanted.parse().ok().filter(|&n: &usize| n < classes.len()));
+            }
+            if numbers.is_empty() {
                 return Err(classes_error(
                     set,
                     classes,
                     format!("there is no class `{wanted}`; give a number or name"),
                 ));
-            };
-            // With both lists given, only the normal one has made a class normal yet.
-            if truth == Truth::Anomalous && !normal.is_empty() && truths[number] == Truth::Normal {
-                let reason = format!("class `{wanted}` is given as normal and as anomalous; choose one");
-                return Err(classes_error(set, classes, reason));
             }
-            truths[number] = truth;
+            for number in numbers {
+                // With both lists given, only the normal one has made a class normal yet.
+                if truth == Truth::Anomalous && !normal.is_empty() && truths[number] == Truth::Normal {
+                    let reason = format!("class `{wanted}` is given as normal and as anomalous; choose one");
+                    return Err(classes_error(set, classes, reason));
+                }
+                truths[number] = truth;
+            }
         }
     }
     let is_selected = !normal.is_empty() || !anomalous.is_empty();

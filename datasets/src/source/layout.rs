@@ -12,6 +12,15 @@ use crate::dataset::OpenOptions;
 /// Names of a folder of normal images where none is given; the first that is there counts.
 const NORMAL: [&str; 3] = ["good", "ok", "normal"];
 
+/// Names of the folders of training and of test images, in whatever case.
+const TRAIN: [&str; 2] = ["train", "training"];
+const TEST: [&str; 2] = ["test", "testing"];
+
+/// The folders of training and of test images in a folder, as they are called there.
+pub(super) fn splits(tree: &Tree, folder: &str) -> [Option<String>; 2] {
+    [TRAIN, TEST].map(|names| tree.called(folder, &names))
+}
+
 /// Images of one folder that count as the same.
 pub(super) struct Part {
     /// Of the tree.
@@ -69,20 +78,21 @@ pub(super) enum Found {
 
 /// Tells the layout of a tree. The names of its images move into the plan.
 pub(super) fn recognise(tree: &mut Tree, options: &OpenOptions, met: &mut Met) -> Result<Found, DataError> {
-    let mut plan = if let Some(plan) = pairs(tree, &["train", "test"]) {
+    let splits = splits(tree, "");
+    let mut plan = if let Some(plan) = pairs(tree, &splits) {
         plan
-    } else if tree.has("train") || tree.has("test") {
-        mvtec(tree, options)?
+    } else if splits.iter().any(Option::is_some) {
+        mvtec(tree, splits, options, met)?
     } else if visa::is_object(tree, "") || visa::is_set(tree) {
         visa::plan(tree, options, met)?
-    } else if let Some(plan) = pairs(tree, &[""]) {
+    } else if let Some(plan) = pairs(tree, &[Some(String::new())]) {
         plan
     } else if let Some(sets) = sets(tree) {
         return Ok(Found::Sets(sets));
     } else if let Some(plan) = classes(tree, options)? {
         plan
     } else {
-        flat(tree, met)
+        flat(tree, options, met)?
     };
     if let Some(folder) = &options.masks {
         plan.masks = Masks::Given(folder.clone());
@@ -121,10 +131,71 @@ fn masks_beside(names: &Names) -> Vec<bool> {
     names.iter().map(is_mask).collect()
 }
 
+/// Takes the masks that lie beside the images of a folder out of it.
+fn take_masks(tree: &mut Tree, dir: usize) -> Option<(String, Names)> {
+    let flags = masks_beside(&tree.dirs[dir].names);
+    let [beside, images] = tree.dirs[dir].names.split(|i, _| flags[i]);
+    tree.dirs[dir].names = images;
+    (beside.len() > 0).then(|| (tree.dirs[dir].relative.clone(), beside))
+}
+
+/// Says of masks that lie beside their images that they are not read.
+fn pass_over(tree: &Tree, masks: &[(String, Names)], met: &mut Met) {
+    for (folder, beside) in masks {
+        let reason = format!(
+            "holds {} named as masks of those beside them, not read (`{}`{})",
+            super::walk::images_of(beside.len()),
+            beside.get(0),
+            if beside.len() > 1 { ", …" } else { "" }
+        );
+        met.skipped.push(Rejected::of(&tree.root.join(folder), reason));
+    }
+}
+
+/// Refuses to train on images of which only some have a mask beside them, where nothing but masks could say
+/// which are normal.
+fn check_unmasked(
+    tree: &Tree,
+    dir: usize,
+    masks: &[(String, Names)],
+    options: &OpenOptions,
+) -> Result<(), DataError> {
+    let dir = &tree.dirs[dir];
+    let Some((_, beside)) = masks.iter().find(|(folder, _)| *folder == dir.relative) else { return Ok(()) };
+    if !options.for_training || options.masks.is_some() {
+        return Ok(());
+    }
+    let masked: BTreeSet<String> = beside
+        .iter()
+        .filter_map(|name| {
+            let stem = masks::folded(masks::stem(name));
+            masks::SUFFIXES.iter().find_map(|suffix| stem.strip_suffix(suffix)).map(str::to_owned)
+        })
+        .collect();
+    let is_masked = |name: &&str| masked.contains(&masks::folded(masks::stem(name)));
+    let bare: Vec<&str> = dir.names.iter().filter(|name| !is_masked(name)).collect();
+    let reason = match bare.first() {
+        Some(first) => format!(
+            "{} of {} have a mask beside them (`{}`{}), so that those without, `{first}` say, are not known to be \
+             normal; add their masks, black where nothing is wrong, or put the normal images into a folder `good`",
+            beside.len(),
+            super::walk::images_of(dir.names.len()),
+            beside.get(0),
+            if beside.len() > 1 { ", …" } else { "" },
+        ),
+        None => format!(
+            "its {} have masks beside them, other folders' do not; give it by itself, or put normal images into a \
+             folder `good`",
+            super::walk::images_of(dir.names.len()),
+        ),
+    };
+    Err(DataError::spec(tree.root.join(&dir.relative).to_string_lossy(), reason))
+}
+
 /// Every image with its mask beside it, as KolektorSDD and KolektorSDD2 have them: what is marked is
 /// anomalous.
-fn pairs(tree: &mut Tree, folders: &[&str]) -> Option<Plan> {
-    let found: Vec<usize> = folders.iter().flat_map(|folder| with_images(tree, folder)).collect();
+fn pairs(tree: &mut Tree, folders: &[Option<String>]) -> Option<Plan> {
+    let found: Vec<usize> = folders.iter().flatten().flat_map(|folder| with_images(tree, folder)).collect();
     let flags: Vec<Vec<bool>> = found.iter().map(|&dir| masks_beside(&tree.dirs[dir].names)).collect();
     let count = |wanted: bool| flags.iter().flatten().filter(|&&is_mask| is_mask == wanted).count();
     if count(true) == 0 || count(true) != count(false) {
@@ -135,7 +206,8 @@ fn pairs(tree: &mut Tree, folders: &[&str]) -> Option<Plan> {
     for (dir, flags) in found.into_iter().zip(flags) {
         let [beside, images] = tree.dirs[dir].names.split(|i, _| flags[i]);
         tree.dirs[dir].names = images;
-        let split = if tree.dirs[dir].is_in("train") { Split::Train } else { Split::Test };
+        let is_trained = is_split && folders[0].as_ref().is_some_and(|train| tree.dirs[dir].is_in(train));
+        let split = if is_trained { Split::Train } else { Split::Test };
         parts.push(part(tree, dir, split, "", Truth::Unknown));
         masks.push((tree.dirs[dir].relative.clone(), beside));
     }
@@ -206,13 +278,21 @@ fn listed(names: &[String]) -> String {
 }
 
 /// `train/<normal>/`, `test/<class>/` and `ground_truth/<class>/`: MVTec and what came after it.
-fn mvtec(tree: &mut Tree, options: &OpenOptions) -> Result<Plan, DataError> {
+fn mvtec(
+    tree: &mut Tree,
+    [train_folder, test_folder]: [Option<String>; 2],
+    options: &OpenOptions,
+    met: &mut Met,
+) -> Result<Plan, DataError> {
     let is_loco = ["logical_anomalies", "structural_anomalies"].iter().any(|kind| {
         // An empty folder of a name that means so much is none by chance.
-        tree.has(&format!("test/{kind}"))
+        test_folder.as_ref().is_some_and(|test| tree.has(&format!("{test}/{kind}")))
     });
-    let trained = if is_loco { vec!["train", "validation"] } else { vec!["train"] };
-    let (train, test) = (tree.children("train"), tree.children("test"));
+    let validation = tree.called("", &["validation"]).filter(|_| is_loco);
+    let trained: Vec<&String> = train_folder.iter().chain(&validation).collect();
+    let children =
+        |folder: &Option<String>| folder.as_ref().map_or(Vec::new(), |folder| tree.children(folder));
+    let (train, test) = (children(&train_folder), children(&test_folder));
     let mut classes: Vec<String> = train.iter().chain(&test).cloned().collect();
     classes.sort();
     classes.dedup();
@@ -226,7 +306,8 @@ fn mvtec(tree: &mut Tree, options: &OpenOptions) -> Result<Plan, DataError> {
         None if train.is_empty() => vec![Truth::Anomalous; classes.len()],
         None if options.for_training => {
             let reason = format!(
-                "`train/` holds the classes {}, and none is called good, ok or normal; say which are normal",
+                "`{}/` holds the classes {}, and none is called good, ok or normal; say which are normal",
+                train_folder.as_deref().unwrap_or_default(),
                 listed(&train)
             );
             return Err(DataError::spec(tree.root.to_string_lossy(), reason));
@@ -234,11 +315,13 @@ fn mvtec(tree: &mut Tree, options: &OpenOptions) -> Result<Plan, DataError> {
         None => vec![Truth::Unknown; classes.len()],
     };
     let truth_of = |class: &str| classes.iter().position(|one| one == class).map(|i| truths[i]);
-    let mut parts = Vec::new();
+    let truth_folder = tree.called("", &["ground_truth"]);
+    let (mut parts, mut beside) = (Vec::new(), Vec::new());
     for dir in with_images(tree, "") {
         let path = tree.dirs[dir].relative.clone();
         let in_trained = trained.iter().find_map(|top| below(&path, top));
-        let (split, place) = match (in_trained, below(&path, "test")) {
+        let in_test = test_folder.as_ref().and_then(|test| below(&path, test));
+        let (split, place) = match (in_trained, in_test) {
             (Some(place), _) => (Split::Train, place),
             (_, Some(place)) => (Split::Test, place),
             _ => continue,
@@ -253,6 +336,10 @@ fn mvtec(tree: &mut Tree, options: &OpenOptions) -> Result<Plan, DataError> {
             (Split::Test, Some(truth)) => truth,
             _ => continue,
         };
+        beside.extend(take_masks(tree, dir));
+        if split == Split::Train && alone {
+            check_unmasked(tree, dir, &beside, options)?;
+        }
         parts.push(part(tree, dir, split, class, truth));
     }
     let normal: Vec<String> =
@@ -263,11 +350,9 @@ fn mvtec(tree: &mut Tree, options: &OpenOptions) -> Result<Plan, DataError> {
         (_, true) => "btad",
         _ => "mvtec",
     };
-    let folders = if tree.has("train") && tree.has("test") {
-        "`train/` and `test/` are"
-    } else {
-        "`train/` or `test/` is"
-    };
+    let there: Vec<_> =
+        [&train_folder, &test_folder].into_iter().flatten().map(|f| format!("`{f}/`")).collect();
+    let folders = there.join(" and ") + if there.len() > 1 { " are" } else { " is" };
     let means = if normal.is_empty() {
         "no class is normal".to_owned()
     } else {
@@ -278,13 +363,18 @@ fn mvtec(tree: &mut Tree, options: &OpenOptions) -> Result<Plan, DataError> {
     } else {
         ""
     };
-    let masks = tree.root.join("ground_truth");
+    let masks = match &truth_folder {
+        Some(folder) => Masks::Under(tree.root.join(folder)),
+        None if beside.is_empty() => Masks::None,
+        None => Masks::Beside(std::mem::take(&mut beside)),
+    };
+    pass_over(tree, &beside, met);
     Ok(Plan {
         layout,
         why: format!("{folders} there; {means}{validation}"),
         parts,
-        masks: if masks.is_dir() { Masks::Under(masks) } else { Masks::None },
-        silent: vec!["ground_truth".to_owned()],
+        masks,
+        silent: truth_folder.into_iter().collect(),
         training: Training::Stated,
         by_masks: false,
     })
@@ -295,10 +385,12 @@ fn sets(tree: &Tree) -> Option<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     for dir in tree.dirs.iter().filter(|dir| !dir.relative.is_empty()) {
         let path = &dir.relative;
-        let has = |name: &str| tree.has(&format!("{path}/{name}"));
         let is_set = || {
-            let stated = |split: &str| NORMAL.iter().any(|normal| has(&format!("{split}/{normal}")));
-            has("train") && has("test") || stated("train") || stated("test") || visa::is_object(tree, path)
+            let splits = splits(tree, path);
+            let stated = |split: &String| tree.called(split, &NORMAL).is_some();
+            splits.iter().all(Option::is_some)
+                || splits.iter().flatten().any(stated)
+                || visa::is_object(tree, path)
         };
         if !found.iter().any(|above| dir.is_in(above)) && is_set() {
             found.push(path.clone());
@@ -317,10 +409,11 @@ fn classes(tree: &mut Tree, options: &OpenOptions) -> Result<Option<Plan>, DataE
     else {
         return Ok(None);
     };
-    let mut parts = Vec::new();
+    let (mut parts, mut beside) = (Vec::new(), Vec::new());
     for (class, &truth) in classes.iter().zip(&truths).filter(|(_, truth)| **truth != Truth::Unknown) {
         for dir in with_images(tree, class) {
             if !masks.iter().any(|folder| tree.dirs[dir].is_in(folder)) {
+                beside.extend(take_masks(tree, dir));
                 parts.push(part(tree, dir, Split::Test, class, truth));
             }
         }
@@ -334,7 +427,7 @@ fn classes(tree: &mut Tree, options: &OpenOptions) -> Result<Option<Plan>, DataE
             listed(&normal)
         ),
         parts,
-        masks: Masks::None,
+        masks: if beside.is_empty() { Masks::None } else { Masks::Beside(beside) },
         silent: Vec::new(),
         training: Training::Drawn,
         by_masks: false,
@@ -342,7 +435,8 @@ fn classes(tree: &mut Tree, options: &OpenOptions) -> Result<Option<Plan>, DataE
 }
 
 /// All images of a folder and of those below: normal ones to train on, unknown ones to score.
-fn flat(tree: &mut Tree, met: &mut Met) -> Plan {
+fn flat(tree: &mut Tree, options: &OpenOptions, met: &mut Met) -> Result<Plan, DataError> {
+    check_unnamed(tree, options)?;
     let masks = tree.mask_folders();
     for folder in masks.iter().filter(|folder| !folder.is_empty()) {
         let images = super::walk::images_of(tree.count(folder));
@@ -357,22 +451,13 @@ fn flat(tree: &mut Tree, met: &mut Met) -> Plan {
         if masks.iter().any(is_mask) {
             continue;
         }
-        let flags = masks_beside(&tree.dirs[dir].names);
-        let [beside, images] = tree.dirs[dir].names.split(|i, _| flags[i]);
-        if beside.len() > 0 {
-            let reason = format!(
-                "holds {} named as masks of those beside them, not read (`{}`{})",
-                super::walk::images_of(beside.len()),
-                beside.get(0),
-                if beside.len() > 1 { ", …" } else { "" }
-            );
-            met.skipped.push(Rejected::of(&tree.root.join(&tree.dirs[dir].relative), reason));
-            tree.dirs[dir].names = images;
-        }
+        let beside: Vec<_> = take_masks(tree, dir).into_iter().collect();
+        check_unmasked(tree, dir, &beside, options)?;
+        pass_over(tree, &beside, met);
         parts.push(part(tree, dir, Split::Test, "", Truth::Unknown));
     }
     let (images, folders) = (parts.iter().map(|part| part.names.len()).sum::<usize>(), parts.len());
-    Plan {
+    Ok(Plan {
         layout: "folder",
         why: match folders {
             0 | 1 => "no folders of classes are there: all images are normal to train on, unknown to score"
@@ -387,5 +472,35 @@ fn flat(tree: &mut Tree, met: &mut Met) -> Plan {
         silent: masks,
         training: Training::All,
         by_masks: false,
+    })
+}
+
+/// Refuses to train on all images of a tree where a folder deeper in it is named as one of normal images, and
+/// folders beside it are not: they would be trained on as well.
+fn check_unnamed(tree: &Tree, options: &OpenOptions) -> Result<(), DataError> {
+    if !options.for_training || options.masks.is_some() {
+        return Ok(());
     }
+    let masks = tree.mask_folders();
+    for dir in &tree.dirs {
+        let is_normal = |name: &String| NORMAL.iter().any(|normal| name.eq_ignore_ascii_case(normal));
+        let path = |name: &String| match dir.relative.as_str() {
+            "" => name.clone(),
+            folder => format!("{folder}/{name}"),
+        };
+        let is_class = |name: &String| tree.count(&path(name)) > 0 && !masks.contains(&path(name));
+        let classes: Vec<String> = tree.children(&dir.relative).into_iter().filter(is_class).collect();
+        let (normal, others): (Vec<_>, Vec<_>) = classes.into_iter().partition(is_normal);
+        if let (Some(normal), Some(_)) = (normal.first(), others.first()) {
+            let reason = format!(
+                "`{}` lies beside {}, which would be trained on as normal images too; give `{}` itself, whose folders \
+                 are then classes, or only what is normal",
+                path(normal),
+                listed(&others),
+                if dir.relative.is_empty() { "." } else { &dir.relative },
+            );
+            return Err(DataError::spec(tree.root.to_string_lossy(), reason));
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use super::{Met, Rejected, Split, Truth, labelled};
 use crate::csv_file::{self, number};
 use crate::dataset::OpenOptions;
 use crate::memory::Held;
+use crate::table::labels::is_label;
 use crate::{DataError, decode};
 
 /// Labels that mean normal, and labels that mean anomalous whatever else is there, where none are given.
@@ -152,10 +153,12 @@ fn read(path: &Path, root: &Path) -> Result<(Columns, Vec<(u64, Row)>), DataErro
             faults.add(line, "the path is empty");
             return Ok(());
         }
-        if !met.insert(image.clone()) {
+        let (file, frame) = file_of(&image);
+        let file = root.join(file);
+        // By the file that is meant, however its path is written.
+        if !met.insert((file.canonicalize().unwrap_or_else(|_| file.clone()), frame)) {
             faults.add(line, format!("`{image}` occurs above"));
         }
-        let file = root.join(file_of(&image).0);
         if file.is_dir() {
             faults.add(line, format!("`{image}` is a folder, no image"));
         } else if !file.exists() {
@@ -195,7 +198,7 @@ pub(super) fn is_list(path: &Path) -> bool {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(text);
     let mut record = csv::StringRecord::new();
     let is_read = reader.read_record(&mut record).unwrap_or(false);
-    is_read && record.iter().any(|name| name.trim_start_matches('\u{feff}').eq_ignore_ascii_case("path"))
+    is_read && record.iter().any(|name| name.eq_ignore_ascii_case("path"))
 }
 
 /// The images and masks of a list, as far as it can be read.
@@ -217,13 +220,20 @@ pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Whether a label says anything: an empty one, `NA` and their like do not, unless they were given.
+fn says(label: &str, options: &OpenOptions) -> bool {
+    let given = options.normal_classes.iter().chain(&options.anomalous_classes);
+    let mut known = given.chain(options.learned_classes.iter().flatten());
+    !label.is_empty() && (!matches!(number(label), Ok(None)) || known.any(|one| one == label))
+}
+
 /// What the labels of a list mean.
 fn truths(path: &Path, labels: &[String], options: &OpenOptions) -> Result<Vec<Truth>, DataError> {
     if labels.len() > MAX_LABELS {
         let reason = format!("holds more than {MAX_LABELS} different labels; name kinds of images");
         return Err(DataError::spec(path.to_string_lossy(), reason));
     }
-    let is_among = |list: &[&str], label: &String| list.iter().any(|word| label.eq_ignore_ascii_case(word));
+    let is_among = |list: &[&str], label: &String| list.iter().any(|word| is_label(word, label));
     let is_given = [&options.normal_classes, &options.anomalous_classes].iter().any(|list| !list.is_empty());
     let is_learned = options.learned_classes.iter().flatten().any(|class| labels.contains(class));
     if is_given || is_learned {
@@ -287,12 +297,18 @@ pub(crate) fn open(path: &Path, options: &OpenOptions, met: &mut Met) -> Result<
         ));
     }
     let labels: BTreeSet<&str> =
-        rows.iter().map(|(_, row)| row.label.as_str()).filter(|l| !l.is_empty()).collect();
+        rows.iter().map(|(_, row)| row.label.as_str()).filter(|label| says(label, options)).collect();
     let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
     let truths = match labels.is_empty() {
         true => Vec::new(),
         false => truths(path, &labels, options)?,
     };
+    let silent: Vec<&str> = rows.iter().map(|(_, row)| row.label.as_str()).collect();
+    let silent: Vec<&str> = silent.into_iter().filter(|l| !l.is_empty() && !says(l, options)).collect();
+    if let Some(first) = silent.first() {
+        let reason = format!("labels {} `{first}` or alike, which says nothing", images_of(silent.len()));
+        met.skipped.push(Rejected::of(path, reason));
+    }
     let truth_of: BTreeMap<&str, Truth> = labels.iter().map(String::as_str).zip(truths).collect();
     let training = match (columns.split, columns.label, columns.mask) {
         (Some(_), ..) => Training::Stated,

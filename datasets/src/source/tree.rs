@@ -169,6 +169,17 @@ impl Tree {
         names.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned).collect()
     }
 
+    /// The folder right in `folder` that has one of these names, to the letter or else in whatever case: its
+    /// path below the root.
+    pub(super) fn called(&self, folder: &str, names: &[&str]) -> Option<String> {
+        let children = self.children(folder);
+        let exact = || names.iter().find(|&&name| children.iter().any(|child| child == name));
+        let alike =
+            || children.iter().find(|child| names.iter().any(|name| child.eq_ignore_ascii_case(name)));
+        let name = exact().map(|name| (*name).to_owned()).or_else(|| alike().cloned())?;
+        Some(if folder.is_empty() { name } else { format!("{folder}/{name}") })
+    }
+
     /// Images in `folder` and below.
     pub(super) fn count(&self, folder: &str) -> usize {
         self.dirs.iter().filter(|dir| dir.is_in(folder)).map(|dir| dir.names.len()).sum()

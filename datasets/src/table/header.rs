@@ -20,7 +20,8 @@ const LABELS: [&str; 10] = [
     "truth",
 ];
 
-fn is_label(name: &str) -> bool {
+/// Whether a column is named as columns of labels are.
+pub(crate) fn is_label(name: &str) -> bool {
     LABELS.iter().any(|label| label.eq_ignore_ascii_case(name))
 }
 

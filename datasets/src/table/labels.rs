@@ -26,7 +26,7 @@ pub(crate) struct Labels<'a> {
 }
 
 /// Numbers are the same however they are written, words in either case and with or without KDD99's dot.
-fn is_label(a: &str, b: &str) -> bool {
+pub(crate) fn is_label(a: &str, b: &str) -> bool {
     let [a, b] = [a, b].map(|label| label.trim_end_matches('.'));
     a.eq_ignore_ascii_case(b) || matches!((number(a), number(b)), (Ok(Some(a)), Ok(Some(b))) if a == b)
 }

@@ -11,9 +11,9 @@
 //! # Ok::<(), ganomede_datasets::DataError>(())
 //! ```
 
-mod header;
+pub(crate) mod header;
 mod kdd99;
-mod labels;
+pub(crate) mod labels;
 mod read;
 mod scale;
 mod schema;

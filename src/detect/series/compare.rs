@@ -12,7 +12,7 @@ use super::pages::{plotted, said};
 use super::{BASELINES, PointTruths, alarm_rule, baseline_scores, open_series, point_scores, table};
 use crate::detect::{
     Applied, Compared, Comparison, ComparisonData, ComparisonDocument, ComparisonPages, DetectError,
-    Observer, Trial,
+    Observer, Trial, own,
 };
 use crate::device::Device;
 use crate::eval::signal::{AlarmRule, SignalEvaluation, random_reference};
@@ -170,7 +170,7 @@ impl Comparison for SeriesComparison {
         }
         let set = open_series(&self.trials[trial].spec, model.model, reading.series.clone())?;
         let scores = point_scores(model, &set, set.test_rows(), reading.stride)?;
-        let calibration = model.model.header.calibration.as_ref().ok_or_else(no_held_out)?;
+        let calibration = own(model.model, model.score).ok_or_else(no_held_out)?;
         self.tried.push(OnSeries::new(&set, scores, &calibration.quantiles, self.data.rate)?);
         Ok(())
     }

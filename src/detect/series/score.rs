@@ -81,7 +81,8 @@ pub(in crate::detect) fn normal(data: &NormalData, model: &mut Applied<'_>) -> R
             data.spec
         )));
     }
-    Ok(point_scores(model, &set, rows, data.reading.stride)?.into())
+    let scores = point_scores(model, &set, rows, data.reading.stride)?;
+    Ok(HeldOut { points: true, ..scores.into() })
 }
 
 fn is_same_file(a: &str, b: &str) -> bool {

@@ -434,7 +434,9 @@ fn refused_maps<'c>(
 fn verdicts(b: &mut Builder, score: &str, shape: &[Extent], calibration: Option<&Calibration>) {
     b.input("threshold", DataType::Float, &[], "score from which on a sample is anomalous");
     b.scope = "verdict".to_owned();
-    let anomalous = b.simple("GreaterOrEqual", &[score, "threshold"]);
+    // A score that is NaN is below nothing: what fails is not passed.
+    let below = b.simple("Less", &[score, "threshold"]);
+    let anomalous = b.simple("Not", &[&below]);
     let percentile = calibration.map(|calibration| {
         b.store("threshold", &[], &[up(calibration.threshold)]);
         let (knots, percentiles) = calibration.quantiles.steps();
