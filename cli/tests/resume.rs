@@ -213,6 +213,12 @@ fn a_checkpoint_with_an_impossible_progress_is_refused() {
     refused(&|p| p.losses[0].at[0] = 5, &[damaged, "the history of"]);
     refused(&|p| p.losses[0].values.truncate(1), &[damaged, "the history of"]);
     refused(&|p| *p.losses[0].at.last_mut().unwrap() = 7, &[damaged, "the history of"]);
+    for bits in [0, 1, 17, 40] {
+        let mut file = good.clone();
+        file.header.data.bits = Some(bits);
+        file.save(&path).unwrap();
+        train(RETINA, &out, &["--steps", "9", "--resume"]).refused(2, &[damaged, "samples of", "bits"]);
+    }
     good.save(&path).unwrap();
     assert_eq!(train(RETINA, &out, &["--steps", "9", "--resume", "--json"]).json()["steps"], 9);
 }

@@ -773,6 +773,9 @@ impl ModelFile {
         let mut header: Header = serde_json::from_value(sealed.header).map_err(damaged)?;
         let impossible = |reason| FileError::Metadata { path: path.to_owned(), reason };
         header.progress.check().map_err(impossible)?;
+        if let Some(bits) = header.data.bits.filter(|bits| !(2..=16).contains(bits)) {
+            return Err(impossible(format!("samples of {bits} bits; 2 to 16 are possible")));
+        }
         take_place(&mut header, &mut tensors, path)?;
         Ok(Self { header, tensors })
     }
