@@ -347,7 +347,7 @@ fn with_right_checksums(bytes: &[u8]) -> Vec<u8> {
 
 fn series() -> String {
     let row = |i: usize| format!("2014-01-01 00:{:02}:00,{},{}.5,{}\n", i, i % 7, i, u8::from(i > 20));
-    "timestamp,a,b,label\n".to_owned() + &(0..40).map(row).collect::<String>()
+    "timestamp,a,b,flag\n".to_owned() + &(0..40).map(row).collect::<String>()
 }
 
 fn kdd99() -> String {
