@@ -107,7 +107,7 @@ fn scaled(mut inputs: Vec<Vec<f32>>, powers: [i32; 2]) -> Vec<Vec<f32>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     #[test]
     fn faces_are_near(geometry in prop_oneof![any_geometry(), any_halving()], seed in 0u32..1000) {
