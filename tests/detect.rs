@@ -241,7 +241,12 @@ fn measured_samples_are_scaled_as_files_are() {
     let Scaling::Signal(scale) = scaling else { panic!("{scaling:?}") };
     assert!((scale.mean[0] - 307.5).abs() < 2.0 && (scale.mean[1] - 357.5).abs() < 2.0, "{scale:?}");
     let swapped = [&windows[0][16..], &windows[0][..16]].concat();
-    let normal = detector.score(measured(&windows[0])).unwrap().score;
+    let verdict = detector.score(measured(&windows[0])).unwrap();
+    // Windows were held out: they are judged, and points of series are not.
+    assert!(verdict.percentile.is_some_and(|p| (0.0..=100.0).contains(&p)) && verdict.anomalous.is_some());
+    assert_eq!(verdict.threshold, detector.threshold().unwrap().map(|threshold| threshold.value));
+    assert_eq!(ganomede::detect::own(detector.model(), detector.score_config()), None);
+    let normal = verdict.score;
     assert!(
         detector.score(measured(&swapped)).unwrap().score > 2.0 * normal,
         "channels at each other's level"

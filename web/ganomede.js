@@ -977,7 +977,7 @@ export class Model {
     const info = this.scoring.threshold;
     if (!info) return { threshold: null, anomalous: null, percentile: null };
     const threshold = rate === undefined ? info.value : thresholdOf(info, rate);
-    return { threshold, anomalous: score >= threshold, percentile: percentileOf(info, score) };
+    return { threshold, anomalous: !(score < threshold), percentile: percentileOf(info, score) };
   }
 
   /** Gives back what it holds of the GPU. */

@@ -1,6 +1,6 @@
 //! One view of every kind of data: lists entries, decodes one at a time, remembers what it could not use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -131,17 +131,21 @@ struct Found {
     largest_sample: Option<u16>,
 }
 
-/// A specification that names again what another one names, and that one: the same path, or a path below it.
+/// A specification that names again what an earlier one names, or what lies in another, and that one. Of
+/// thousands of files each is looked up once, by its folders.
 fn twice<'s>(specs: &[&'s str]) -> Option<(&'s str, &'s str)> {
-    let paths: Vec<_> = specs.iter().map(|spec| Path::new(spec).canonicalize().ok()).collect();
-    specs.iter().enumerate().find_map(|(i, inner)| {
-        let outer = specs.iter().enumerate().find(|&(j, outer)| match (&paths[i], &paths[j]) {
-            _ if i == j => false,
-            (Some(inner), Some(outer)) if inner == outer => j < i,
-            (Some(inner), Some(outer)) => inner.starts_with(outer),
-            _ => inner == outer && j < i,
-        });
-        outer.map(|(_, outer)| (*inner, *outer))
+    let path = |spec: &str| Path::new(spec).canonicalize().unwrap_or_else(|_| spec.into());
+    let paths: Vec<PathBuf> = specs.iter().map(|spec| path(spec)).collect();
+    let mut first = HashMap::new();
+    for (i, path) in paths.iter().enumerate() {
+        if let Some(&before) = first.get(path.as_path()) {
+            return Some((specs[i], specs[before]));
+        }
+        first.insert(path.as_path(), i);
+    }
+    specs.iter().zip(&paths).find_map(|(spec, path)| {
+        let above = path.ancestors().skip(1).find_map(|above| first.get(above));
+        above.map(|&outer| (*spec, specs[outer]))
     })
 }
 
@@ -172,10 +176,8 @@ impl Dataset {
         check(options)?;
         let (mut sources, mut met) = (Vec::new(), Met::default());
         if let Some((inner, outer)) = twice(&specs.iter().map(AsRef::as_ref).collect::<Vec<_>>()) {
-            let reason = match inner == outer {
-                true => "is given twice; its images would count twice".to_owned(),
-                false => format!("lies in `{outer}`, which is given too; its images would count twice"),
-            };
+            let reason =
+                format!("is, or lies in, `{outer}`, which is given too; its images would count twice");
             if options.for_training {
                 return Err(DataError::spec(inner, reason));
             }

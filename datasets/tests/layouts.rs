@@ -394,6 +394,8 @@ fn what_is_given_twice_is_not_trained_on() {
     let dir = tree(&["a/0.png", "a/1.png", "b/2.png"]);
     let [a, all] = ["a", "."].map(|name| dir.path().join(name).to_string_lossy().into_owned());
     let training = OpenOptions { for_training: true, ..options(8) };
+    let none = format!("{all}/b");
+    assert_eq!(Dataset::open_all(&[&a, &none], &training).unwrap().len(Split::Train), 3);
     for specs in [[&a, &a], [&all, &a], [&a, &all]] {
         let refused = refusal(Dataset::open_all(&specs, &training));
         assert!(refused.contains("would count twice"), "{refused}");

@@ -124,15 +124,12 @@ pub fn other_precision(model: &ModelFile, device: &Device) -> Option<String> {
 /// The calibration of a model that belongs to a score; `None` where it was calibrated with other settings.
 /// Series are scored by their points: one of windows says nothing of these.
 pub fn own<'a>(model: &'a ModelFile, score: &ScoreConfig) -> Option<&'a Calibration> {
-    let header = &model.header;
-    let fits = header.config.form != Form::Signal || header.is_of_points();
-    header.calibration.as_ref().filter(|c| fits && c.score.scores_as(score))
+    model.header.calibration_of_data().filter(|c| c.score.scores_as(score))
 }
 
 /// As [`own`], of single samples: what is known of the points of series says nothing of windows.
 pub(super) fn own_of_samples<'a>(model: &'a ModelFile, score: &ScoreConfig) -> Option<&'a Calibration> {
-    let header = &model.header;
-    header.calibration.as_ref().filter(|c| !header.is_of_points() && c.score.scores_as(score))
+    model.header.calibration_of_samples().filter(|c| c.score.scores_as(score))
 }
 
 /// What a model's own calibration says of scores; nothing where other settings were calibrated.

@@ -406,8 +406,7 @@ fn input(header: &Header) -> Input {
 /// The calibration of a model, if it is of scores as these.
 fn calibration<'m>(header: &'m Header, score: &ScoreConfig, is_pass: bool) -> Option<&'m Calibration> {
     // Graphs of series give scores of points.
-    let fits = header.config.form != Form::Signal || header.is_of_points();
-    header.calibration.as_ref().filter(|_| fits).filter(|c| {
+    header.calibration_of_data().filter(|c| {
         // Searches that stop early end elsewhere than those that go on.
         let search = crate::models::search::SearchConfig { tolerance: 0.0, ..c.score.search.clone() };
         let own = ScoreConfig { search, ..c.score.clone() };

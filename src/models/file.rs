@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::recipe::Recipe;
 use super::scorer::{ScoreConfig, Tiling};
-use super::{Config, ConfigError, Info, Options, SyntheticCheck, Training};
+use super::{Config, ConfigError, Form, Info, Options, SyntheticCheck, Training};
 use crate::eval::{Appearance, Quantiles};
 use crate::maps::{Levels, Place};
 use crate::report::write_atomic;
@@ -623,8 +623,19 @@ impl Seal {
 impl Header {
     /// Whether thresholds and percentiles are those of the points of series. Files of earlier versions say so
     /// by the rows that were held out.
-    pub fn is_of_points(&self) -> bool {
+    fn is_of_points(&self) -> bool {
         self.calibration.as_ref().is_some_and(|c| c.points || !self.data.held_out_block.is_empty())
+    }
+
+    /// The calibration, where it is of what data sets are scored by: the points of series, samples else.
+    pub fn calibration_of_data(&self) -> Option<&Calibration> {
+        let fits = self.config.form != Form::Signal || self.is_of_points();
+        self.calibration.as_ref().filter(|_| fits)
+    }
+
+    /// The calibration, where it is of single samples: images, rows, windows by themselves.
+    pub fn calibration_of_samples(&self) -> Option<&Calibration> {
+        self.calibration.as_ref().filter(|_| !self.is_of_points())
     }
 }
 
